@@ -1,0 +1,1 @@
+"""Frozen generalists behind one interface."""

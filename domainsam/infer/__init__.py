@@ -1,0 +1,1 @@
+"""Many pieces in, one answer out: tiling, blending, prompts of a whole scene."""

@@ -1,0 +1,91 @@
+"""Domain packs: what one is, and how they are found.
+
+A pack is a package that exposes a :class:`DomainPack` under the entry-point
+group ``domainsam.packs``. Nothing of a pack is imported until it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from domainsam.errors import PackError
+
+GROUP = "domainsam.packs"
+
+
+@dataclass(frozen=True)
+class DomainPack:
+    """One domain: its name, its classes, and where its parts are.
+
+    ``commands``, ``source`` and ``writer`` are ``"module:attribute"`` strings
+    that are imported only when needed: a ``click.Group``, a ``Source`` class
+    and a ``Writer`` class. ``demo``, where there is one, is a click command
+    that runs the pack's main job on generated data.
+    """
+
+    name: str
+    summary: str
+    labels: tuple[str, ...]
+    commands: str
+    source: str
+    writer: str
+    demo: str | None = None
+
+    def load(self, part: str) -> Any:
+        """Import and return ``commands``, ``source``, ``writer`` or ``demo``.
+
+        Raises
+        ------
+        PackError
+            If the pack does not name that part or it cannot be imported.
+        """
+        target = getattr(self, part)
+        if target is None:
+            raise PackError(f"pack {self.name!r} has no {part}")
+        module, _, attribute = target.partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise PackError(f"pack {self.name!r}: cannot load {part} from {target!r}: {error}") from error
+
+
+def find_packs() -> dict[str, EntryPoint]:
+    """Installed packs by name, in alphabetical order, none of them imported.
+
+    Raises
+    ------
+    PackError
+        If two distributions offer different packs under one name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        other = found.get(entry.name)
+        if other is not None and other.value != entry.value:
+            raise PackError(
+                f"two packs are named {entry.name!r}: {other.value} and {entry.value}; uninstall one of them"
+            )
+        found[entry.name] = entry
+    return found
+
+
+def load_pack(name: str) -> DomainPack:
+    """The pack of that name.
+
+    Raises
+    ------
+    PackError
+        If no such pack is installed, or it cannot be imported.
+    """
+    packs = find_packs()
+    if name not in packs:
+        raise PackError(f"no pack is named {name!r}; installed: {', '.join(packs) or 'none'}")
+    try:
+        pack = packs[name].load()
+    except Exception as error:
+        raise PackError(f"pack {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not isinstance(pack, DomainPack):
+        raise PackError(f"pack {name!r}: {packs[name].value} is a {type(pack).__name__}, not a DomainPack")
+    return pack

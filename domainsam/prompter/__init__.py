@@ -1,0 +1,1 @@
+"""Specialists that say what to look for."""

@@ -1,0 +1,1 @@
+"""Contracts and generated data for the tests of domainsam and of packs."""

@@ -1,0 +1,1 @@
+"""Training the small parts beside a frozen foundation."""
