@@ -1,1 +1,88 @@
-"""Frozen generalists behind one interface."""
+"""Frozen promptable generalists behind one interface.
+
+:func:`load_foundation` is the only door. Importing this package is cheap: a
+foundation's module, and with it torch, is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from domainsam.errors import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+    from domainsam.protocols import Foundation
+
+DEFAULT = "embedded"
+
+# A new foundation is one line here: its name, and "module:function" of a loader with the
+# signature ``(name, path, device, dtype, compile) -> Foundation``.
+FOUNDATIONS: dict[str, str] = {
+    "embedded": "domainsam.foundation.embedded:load",
+    "sam_vit_b": "domainsam.foundation.sam:load",
+    "sam_vit_l": "domainsam.foundation.sam:load",
+    "sam_vit_h": "domainsam.foundation.sam:load",
+    "sam2.1_hiera_tiny": "domainsam.foundation.sam2:load",
+    "sam2.1_hiera_small": "domainsam.foundation.sam2:load",
+    "sam2.1_hiera_base_plus": "domainsam.foundation.sam2:load",
+    "sam2.1_hiera_large": "domainsam.foundation.sam2:load",
+    "sam2_hiera_tiny": "domainsam.foundation.sam2:load",
+    "sam2_hiera_small": "domainsam.foundation.sam2:load",
+    "sam2_hiera_base_plus": "domainsam.foundation.sam2:load",
+    "sam2_hiera_large": "domainsam.foundation.sam2:load",
+    "fake": "domainsam.foundation.fake:load",
+}
+"""Known foundations; ``fake`` is for tests of what is built on top."""
+
+
+def load_foundation(
+    name_or_path: str | Path = DEFAULT,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    compile: bool = False,
+) -> Foundation:
+    """A frozen foundation by name, or from a weight file whose tensors tell which one it is.
+
+    Parameters
+    ----------
+    name_or_path
+        A key of :data:`FOUNDATIONS`, or the path of an official checkpoint
+        (``.pth``, ``.pt``), of the same tensors as safetensors, or of a file
+        written by :func:`domainsam.foundation.embedded.save_embedded`.
+    device
+        Where it computes.
+    dtype
+        ``torch.float32`` (also what None means), ``torch.bfloat16`` or
+        ``torch.float16``: the type of the large matrix products. Features,
+        tokens and masks are float32 whatever it is.
+    compile
+        Compile the image encoder with ``torch.compile``.
+
+    Raises
+    ------
+    WeightsError
+        If the name is unknown or its weight file is nowhere to be found.
+    CheckpointError
+        If the file is damaged, unsafe, or fits no known foundation.
+    """
+    import torch
+
+    name, path = str(name_or_path), None
+    if name not in FOUNDATIONS:
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise WeightsError(
+                f"no foundation or weight file {name!r}; known names: {', '.join(FOUNDATIONS)}; "
+                "otherwise give the path of a weight file"
+            )
+        from domainsam.foundation.loading import identify
+
+        name = identify(path)
+    module, _, function = FOUNDATIONS[name].partition(":")
+    loader = getattr(import_module(module), function)
+    foundation: Foundation = loader(name, path, torch.device(device), dtype or torch.float32, compile)
+    return foundation

@@ -1,0 +1,110 @@
+"""What all foundations share: frozen weights, a digest of them, checks of what comes in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from domainsam.errors import InputError
+from domainsam.prompts import PromptSet
+from domainsam.protocols import Features
+
+SIDE_MULTIPLE = 32
+"""Image sides must be multiples of this: the coarsest stride of the encoders."""
+
+
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of named tensors, the same whatever file or float type they were stored in.
+
+    Over the tensors in the order of their names: the name, the shape, and
+    the values as little-endian float32 (exact for float16 and bfloat16).
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        values = tensors[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name} {tuple(values.shape)}\n".encode())
+        digest.update(values.numpy().astype("<f4", copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """The same module in evaluation mode, without a trainable parameter."""
+    return model.eval().requires_grad_(False)
+
+
+class FrozenFoundation:
+    """A frozen network and the facts that a :class:`domainsam.protocols.Foundation` tells of itself.
+
+    It is deliberately no ``nn.Module``: a specialist that keeps it as an
+    attribute then neither trains it, nor saves it, nor changes its mode.
+
+    Parameters
+    ----------
+    model
+        The network; frozen here.
+    name
+        Its name in :data:`domainsam.foundation.FOUNDATIONS`.
+    image_size
+        Side in pixels of the square images it was trained on.
+    sha256
+        Digest of its tensors, from :func:`tensor_digest`.
+    """
+
+    def __init__(self, model: nn.Module, name: str, image_size: int, sha256: str) -> None:
+        self.model = freeze(model)
+        self.name = name
+        self.image_size = image_size
+        self.sha256 = sha256
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.model.parameters()).device
+
+    def _checked_images(self, images: Tensor) -> Tensor:
+        """Images as float32 on this device.
+
+        Raises
+        ------
+        InputError
+            If they are not ``(B, 3, H, W)`` floats with sides that are multiples of 32.
+        """
+        shape = tuple(images.shape)
+        fits = (
+            len(shape) == 4
+            and shape[1] == 3
+            and all(side and side % SIDE_MULTIPLE == 0 for side in shape[2:])
+        )
+        if not fits or not images.is_floating_point():
+            raise InputError(
+                f"{self.name} was given images of shape {shape} and type {images.dtype}; expected floats "
+                f"(B, 3, H, W) with H and W multiples of {SIDE_MULTIPLE}: pad or resize them"
+            )
+        return images.to(self.device, torch.float32)
+
+    def _checked_prompts(self, features: Features, prompts: PromptSet) -> PromptSet:
+        """Prompts on this device.
+
+        Raises
+        ------
+        InputError
+            If one of them points at an image that was not encoded, or mask
+            logits are not a quarter of the image's size.
+        """
+        prompts = prompts.to(self.device)
+        count, index = features.image.shape[0], prompts.image_index
+        if len(prompts) and (int(index.min()) < 0 or int(index.max()) >= count):
+            raise InputError(
+                f"{self.name}: prompts point at images {int(index.min())} to {int(index.max())}, "
+                f"but {count} images were encoded, counted from 0"
+            )
+        quarter = (features.size[0] // 4, features.size[1] // 4)
+        if prompts.mask_logits is not None and tuple(prompts.mask_logits.shape[2:]) != quarter:
+            raise InputError(
+                f"{self.name}: mask prompts of size {tuple(prompts.mask_logits.shape[2:])} for images of "
+                f"size {features.size}; expected a quarter of it, {quarter}"
+            )
+        return prompts
