@@ -1,0 +1,81 @@
+"""Fewer holes and fewer vertices, without tearing neighbours apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from domainsam.grid import Float64
+from domainsam_urban.geodesy import GroundFrame
+from domainsam_urban.tracing import Traced
+
+
+def close_holes(traced: Traced, frame: GroundFrame, area_m2: float) -> Traced:
+    """Fill the holes smaller than ``area_m2``.
+
+    Polygons of the same value that lie in a filled hole are swallowed by it. A
+    hole that holds another value stays open: filling it would make two classes
+    claim one place.
+
+    Parameters
+    ----------
+    area_m2
+        Square metres on the ground (square pixels in a frame without a CRS).
+    """
+    holed = np.flatnonzero(shapely.get_num_interior_rings(traced.polygons) > 0)
+    if area_m2 <= 0 or not len(holed):
+        return traced
+    rings, owner = shapely.get_rings(traced.polygons[holed], return_index=True)
+    inner = np.r_[False, owner[1:] == owner[:-1]]
+    holes, owner = shapely.polygons(rings[inner]), holed[owner[inner]]
+    on_ground = shapely.transform(holes, frame.to_ground)
+    small = shapely.area(on_ground) < area_m2
+    hole, island = shapely.STRtree(traced.polygons).query(holes, predicate="covers")
+    other = traced.values[island] != traced.values[owner[hole]]
+    small[hole[other]] = False
+    keep = np.ones(len(traced), dtype=bool)
+    keep[island[small[hole]]] = False
+    polygons = traced.polygons.copy()
+    for index in np.unique(owner[small]):
+        open_still = rings[inner][(owner == index) & ~small]
+        polygons[index] = shapely.Polygon(polygons[index].exterior, list(open_still))
+    return Traced(polygons[keep], traced.values[keep])
+
+
+def simplify(polygons: NDArray[np.object_], frame: GroundFrame, tolerance_m: float) -> NDArray[np.object_]:
+    """Drop vertices whose triangle is smaller than ``tolerance_m`` squared, on shared edges alike.
+
+    This is Visvalingam and Whyatt's measure (1993) on all polygons as one
+    coverage: an edge between two neighbours stays one edge, places where three
+    meet stay, no edge crosses another. Vertices are only ever dropped, so those
+    that remain are still exact pixel corners. A staircase of pixels of size s
+    is straight from a tolerance of about s on.
+
+    Parameters
+    ----------
+    polygons
+        ``(N,)`` valid Polygons in pixel corners that do not overlap.
+    tolerance_m
+        Metres on the ground (pixels in a frame without a CRS).
+
+    Returns
+    -------
+    NDArray
+        ``(N,)`` polygons in the order given; one that would vanish is left as it was.
+    """
+    if tolerance_m <= 0 or not len(polygons):
+        return polygons
+
+    def to_corners(points: Float64) -> Float64:
+        return np.rint(frame.to_pixels(points))
+
+    try:
+        thinned = shapely.coverage_simplify(shapely.transform(polygons, frame.to_ground), tolerance_m)
+    except shapely.GEOSException:
+        # GEOS refuses coverages that touch in ways it cannot node; full detail is still right.
+        return polygons
+    result: NDArray[np.object_] = shapely.transform(thinned, to_corners)
+    lost = shapely.is_empty(result) | (shapely.area(result) == 0)
+    result[lost] = polygons[lost]
+    return result

@@ -1,0 +1,131 @@
+"""Outputs that appear complete or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from domainsam.errors import OutputError
+
+
+class Staging:
+    """Files in the making, out of sight until all of them are done.
+
+    Each file is made in a hidden folder inside its own target folder, hence on
+    the same file system. Leaving the ``with`` block normally flushes every file
+    to disk and renames it into place; leaving it by an exception removes them
+    all, and any target folder that was created for them. Existing files stay
+    untouched until the renames, which replace whole files.
+
+    Parameters
+    ----------
+    targets
+        Final paths. Folders that are missing are created.
+    overwrite
+        Whether existing files may be replaced.
+
+    Raises
+    ------
+    OutputError
+        On entering, if a target exists and may not be replaced, is a folder or
+        is named twice, or if a folder cannot be made or written to; on leaving,
+        if a file cannot be put in place.
+    """
+
+    def __init__(self, targets: Iterable[Path | str], *, overwrite: bool = False) -> None:
+        self.targets = tuple(Path(target) for target in targets)
+        self.overwrite = overwrite
+        self._staged: dict[Path, Path] = {}
+        self._rooms: dict[Path, Path] = {}
+        self._made: list[Path] = []
+
+    def __enter__(self) -> Staging:
+        self._check()
+        try:
+            for target in self.targets:
+                self._staged[target] = self._room(target.parent) / target.name
+        except OSError as error:
+            self._clear(failed=True)
+            raise OutputError(
+                f"cannot write to folder '{target.parent}' ({error.strerror or error}): "
+                "check its permissions, or choose another folder"
+            ) from error
+        return self
+
+    def __getitem__(self, target: Path | str) -> Path:
+        """Where to write what will become ``target``."""
+        return self._staged[Path(target)]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._publish()
+        except BaseException:
+            kind = BaseException
+            raise
+        finally:
+            self._clear(failed=kind is not None)
+
+    def _check(self) -> None:
+        if len({target.absolute() for target in self.targets}) < len(self.targets):
+            raise OutputError(
+                f"an output is named twice among {[str(t) for t in self.targets]}: name each once"
+            )
+        for target in self.targets:
+            if target.is_dir():
+                raise OutputError(f"output '{target}' is a folder: name a file in it")
+            if target.exists() and not self.overwrite:
+                raise OutputError(
+                    f"output '{target}' exists: choose another name, or allow it with --overwrite"
+                )
+
+    def _room(self, folder: Path) -> Path:
+        if folder not in self._rooms:
+            missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+            for parent in reversed(missing):
+                parent.mkdir()
+                self._made.append(parent)
+            self._rooms[folder] = Path(tempfile.mkdtemp(prefix=".domainsam-", suffix=".part", dir=folder))
+        return self._rooms[folder]
+
+    def _publish(self) -> None:
+        try:
+            for staged in self._staged.values():
+                _flush(staged)
+            self._check()
+            for target, staged in self._staged.items():
+                staged.replace(target)
+            for folder in self._rooms:
+                _flush(folder)
+        except OutputError:
+            raise
+        except OSError as error:
+            raise OutputError(
+                f"cannot finish '{error.filename or self.targets[0]}' ({error.strerror or error}): "
+                "free some space or choose another folder"
+            ) from error
+
+    def _clear(self, *, failed: bool) -> None:
+        for room in self._rooms.values():
+            shutil.rmtree(room, ignore_errors=True)
+        if failed:
+            for folder in reversed(self._made):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+
+def _flush(path: Path) -> None:
+    """Have the kernel put a file or folder on the disk; Windows cannot open folders and need not."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,156 @@
+"""Outlines of a mask, traced by streaming it from disk.
+
+GDAL reads the raster line by line and keeps only open outlines, so memory
+follows the geometry and not the pixels. Coordinates here are pixel corners,
+``(column, row)``, always whole numbers: exact under any geotransform.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio import features
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from domainsam.errors import InputError, MissingInputError
+from domainsam_urban.geodesy import apply_affine
+
+BATCH = 4096
+CACHE_BYTES = 64 * 2**20
+"""GDAL's block cache while streaming; its own default, 5 % of the machine, would look like a leak."""
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """Polygons of a mask in pixel corners, in row-major order of their first pixel.
+
+    Parameters
+    ----------
+    polygons
+        ``(N,)`` valid shapely Polygons.
+    values
+        ``(N,)`` int64, the mask value of each.
+    """
+
+    polygons: NDArray[np.object_]
+    values: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+    def take(self, index: NDArray[Any]) -> Traced:
+        """The polygons at ``index``: positions or a boolean array."""
+        return Traced(self.polygons[index], self.values[index])
+
+
+@contextmanager
+def open_raster(path: Path | str) -> Iterator[Any]:
+    """Open a raster for streaming: small cache, no complaint about a missing georeference.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file.
+    InputError
+        If the file is not a raster.
+    """
+    if not str(path).startswith("/vsi") and not Path(path).is_file():
+        raise MissingInputError(f"raster '{path}' does not exist: check the path")
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            dataset = rasterio.open(path)
+        except RasterioError as error:
+            raise InputError(f"'{path}' cannot be read as a raster ({error}); expected a GeoTIFF") from error
+        with dataset:
+            yield dataset
+
+
+def trace(mask_path: Path | str, values: Collection[int] = (1,)) -> Traced:
+    """Trace the 4-connected regions of a single-band mask.
+
+    Pixels that only touch at a corner belong to different polygons, so no ring
+    crosses or runs over itself.
+
+    Parameters
+    ----------
+    mask_path
+        Raster of integers; 0 is outside and never traced.
+    values
+        Mask values to keep; all others (255, nodata, among them) are passed over.
+
+    Raises
+    ------
+    InputError
+        If the mask has several bands, is not of integers, or cannot be read.
+    """
+    with open_raster(mask_path) as dataset:
+        if dataset.count != 1 or not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
+            raise InputError(
+                f"mask '{mask_path}' has {dataset.count} band(s) of {dataset.dtypes[0]}: "
+                "expected one band of integers (1 inside, 0 outside, 255 nodata)"
+            )
+        kept: list[NDArray[np.object_]] = []
+        found: list[int] = []
+        batch: list[Any] = []
+        back = ~dataset.transform
+        band = rasterio.band(dataset, 1)
+        try:
+            for outline, value in features.shapes(band, mask=band, connectivity=4):
+                if int(value) not in values:
+                    continue
+                rings = outline["coordinates"]
+                batch.append(shapely.Polygon(rings[0], rings[1:]))
+                found.append(int(value))
+                if len(batch) == BATCH:
+                    kept.append(_on_lattice(batch, back))
+                    batch.clear()
+        except RasterioError as error:
+            raise InputError(f"mask '{mask_path}' is damaged: {error}; make it again") from error
+        kept.append(_on_lattice(batch, back))
+    polygons, owner = polygons_only(np.concatenate(kept))
+    traced = Traced(polygons, np.asarray(found, dtype=np.int64)[owner])
+    return traced.take(row_major(polygons))
+
+
+def polygons_only(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+    """Valid Polygons with an area out of ``shapes``, and the index each came from.
+
+    Invalid shapes are rebuilt by GEOS's structure method, which keeps what the
+    rings enclose; parts of several become polygons of their own; points, lines
+    and polygons without area are left out.
+    """
+    wrong = ~shapely.is_valid(shapes)
+    mended = shapes.copy()
+    if wrong.any():
+        mended[wrong] = shapely.make_valid(shapes[wrong], method="structure", keep_collapsed=False)
+    parts, owner = shapely.get_parts(mended, return_index=True)
+    solid = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & (shapely.area(parts) > 0)
+    return parts[solid], np.asarray(owner[solid], dtype=np.int64)
+
+
+def row_major(polygons: NDArray[np.object_]) -> NDArray[np.int64]:
+    """Order of polygons in pixel corners by their topmost row, then its leftmost column."""
+    points, owner = shapely.get_coordinates(polygons, return_index=True)
+    column = np.full(len(polygons), np.inf)
+    row = shapely.bounds(polygons)[:, 1]
+    topmost = points[:, 1] == row[owner]
+    np.minimum.at(column, owner[topmost], points[topmost, 0])
+    return np.lexsort((column, row))
+
+
+def _on_lattice(batch: list[Any], back: Affine) -> NDArray[np.object_]:
+    """Polygons of the raster's CRS in pixel corners; rounding undoes the geotransform's float noise."""
+    shapes = np.asarray(batch, dtype=object)
+    moved: NDArray[np.object_] = shapely.transform(shapes, lambda points: np.rint(apply_affine(back, points)))
+    return moved
