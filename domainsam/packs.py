@@ -23,7 +23,9 @@ class DomainPack:
     ``commands``, ``source`` and ``writer`` are ``"module:attribute"`` strings
     that are imported only when needed: a ``click.Group``, a ``Source`` class
     and a ``Writer`` class. ``demo``, where there is one, is a click command
-    that runs the pack's main job on generated data.
+    that runs the pack's main job on generated data. ``describe``, where there
+    is one, is a function from a path to a dict of facts about that file; it
+    raises :class:`~domainsam.errors.InputError` for a file it cannot read.
     """
 
     name: str
@@ -33,9 +35,10 @@ class DomainPack:
     source: str
     writer: str
     demo: str | None = None
+    describe: str | None = None
 
     def load(self, part: str) -> Any:
-        """Import and return ``commands``, ``source``, ``writer`` or ``demo``.
+        """Import and return ``commands``, ``source``, ``writer``, ``demo`` or ``describe``.
 
         Raises
         ------

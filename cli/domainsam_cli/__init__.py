@@ -1,8 +1,85 @@
-"""The ``domainsam`` command."""
+"""The ``domainsam`` command: a thin group that imports a command only when it is called.
+
+``domainsam --help`` reads each pack's summary from its entry point and imports
+nothing else, so that it answers at once; ``benchmarks/startup.py`` shows it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 
-def main() -> None:
-    """Entry point of the ``domainsam`` command."""
-    raise SystemExit("domainsam: the command line is not built yet")
+import click
+
+from domainsam import __version__
+from domainsam.errors import PackError
+from domainsam.packs import find_packs, load_pack
+from domainsam_cli.lazy import BrokenCommand, LazyGroup
+
+CORE_COMMANDS = {
+    "demo": ("domainsam_cli.demo:demo", "Run a pack's main job on a generated sample."),
+    "info": ("domainsam_cli.info:info", "Say what a file holds and what a pack would do with it."),
+    "packs": ("domainsam_cli.packs:packs", "List the installed domain packs."),
+    "weights": ("domainsam_cli.weights:weights", "List, fetch and verify foundation weights."),
+}
+"""Commands that belong to no pack: where each is, and its line in the help."""
+
+
+class PackGroup(LazyGroup):
+    """Core commands, and one subcommand for every installed domain pack."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*pack_names(), *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in pack_names():
+            return super().get_command(ctx, cmd_name)
+        try:
+            command: click.Command = load_pack(cmd_name).load("commands")
+        except PackError as error:
+            return BrokenCommand(cmd_name, error)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.write_section(formatter, "Domain packs", [(name, pack_line(name)) for name in pack_names()])
+        super().format_commands(ctx, formatter)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        names = self.list_commands(ctx)
+        if not args[0].startswith("-") and args[0] not in names:
+            ctx.fail(f"no pack or command is named {args[0]!r}; there are: {', '.join(names)}")
+        return super().resolve_command(ctx, args)
+
+
+def pack_names() -> list[str]:
+    """Names of the installed packs; a core command wins over a pack of the same name."""
+    return [name for name in find_packs() if name not in CORE_COMMANDS]
+
+
+def pack_line(name: str) -> str:
+    """The pack's summary, or why it cannot be loaded."""
+    try:
+        return load_pack(name).summary
+    except PackError as error:
+        return f"(broken) {error}"
+
+
+@click.group(
+    cls=PackGroup,
+    lazy=CORE_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="domainsam")
+def cli() -> None:
+    """Segment Anything in your own domain, offline, from one command.
+
+    Start with `domainsam demo`. Every command explains itself with --help.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code (see :mod:`domainsam.errors`)."""
+    from domainsam_cli.errors import guarded
+
+    return guarded(cli, arguments)

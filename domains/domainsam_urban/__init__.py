@@ -10,4 +10,5 @@ PACK = DomainPack(
     source="domainsam_urban.raster:RasterSource",
     writer="domainsam_urban.cog:CogWriter",
     demo="domainsam_urban.commands:demo",
+    describe="domainsam_urban.describe:describe",
 )

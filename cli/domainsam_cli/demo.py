@@ -1,0 +1,59 @@
+"""``domainsam demo``: a pack's main job on a sample that it generates itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from domainsam.errors import PackError
+from domainsam.packs import find_packs, load_pack
+from domainsam_cli.options import json_option, out_option, overwrite_option, seed_option, verbose_option
+
+
+@click.command()
+@out_option(
+    "Folder for the sample and the results [default: domainsam-demo, or the next free name].", required=False
+)
+@click.option("--pack", "name", help="Which pack [default: the first that has a demo].")
+@seed_option
+@overwrite_option
+@json_option
+@verbose_option
+@click.pass_context
+def demo(
+    ctx: click.Context,
+    out: Path | None,
+    name: str | None,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Generate a sample, run a pack's main job on it, and say where the results are.
+
+    Works offline on the weights inside the package, along the same code path as real data.
+    """
+    command = load_pack(name or first_with_demo()).load("demo")
+    folder = out if out is not None else free_folder(Path("domainsam-demo"))
+    ctx.invoke(command, out=folder, seed=seed, overwrite=overwrite, as_json=as_json)
+
+
+def first_with_demo() -> str:
+    """The first installed pack, by name, that has a demo."""
+    for name in find_packs():
+        try:
+            if load_pack(name).demo is not None:
+                return name
+        except PackError:
+            continue
+    raise PackError("no installed pack has a demo; `domainsam packs` lists what is installed")
+
+
+def free_folder(wanted: Path) -> Path:
+    """``wanted``, or the same name with the first number that is not taken."""
+    folder, number = wanted, 1
+    while folder.exists():
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder

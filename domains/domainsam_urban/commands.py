@@ -1,0 +1,19 @@
+"""``domainsam urban``: the commands of the pack, each imported when it is called."""
+
+from __future__ import annotations
+
+import click
+
+from domainsam_cli.lazy import LazyGroup
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "map": ("domainsam_urban.map_command:map_command", "Find settlements in scenes, as polygons."),
+        "train": ("domainsam_urban.train_command:train", "Train the settlement model on your own labels."),
+        "evaluate": ("domainsam_urban.evaluate_command:evaluate", "Compare a model with labels."),
+    },
+)
+def urban() -> None:
+    """Informal settlements from satellite scenes: polygons, areas, changes."""

@@ -1,0 +1,215 @@
+"""``domainsam urban map``: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from domainsam_cli.errors import RunState
+from domainsam_cli.options import compute_options, out_option, overwrite_option, resume_option, talk_options
+from domainsam_urban.map_options import (
+    METHODS,
+    MapOptions,
+    OutputOptions,
+    ReadOptions,
+    RunOptions,
+    ShapeOptions,
+)
+
+if TYPE_CHECKING:
+    from domainsam_urban.pipeline import SceneResult
+
+PATH = click.Path(path_type=Path)
+
+
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """Whole numbers with commas between them."""
+
+    name = "N,N,N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 3,2,1", param, ctx)
+
+
+def reading_options(command: Any) -> Any:
+    """Options that say how to read a scene."""
+    for option in (
+        click.option(
+            "--allow-no-crs", is_flag=True, help="Accept a scene without CRS: pixel units, no areas."
+        ),
+        click.option(
+            "--normalize", default="auto", show_default=True, help="Radiometry: auto, none or percentile."
+        ),
+        click.option(
+            "--resolution", type=click.FloatRange(min=0, min_open=True), help="Ground pixel in metres."
+        ),
+        click.option("--nodata", type=float, help="A further value that means no data."),
+        click.option(
+            "--bands", type=Numbers(), help="Red, green, blue band numbers, from 1 [default: 1,2,3]."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def shape_options(command: Any) -> Any:
+    """Options that say how probability becomes polygons."""
+    positive = click.FloatRange(min=0)
+    for option in (
+        click.option("--close-holes", type=positive, default=0.0, help="Fill holes up to this many m²."),
+        click.option("--simplify", type=positive, default=0.0, help="Simplify outlines by this many metres."),
+        click.option("--min-area", type=positive, default=0.0, help="Drop settlements below this many m²."),
+        click.option(
+            "--threshold",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=0.5,
+            show_default=True,
+            help="Probability from which a pixel is settlement.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def output_options(command: Any) -> Any:
+    """Options that name further outputs."""
+    for option in (
+        click.option(
+            "--datetime", "moment", help="When the scene was taken, ISO 8601 [default: from the file]."
+        ),
+        click.option(
+            "--stac/--no-stac", default=True, show_default=True, help="STAC item beside the polygons."
+        ),
+        click.option(
+            "--grid", type=click.FloatRange(min=1), help="Share of settlement per cell of this many metres."
+        ),
+        click.option("--summary", type=PATH, help="Summary as JSON."),
+        click.option("--preview", type=PATH, help="Picture of the scene with outlines, PNG."),
+        click.option("--mask", "mask_out", type=PATH, help="Mask as Cloud-Optimised GeoTIFF."),
+        click.option("--probability", type=PATH, help="Probability as Cloud-Optimised GeoTIFF."),
+        out_option("Polygons: .gpkg .parquet .fgb .geojson, or a folder. Repeat for several.", multiple=True),
+    ):
+        command = option(command)
+    return command
+
+
+def model_options(command: Any) -> Any:
+    """Options that choose the networks and which prompts they pass."""
+    for option in (
+        click.option(
+            "--no-segformer-embedding", is_flag=True, help="Ablation: no SegFormer embedding prompt."
+        ),
+        click.option("--no-sam-embedding", is_flag=True, help="Ablation: no foundation embedding prompt."),
+        click.option("--no-mask", is_flag=True, help="Ablation: no mask prompt."),
+        click.option("--no-box", is_flag=True, help="Ablation: no box prompt."),
+        click.option(
+            "--method",
+            type=click.Choice(METHODS),
+            default="full",
+            show_default=True,
+            help="coarse stops before the foundation: faster, rougher.",
+        ),
+        click.option("--overlap", type=click.IntRange(min=0), help="Overlap of tiles in pixels."),
+        click.option("--tile", type=click.IntRange(min=64), help="Side of a tile in pixels."),
+        click.option(
+            "--foundation", help="Name or checkpoint file [default: the one the model was trained on]."
+        ),
+        click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("map")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@output_options
+@reading_options
+@shape_options
+@model_options
+@compute_options
+@resume_option
+@overwrite_option
+@talk_options
+@click.pass_context
+def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
+    r"""Find informal settlements in satellite scenes and write them as polygons.
+
+    INPUT is anything GDAL reads: GeoTIFF, VRT mosaic, /vsi path. With several
+    of them, or with a folder as -o, results are named after each scene; in
+    any output path {stem} stands for the scene's name.
+
+    \b
+    domainsam urban map scene.tif -o settlements.gpkg
+    domainsam urban map scene.tif -o s.gpkg -o s.parquet --probability p.tif --preview p.png
+    domainsam urban map scenes/*.tif -o out/ --device cuda --resume
+    domainsam urban map ikonos.tif -o s.geojson --bands 3,2,1 --min-area 2000 --simplify 2
+    """
+    from domainsam_urban.pipeline import map_scenes
+
+    state = ctx.find_object(RunState)
+    if state is not None:
+        state.resumable = True
+    options = gather(given)
+    batch = map_scenes(inputs, options)
+    if given["as_json"]:
+        documents = [result.document() for result in batch.results]
+        failures = [{"source": source, "error": reason} for source, reason in batch.failures]
+        click.echo(json.dumps({"scenes": documents, "failures": failures}, indent=2))
+    elif not given["quiet"]:
+        for result in batch.results:
+            print_summary(result)
+    if batch.failures:
+        ctx.exit(batch.report_failures())
+
+
+def gather(given: dict[str, Any]) -> MapOptions:
+    """Options as click gives them, as one value."""
+    parts = ("box", "mask", "sam_embedding", "segformer_embedding")
+    return MapOptions(
+        model=given["model"],
+        foundation=given["foundation"],
+        read=ReadOptions(
+            given["bands"], given["nodata"], given["resolution"], given["normalize"], given["allow_no_crs"]
+        ),
+        run=RunOptions(
+            device=given["device"],
+            precision=given["precision"],
+            tile=given["tile"],
+            overlap=given["overlap"],
+            batch_size=given["batch_size"],
+            workers=given["workers"],
+            method=given["method"],
+            disabled=frozenset(part for part in parts if given[f"no_{part}"]),
+        ),
+        shape=ShapeOptions(given["threshold"], given["min_area"], given["simplify"], given["close_holes"]),
+        outputs=OutputOptions(
+            vectors=given["out"],
+            probability=given["probability"],
+            mask=given["mask_out"],
+            preview=given["preview"],
+            summary=given["summary"],
+            grid=given["grid"],
+            stac=given["stac"],
+            datetime=given["moment"],
+            overwrite=given["overwrite"],
+        ),
+        resume=given["resume"],
+        quiet=given["quiet"],
+    )
+
+
+def print_summary(result: SceneResult) -> None:
+    """What was found and where it is, for a person."""
+    click.echo(result.sentence())
+    for kind, path in result.paths.items():
+        click.echo(f"  {kind:<12} {path}")

@@ -1,0 +1,79 @@
+"""What ``domainsam urban map`` may be told, as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+METHODS = ("full", "coarse")
+"""``full``: prompts decoded by the foundation. ``coarse``: the prompter's first look alone, no foundation."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How scenes are read.
+
+    ``bands`` are 1-based and in the order red, green, blue; ``nodata`` comes
+    on top of what the file declares; ``resolution`` is the ground pixel in
+    metres that the model sees, by default the one it was trained at.
+    """
+
+    bands: tuple[int, ...] | None = None
+    nodata: float | None = None
+    resolution: float | None = None
+    normalize: str = "auto"
+    allow_no_crs: bool = False
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How the networks are run; ``tile`` and ``overlap`` are in pixels of the model's resolution."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    tile: int | None = None
+    overlap: int | None = None
+    batch_size: int = 4
+    workers: int = 2
+    method: str = "full"
+    disabled: frozenset[str] = frozenset()
+    """Prompt parts that are switched off: ``box``, ``mask``, ``sam_embedding``, ``segformer_embedding``."""
+
+
+@dataclass(frozen=True)
+class ShapeOptions:
+    """How probability becomes polygons: areas in square metres, lengths in metres."""
+
+    threshold: float = 0.5
+    min_area: float = 0.0
+    simplify: float = 0.0
+    close_holes: float = 0.0
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go; every path may be a folder or hold ``{stem}``."""
+
+    vectors: tuple[Path, ...]
+    probability: Path | None = None
+    mask: Path | None = None
+    preview: Path | None = None
+    summary: Path | None = None
+    grid: float | None = None
+    stac: bool = True
+    datetime: str | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """One call of ``domainsam urban map``, without its inputs."""
+
+    outputs: OutputOptions
+    model: Path | None = None
+    foundation: str | None = None
+    read: ReadOptions = field(default_factory=ReadOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    shape: ShapeOptions = field(default_factory=ShapeOptions)
+    resume: bool = False
+    quiet: bool = False
