@@ -19,7 +19,7 @@ from domainsam.errors import ConfigError, InputError
 from domainsam.grid import Float64
 from domainsam_urban.geodesy import GroundFrame, apply_affine, as_crs, ground_measures
 from domainsam_urban.provenance import Provenance
-from domainsam_urban.simplify import close_holes, simplify
+from domainsam_urban.simplify import close_holes, ground_area, simplify
 from domainsam_urban.tracing import Traced, open_raster, polygons_only, trace
 from domainsam_urban.zonal import mean_probability
 
@@ -117,9 +117,17 @@ def polygonise(
             "assign one (rio edit-info --crs), or accept pixel units with --allow-no-crs"
         )
     frame = GroundFrame.around(shape, affine, crs)
-    traced = close_holes(trace(mask_path, options.labels), frame, options.close_holes)
-    if options.min_area > 0:
-        traced = traced.take(_sizes(traced.polygons, affine, crs)[0] >= options.min_area)
+
+    def large(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
+        return ground_area(polygons, frame) >= options.min_area
+
+    def large_if_filled(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
+        return large(shapely.polygons(shapely.get_exterior_ring(polygons)))
+
+    traced = trace(mask_path, options.labels, large_if_filled if options.min_area else None)
+    traced = close_holes(traced, frame, options.close_holes)
+    if options.min_area:
+        traced = traced.take(large(traced.polygons))
     confidence = np.full(len(traced), np.nan)
     if probability_path is not None:
         confidence = mean_probability(traced.polygons, probability_path, shape)

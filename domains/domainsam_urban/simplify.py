@@ -11,6 +11,12 @@ from domainsam_urban.geodesy import GroundFrame
 from domainsam_urban.tracing import Traced
 
 
+def ground_area(polygons: NDArray[np.object_], frame: GroundFrame) -> Float64:
+    """Area ``(N,)`` of polygons in pixel corners, in the frame's equal-area plane: fast, for thresholds."""
+    area: Float64 = shapely.area(shapely.transform(polygons, frame.to_ground))
+    return area
+
+
 def close_holes(traced: Traced, frame: GroundFrame, area_m2: float) -> Traced:
     """Fill the holes smaller than ``area_m2``.
 
@@ -29,8 +35,7 @@ def close_holes(traced: Traced, frame: GroundFrame, area_m2: float) -> Traced:
     rings, owner = shapely.get_rings(traced.polygons[holed], return_index=True)
     inner = np.r_[False, owner[1:] == owner[:-1]]
     holes, owner = shapely.polygons(rings[inner]), holed[owner[inner]]
-    on_ground = shapely.transform(holes, frame.to_ground)
-    small = shapely.area(on_ground) < area_m2
+    small = ground_area(holes, frame) < area_m2
     hole, island = shapely.STRtree(traced.polygons).query(holes, predicate="covers")
     other = traced.values[island] != traced.values[owner[hole]]
     small[hole[other]] = False

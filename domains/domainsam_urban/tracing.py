@@ -8,9 +8,10 @@ follows the geometry and not the pixels. Coordinates here are pixel corners,
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,11 @@ def open_raster(path: Path | str) -> Iterator[Any]:
             yield dataset
 
 
-def trace(mask_path: Path | str, values: Collection[int] = (1,)) -> Traced:
+def trace(
+    mask_path: Path | str,
+    values: Collection[int] = (1,),
+    wanted: Callable[[NDArray[np.object_]], NDArray[np.bool_]] | None = None,
+) -> Traced:
     """Trace the 4-connected regions of a single-band mask.
 
     Pixels that only touch at a corner belong to different polygons, so no ring
@@ -88,6 +93,9 @@ def trace(mask_path: Path | str, values: Collection[int] = (1,)) -> Traced:
         Raster of integers; 0 is outside and never traced.
     values
         Mask values to keep; all others (255, nodata, among them) are passed over.
+    wanted
+        Says of polygons in pixel corners which to keep; asked a few thousand
+        at a time, so that a mask full of specks does not fill the memory.
 
     Raises
     ------
@@ -100,26 +108,17 @@ def trace(mask_path: Path | str, values: Collection[int] = (1,)) -> Traced:
                 f"mask '{mask_path}' has {dataset.count} band(s) of {dataset.dtypes[0]}: "
                 "expected one band of integers (1 inside, 0 outside, 255 nodata)"
             )
-        kept: list[NDArray[np.object_]] = []
-        found: list[int] = []
-        batch: list[Any] = []
-        back = ~dataset.transform
-        band = rasterio.band(dataset, 1)
         try:
-            for outline, value in features.shapes(band, mask=band, connectivity=4):
-                if int(value) not in values:
-                    continue
-                rings = outline["coordinates"]
-                batch.append(shapely.Polygon(rings[0], rings[1:]))
-                found.append(int(value))
-                if len(batch) == BATCH:
-                    kept.append(_on_lattice(batch, back))
-                    batch.clear()
+            kept = [
+                _batch(outlines, ~dataset.transform, wanted)
+                for outlines in _batched(_outlines(dataset, values), BATCH)
+            ]
         except RasterioError as error:
             raise InputError(f"mask '{mask_path}' is damaged: {error}; make it again") from error
-        kept.append(_on_lattice(batch, back))
-    polygons, owner = polygons_only(np.concatenate(kept))
-    traced = Traced(polygons, np.asarray(found, dtype=np.int64)[owner])
+    if not kept:
+        return Traced(np.empty(0, dtype=object), np.empty(0, dtype=np.int64))
+    polygons = np.concatenate([batch.polygons for batch in kept])
+    traced = Traced(polygons, np.concatenate([batch.values for batch in kept]))
     return traced.take(row_major(polygons))
 
 
@@ -149,8 +148,30 @@ def row_major(polygons: NDArray[np.object_]) -> NDArray[np.int64]:
     return np.lexsort((column, row))
 
 
-def _on_lattice(batch: list[Any], back: Affine) -> NDArray[np.object_]:
-    """Polygons of the raster's CRS in pixel corners; rounding undoes the geotransform's float noise."""
-    shapes = np.asarray(batch, dtype=object)
-    moved: NDArray[np.object_] = shapely.transform(shapes, lambda points: np.rint(apply_affine(back, points)))
-    return moved
+def _outlines(dataset: Any, values: Collection[int]) -> Iterator[tuple[Any, int]]:
+    """Polygons in the raster's CRS with their value, as GDAL closes them."""
+    band = rasterio.band(dataset, 1)
+    for outline, value in features.shapes(band, mask=band, connectivity=4):
+        if int(value) in values:
+            rings = outline["coordinates"]
+            yield shapely.Polygon(rings[0], rings[1:]), int(value)
+
+
+def _batch(
+    outlines: Sequence[tuple[Any, int]],
+    back: Affine,
+    wanted: Callable[[NDArray[np.object_]], NDArray[np.bool_]] | None,
+) -> Traced:
+    """Outlines brought to pixel corners; rounding undoes the geotransform's float noise."""
+    shapes = np.empty(len(outlines), dtype=object)
+    shapes[:] = [polygon for polygon, _ in outlines]
+    values = np.asarray([value for _, value in outlines], dtype=np.int64)
+    corners = shapely.transform(shapes, lambda points: np.rint(apply_affine(back, points)))
+    polygons, owner = polygons_only(corners)
+    traced = Traced(polygons, values[owner])
+    return traced if wanted is None else traced.take(wanted(polygons))
+
+
+def _batched(items: Iterator[tuple[Any, int]], size: int) -> Iterator[list[tuple[Any, int]]]:
+    while batch := list(islice(items, size)):
+        yield batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -82,7 +83,7 @@ def mean_probability(
     return means
 
 
-def _decoded(raw: NDArray[np.generic], nodata: float | None) -> tuple[Float64, NDArray[np.bool_]]:
+def _decoded(raw: NDArray[Any], nodata: float | None) -> tuple[Float64, NDArray[np.bool_]]:
     if raw.dtype == np.uint8:
         return raw / PROBABILITY_STEPS, raw != 255
     value = raw.astype(np.float64)
