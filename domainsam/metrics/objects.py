@@ -43,6 +43,19 @@ class Overlaps:
         both = self.truth_area[self.truth_index] + self.predicted_area[self.predicted_index]
         return np.asarray(self.shared / (both - self.shared))
 
+    def without_small_predictions(self, area: float) -> Overlaps:
+        """The same without predicted objects below an area; those that stay are numbered anew, in order."""
+        kept = self.predicted_area >= area
+        pairs = kept[self.predicted_index]
+        number = np.cumsum(kept) - 1
+        return Overlaps(
+            self.truth_area,
+            self.predicted_area[kept],
+            self.truth_index[pairs],
+            number[self.predicted_index[pairs]].astype(np.int64),
+            self.shared[pairs],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Matching:

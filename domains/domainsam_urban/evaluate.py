@@ -1,0 +1,134 @@
+"""Scenes against labels: every score with its uncertainty, for one or several variants of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from domainsam.errors import DomainSamError, InputError
+from domainsam_urban.evaluation import Evaluation, EvaluationOptions, SceneScores, summarise
+from domainsam_urban.layers import Layer, PolygonAnswer, PolygonLayer, raster_layer, read_polygons
+from domainsam_urban.pairing import Scene, answer_of, is_vector, labels_of
+from domainsam_urban.place import Place, require_same_ground
+from domainsam_urban.scoring import Answer, Counts, ScoringOptions, score_scene
+from domainsam_urban.tracing import open_raster
+
+Predict = Callable[[Path, Path], Mapping[str, Path]]
+"""From a scene and an empty folder to rasters (or polygons) by variant, the main one first."""
+
+Advance = Callable[[int], None]
+
+
+def existing_answers(answers: Path) -> Predict:
+    """A :data:`Predict` that looks predictions up instead of making them."""
+    return lambda scene, workdir: {"prediction": answer_of(Scene(scene, scene.stem), answers)}
+
+
+def evaluate_scenes(
+    scenes: Iterable[Scene],
+    labels: Path,
+    predict: Predict,
+    workdir: Path,
+    options: EvaluationOptions | None = None,
+    advance: Advance = lambda pixels: None,
+) -> Evaluation:
+    """Predict every scene, compare it with its labels, and pool the counts.
+
+    Parameters
+    ----------
+    scenes
+        What to evaluate on.
+    labels
+        A file of polygons for all scenes, a mask raster, or a folder with one
+        file a scene (see :func:`domainsam_urban.pairing.labels_of`).
+    predict
+        Makes, or finds, the predictions of a scene.
+    workdir
+        Existing folder for predictions; they stay there for the report's pictures.
+    advance
+        Called with the number of pixels of a scene that were compared.
+
+    Raises
+    ------
+    InputError
+        If not one scene could be scored; the message is that of the first.
+    """
+    options = options or EvaluationOptions()
+    done: list[SceneScores] = []
+    skipped: list[tuple[str, str]] = []
+    for number, scene in enumerate(scenes):
+        room = workdir / f"{number:04d}"
+        room.mkdir()
+        try:
+            done.append(_evaluate_scene(scene, labels, predict, room, options.scoring, advance))
+        except DomainSamError as error:
+            skipped.append((scene.name, str(error)))
+    if not done:
+        first = f"{skipped[0][0]}: {skipped[0][1]}" if skipped else "no scene was given"
+        raise InputError(f"none of {len(skipped)} scene(s) could be evaluated; the first: {first}")
+    return summarise(done, skipped, options)
+
+
+def _evaluate_scene(
+    scene: Scene, labels: Path, predict: Predict, room: Path, options: ScoringOptions, advance: Advance
+) -> SceneScores:
+    label_path = labels_of(scene, labels)
+    answers = dict(predict(scene.path, room))
+    place = answer_place(scene.path, next(iter(answers.values())))
+    counts: dict[str, Counts] = {}
+    notes: list[str] = []
+    with open_labels(label_path, place) as truth:
+        notes.extend(truth.notes)
+        for variant, path in answers.items():
+            with open_answer(path, place) as answer:
+                counts[variant] = score_scene(truth, answer, place, options, advance)
+                notes.extend(answer.notes)
+    if not counts[next(iter(answers))].confusion.any():
+        raise InputError(
+            f"labels '{label_path}' and the prediction share no pixel that both know: check nodata"
+        )
+    return SceneScores(
+        scene, label_path, answers, place, options.tolerance_px(place), counts, tuple(dict.fromkeys(notes))
+    )
+
+
+def answer_place(scene: Path, answer: Path) -> Place:
+    """The grid to compare on: that of the prediction, or of the scene where the prediction is of polygons.
+
+    Raises
+    ------
+    InputError
+        If a raster prediction lies elsewhere than the scene, or has another
+        size where there is no CRS to place it by.
+    """
+    with open_raster(scene) as dataset:
+        place = Place.of(dataset)
+    if is_vector(answer):
+        return place
+    with open_raster(answer) as dataset:
+        own = Place.of(dataset)
+    require_same_ground(answer.name, own, place)
+    return own
+
+
+@contextmanager
+def open_labels(path: Path, place: Place) -> Iterator[Layer]:
+    """Labels, of polygons or a mask raster, on a grid."""
+    if is_vector(path):
+        polygons, notes = read_polygons(path)
+        yield PolygonLayer(polygons, place, path.name, notes=notes)
+    else:
+        with raster_layer(path, place, "mask") as layer:
+            yield layer
+
+
+@contextmanager
+def open_answer(path: Path, place: Place) -> Iterator[Answer]:
+    """A prediction, of polygons or a raster, on a grid."""
+    if is_vector(path):
+        polygons, notes = read_polygons(path)
+        yield PolygonAnswer(PolygonLayer(polygons, place, path.name, must_touch=False, notes=notes))
+    else:
+        with raster_layer(path, place) as layer:
+            yield layer
