@@ -1,0 +1,188 @@
+"""Which files a run will write, settled and checked before any work begins."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from domainsam.errors import ConfigError, OutputError
+from domainsam_urban.map_options import OutputOptions
+from domainsam_urban.vectors import grid_path, vector_format
+
+FOLDER_NAMES = {
+    "vector": "{stem}.gpkg",
+    "probability": "{stem}_probability.tif",
+    "mask": "{stem}_mask.tif",
+    "preview": "{stem}_preview.png",
+    "summary": "{stem}_summary.json",
+}
+"""What a file is called in a folder that was given instead of a file."""
+
+SUFFIXES = {
+    "probability": (".tif", ".tiff"),
+    "mask": (".tif", ".tiff"),
+    "preview": (".png",),
+    "summary": (".json",),
+}
+
+
+@dataclass(frozen=True)
+class ScenePlan:
+    """One scene and every file that its run will write.
+
+    Parameters
+    ----------
+    source
+        What was given: a path, a ``/vsi`` path or anything else GDAL opens.
+    vectors
+        Polygon files, at least one.
+    probability, mask, preview, summary, stac
+        Further files, or None.
+    grid
+        Side of the cells of the gridded output in metres, or None.
+    """
+
+    source: str
+    vectors: tuple[Path, ...]
+    probability: Path | None = None
+    mask: Path | None = None
+    preview: Path | None = None
+    summary: Path | None = None
+    stac: Path | None = None
+    grid: float | None = None
+
+    @property
+    def work(self) -> Path:
+        """Hidden folder beside the first polygon file, for what an interrupted run leaves to go on with."""
+        first = self.vectors[0]
+        return first.with_name(f".{first.stem}.domainsam")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file, styles and grids included."""
+        rasters = (self.probability, self.mask, self.preview, self.summary, self.stac)
+        vectors = [file for path in self.vectors for file in vector_files(path, self.grid is not None)]
+        return (*dict.fromkeys(vectors), *(path for path in rasters if path is not None))
+
+    @property
+    def named(self) -> dict[str, Path]:
+        """The files a person wants to hear about, by what they are."""
+        kinds = {f"polygons {path.suffix[1:]}": path for path in self.vectors}
+        if len(self.vectors) == 1:
+            kinds = {"polygons": self.vectors[0]}
+        others = {
+            "probability": self.probability,
+            "mask": self.mask,
+            "preview": self.preview,
+            "summary": self.summary,
+            "stac": self.stac,
+        }
+        return kinds | {kind: path for kind, path in others.items() if path is not None}
+
+
+def vector_files(path: Path, grid: bool) -> tuple[Path, ...]:
+    """Files that one polygon output consists of; see :func:`domainsam_urban.vectors.write_vectors`."""
+    if vector_format(path).many_layers:
+        return (path,)
+    tables = (path, grid_path(path)) if grid else (path,)
+    return (*tables, *(table.with_suffix(".qml") for table in tables))
+
+
+def plan_outputs(inputs: Sequence[str], outputs: OutputOptions) -> tuple[ScenePlan, ...]:
+    """The files of every scene.
+
+    Raises
+    ------
+    ConfigError
+        If an extension is unknown, or two scenes would share a file.
+    OutputError
+        If an output would replace one of the scenes.
+    """
+    plans = tuple(_plan_scene(source, outputs) for source in inputs)
+    counts = Counter(path.absolute() for plan in plans for path in plan.files)
+    path, times = counts.most_common(1)[0]
+    if times > 1:
+        raise ConfigError(
+            f"'{path}' would be written {times} times: give a folder, or put {{stem}} into the name "
+            "(scenes of one name in several folders need separate runs)"
+        )
+    scenes = {Path(source).resolve() for source in inputs}
+    for plan in plans:
+        for path in plan.files:
+            if path.resolve() in scenes:
+                raise OutputError(f"output '{path}' is one of the scenes: choose another name")
+    return plans
+
+
+def check_outputs(plan: ScenePlan, overwrite: bool) -> None:
+    """Refuse a scene whose outputs exist or cannot be written, before any work.
+
+    Raises
+    ------
+    OutputError
+        If a file exists and may not be replaced, or a folder cannot be written to.
+    """
+    for path in plan.files:
+        if path.is_dir():
+            raise OutputError(f"output '{path}' is a folder: name a file in it")
+        if path.exists() and not overwrite:
+            raise OutputError(f"output '{path}' exists: choose another name, or allow it with --overwrite")
+    for folder in {path.parent for path in plan.files}:
+        _check_folder(folder)
+
+
+def is_complete(plan: ScenePlan) -> bool:
+    """Whether every file of the scene is there already."""
+    return all(path.is_file() for path in plan.files)
+
+
+def scene_stem(source: str) -> str:
+    """A file name for a scene: the last part of its path without extension, safe on any system."""
+    stem = Path(source.rstrip("/")).stem
+    return re.sub(r"[^\w.+-]+", "_", stem).strip("._") or "scene"
+
+
+def _plan_scene(source: str, outputs: OutputOptions) -> ScenePlan:
+    stem = scene_stem(source)
+    vectors = tuple(_resolve(path, "vector", stem) for path in outputs.vectors)
+    for path in vectors:
+        vector_format(path)
+    further = {
+        kind: None if path is None else _resolve(path, kind, stem)
+        for kind, path in (
+            ("probability", outputs.probability),
+            ("mask", outputs.mask),
+            ("preview", outputs.preview),
+            ("summary", outputs.summary),
+        )
+    }
+    for kind, file in further.items():
+        if file is not None and file.suffix.lower() not in SUFFIXES[kind]:
+            raise ConfigError(f"--{kind} '{file}' must end in {' or '.join(SUFFIXES[kind])}")
+    stac = vectors[0].with_name(f"{vectors[0].stem}.stac.json") if outputs.stac else None
+    return ScenePlan(source, vectors, stac=stac, grid=outputs.grid, **further)
+
+
+def _resolve(given: Path, kind: str, stem: str) -> Path:
+    """A path as given, inside a folder under the scene's name, or with ``{stem}`` filled in."""
+    path = Path(str(given).replace("{stem}", stem))
+    if path.is_dir() or not path.suffix:
+        return path / FOLDER_NAMES[kind].format(stem=stem)
+    return path
+
+
+def _check_folder(folder: Path) -> None:
+    """Make and remove a trial folder in the nearest folder that exists."""
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".domainsam-", suffix=".part", dir=nearest):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to folder '{nearest}' ({error.strerror or error}): "
+            "check its permissions, or choose another folder"
+        ) from error

@@ -1,0 +1,9 @@
+"""The urban pack keeps to the contract of all packs."""
+
+from __future__ import annotations
+
+from domainsam.testing.packs import PackContract
+
+
+class TestUrban(PackContract):
+    name = "urban"
