@@ -60,6 +60,21 @@ class Staging:
         """Where to write what will become ``target``."""
         return self._staged[Path(target)]
 
+    def write_text(self, target: Path | str, text: str) -> None:
+        """Write the whole of a UTF-8 text output.
+
+        Raises
+        ------
+        OutputError
+            If the disk refuses it.
+        """
+        try:
+            self[target].write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write '{target}' ({error.strerror or error}): free some space or choose another folder"
+            ) from error
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
