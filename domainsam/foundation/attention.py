@@ -20,31 +20,57 @@ HEAD_MULTIPLE = 8
 """Widths of query and key vectors are rounded up to this, as fused kernels want it."""
 
 
-def relative_bias(query: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tensor]:
+def relative_bias(query: Tensor, table: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """What every query adds for a key's row, and for its column.
+
+    Every query meets every relative position in one product; the few that
+    count for it lie side by side and are taken as a sliding view, not copied.
 
     Parameters
     ----------
     query
         ``(B, heads, H * W, D)``, unscaled.
-    table_h, table_w
-        ``(H, H, D)`` and ``(W, W, D)``: relative position vectors by query
-        and key coordinate, as ``get_rel_pos`` of the official package gives.
+    table
+        ``(2H - 1 + 2W - 1, D)`` from :func:`relative_table`.
+    size
+        ``(H, W)``.
 
     Returns
     -------
     rows, columns
-        ``(B, heads, H * W, H)`` and ``(B, heads, H * W, W)``.
+        ``(B, heads, H, W, H)`` and ``(B, heads, H, W, W)``.
     """
-    batch, heads, count, dim = query.shape
-    height, width = table_h.shape[0], table_w.shape[0]
-    grid = query.reshape(batch * heads, height, width, dim)
-    rows = torch.einsum("bhwc,hkc->bhwk", grid, table_h)
-    columns = torch.einsum("bhwc,wkc->bhwk", grid, table_w)
-    return rows.reshape(batch, heads, count, height), columns.reshape(batch, heads, count, width)
+    height, width = size
+    batch, heads = query.shape[:2]
+    length = table.shape[0]
+    scores = torch.matmul(query, table.T).contiguous()
+    line = width * length
+    shared = (heads * height * line, height * line)
+    rows = scores.as_strided(
+        (batch, heads, height, width, height), (*shared, line - 1, length, 1), height - 1
+    )
+    columns = scores.as_strided(
+        (batch, heads, height, width, width), (*shared, line, length - 1, 1), 2 * height - 1 + width - 1
+    )
+    return rows, columns
 
 
-def attend_joined(query: Tensor, key: Tensor, value: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor:
+def relative_table(rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
+    """Relative position vectors ``(2H - 1 + 2W - 1, D)`` for a grid of ``size``, in sliding order.
+
+    ``rows`` and ``columns`` are the official ``rel_pos_h`` and ``rel_pos_w``,
+    ``(2n - 1, D)``; they are resized linearly, as the official code does. They
+    are indexed by query minus key, so reversed they run along with the keys.
+    """
+    parts = []
+    for vectors, side in zip((rows, columns), size, strict=True):
+        if vectors.shape[0] != 2 * side - 1:
+            vectors = F.interpolate(vectors.T[None], size=2 * side - 1, mode="linear")[0].T
+        parts.append(vectors.flip(0))
+    return torch.cat(parts)
+
+
+def attend_joined(query: Tensor, key: Tensor, value: Tensor, table: Tensor, size: tuple[int, int]) -> Tensor:
     """Attention with the bias inside the product of lengthened queries and keys.
 
     A query is lengthened by its row and column biases, a key by the one-hot
@@ -52,8 +78,8 @@ def attend_joined(query: Tensor, key: Tensor, value: Tensor, table_h: Tensor, ta
     fused kernel can be used. Shapes as in :func:`attend`.
     """
     dim = query.shape[-1]
-    height, width = table_h.shape[0], table_w.shape[0]
-    rows, columns = relative_bias(query, table_h, table_w)
+    height, width = size
+    rows, columns = relative_bias(query, table, size)
     one_hot = torch.cat(
         [
             torch.eye(height, dtype=key.dtype, device=key.device).repeat_interleave(width, 0),
@@ -63,59 +89,54 @@ def attend_joined(query: Tensor, key: Tensor, value: Tensor, table_h: Tensor, ta
     )
     pad = -(dim + height + width) % HEAD_MULTIPLE
     zeros = query.new_zeros(()).expand(*query.shape[:-1], pad)
-    query = torch.cat([query * dim**-0.5, rows, columns, zeros], dim=-1)
+    query = torch.cat([query * dim**-0.5, rows.flatten(2, 3), columns.flatten(2, 3), zeros], dim=-1)
     key = torch.cat([key, one_hot.expand(*key.shape[:-1], -1), zeros], dim=-1)
     # Fused kernels want values as wide as keys; the zeros come out as zeros and are dropped.
     value = F.pad(value, (0, query.shape[-1] - dim))
     return F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :dim]
 
 
-def attend_blocked(query: Tensor, key: Tensor, value: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor:
+def attend_blocked(query: Tensor, key: Tensor, value: Tensor, table: Tensor, size: tuple[int, int]) -> Tensor:
     """Attention head by head and some rows of queries at a time, their bias written out.
 
     Faster than :func:`attend_joined` for float32 on the CPU, where the longer
     products cost more than the bias. Shapes as in :func:`attend`.
     """
-    height, width = table_h.shape[0], table_w.shape[0]
-    count = height * width
-    rows, columns = relative_bias(query, table_h, table_w)
-    step = width * max(1, BLOCK_QUERIES // width)
+    height, width = size
+    rows, columns = relative_bias(query, table, size)
+    step = max(1, BLOCK_QUERIES // width)
     heads = []
     for head in range(query.shape[1]):
-        blocks = []
         one = slice(head, head + 1)
-        for start in range(0, count, step):
-            part = slice(start, start + step)
-            bias = rows[:, one, part, :, None] + columns[:, one, part, None, :]
-            blocks.append(
-                F.scaled_dot_product_attention(
-                    query[:, one, part], key[:, one], value[:, one], attn_mask=bias.flatten(-2)
-                )
-            )
+        blocks = []
+        for start in range(0, height, step):
+            block = slice(start, start + step)
+            bias = rows[:, one, block, :, :, None] + columns[:, one, block, :, None, :]
+            part = query[:, one, start * width : (start + step) * width]
+            mask = bias.flatten(2, 3).flatten(-2)
+            blocks.append(F.scaled_dot_product_attention(part, key[:, one], value[:, one], attn_mask=mask))
         heads.append(torch.cat(blocks, dim=2))
     return torch.cat(heads, dim=1)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor:
-    """Attention over an ``H * W`` grid with decomposed relative positions.
+def attend(query: Tensor, key: Tensor, value: Tensor, table: Tensor, size: tuple[int, int]) -> Tensor:
+    """Attention over a grid of ``size`` (H, W) with decomposed relative positions.
 
     Parameters
     ----------
     query, key, value
         ``(B, heads, H * W, D)``, row by row.
-    table_h, table_w
-        ``(H, H, D)`` and ``(W, W, D)``, see :func:`relative_bias`.
+    table
+        ``(2H - 1 + 2W - 1, D)`` from :func:`relative_table`.
 
     Returns
     -------
     Tensor
         ``(B, heads, H * W, D)``.
     """
-    blocked = (
-        query.device.type == "cpu" and query.dtype == torch.float32 and query.shape[2] >= BLOCK_QUERIES
-    )
+    blocked = query.device.type == "cpu" and query.dtype == torch.float32 and query.shape[2] >= BLOCK_QUERIES
     function = attend_blocked if blocked else attend_joined
-    return function(query, key, value, table_h, table_w)
+    return function(query, key, value, table, size)
 
 
 class FusedAttention(nn.Module):

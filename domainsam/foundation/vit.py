@@ -15,21 +15,20 @@ from typing import Any
 
 import torch
 from segment_anything.modeling import ImageEncoderViT
-from segment_anything.modeling.image_encoder import get_rel_pos
 from torch import Tensor
 from torch.nn import functional as F
 
-from domainsam.foundation.attention import attend
+from domainsam.foundation.attention import attend, relative_table
 
 PATCH = 16
 
 
 @dataclass(frozen=True)
 class PositionTables:
-    """Positions for one input size: ``(1, h, w, C)`` to add, and two ``(n, n, D)`` tables a block."""
+    """Positions for one input size: ``(1, h, w, C)`` to add, and a relative table for every block."""
 
     absolute: Tensor
-    relative: tuple[tuple[Tensor, Tensor], ...]
+    relative: tuple[Tensor, ...]
 
 
 class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
@@ -56,31 +55,24 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
         if size not in self.tables:
             self.tables[size] = self._position_tables(size)
         tables = self.tables[size]
-        tokens = self.run(self.patch_embed(x) + tables.absolute, tables.relative)
+        tokens = self.run((self.patch_embed(x) + tables.absolute).contiguous(), tables.relative)
         features: Tensor = self.neck(tokens.permute(0, 3, 1, 2))
         return features
 
-    def _run_blocks(self, x: Tensor, relative: tuple[tuple[Tensor, Tensor], ...]) -> Tensor:
-        for block, tables in zip(self.blocks, relative, strict=True):
-            x = x + self._attention(block, block.norm1(x).to(self.compute_dtype), tables)
-            x = x + block.mlp(block.norm2(x).to(self.compute_dtype))
+    def _run_blocks(self, x: Tensor, relative: tuple[Tensor, ...]) -> Tensor:
+        for block, table in zip(self.blocks, relative, strict=True):
+            x = x + self._attention(block, block.norm1(x).to(self.compute_dtype), table).to(x.dtype)
+            x = x + block.mlp(block.norm2(x).to(self.compute_dtype)).to(x.dtype)
         return x
 
     @staticmethod
-    def _attention(block: Any, x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+    def _attention(block: Any, x: Tensor, table: Tensor) -> Tensor:
         """One block's attention: ``(B, h, w, C)`` to the same shape."""
-        attention = block.attn
-        batch, height, width, channels = x.shape
-        qkv = attention.qkv(x)
-        window = block.window_size
-        if window:
-            qkv = into_windows(qkv, window, attention.qkv.bias)
-        size = (qkv.shape[1], qkv.shape[2])
-        query, key, value = qkv.flatten(1, 2).unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = attend(query, key, value, *tables).transpose(1, 2).reshape(-1, *size, channels)
-        if window:
-            mixed = from_windows(mixed, (height, width))
-        projected: Tensor = attention.proj(mixed)
+        attention, grid = block.attn, (x.shape[1], x.shape[2])
+        size = (block.window_size, block.window_size) if block.window_size else grid
+        query, key, value = into_windows(attention.qkv(x), size, attention.num_heads, attention.qkv.bias)
+        mixed = attend(query, key, value, table, size)
+        projected: Tensor = attention.proj(from_windows(mixed, size, grid))
         return projected
 
     def _position_tables(self, size: tuple[int, int]) -> PositionTables:
@@ -92,34 +84,46 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
             ).permute(0, 2, 3, 1)
         relative = []
         for block in self.blocks:
-            height, width = (block.window_size, block.window_size) if block.window_size else size
-            pair = (
-                get_rel_pos(height, height, block.attn.rel_pos_h),
-                get_rel_pos(width, width, block.attn.rel_pos_w),
-            )
-            relative.append((pair[0].to(self.compute_dtype), pair[1].to(self.compute_dtype)))
+            window = (block.window_size, block.window_size) if block.window_size else size
+            table = relative_table(block.attn.rel_pos_h, block.attn.rel_pos_w, window)
+            relative.append(table.to(self.compute_dtype))
         return PositionTables(absolute, tuple(relative))
 
 
-def into_windows(x: Tensor, window: int, padding: Tensor) -> Tensor:
-    """Cut ``(B, H, W, C)`` into windows ``(B * n, window, window, C)``, overhang filled with ``padding`` (C,).
+def into_windows(qkv: Tensor, window: tuple[int, int], heads: int, padding: Tensor) -> Tensor:
+    """Queries, keys and values by window and head, in one copy.
 
-    What the official code gets by projecting zeros is the projection's bias.
+    Parameters
+    ----------
+    qkv
+        ``(B, H, W, 3 * heads * D)`` as projected.
+    window
+        Height and width of a window.
+    padding
+        ``(3 * heads * D,)`` what fills windows that overhang the grid: the
+        projection's bias, which is what the official code gets by projecting zeros.
+
+    Returns
+    -------
+    Tensor
+        ``(3, B * windows, heads, window height * width, D)``.
     """
-    batch, height, width, channels = x.shape
-    rows, columns = -(-height // window), -(-width // window)
-    if (rows * window, columns * window) != (height, width):
-        padded = padding.expand(batch, rows * window, columns * window, channels).clone()
-        padded[:, :height, :width] = x
-        x = padded
-    x = x.view(batch, rows, window, columns, window, channels)
-    return x.transpose(2, 3).reshape(-1, window, window, channels)
+    batch, height, width, channels = qkv.shape
+    rows, columns = -(-height // window[0]), -(-width // window[1])
+    if (rows * window[0], columns * window[1]) != (height, width):
+        padded = padding.expand(batch, rows * window[0], columns * window[1], channels).clone()
+        padded[:, :height, :width] = qkv
+        qkv = padded
+    cut = qkv.view(batch, rows, window[0], columns, window[1], 3, heads, -1)
+    cut = cut.permute(5, 0, 1, 3, 6, 2, 4, 7).contiguous()
+    return cut.view(3, batch * rows * columns, heads, window[0] * window[1], -1)
 
 
-def from_windows(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Undo :func:`into_windows` for a grid of ``size`` (H, W)."""
+def from_windows(x: Tensor, window: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """``(B * windows, heads, window height * width, D)`` back to a grid ``(B, H, W, heads * D)``."""
     height, width = size
-    window, channels = x.shape[1], x.shape[3]
-    rows, columns = -(-height // window), -(-width // window)
-    x = x.view(-1, rows, columns, window, window, channels).transpose(2, 3)
-    return x.reshape(-1, rows * window, columns * window, channels)[:, :height, :width]
+    rows, columns = -(-height // window[0]), -(-width // window[1])
+    heads, dim = x.shape[1], x.shape[3]
+    x = x.view(-1, rows, columns, heads, *window, dim).permute(0, 1, 4, 2, 5, 3, 6)
+    x = x.reshape(-1, rows * window[0], columns * window[1], heads * dim)
+    return x[:, :height, :width].contiguous()
