@@ -1,0 +1,121 @@
+"""Blending overlapping answers in a band of rows, flushed as rows finish."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domainsam.protocols import Window
+
+NODATA = 255
+"""Stored value of a pixel without data."""
+LEVELS = 254
+"""Stored value of probability 1: ``p`` is kept as ``round(254 p)``."""
+
+
+def quantise(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Probabilities 0 to 1 as stored values 0 to 254, to the nearest."""
+    return np.rint(probability * LEVELS).astype(np.uint8)
+
+
+def threshold_level(threshold: float) -> int:
+    """Smallest stored value whose probability reaches ``threshold``, at least 1."""
+    return max(1, int(np.ceil(threshold * LEVELS - 1e-9)))
+
+
+@cache
+def hann(size: int) -> NDArray[np.float32]:
+    """Hann weights at pixel centres, ``(size,)`` float32, all above 0.
+
+    Sampling at centres, ``sin^2(pi (i + 1/2) / size)``, avoids the zeros at
+    both ends that would leave a frame of nodata around a scene.
+    """
+    weights = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
+    weights = weights.astype(np.float32)
+    weights.setflags(write=False)
+    return weights
+
+
+@cache
+def hann_window(height: int, width: int) -> NDArray[np.float32]:
+    """Separable Hann weights ``(height, width)`` float32, all above 0."""
+    weights: NDArray[np.float32] = hann(height)[:, None] * hann(width)[None, :]
+    weights.setflags(write=False)
+    return weights
+
+
+def clip_window(window: Window, rows: tuple[int, int], cols: tuple[int, int]) -> Window:
+    """The part of a window inside half-open row and column ranges; may be empty."""
+    top, left = max(window.row, rows[0]), max(window.col, cols[0])
+    bottom = min(window.row + window.height, rows[1])
+    right = min(window.col + window.width, cols[1])
+    return Window(top, left, max(0, bottom - top), max(0, right - left))
+
+
+def within(part: Window, origin: tuple[int, int]) -> tuple[slice, slice]:
+    """Slices of ``part`` in an array whose first element is scene pixel ``origin``."""
+    return Window(part.row - origin[0], part.col - origin[1], part.height, part.width).slices
+
+
+class Band:
+    """A band of rows of float32 planes that slides down a scene.
+
+    Parameters
+    ----------
+    planes
+        Number of planes kept for every pixel.
+    height
+        Most rows that are unfinished at one time: a tile's height.
+    columns
+        Scene columns covered, first and end.
+    top
+        First unfinished scene row.
+    """
+
+    def __init__(self, planes: int, height: int, columns: tuple[int, int], top: int = 0) -> None:
+        self.columns = columns
+        self.top = top
+        self.planes = np.zeros((planes, height, columns[1] - columns[0]), dtype=np.float32)
+
+    def view(self, window: Window) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
+        """The band's planes under a window ``(planes, h, w)``, and that part's slices in the window."""
+        part = clip_window(window, (self.top, self.top + self.planes.shape[1]), self.columns)
+        rows, cols = within(part, (self.top, self.columns[0]))
+        return self.planes[:, rows, cols], within(part, (window.row, window.col))
+
+    def finish(self, end: int) -> NDArray[np.float32]:
+        """The planes ``(planes, rows, width)`` of all rows before ``end``; the band then starts there."""
+        count = end - self.top
+        done = self.planes[:, :count].copy()
+        keep = max(0, self.planes.shape[1] - count)
+        self.planes[:, :keep] = self.planes[:, count:].copy()
+        self.planes[:, keep:] = 0
+        self.top = end
+        return done
+
+
+class BandBlend:
+    """Weighted mean of overlapping probabilities in a sliding band.
+
+    Weighted sums are float32, added in the order of the calls, so a band gives
+    bit for bit what accumulators of the whole scene would give.
+    """
+
+    def __init__(self, height: int, columns: tuple[int, int], top: int = 0) -> None:
+        self.band = Band(2, height, columns, top)
+
+    def add(self, window: Window, values: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        """Add one tile's probabilities ``(h, w)``; pixels that are not valid carry no weight."""
+        planes, part = self.band.view(window)
+        weight = hann_window(window.height, window.width)[part] * valid[part]
+        planes[0] += weight * values[part]
+        planes[1] += weight
+
+    def finish(self, end: int) -> NDArray[np.uint8]:
+        """Stored probabilities of all rows before ``end``; 255 where no tile was valid."""
+        total, weight = self.band.finish(end)
+        seen = weight > 0
+        mean = np.divide(total, weight, out=np.zeros_like(total), where=seen)
+        return np.where(seen, quantise(mean), np.uint8(NODATA))

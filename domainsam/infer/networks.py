@@ -1,0 +1,80 @@
+"""The two networks of a run, and moving blocks to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from domainsam.foundation.base import tensor_digest
+from domainsam.infer.options import Precision
+from domainsam.prompts import PromptSet
+from domainsam.protocols import Block, Coarse, Features, Foundation
+
+
+class ScenePrompter(Protocol):
+    """A prompter that also takes objects found by somebody else, here in the whole scene."""
+
+    def coarse(self, images: Tensor) -> Coarse:
+        """First look at images ``(B, 3, H, W)``, float in 0 to 1."""
+        ...
+
+    def prompts(
+        self, coarse: Coarse, features: Features, foundation: Foundation, proposals: PromptSet | None = None
+    ) -> PromptSet:
+        """The proposals as prompts, one for one and in their order."""
+        ...
+
+    def fuse(self, coarse_logits: Tensor, mask_logits: Tensor) -> Tensor:
+        """The answer ``(N, 1, h, w)`` from the first look's log-odds and the foundation's logits."""
+        ...
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A specialist, the generalist it prompts (None where the specialist works alone), and where they run."""
+
+    prompter: ScenePrompter
+    foundation: Foundation | None
+    device: torch.device
+    dtype: Precision
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """No gradients, and the asked-for precision."""
+        precision = getattr(torch, self.dtype)
+        enabled = self.dtype != "float32"
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype=precision if enabled else None, enabled=enabled),
+        ):
+            yield
+
+    def images(self, blocks: Sequence[Block]) -> Tensor:
+        """A batch ``(B, 3, H, W)`` on the device."""
+        return torch.from_numpy(np.stack([block.image for block in blocks])).to(self.device)
+
+
+def foreground(logits: Tensor) -> Tensor:
+    """Probability ``(B, 1, h, w)`` of anything but background, from class logits ``(B, K, h, w)``."""
+    return 1 - torch.softmax(logits.float(), dim=1)[:, :1]
+
+
+def upsample(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation of ``(N, C, h, w)`` to ``size``."""
+    return F.interpolate(values, size=size, mode="bilinear", align_corners=False)
+
+
+def fingerprint(prompter: Any, foundation: Foundation | None) -> dict[str, str]:
+    """What a journal remembers of the networks: the foundation's digest and the prompter's tensors."""
+    state = prompter.state_dict() if hasattr(prompter, "state_dict") else {}
+    return {
+        "foundation": foundation.sha256 if foundation is not None else "none",
+        "prompter": tensor_digest(state),
+    }

@@ -1,0 +1,94 @@
+"""What a run over a scene may be told."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+from domainsam.errors import ConfigError
+from domainsam.infer.tiling import ALIGN
+
+Method = Literal["objects", "coarse"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+NOT_PART_OF_THE_ANSWER = ("workers",)
+
+
+class Progress(Protocol):
+    """Told how far a run is: the stage's name, pixels done, pixels in all."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None: ...
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Progress for callers who want none."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a scene is mapped.
+
+    Parameters
+    ----------
+    tile, overlap
+        Side of pass one's tiles, a multiple of 32, and the least overlap of neighbours, in pixels.
+    batch_size
+        Tiles, or crops, that go through the networks together.
+    workers
+        Threads that read ahead; the answer does not depend on them.
+    threshold
+        Probability from which a pixel belongs to an object, above 0 and at most 1.
+    min_pixels
+        Smaller objects are left out.
+    strip_width
+        Columns mapped at a time, which bounds memory for wide scenes; a multiple of 32.
+    offset
+        Shift of pass one's tile grid in pixels (rows, columns), rounded down to multiples of 32.
+    field
+        Side of pass two's crops in pixels, a multiple of 32; None takes the
+        size of image the foundation was trained on.
+    method
+        ``"objects"``: both passes. ``"coarse"``: the specialist alone.
+    dtype
+        Precision of the networks (autocast).
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible.
+    """
+
+    tile: int = 512
+    overlap: int = 128
+    batch_size: int = 4
+    workers: int = 2
+    threshold: float = 0.5
+    min_pixels: int = 1
+    strip_width: int = 8192
+    offset: tuple[int, int] = (0, 0)
+    field: int | None = None
+    method: Method = "objects"
+    dtype: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        _require(self.tile >= ALIGN and self.tile % ALIGN == 0, "tile", self.tile, f"a multiple of {ALIGN}")
+        _require(0 <= self.overlap < self.tile, "overlap", self.overlap, f"0 to {self.tile - 1}, below tile")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        _require(self.workers >= 1, "workers", self.workers, "1 or more")
+        _require(0 < self.threshold <= 1, "threshold", self.threshold, "above 0 and at most 1")
+        _require(self.min_pixels >= 1, "min_pixels", self.min_pixels, "1 or more")
+        _require(self.strip_width >= ALIGN, "strip_width", self.strip_width, f"{ALIGN} or more")
+        field_fits = self.field is None or (self.field >= ALIGN and self.field % ALIGN == 0)
+        _require(field_fits, "field", self.field, f"a multiple of {ALIGN}")
+        _require(self.method in ("objects", "coarse"), "method", self.method, "'objects' or 'coarse'")
+        precisions = ("float32", "bfloat16", "float16")
+        _require(self.dtype in precisions, "dtype", self.dtype, f"one of {', '.join(precisions)}")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The options that decide the answer, for a journal."""
+        return {key: value for key, value in asdict(self).items() if key not in NOT_PART_OF_THE_ANSWER}
+
+
+def _require(fits: bool, name: str, given: object, expected: str) -> None:
+    if not fits:
+        raise ConfigError(f"{name} is {given!r}, expected {expected}")

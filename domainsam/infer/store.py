@@ -1,0 +1,160 @@
+"""Staging on disk: a raw row-major file of bytes, read and written by windows."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domainsam.errors import OutputError
+from domainsam.infer.blend import NODATA, clip_window, within
+from domainsam.protocols import Window
+
+
+class RawRaster:
+    """A scene of unsigned bytes in a plain file, one row after another.
+
+    Reads and writes are positioned system calls, not a memory map, so the
+    process holds only the windows at hand, and threads need no lock as long
+    as they write different rows.
+
+    Parameters
+    ----------
+    path
+        The file; made by :meth:`create`, found again by :meth:`open`.
+    shape
+        Rows and columns.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int], descriptor: int) -> None:
+        self.path = path
+        self.shape = shape
+        self._descriptor = descriptor
+
+    @classmethod
+    def create(cls, path: Path, shape: tuple[int, int]) -> Self:
+        """Make a file with all its space reserved, so that a full disk shows now and not in mid-run.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written or has not enough room.
+        """
+        size = shape[0] * shape[1]
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        except OSError as error:
+            raise OutputError(
+                f"cannot create {path}: {error.strerror}; choose a folder you may write to"
+            ) from error
+        try:
+            _reserve(descriptor, size)
+        except OSError as error:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise OutputError(
+                f"cannot reserve {size / 1e6:.0f} MB for {path}: {error.strerror}; "
+                "free some space or choose another folder"
+            ) from error
+        return cls(path, shape, descriptor)
+
+    @classmethod
+    def open(cls, path: Path, shape: tuple[int, int]) -> Self:
+        """Open a file made by :meth:`create` again.
+
+        Raises
+        ------
+        OutputError
+            If it is missing or has another size than ``shape`` asks for.
+        """
+        try:
+            descriptor = os.open(path, os.O_RDWR)
+        except OSError as error:
+            raise OutputError(
+                f"cannot open staged data {path}: {error.strerror}; run without --resume"
+            ) from error
+        size = os.fstat(descriptor).st_size
+        if size != shape[0] * shape[1]:
+            os.close(descriptor)
+            raise OutputError(
+                f"staged data {path} holds {size} bytes, not {shape[0]} x {shape[1]}; run without --resume"
+            )
+        return cls(path, shape, descriptor)
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """Bytes ``(h, w)`` of a window; parts outside the scene are 255."""
+        part = clip_window(window, (0, self.shape[0]), (0, self.shape[1]))
+        values = np.full((window.height, window.width), NODATA, dtype=np.uint8)
+        if not part.height or not part.width:
+            return values
+        inside = values[within(part, (window.row, window.col))]
+        width = self.shape[1]
+        if part.width == width:
+            whole = os.pread(self._descriptor, part.height * width, part.row * width)
+            inside[:] = np.frombuffer(whole, dtype=np.uint8).reshape(part.height, width)
+            return values
+        for index in range(part.height):
+            line = os.pread(self._descriptor, part.width, (part.row + index) * width + part.col)
+            inside[index] = np.frombuffer(line, dtype=np.uint8)
+        return values
+
+    def write(self, window: Window, values: NDArray[np.uint8]) -> None:
+        """Write bytes ``(h, w)``; the window lies inside the scene.
+
+        Raises
+        ------
+        OutputError
+            If the disk refuses.
+        """
+        width = self.shape[1]
+        lines = np.ascontiguousarray(values)
+        try:
+            if window.width == width:
+                _write_all(self._descriptor, lines.data.cast("B"), window.row * width)
+                return
+            for index in range(window.height):
+                _write_all(self._descriptor, lines[index].data, (window.row + index) * width + window.col)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}; nothing was kept") from error
+
+    def sync(self) -> None:
+        """Return once everything written so far is on the disk."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Reserve disk space; file systems that cannot (and other systems) only set the length."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+    os.ftruncate(descriptor, size)
+
+
+def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write all bytes, however many calls the system needs."""
+    while data:
+        count = os.pwrite(descriptor, data, offset)
+        data, offset = data[count:], offset + count
