@@ -32,6 +32,8 @@ EXTENSIONS = tuple(
 CLASSIFICATION = _SCHEMA.format("classification/v2.0.0")
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _EDGE_POINTS = 17
+_STRAIGHT = 1e-6
+"""Degrees, a tenth of a metre: points of a footprint that bend less are left out."""
 _DEGREES = 7
 """Decimals of longitude and latitude, as RFC 7946 advises against more: a centimetre."""
 
@@ -137,7 +139,7 @@ def stac_item(
     properties: dict[str, Any] = {
         "created": _stamp(created),
         "processing:software": {"domainsam": domainsam.__version__},
-        "processing:lineage": f"Settlements mapped from {provenance.source or 'a scene'} by {provenance.method}",
+        "processing:lineage": _lineage(provenance),
         "domainsam:model": provenance.model,
         "domainsam:time": "acquisition" if known else "processing",
         **_projection(shape, affine, crs),
@@ -201,7 +203,8 @@ def footprint(shape: tuple[int, int], affine: Affine, crs: Any) -> Any:
     lon, lat = (np.asarray(axis) for axis in to_degrees.transform(world[:, 0], world[:, 1]))
     # Unwrapped, so that a step over the antimeridian is a small one.
     lon = np.degrees(np.unwrap(np.radians(lon)))
-    ring = shapely.Polygon(np.round(np.column_stack((lon, lat)), _DEGREES))
+    ring = shapely.simplify(shapely.Polygon(np.column_stack((lon, lat))), _STRAIGHT)
+    ring = shapely.transform(ring, lambda points: np.round(points, _DEGREES))
     pieces = []
     for turn in (-360.0, 0.0, 360.0):
         moved = shapely.affinity.translate(ring, xoff=turn)
@@ -210,6 +213,11 @@ def footprint(shape: tuple[int, int], affine: Affine, crs: Any) -> Any:
             pieces.append(piece)
     whole = pieces[0] if len(pieces) == 1 else shapely.multipolygons(pieces)
     return shapely.orient_polygons(whole, exterior_cw=False)
+
+
+def _lineage(provenance: Provenance) -> str:
+    method = f", {provenance.method}" if provenance.method else ""
+    return f"Settlements mapped from {provenance.source or 'a scene'}{method}"
 
 
 def _bbox(outline: Any) -> list[float]:

@@ -71,8 +71,9 @@ class Staging:
         try:
             self[target].write_text(text, encoding="utf-8")
         except OSError as error:
+            reason = error.strerror or str(error)
             raise OutputError(
-                f"cannot write '{target}' ({error.strerror or error}): free some space or choose another folder"
+                f"cannot write '{target}' ({reason}): free some space, or choose another folder"
             ) from error
 
     def __exit__(
