@@ -9,6 +9,6 @@ PACK = DomainPack(
     commands="domainsam_urban.commands:urban",
     source="domainsam_urban.raster:RasterSource",
     writer="domainsam_urban.cog:CogWriter",
-    demo="domainsam_urban.commands:demo",
+    demo="domainsam_urban.demo_command:demo",
     describe="domainsam_urban.describe:describe",
 )

@@ -39,7 +39,7 @@ class ScenePlan:
     source
         What was given: a path, a ``/vsi`` path or anything else GDAL opens.
     vectors
-        Polygon files, at least one.
+        Polygon files; none where only rasters are wanted.
     probability, mask, preview, summary, stac
         Further files, or None.
     grid
@@ -57,8 +57,8 @@ class ScenePlan:
 
     @property
     def work(self) -> Path:
-        """Hidden folder beside the first polygon file, for what an interrupted run leaves to go on with."""
-        first = self.vectors[0]
+        """Hidden folder beside the first file, for what an interrupted run leaves to go on with."""
+        first = self.files[0]
         return first.with_name(f".{first.stem}.domainsam")
 
     @property
@@ -163,7 +163,10 @@ def _plan_scene(source: str, outputs: OutputOptions) -> ScenePlan:
     for kind, file in further.items():
         if file is not None and file.suffix.lower() not in SUFFIXES[kind]:
             raise ConfigError(f"--{kind} '{file}' must end in {' or '.join(SUFFIXES[kind])}")
-    stac = vectors[0].with_name(f"{vectors[0].stem}.stac.json") if outputs.stac else None
+    first = next((path for path in (*vectors, *further.values()) if path is not None), None)
+    if first is None:
+        raise ConfigError(f"no output was asked for scene '{source}': name at least one")
+    stac = first.with_name(f"{first.stem}.stac.json") if outputs.stac else None
     return ScenePlan(source, vectors, stac=stac, grid=outputs.grid, **further)
 
 

@@ -1,0 +1,118 @@
+"""The hidden folder beside an output where a run stages its work."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from domainsam.errors import ConfigError, InputError, OutputError
+from domainsam.infer.engine import JOURNAL_FILE
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs on one output are then the user's own care
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_FILE = "lock"
+
+
+class WorkRoom:
+    """A folder that belongs to one run at a time.
+
+    Leaving the ``with`` block normally removes it. Leaving by an exception
+    keeps it only if there is something to go on with: units of work in its
+    journal, and a reason that a second try may cure. Bad input is none; a full
+    disk, Ctrl-C and lack of memory are.
+
+    Parameters
+    ----------
+    folder
+        Where; made with its parents if need be.
+    resume
+        Whether what an earlier run left there is wanted. It is then kept
+        whatever happens, until a run succeeds.
+
+    Raises
+    ------
+    OutputError
+        On entering, if the folder cannot be made or another run holds it.
+    """
+
+    def __init__(self, folder: Path, resume: bool) -> None:
+        self.folder = folder
+        self._lock: IO[bytes] | None = None
+        self._made: list[Path] = []
+        self._inherited = resume and journalled_units(folder) > 0
+
+    def __enter__(self) -> Self:
+        self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / LOCK_FILE).open("wb")
+        except OSError as error:
+            self._remove_made()
+            raise OutputError(
+                f"cannot write to folder '{self.folder.parent}' ({error.strerror or error}): "
+                "check its permissions, or choose another folder"
+            ) from error
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                self._lock.close()
+                raise OutputError(
+                    f"another run is at work in '{self.folder}': wait for it, or choose another output"
+                ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.close()
+        if kind is None or not self._worth_keeping(kind):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if kind is not None:
+            self._remove_made()
+
+    def _worth_keeping(self, kind: type[BaseException]) -> bool:
+        if self._inherited:
+            return True
+        return not issubclass(kind, InputError | ConfigError) and journalled_units(self.folder) > 0
+
+    def _remove_made(self) -> None:
+        """Remove folders that this run made, as far as they are empty."""
+        for path in self._made:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+
+def journalled_units(folder: Path) -> int:
+    """How many units of work the journal in a folder holds; its first line is the run's fingerprint."""
+    try:
+        return max(0, (folder / JOURNAL_FILE).read_bytes().count(b"\n") - 1)
+    except OSError:
+        return 0
+
+
+def require_space(folder: Path, needed: int, purpose: str) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises
+    ------
+    OutputError
+        If fewer than ``needed`` bytes are free where ``folder`` is or will be.
+    """
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(nearest).free
+    if free < needed:
+        raise OutputError(
+            f"disk of '{nearest}' has {_size(free)} free, {purpose} needs about {_size(needed)}: "
+            "free some space or choose another folder"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
