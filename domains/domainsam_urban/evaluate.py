@@ -17,7 +17,12 @@ from domainsam_urban.tracing import open_raster
 Predict = Callable[[Path, Path], Mapping[str, Path]]
 """From a scene and an empty folder to rasters (or polygons) by variant, the main one first."""
 
-Advance = Callable[[int], None]
+Progress = Callable[[str, int, int], None]
+"""Told how far the comparison is: the scene's name, pixels done, pixels in all."""
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""
 
 
 def existing_answers(answers: Path) -> Predict:
@@ -31,7 +36,7 @@ def evaluate_scenes(
     predict: Predict,
     workdir: Path,
     options: EvaluationOptions | None = None,
-    advance: Advance = lambda pixels: None,
+    progress: Progress = _silent,
 ) -> Evaluation:
     """Predict every scene, compare it with its labels, and pool the counts.
 
@@ -46,8 +51,8 @@ def evaluate_scenes(
         Makes, or finds, the predictions of a scene.
     workdir
         Existing folder for predictions; they stay there for the report's pictures.
-    advance
-        Called with the number of pixels of a scene that were compared.
+    progress
+        Called now and then while a scene is compared.
 
     Raises
     ------
@@ -61,7 +66,7 @@ def evaluate_scenes(
         room = workdir / f"{number:04d}"
         room.mkdir()
         try:
-            done.append(_evaluate_scene(scene, labels, predict, room, options.scoring, advance))
+            done.append(_evaluate_scene(scene, labels, predict, room, options.scoring, progress))
         except DomainSamError as error:
             skipped.append((scene.name, str(error)))
     if not done:
@@ -71,13 +76,20 @@ def evaluate_scenes(
 
 
 def _evaluate_scene(
-    scene: Scene, labels: Path, predict: Predict, room: Path, options: ScoringOptions, advance: Advance
+    scene: Scene, labels: Path, predict: Predict, room: Path, options: ScoringOptions, progress: Progress
 ) -> SceneScores:
     label_path = labels_of(scene, labels)
     answers = dict(predict(scene.path, room))
     place = answer_place(scene.path, next(iter(answers.values())))
     counts: dict[str, Counts] = {}
     notes: list[str] = []
+    total, done = place.shape[0] * place.shape[1] * len(answers), 0
+
+    def advance(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+        progress(scene.name, done, total)
+
     with open_labels(label_path, place) as truth:
         notes.extend(truth.notes)
         for variant, path in answers.items():

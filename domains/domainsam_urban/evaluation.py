@@ -6,12 +6,15 @@ import csv
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from domainsam.metrics.bootstrap import Interval, bootstrap
+from domainsam.metrics.overlap import overlap_scores
 from domainsam_urban.pairing import Scene
 from domainsam_urban.place import Place
 from domainsam_urban.scores import METRICS, Metric
@@ -69,6 +72,9 @@ class Evaluation:
     ----------
     table
         Interval by variant and metric key, in the order in which to show them.
+    lead
+        By how much the main variant's IoU exceeds that of each other one, both
+        taken on the same resamples.
     scenes
         What was scored, in order.
     skipped
@@ -80,6 +86,7 @@ class Evaluation:
     """
 
     table: Mapping[str, Mapping[str, Interval]]
+    lead: Mapping[str, Interval]
     scenes: tuple[SceneScores, ...]
     skipped: tuple[tuple[str, str], ...]
     units: str
@@ -110,6 +117,7 @@ class Evaluation:
                 variant: {key: _interval_document(interval) for key, interval in row.items()}
                 for variant, row in self.table.items()
             },
+            "iou_lead": {variant: _interval_document(interval) for variant, interval in self.lead.items()},
             "scenes": [_clean(row) for row in self.rows()],
             "skipped": [{"scene": name, "reason": reason} for name, reason in self.skipped],
             "notes": list(self.notes()),
@@ -153,27 +161,35 @@ def summarise(
 ) -> Evaluation:
     """Pool scenes and put an interval to every score; variants are those that all scenes have."""
     by_scene = options.units == "scenes" or (options.units == "auto" and len(scenes) >= MIN_SCENES)
-    table: dict[str, dict[str, Interval]] = {}
-    units = 0
-    for variant in scenes[0].counts:
-        if not all(variant in scene.counts for scene in scenes):
-            continue
-        parts = [scene.counts[variant] for scene in scenes]
-        counts = Counts.concatenate([part.pooled() for part in parts] if by_scene else parts).occupied()
-        units = max(units, len(counts.confusion))
-        table[variant] = {
-            metric.key: bootstrap(
-                getattr(counts, metric.counts),
-                metric.score,
-                level=options.level,
-                resamples=options.resamples,
-                seed=options.seed,
-            )
+    variants = [name for name in scenes[0].counts if all(name in scene.counts for scene in scenes)]
+    units = {name: _units(scenes, name, by_scene) for name in variants}
+    resample = partial(bootstrap, level=options.level, resamples=options.resamples, seed=options.seed)
+    table = {
+        name: {
+            metric.key: resample(getattr(counts.occupied(), metric.counts), metric.score)
             for metric in METRICS
         }
-    return Evaluation(
-        table, tuple(scenes), tuple(skipped), _units_sentence(by_scene, units, len(scenes), options), options
-    )
+        for name, counts in units.items()
+    }
+    main = units[variants[0]].confusion
+    lead = {}
+    for name in variants[1:]:
+        pair = np.stack([main, units[name].confusion], axis=1)
+        lead[name] = resample(pair[pair.any(axis=(1, 2, 3))], _iou_lead)
+    count = len(units[variants[0]].occupied().confusion)
+    sentence = _units_sentence(by_scene, count, len(scenes), options)
+    return Evaluation(table, lead, tuple(scenes), tuple(skipped), sentence, options)
+
+
+def _units(scenes: list[SceneScores], variant: str, by_scene: bool) -> Counts:
+    parts = [scene.counts[variant] for scene in scenes]
+    return Counts.concatenate([part.pooled() for part in parts] if by_scene else parts)
+
+
+def _iou_lead(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU of the first confusion matrix minus that of the second, ``(R, 2, 2, 2)`` to ``(R,)``."""
+    iou = overlap_scores(pairs).iou[..., 1]
+    return np.asarray(iou[:, 0] - iou[:, 1])
 
 
 def _units_sentence(by_scene: bool, units: int, scenes: int, options: EvaluationOptions) -> str:

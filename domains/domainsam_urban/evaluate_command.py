@@ -1,0 +1,238 @@
+"""``domainsam urban evaluate``: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
+from domainsam_urban.map_command import reading_options
+from domainsam_urban.map_options import MapOptions, OutputOptions, ReadOptions, RunOptions
+
+if TYPE_CHECKING:
+    from domainsam.metrics.bootstrap import Interval
+    from domainsam_urban.evaluate import Predict
+    from domainsam_urban.evaluation import Evaluation, EvaluationOptions
+
+PATH = click.Path(path_type=Path)
+EMBEDDED = "the model inside the package"
+
+
+def comparing_options(command: Any) -> Any:
+    """Options that say what is compared, and how."""
+    positive = click.FloatRange(min=0, min_open=True)
+    for option in (
+        click.option(
+            "--block",
+            type=positive,
+            default=250.0,
+            show_default=True,
+            help="Side of the spatial blocks that are resampled, in metres.",
+        ),
+        click.option(
+            "--units",
+            type=click.Choice(["auto", "scenes", "blocks"]),
+            default="auto",
+            show_default=True,
+            help="What the intervals resample; auto takes scenes from 10 of them on.",
+        ),
+        click.option(
+            "--boundary-tolerance",
+            type=click.FloatRange(min=0),
+            help="Distance of outlines that still agree, in metres [default: 0.8 % of a tile's diagonal].",
+        ),
+        click.option(
+            "--min-area",
+            type=click.FloatRange(min=0),
+            default=0.0,
+            help="Predicted objects below this many m² take no part in object scores.",
+        ),
+        click.option(
+            "--threshold",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=0.5,
+            show_default=True,
+            help="Probability from which a pixel is settlement.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def answering_options(command: Any) -> Any:
+    """Options that say where predictions come from."""
+    for option in (
+        click.option("--ablation", is_flag=True, help="Also switch prompt parts off one by one."),
+        click.option("--overlap", type=click.IntRange(min=0), help="Overlap of tiles in pixels."),
+        click.option("--tile", type=click.IntRange(min=64), help="Side of a tile in pixels."),
+        click.option("--foundation", help="Name or checkpoint file [default: the model's own]."),
+        click.option("--predictions", type=PATH, help="Existing rasters or polygons instead of a model."),
+        click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("evaluate")
+@click.argument("inputs", nargs=-1, required=True, metavar="SCENE...")
+@click.option("--labels", type=PATH, required=True, help="Polygons, a mask raster, or a folder of either.")
+@answering_options
+@comparing_options
+@click.option("--report", type=PATH, help="Report with charts and pictures, one HTML file.")
+@click.option("--csv", "csv_path", type=PATH, help="Scores of every scene, CSV.")
+@reading_options
+@compute_options
+@seed_option
+@overwrite_option
+@talk_options
+@click.pass_context
+def evaluate(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
+    """Compare a model's settlements with labels, with 95 % intervals.
+
+    SCENE is a raster or a folder of them. In a folder of labels the file for
+    X.tif or X_image.tif is X_mask.tif, X.tif or X.gpkg. Polygons may be in
+    any CRS. Exit code 1 if some of several scenes could not be evaluated.
+
+    \b
+    domainsam urban evaluate scenes/ --labels labels.gpkg --report report.html
+    domainsam urban evaluate val/ --labels val/ --model model.safetensors --ablation
+    domainsam urban evaluate scene.tif --labels truth.gpkg --predictions settlements.gpkg
+    """  # noqa: D301 - click needs the control character itself
+    from domainsam_cli.progress import pixel_progress
+    from domainsam_urban.evaluate import evaluate_scenes
+    from domainsam_urban.pairing import find_scenes
+    from domainsam_urban.staging import Staging
+
+    check(given)
+    scenes = find_scenes(inputs)
+    options = evaluation_options(given)
+    outputs = [path for path in (given["csv_path"], given["report"]) if path is not None]
+    with ExitStack() as stack:
+        staging = stack.enter_context(Staging(outputs, overwrite=given["overwrite"]))
+        workdir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="domainsam-")))
+        # While a model maps, mapping shows its own bars.
+        hidden = given["quiet"] or given["predictions"] is None
+        progress = stack.enter_context(pixel_progress("compare", hidden))
+        result = evaluate_scenes(scenes, given["labels"], answers(given), workdir, options, progress)
+        if given["csv_path"] is not None:
+            with staging[given["csv_path"]].open("w", encoding="utf-8", newline="") as file:
+                result.write_csv(file)
+        if given["report"] is not None:
+            staging[given["report"]].write_text(report_page(result, given), encoding="utf-8")
+    tell(result, outputs, given)
+    if result.skipped:
+        ctx.exit(1)
+
+
+def check(given: dict[str, Any]) -> None:
+    """Refuse options that contradict each other.
+
+    Raises
+    ------
+    click.UsageError
+        If predictions are given together with a model to make them.
+    """
+    if given["predictions"] is None:
+        return
+    for name in ("model", "foundation", "ablation"):
+        if given[name]:
+            raise click.UsageError(f"--predictions are compared as they are: leave out --{name}")
+
+
+def evaluation_options(given: dict[str, Any]) -> EvaluationOptions:
+    """Options as click gives them, as one value."""
+    from domainsam_urban.evaluation import EvaluationOptions
+    from domainsam_urban.scoring import ScoringOptions
+
+    scoring = ScoringOptions(
+        given["threshold"], given["boundary_tolerance"], given["min_area"], given["block"]
+    )
+    return EvaluationOptions(scoring, units=given["units"], seed=given["seed"])
+
+
+def answers(given: dict[str, Any]) -> Predict:
+    """Where predictions come from: files, or the model and its variants."""
+    from domainsam_urban.evaluate import existing_answers
+
+    if given["predictions"] is not None:
+        return existing_answers(given["predictions"])
+    from domainsam_urban.variants import ABLATION, STAGES, model_answers
+
+    read = ReadOptions(
+        given["bands"], given["nodata"], given["resolution"], given["normalize"], given["allow_no_crs"]
+    )
+    run = RunOptions(
+        given["device"],
+        given["precision"],
+        given["tile"],
+        given["overlap"],
+        given["batch_size"],
+        given["workers"],
+    )
+    options = MapOptions(
+        OutputOptions(vectors=()), given["model"], given["foundation"], read, run, quiet=given["quiet"]
+    )
+    return model_answers(options, ABLATION if given["ablation"] else STAGES)
+
+
+def report_page(result: Evaluation, given: dict[str, Any]) -> str:
+    """The HTML report."""
+    from domainsam_urban.report import ReportText, render_report
+
+    answered = given["predictions"] or given["model"]
+    name = answered.name if answered is not None else EMBEDDED
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return render_report(result, ReportText(name, given["labels"].name, shlex.join(words)))
+
+
+def tell(result: Evaluation, outputs: list[Path], given: dict[str, Any]) -> None:
+    """Print the scores, what was skipped and where the outputs are."""
+    for name, reason in result.skipped:
+        click.echo(f"domainsam: skipped {name}: {reason}", err=True)
+    if given["as_json"]:
+        click.echo(json.dumps(result.document(), indent=2))
+        return
+    if given["quiet"]:
+        return
+    for note in result.notes():
+        click.echo(f"domainsam: note: {note}", err=True)
+    for line in table(result):
+        click.echo(line)
+    for path in outputs:
+        click.echo(f"  {path.suffix[1:]:<8} {path}")
+
+
+def table(result: Evaluation) -> Iterator[str]:
+    """Scores by row and variants by column, as lines of text."""
+    from domainsam_urban.scores import METRICS
+
+    first = max(len(metric.title) for metric in METRICS) + 2
+    columns = {variant: max(22, len(variant)) + 2 for variant in result.variants}
+    scenes = len(result.scenes)
+    yield f"{scenes} scene{'s' * (scenes > 1)}, threshold {result.options.scoring.threshold:g}"
+    yield " " * first + "".join(f"{variant:<{width}}" for variant, width in columns.items()).rstrip()
+    for metric in METRICS:
+        cells = [f"{cell(result.table[variant][metric.key]):<{width}}" for variant, width in columns.items()]
+        yield f"{metric.title:<{first}}" + "".join(cells).rstrip()
+    if result.lead:
+        leads = (cell(result.lead[name], "+") if name in result.lead else "" for name in columns)
+        cells = [f"{lead:<{width}}" for lead, width in zip(leads, columns.values(), strict=True)]
+        yield f"{'Lead in IoU':<{first}}" + "".join(cells).rstrip()
+    yield f"[{result.options.level:.0%} intervals; resampled: {result.units}]"
+
+
+def cell(interval: Interval, sign: str = "-") -> str:
+    """A score and its interval, ``0.815 [0.745, 0.875]``; ``n/a`` where it is undefined."""
+    if interval.value != interval.value:
+        return "n/a"
+    if interval.low != interval.low:
+        return f"{interval.value:{sign}.3f}"
+    return f"{interval.value:{sign}.3f} [{interval.low:.3f}, {interval.high:.3f}]"
