@@ -1,0 +1,193 @@
+"""The embedded foundation: our own small promptable network, shipped with the package."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from timm.utils.model import reparameterize_model
+from torch import Tensor, nn
+
+from domainsam.errors import CheckpointError, OutputError, WeightsError
+from domainsam.foundation.base import FrozenFoundation, tensor_digest
+from domainsam.foundation.compact import CompactSam
+from domainsam.foundation.loading import load_strict, read_metadata, read_tensors
+from domainsam.prompts import PromptSet
+from domainsam.protocols import Features, Masks
+
+WEIGHTS = Path(__file__).parent / "weights" / "embedded.safetensors"
+HEADER = "domainsam"
+"""Key of the JSON text in the file's header."""
+REQUIRED = ("name", "version", "licence")
+DEFAULTS: dict[str, object] = {"image_size": 512, "encoder": "repvit_m1", "mlp_dim": 1024}
+DECODE_CHUNK = 64
+"""Prompts decoded at a time, so that many prompts on a large tile do not fill the memory."""
+
+
+class EmbeddedFoundation(FrozenFoundation):
+    """:class:`domainsam.foundation.compact.CompactSam`, frozen, for images of any size that is a multiple of 32.
+
+    Parameters
+    ----------
+    network
+        With its weights in place, float32. Its encoder's parallel training
+        branches are merged here, so it cannot be trained any more.
+    name, image_size
+        As for :class:`domainsam.foundation.base.FrozenFoundation`.
+    device
+        Where it computes.
+    dtype
+        Type of convolutions and matrix products; features, tokens and masks stay float32.
+    compile
+        Compile the image encoder with ``torch.compile``.
+    """
+
+    model: CompactSam
+
+    def __init__(
+        self,
+        network: CompactSam,
+        name: str = "embedded",
+        image_size: int = 512,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        compile: bool = False,
+    ) -> None:
+        digest = tensor_digest(network.state_dict())
+        merge_branches(network.eval())
+        network = network.to(device)
+        super().__init__(network, name, image_size, digest)
+        self.dtype = dtype
+        self._encode = torch.compile(network.encode) if compile else network.encode
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def encode(self, images: Tensor) -> Features:
+        """Features of RGB images ``(B, 3, H, W)`` in 0 to 1.
+
+        ``image`` is ``(B, 256, H/16, W/16)``, ``levels`` are ``(B, 32, H/4, W/4)`` and ``(B, 64, H/8, W/8)``.
+        """
+        images = self._checked_images(images)
+        with self._autocast():
+            features: Features = self._encode(images)
+        levels = tuple(level.float() for level in features.levels)
+        return Features(features.image.float(), levels, features.size)
+
+    def embed(self, prompts: PromptSet, size: tuple[int, int]) -> Tensor:
+        """Tokens ``(N, T, 256)`` of points and boxes in an image of ``size`` (H, W)."""
+        return self.model.embed(prompts.to(self.device), size)
+
+    def decode(self, features: Features, prompts: PromptSet, multimask: bool = False) -> Masks:
+        """One mask a prompt, or three readings of it, logits ``(N, K, H/4, W/4)``.
+
+        Raises
+        ------
+        InputError
+            If a prompt points at no encoded image, or a mask prompt is not a quarter of the image's size.
+        """
+        prompts = self._checked_prompts(features, prompts)
+        if not len(prompts):
+            height, width = features.size
+            empty = features.image.new_zeros(0, 3 if multimask else 1, height // 4, width // 4)
+            return Masks(empty, empty[:, :, 0, 0])
+        if prompts.tokens is None:
+            prompts = prompts.replace(tokens=self.embed(prompts, features.size))
+        chunks = []
+        with self._autocast():
+            for start in range(0, len(prompts), DECODE_CHUNK):
+                chunks.append(self.model.decode(features, prompts[start : start + DECODE_CHUNK], multimask))
+        return Masks(
+            torch.cat([part.logits.float() for part in chunks]),
+            torch.cat([part.iou.float() for part in chunks]),
+        )
+
+
+def merge_branches(network: nn.Module) -> None:
+    """Merge RepViT's parallel convolutions and batch norms into single convolutions, in place.
+
+    Wang et al. 2023, section 3.1; the outputs stay the same up to rounding.
+    """
+    reparameterize_model(network, inplace=True)
+
+
+def save_embedded(model: CompactSam, path: str | Path, metadata: Mapping[str, object]) -> Path:
+    """Write a trained network as float16 safetensors; the file appears only when complete.
+
+    Parameters
+    ----------
+    model
+        The trained network, branches not merged.
+    path
+        Usually :data:`WEIGHTS`.
+    metadata
+        ``name``, ``version`` and ``licence``; ``image_size``, ``encoder`` and
+        ``mlp_dim`` where they differ from :data:`DEFAULTS`; anything else that JSON can hold.
+
+    Raises
+    ------
+    CheckpointError
+        If a required entry is missing, or a weight is too large for float16 or not a number.
+    OutputError
+        If the file cannot be written.
+    """
+    missing = [key for key in REQUIRED if key not in metadata]
+    if missing:
+        raise CheckpointError(f"metadata of the embedded weights lacks {', '.join(missing)}")
+    tensors = {}
+    for name, value in model.state_dict().items():
+        value = value.detach().cpu().contiguous()
+        tensors[name] = value.half() if value.is_floating_point() else value
+        if not torch.isfinite(tensors[name]).all():
+            raise CheckpointError(f"tensor {name} cannot be stored as float16: it is not finite there")
+    path = Path(path)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary, metadata={HEADER: json.dumps({**DEFAULTS, **metadata}, sort_keys=True)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
+def read_header(path: Path) -> dict[str, object]:
+    """What :func:`save_embedded` said about a file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file has no such header.
+    """
+    try:
+        header = json.loads(read_metadata(path)[HEADER])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"{path} is no file of the embedded foundation: its header has no {HEADER!r} entry; "
+            "write it with save_embedded"
+        ) from error
+    return {**DEFAULTS, **header}
+
+
+def load(
+    name: str, path: Path | None, device: torch.device, dtype: torch.dtype, compile: bool
+) -> EmbeddedFoundation:
+    """Loader for :data:`domainsam.foundation.FOUNDATIONS`."""
+    path = path or WEIGHTS
+    if not path.is_file():
+        raise WeightsError(
+            f"this installation lacks the embedded weights ({path}): reinstall domainsam, "
+            "or name another foundation, see 'domainsam weights list'"
+        )
+    tensors = read_tensors(path)
+    header = read_header(path)
+    network = CompactSam(str(header["encoder"]), int(str(header["mlp_dim"])))
+    load_strict(network, tensors, str(path))
+    return EmbeddedFoundation(network, name, int(str(header["image_size"])), device, dtype, compile)

@@ -1,0 +1,191 @@
+"""Reading weight files without running anything they contain."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from domainsam.errors import CheckpointError, WeightsError
+
+WRAPPERS = ("model", "state_dict")
+"""Keys under which training code stores a state dict beside other things."""
+PREFIX = "module."
+"""Added to every name by ``DataParallel``."""
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Named float32 tensors of a safetensors file or a PyTorch checkpoint, on the CPU.
+
+    A state dict inside ``model`` or ``state_dict`` is taken out, the prefix
+    ``module.`` dropped. Nothing is ever unpickled beyond plain tensors.
+
+    Raises
+    ------
+    WeightsError
+        If the file does not exist.
+    CheckpointError
+        If it is damaged, holds code, or holds something else than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(
+            f"weight file {path} does not exist; give the path of a .safetensors, .pth or .pt file"
+        )
+    content = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
+    return {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in unwrap(content, path).items()
+    }
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether the file starts as a safetensors file does: 8 bytes of length, then a JSON object."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**32
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The header's free texts of a safetensors file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(_damaged(path, error)) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(_damaged(path, error)) from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"weight file {path} holds more than tensors (it could run code) or is no weight file at all; "
+            "it was not opened: fetch the official file, or save its state dict as safetensors"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError) as error:
+        raise CheckpointError(_damaged(path, error)) from error
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return f"weight file {path} is damaged or cut short ({reason}); fetch it again"
+
+
+def unwrap(content: Any, source: str | Path) -> dict[str, Tensor]:
+    """The state dict inside what was read.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none.
+    """
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(
+            f"weight file {source} holds a {type(content).__name__}; expected named tensors"
+        )
+    strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise CheckpointError(
+            f"weight file {source} holds values that are no tensors: {', '.join(sorted(strangers))}; "
+            "expected a state dict"
+        )
+    if all(str(name).startswith(PREFIX) for name in content):
+        return {str(name).removeprefix(PREFIX): value for name, value in content.items()}
+    return {str(name): value for name, value in content.items()}
+
+
+def load_strict(
+    network: Network, tensors: Mapping[str, Tensor], source: str, assign: bool = False
+) -> Network:
+    """Put tensors into a network whose names and shapes they must match exactly.
+
+    ``assign`` makes the network keep the given tensors themselves, as one
+    built on the meta device must.
+
+    Raises
+    ------
+    CheckpointError
+        Naming every missing, unexpected and wrongly shaped tensor in one line.
+    """
+    expected = network.state_dict()
+    faults = {
+        "missing": sorted(expected.keys() - tensors.keys()),
+        "unexpected": sorted(tensors.keys() - expected.keys()),
+        "wrong shape": [
+            f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in sorted(expected.keys() & tensors.keys())
+            if tensors[name].shape != expected[name].shape
+        ],
+    }
+    if any(faults.values()):
+        told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names)
+        raise CheckpointError(f"{source} does not fit {type(network).__name__}: {told}")
+    network.load_state_dict(dict(tensors), strict=True, assign=assign)
+    return network
+
+
+def identify(path: str | Path) -> str:
+    """Name of the foundation whose tensors a file holds.
+
+    Raises
+    ------
+    CheckpointError
+        If no foundation has such tensors, or the file cannot be read.
+    """
+    tensors = read_tensors(path)
+    name = _identify_sam(tensors) or _identify_sam2(tensors)
+    if name is None and any(key.startswith("dense_prompts.") for key in tensors):
+        name = "embedded"
+    if name is None:
+        some = ", ".join(sorted(tensors)[:3])
+        raise CheckpointError(
+            f"{path} holds the tensors of no known foundation (they begin {some}); "
+            "expected SAM ViT-B, L or H, SAM 2 or 2.1, or the embedded one"
+        )
+    return name
+
+
+def _identify_sam(tensors: Mapping[str, Tensor]) -> str | None:
+    position = tensors.get("image_encoder.pos_embed")
+    if position is None:
+        return None
+    return {768: "sam_vit_b", 1024: "sam_vit_l", 1280: "sam_vit_h"}.get(position.shape[-1])
+
+
+def _identify_sam2(tensors: Mapping[str, Tensor]) -> str | None:
+    stem = tensors.get("image_encoder.trunk.patch_embed.proj.weight")
+    if stem is None:
+        return None
+    version = "sam2.1" if "no_obj_embed_spatial" in tensors else "sam2"
+    size = {96: "tiny", 112: "base_plus", 144: "large"}.get(stem.shape[0])
+    # Tiny and small share their width; tiny has 12 blocks, small 16.
+    if size == "tiny" and "image_encoder.trunk.blocks.15.norm1.weight" in tensors:
+        size = "small"
+    return None if size is None else f"{version}_hiera_{size}"
