@@ -9,7 +9,6 @@ a UTM zone, so grids of neighbouring scenes and of other dates coincide.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,9 @@ from rasterio.windows import Window
 from domainsam.errors import ConfigError, InputError
 from domainsam.grid import Float64
 from domainsam_urban.geodesy import apply_affine, as_crs, equal_area, geographic, ground_measures
-from domainsam_urban.tracing import open_raster
+from domainsam_urban.tracing import open_raster, windows
 
 COLUMNS = ("cell_id", "share", "valid_share", "settlement_m2")
-WINDOW = 1024
 KNOT = 32
 """Pixels between exactly projected points; between them positions are interpolated linearly.
 
@@ -148,7 +146,7 @@ def _count(dataset: Any, to_grid: Transformer, cells: _Cells, value: int, divisi
     """Add up every window; each pixel is ``division`` squared samples."""
     total = cells.count[0] * cells.count[1]
     settled, valid = np.zeros(total), np.zeros(total)
-    for window in _windows(dataset.shape):
+    for window in windows(dataset.shape):
         try:
             mask = dataset.read(1, window=window)
         except RasterioError as error:
@@ -247,12 +245,6 @@ def _table(tally: _Tally, cells: _Cells, crs: CRS) -> Any:
         geometry=squares,
         crs=crs,
     )
-
-
-def _windows(shape: tuple[int, int]) -> Iterator[Window]:
-    for row in range(0, shape[0], WINDOW):
-        for column in range(0, shape[1], WINDOW):
-            yield Window(column, row, min(WINDOW, shape[1] - column), min(WINDOW, shape[0] - row))
 
 
 def _project(points: Float64, affine: Affine, to_grid: Transformer) -> tuple[Float64, Float64]:

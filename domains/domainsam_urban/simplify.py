@@ -10,6 +10,9 @@ from domainsam.grid import Float64
 from domainsam_urban.geodesy import GroundFrame
 from domainsam_urban.tracing import Traced
 
+LARGEST_CHANGE = 0.05
+"""Share of its area that thinning may give or take from a polygon."""
+
 
 def ground_area(polygons: NDArray[np.object_], frame: GroundFrame) -> Float64:
     """Area ``(N,)`` of polygons in pixel corners, in the frame's equal-area plane: fast, for thresholds."""
@@ -67,7 +70,9 @@ def simplify(polygons: NDArray[np.object_], frame: GroundFrame, tolerance_m: flo
     Returns
     -------
     NDArray
-        ``(N,)`` polygons in the order given; one that would vanish is left as it was.
+        ``(N,)`` polygons in the order given. One that is too small for the
+        tolerance, so that its area would change by more than
+        :data:`LARGEST_CHANGE`, is left as it was.
     """
     if tolerance_m <= 0 or not len(polygons):
         return polygons
@@ -76,11 +81,23 @@ def simplify(polygons: NDArray[np.object_], frame: GroundFrame, tolerance_m: flo
         return np.rint(frame.to_pixels(points))
 
     try:
-        thinned = shapely.coverage_simplify(shapely.transform(polygons, frame.to_ground), tolerance_m)
+        coverage = shapely.coverage_simplify(shapely.transform(polygons, frame.to_ground), tolerance_m)
     except shapely.GEOSException:
         # GEOS refuses coverages that touch in ways it cannot node; full detail is still right.
         return polygons
-    result: NDArray[np.object_] = shapely.transform(thinned, to_corners)
-    lost = shapely.is_empty(result) | (shapely.area(result) == 0)
-    result[lost] = polygons[lost]
-    return result
+    thinned: NDArray[np.object_] = shapely.transform(coverage, to_corners)
+    return _restore_small(polygons, thinned)
+
+
+def _restore_small(polygons: NDArray[np.object_], thinned: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Give polygons that thinning made a caricature their outline back, where neighbours allow it.
+
+    A square of a few pixels becomes a triangle of half its area. It is restored
+    unless its old outline would now cross or leave a neighbour's new one.
+    """
+    change = np.abs(shapely.area(thinned) / shapely.area(polygons) - 1)
+    spoilt = change > LARGEST_CHANGE
+    restored = np.where(spoilt, polygons, thinned)
+    clash = ~shapely.is_empty(shapely.coverage_invalid_edges(restored))
+    result: NDArray[np.object_] = np.where(spoilt & ~clash, polygons, thinned)
+    return result if shapely.coverage_is_valid(result) else thinned

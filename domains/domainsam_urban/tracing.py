@@ -22,11 +22,13 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio import features
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam_urban.geodesy import apply_affine
 
 BATCH = 4096
+WINDOW = 1024
 CACHE_BYTES = 64 * 2**20
 """GDAL's block cache while streaming; its own default, 5 % of the machine, would look like a leak."""
 
@@ -77,6 +79,13 @@ def open_raster(path: Path | str) -> Iterator[Any]:
             yield dataset
 
 
+def windows(shape: tuple[int, int], size: int = WINDOW) -> Iterator[Window]:
+    """Windows of at most ``size`` squared pixels that tile a raster, row by row."""
+    for row in range(0, shape[0], size):
+        for column in range(0, shape[1], size):
+            yield Window(column, row, min(size, shape[1] - column), min(size, shape[0] - row))
+
+
 def trace(
     mask_path: Path | str,
     values: Collection[int] = (1,),
@@ -108,13 +117,11 @@ def trace(
                 f"mask '{mask_path}' has {dataset.count} band(s) of {dataset.dtypes[0]}: "
                 "expected one band of integers (1 inside, 0 outside, 255 nodata)"
             )
-        try:
-            kept = [
-                _batch(outlines, ~dataset.transform, wanted)
-                for outlines in _batched(_outlines(dataset, values), BATCH)
-            ]
-        except RasterioError as error:
-            raise InputError(f"mask '{mask_path}' is damaged: {error}; make it again") from error
+        _check_readable(dataset, mask_path)
+        kept = [
+            _batch(outlines, ~dataset.transform, wanted)
+            for outlines in _batched(_outlines(dataset, values), BATCH)
+        ]
     if not kept:
         return Traced(np.empty(0, dtype=object), np.empty(0, dtype=np.int64))
     polygons = np.concatenate([batch.polygons for batch in kept])
@@ -146,6 +153,15 @@ def row_major(polygons: NDArray[np.object_]) -> NDArray[np.int64]:
     topmost = points[:, 1] == row[owner]
     np.minimum.at(column, owner[topmost], points[topmost, 0])
     return np.lexsort((column, row))
+
+
+def _check_readable(dataset: Any, name: Path | str) -> None:
+    """Read everything once: on a damaged file, GDAL's tracing ends early without a word."""
+    try:
+        for window in windows(dataset.shape):
+            dataset.read(1, window=window)
+    except RasterioError as error:
+        raise InputError(f"mask '{name}' is damaged ({error}): make it again") from error
 
 
 def _outlines(dataset: Any, values: Collection[int]) -> Iterator[tuple[Any, int]]:

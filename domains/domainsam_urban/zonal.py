@@ -15,9 +15,8 @@ from rasterio.windows import Window
 
 from domainsam.errors import InputError
 from domainsam.grid import Float64
-from domainsam_urban.tracing import open_raster
+from domainsam_urban.tracing import open_raster, windows
 
-WINDOW = 1024
 PROBABILITY_STEPS = 254
 """A probability p is stored as p * 254 rounded in uint8; 255 is nodata."""
 
@@ -55,32 +54,42 @@ def mean_probability(
             raise InputError(
                 f"probability '{probability_path}' is {dataset.shape}, its mask {shape}: use one grid"
             )
-        for row in range(0, shape[0], WINDOW):
-            for column in range(0, shape[1], WINDOW):
-                height, width = min(WINDOW, shape[0] - row), min(WINDOW, shape[1] - column)
-                bounds = (column, row, column + width, row + height)
-                hits = np.sort(tree.query(shapely.box(*bounds)))
-                pieces = shapely.clip_by_rect(polygons[hits], *bounds)
-                inside = ~shapely.is_empty(pieces)
-                if not inside.any():
-                    continue
-                zones = features.rasterize(
-                    zip(pieces[inside], hits[inside] + 1, strict=True),
-                    out_shape=(height, width),
-                    transform=Affine.translation(column, row),
-                    dtype="int32",
-                )
-                try:
-                    raw = dataset.read(1, window=Window(column, row, width, height))
-                except RasterioError as error:
-                    raise InputError(f"probability '{probability_path}' is damaged: {error}") from error
-                value, valid = _decoded(raw, dataset.nodata)
-                zone = zones[valid]
-                total += np.bincount(zone, weights=value[valid], minlength=len(total))
-                count += np.bincount(zone, minlength=len(count))
+        for window in windows(shape):
+            zones = _zones(polygons, tree, window)
+            if zones is None:
+                continue
+            try:
+                raw = dataset.read(1, window=window)
+            except RasterioError as error:
+                raise InputError(
+                    f"probability '{probability_path}' is damaged ({error}): make it again"
+                ) from error
+            value, valid = _decoded(raw, dataset.nodata)
+            zone = zones[valid]
+            total += np.bincount(zone, weights=value[valid], minlength=len(total))
+            count += np.bincount(zone, minlength=len(count))
     with np.errstate(invalid="ignore"):
         means: Float64 = total[1:] / np.where(count[1:] > 0, count[1:], np.nan)
     return means
+
+
+def _zones(polygons: NDArray[np.object_], tree: Any, window: Window) -> NDArray[np.int32] | None:
+    """Number of the polygon, from 1, that each pixel of a window lies in; None if there is no polygon."""
+    column, row, width, height = window.flatten()
+    bounds = (column, row, column + width, row + height)
+    hits = np.sort(tree.query(shapely.box(*bounds)))
+    # Clipped first: an outline of a million points need not be walked for every window.
+    pieces = shapely.clip_by_rect(polygons[hits], *bounds)
+    inside = ~shapely.is_empty(pieces)
+    if not inside.any():
+        return None
+    zones: NDArray[np.int32] = features.rasterize(
+        zip(pieces[inside], hits[inside] + 1, strict=True),
+        out_shape=(height, width),
+        transform=Affine.translation(column, row),
+        dtype="int32",
+    )
+    return zones
 
 
 def _decoded(raw: NDArray[Any], nodata: float | None) -> tuple[Float64, NDArray[np.bool_]]:
