@@ -100,7 +100,7 @@ def cache_folder() -> Path:
 
 
 def search_folders() -> list[Path]:
-    """Where weight files are looked for, in this order: ``$DOMAINSAM_WEIGHTS``, the platform's cache folder."""
+    """Where weight files are looked for: first ``$DOMAINSAM_WEIGHTS``, then the platform's cache folder."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -140,9 +140,9 @@ def find_weights(name: str) -> Path:
         if path.is_file():
             return path
     raise WeightsError(
-        f"weights of {name} not found at {' or '.join(map(str, candidates))}: run 'domainsam weights fetch {name}' ({entry.megabytes} MB, "
-        f"{entry.licence}), or download {entry.url} yourself and put it there, or set ${FOLDER_VARIABLE} to "
-        "the folder that holds it"
+        f"weights of {name} not found at {' or '.join(map(str, candidates))}: "
+        f"run 'domainsam weights fetch {name}' ({entry.megabytes} MB, {entry.licence}), "
+        f"or download {entry.url} yourself and put it there, or set ${FOLDER_VARIABLE} to the folder that holds it"
     )
 
 

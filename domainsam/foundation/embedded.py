@@ -29,7 +29,7 @@ DECODE_CHUNK = 64
 
 
 class EmbeddedFoundation(FrozenFoundation):
-    """:class:`domainsam.foundation.compact.CompactSam`, frozen, for images of any size that is a multiple of 32.
+    """``CompactSam``, frozen, for images of any size that is a multiple of 32.
 
     Parameters
     ----------
@@ -97,10 +97,12 @@ class EmbeddedFoundation(FrozenFoundation):
             return Masks(empty, empty[:, :, 0, 0])
         if prompts.tokens is None:
             prompts = prompts.replace(tokens=self.embed(prompts, features.size))
-        chunks = []
+        starts = range(0, len(prompts), DECODE_CHUNK)
         with self._autocast():
-            for start in range(0, len(prompts), DECODE_CHUNK):
-                chunks.append(self.model.decode(features, prompts[start : start + DECODE_CHUNK], multimask))
+            chunks = [
+                self.model.decode(features, prompts[start : start + DECODE_CHUNK], multimask)
+                for start in starts
+            ]
         return Masks(
             torch.cat([part.logits.float() for part in chunks]),
             torch.cat([part.iou.float() for part in chunks]),

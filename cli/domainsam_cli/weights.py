@@ -1,0 +1,98 @@
+"""``domainsam weights``: list, fetch and verify published weight files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from domainsam.errors import WeightsError
+from domainsam.weights import KNOWN, fetch, find_weights, known, verify
+
+
+@click.group()
+def weights() -> None:
+    r"""Published weights of foundations: what there is, what is here.
+
+    The embedded foundation needs none of these.
+
+    \b
+    Examples:
+      domainsam weights list
+      domainsam weights fetch sam_vit_b
+      domainsam weights verify
+    """
+
+
+@weights.command("list")
+def list_weights() -> None:
+    """Known files, and where they are on this machine."""
+    for entry in KNOWN.values():
+        click.echo(
+            f"{entry.name:22} {entry.megabytes:5} MB  {entry.licence}  {_place(entry.name) or 'not here'}"
+        )
+        click.echo(f"{'':22} {entry.url}")
+        click.echo(f"{'':22} sha256 {entry.sha256}")
+
+
+@weights.command("fetch")
+@click.argument("name", metavar="NAME")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to put it in.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def fetch_weights(name: str, folder: Path | None, quiet: bool) -> None:
+    """Download the official file of NAME and check it.
+
+    Goes on where an earlier attempt stopped. Proxies are taken from
+    https_proxy and no_proxy.
+    """
+    entry = known(name)
+    with _progress(entry.file, quiet or not sys.stderr.isatty()) as report:
+        path = fetch(name, folder, report)
+    click.echo(f"{path}  checked, {entry.licence}")
+
+
+@weights.command("verify")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+def verify_weights(names: tuple[str, ...]) -> None:
+    """Check the files on this machine, or those of the given names."""
+    chosen = names or tuple(name for name in KNOWN if _place(name))
+    if not chosen:
+        click.echo("no published weights on this machine; the embedded foundation needs none")
+    faults = []
+    for name in chosen:
+        try:
+            click.echo(f"{name}: good ({verify(name)})")
+        except WeightsError as error:
+            faults.append(str(error))
+    if faults:
+        raise WeightsError("; ".join(faults))
+
+
+def _place(name: str) -> Path | None:
+    try:
+        return find_weights(name)
+    except WeightsError:
+        return None
+
+
+@contextmanager
+def _progress(label: str, silent: bool) -> Iterator[Callable[[int, int | None], None] | None]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if silent:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        *Progress.get_default_columns()[:2],
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda have, total: bar.update(task, completed=have, total=total)

@@ -1,0 +1,179 @@
+"""Tests that every foundation must pass; subclass one beside your own foundation.
+
+::
+
+    class TestMine(FoundationContract):
+        @pytest.fixture(scope="class")
+        def foundation(self):
+            return MyFoundation(...)
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from domainsam.errors import InputError
+from domainsam.prompts import PromptSet
+from domainsam.protocols import Features, Foundation, Masks
+
+
+def some_images(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+    """Smooth random RGB images ``(count, 3, H, W)`` in 0 to 1, the same every time."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, size[0] // 16, size[1] // 16, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+
+
+def some_prompts(count: int, images: int, size: tuple[int, int], seed: int = 0) -> PromptSet:
+    """Prompts of all kinds at once, spread over ``images`` images of ``size`` (H, W)."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = size
+    extent = torch.tensor([width, height], dtype=torch.float32)
+    corner = torch.rand(count, 2, generator=generator) * extent / 2
+    boxes = torch.cat([corner, corner + extent / 3], dim=1)
+    inside = corner[:, None] + torch.rand(count, 2, 2, generator=generator) * extent / 3
+    points = torch.cat([inside, torch.tensor([1.0, 0.0]).expand(count, 2)[..., None]], dim=2)
+    return PromptSet(
+        image_index=torch.arange(count) % images,
+        labels=torch.ones(count, dtype=torch.int64),
+        scores=torch.ones(count),
+        points=points,
+        boxes=boxes,
+        mask_logits=torch.randn(count, 1, height // 4, width // 4, generator=generator),
+    )
+
+
+class FoundationContract:
+    """What the rest of the project relies on; ``foundation`` is a fixture of the subclass.
+
+    Attributes
+    ----------
+    tolerance
+        Largest accepted difference of logits between a batch and its items,
+        relative to the largest logit: kernels may sum in another order.
+    sizes
+        Image sizes (H, W) to try, multiples of 32.
+    """
+
+    tolerance = 1e-4
+    sizes: tuple[tuple[int, int], ...] = ((64, 64), (96, 160))
+
+    @pytest.fixture(scope="class")
+    def foundation(self) -> Foundation:
+        raise NotImplementedError("give the contract a foundation: override this fixture")
+
+    def _same(self, one: Tensor, other: Tensor) -> bool:
+        limit = self.tolerance * max(1.0, float(other.abs().max()))
+        return one.shape == other.shape and float((one - other).abs().max()) <= limit
+
+    def test_says_what_it_is(self, foundation: Foundation) -> None:
+        assert isinstance(foundation, Foundation)
+        assert foundation.name
+        assert foundation.image_size % 32 == 0
+        assert len(foundation.sha256) == 64
+        assert set(foundation.sha256) <= set("0123456789abcdef")
+        assert torch.device(foundation.device)
+
+    def test_shapes_for_any_size(self, foundation: Foundation) -> None:
+        for height, width in self.sizes:
+            features = foundation.encode(some_images(2, (height, width)))
+            assert features.size == (height, width)
+            assert features.image.shape == (2, 256, height // 16, width // 16)
+            assert len(features.levels) in (0, 2)
+            for level, stride in zip(features.levels, (4, 8), strict=False):
+                assert (level.shape[0], *level.shape[2:]) == (2, height // stride, width // stride)
+            prompts = some_prompts(3, 2, (height, width))
+            for multimask, readings in ((False, 1), (True, 3)):
+                masks = foundation.decode(features, prompts, multimask)
+                assert masks.logits.shape == (3, readings, height // 4, width // 4)
+                assert masks.iou.shape == (3, readings)
+                assert masks.logits.dtype == masks.iou.dtype == features.image.dtype == torch.float32
+                assert torch.isfinite(masks.logits).all()
+
+    def test_no_prompts_no_masks(self, foundation: Foundation) -> None:
+        features, prompts = self._case(foundation)
+        masks = foundation.decode(features, prompts[:0])
+        assert masks.logits.shape[:2] == (0, 1)
+        assert masks.iou.shape == (0, 1)
+
+    def test_deterministic(self, foundation: Foundation) -> None:
+        first, second = self._decoded(foundation), self._decoded(foundation)
+        assert torch.equal(first.logits, second.logits)
+        assert torch.equal(first.iou, second.iou)
+
+    def test_batch_equals_items(self, foundation: Foundation) -> None:
+        size = self.sizes[-1]
+        images, prompts = some_images(2, size), some_prompts(5, 2, size)
+        together = foundation.encode(images)
+        masks = foundation.decode(together, prompts)
+        for index in range(2):
+            alone = foundation.encode(images[index : index + 1])
+            assert self._same(alone.image, together.image[index : index + 1])
+            for number in torch.nonzero(prompts.image_index == index).flatten().tolist():
+                one = prompts[number : number + 1]
+                one = one.replace(image_index=torch.zeros_like(one.image_index))
+                single = foundation.decode(alone, one)
+                assert self._same(single.logits, masks.logits[number : number + 1])
+                assert self._same(single.iou, masks.iou[number : number + 1])
+
+    def test_tokens_stand_for_points_and_boxes(self, foundation: Foundation) -> None:
+        features, prompts = self._case(foundation)
+        tokens = foundation.embed(prompts, features.size)
+        assert tokens.shape[0] == len(prompts)
+        assert tokens.shape[2] == 256
+        plain = foundation.decode(features, prompts)
+        replaced = foundation.decode(features, prompts.replace(tokens=tokens))
+        assert self._same(replaced.logits, plain.logits)
+
+    def test_every_prompt_matters(self, foundation: Foundation) -> None:
+        features, prompts = self._case(foundation)
+        masks = foundation.decode(features, prompts)
+        for part in ("points", "boxes", "mask_logits"):
+            without = foundation.decode(features, prompts.replace(**{part: None}))
+            assert not torch.equal(without.logits, masks.logits), f"{part} changed nothing"
+
+    def test_gradient_reaches_prompts_and_never_weights(self, foundation: Foundation) -> None:
+        features, prompts = self._case(foundation)
+        tokens = foundation.embed(prompts, features.size).detach().requires_grad_()
+        assert prompts.mask_logits is not None
+        mask_logits = prompts.mask_logits.clone().requires_grad_()
+        masks = foundation.decode(features, prompts.replace(tokens=tokens, mask_logits=mask_logits))
+        masks.logits.square().mean().backward()
+        for given in (tokens, mask_logits):
+            assert given.grad is not None
+            assert float(given.grad.abs().sum()) > 0
+        model = getattr(foundation, "model", None)
+        for parameter in model.parameters() if isinstance(model, torch.nn.Module) else ():
+            assert not parameter.requires_grad
+            assert parameter.grad is None
+
+    def test_stays_frozen_inside_a_module_that_trains(self, foundation: Foundation) -> None:
+        class Holder(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.foundation = foundation
+
+        holder, before = Holder(), self._decoded(foundation)
+        assert not list(holder.parameters())
+        assert not holder.state_dict()
+        holder.train()
+        assert torch.equal(self._decoded(foundation).logits, before.logits)
+
+    def test_refuses_unfit_input(self, foundation: Foundation) -> None:
+        for shape in ((1, 3, 50, 64), (3, 64, 64), (1, 4, 64, 64)):
+            with pytest.raises(InputError, match="multiples of 32"):
+                foundation.encode(torch.zeros(shape))
+        features, prompts = self._case(foundation)
+        with pytest.raises(InputError, match="were encoded"):
+            foundation.decode(features, prompts.replace(image_index=prompts.image_index + 2))
+        with pytest.raises(InputError, match="quarter"):
+            foundation.decode(features, prompts.replace(mask_logits=torch.zeros(len(prompts), 1, 8, 8)))
+
+    def _case(self, foundation: Foundation) -> tuple[Features, PromptSet]:
+        size = self.sizes[0]
+        return foundation.encode(some_images(2, size)), some_prompts(4, 2, size)
+
+    def _decoded(self, foundation: Foundation) -> Masks:
+        return foundation.decode(*self._case(foundation))
