@@ -113,7 +113,7 @@ class PolygonLayer:
             )
 
     def labels(self, window: Window) -> NDArray[np.uint8]:
-        affine = self.place.affine * Affine.translation(window.col, window.row)
+        affine = self.place.affine @ Affine.translation(window.col, window.row)
         shape = (window.height, window.width)
         nearby = self._here.sindex.query(shapely.box(*Place(shape, affine, None).bounds))
         if not len(nearby):
