@@ -1,0 +1,94 @@
+"""Resampling by windows: an area mean or linear interpolation that respects missing pixels.
+
+A window's values do not depend on where the window lies, bit for bit, because
+every weight follows from positions in the whole scene. (Resampled reads of a
+raster library do not promise that, nor that a nodata value given by the user
+is left out of means.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+LEAST_COVER = 0.5
+"""A resampled pixel is valid if at least this share of its weight is."""
+
+
+@dataclass(frozen=True)
+class AxisWeights:
+    """How a stretch of source pixels makes a stretch of output pixels along one axis.
+
+    ``matrix`` is ``(outputs, sources)``; its rows sum to 1, or are empty
+    outside the scene. ``first`` is the first source pixel.
+    """
+
+    first: int
+    matrix: csr_matrix
+
+    @property
+    def end(self) -> int:
+        """Past the last source pixel."""
+        return self.first + int(self.matrix.shape[1])
+
+
+def axis_weights(first: int, count: int, scale: float, length: int) -> AxisWeights:
+    """Weights of output pixels ``first`` to ``first + count`` along an axis.
+
+    Parameters
+    ----------
+    first, count
+        Output pixels wanted; they may lie outside the scene.
+    scale
+        Source pixels in one output pixel. From 1 on, an output pixel is the
+        mean over the area it covers; below 1 it is interpolated linearly.
+    length
+        Source pixels of the whole axis.
+    """
+    index = np.arange(first, first + count, dtype=np.float64)
+    start, end = index * scale, (index + 1) * scale
+    if scale < 1:
+        # A triangle as wide as a source pixel on either side of the output pixel's centre.
+        centre = (start + end) / 2
+        base = np.floor(centre - 0.5)
+        sources = base[:, None] + np.arange(2)
+        weights = 1 - np.abs(sources + 0.5 - centre[:, None])
+        # At the rim the missing neighbour's weight goes to the pixel that is there.
+        sources = np.clip(sources, 0, length - 1)
+    else:
+        sources = np.floor(start)[:, None] + np.arange(int(np.ceil(scale)) + 1)
+        weights = np.minimum(sources + 1, end[:, None]) - np.maximum(sources, start[:, None])
+    inside = (start + end)[:, None] / 2 < length
+    inside = inside & ((start + end)[:, None] / 2 > 0) & (sources >= 0) & (sources < length) & (weights > 0)
+    rows = np.nonzero(inside)[0]
+    columns, values = sources[inside].astype(np.int64), weights[inside]
+    if not columns.size:
+        return AxisWeights(0, csr_matrix((count, 0), dtype=np.float32))
+    offset = int(columns.min())
+    width = int(columns.max()) + 1 - offset
+    total = np.bincount(rows, weights=values, minlength=count)[rows]
+    matrix = csr_matrix((values / total, (rows, columns - offset)), shape=(count, width), dtype=np.float32)
+    return AxisWeights(offset, matrix)
+
+
+def resample(
+    image: NDArray[np.float32], valid: NDArray[np.bool_], rows: csr_matrix, cols: csr_matrix
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Resample an image ``(C, h, w)`` whose invalid pixels are 0.
+
+    Returns the image ``(C, H, W)``, each value a mean over valid source
+    pixels only, and its validity ``(H, W)``.
+    """
+    planes = np.concatenate([image, valid[None].astype(np.float32)])
+    count, height, width = planes.shape
+    tall = rows @ planes.transpose(1, 0, 2).reshape(height, count * width)
+    tall = tall.reshape(-1, count, width).transpose(1, 0, 2).reshape(-1, width)
+    wide = (cols @ tall.T).T.reshape(count, rows.shape[0], cols.shape[0])
+    cover = wide[-1]
+    # A hair of tolerance, for weights are rounded to float32.
+    kept = cover >= LEAST_COVER - 1e-6
+    values = np.divide(wide[:-1], cover, out=np.zeros_like(wide[:-1]), where=kept)
+    return np.clip(values, 0, 1), kept
