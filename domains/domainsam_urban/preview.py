@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -256,12 +257,22 @@ def _header(figure: Figure, canvas: FigureCanvasAgg, caption: Caption) -> None:
         (caption.facts, 70, 12, FAINT, "normal"),
     ):
         text = _text(figure, MARGIN, -down, words, size=size, color=colour, weight=weight)
-        room = figure.get_size_inches()[0] * DPI - 2 * MARGIN
-        kept = len(words)
-        while kept > 1 and text.get_window_extent(canvas.get_renderer()).width > room:
-            kept -= 1
-            half = kept // 2
-            text.set_text(f"{words[:half].rstrip()}…{words[len(words) - half :].lstrip()}")
+        _fit(text, words, canvas, figure.get_size_inches()[0] * DPI - 2 * MARGIN)
+
+
+def _fit(text: Any, words: str, canvas: FigureCanvasAgg, room: float) -> None:
+    """Take out the middle of a text, as little as makes it fit: the ends of file names tell most."""
+    renderer = canvas.get_renderer()
+
+    def shorten(kept: int) -> bool:
+        half = kept // 2
+        short = f"{words[:half].rstrip()}…{words[len(words) - half :].lstrip()}"
+        text.set_text(words if kept == len(words) else short)
+        return bool(text.get_window_extent(renderer).width > room)
+
+    if shorten(len(words)):
+        # One long text is slow to measure; bisection measures a handful.
+        shorten(bisect_left(range(len(words)), True, key=shorten) - 1)
 
 
 def _legend(figure: Figure, count: int, probability: bool) -> None:
