@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from domainsam.errors import DomainSamError, InputError
+from domainsam.errors import InputError
 from domainsam_urban.evaluation import Evaluation, EvaluationOptions, SceneScores, summarise
 from domainsam_urban.layers import Layer, PolygonAnswer, PolygonLayer, raster_layer, read_polygons
 from domainsam_urban.pairing import Scene, answer_of, is_vector, labels_of
@@ -67,7 +67,7 @@ def evaluate_scenes(
         room.mkdir()
         try:
             done.append(_evaluate_scene(scene, labels, predict, room, options.scoring, progress))
-        except DomainSamError as error:
+        except InputError as error:
             skipped.append((scene.name, str(error)))
     if not done:
         first = f"{skipped[0][0]}: {skipped[0][1]}" if skipped else "no scene was given"

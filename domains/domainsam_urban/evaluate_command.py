@@ -15,7 +15,7 @@ import click
 
 from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
 from domainsam_urban.map_command import reading_options
-from domainsam_urban.map_options import MapOptions, OutputOptions, ReadOptions, RunOptions
+from domainsam_urban.map_options import MapOptions, OutputOptions, ReadOptions, RunOptions, ShapeOptions
 
 if TYPE_CHECKING:
     from domainsam.metrics.bootstrap import Interval
@@ -178,7 +178,13 @@ def answers(given: dict[str, Any]) -> Predict:
         given["workers"],
     )
     options = MapOptions(
-        OutputOptions(vectors=()), given["model"], given["foundation"], read, run, quiet=given["quiet"]
+        OutputOptions(vectors=()),
+        given["model"],
+        given["foundation"],
+        read,
+        run,
+        ShapeOptions(given["threshold"]),
+        quiet=given["quiet"],
     )
     return model_answers(options, ABLATION if given["ablation"] else STAGES)
 

@@ -37,8 +37,16 @@ def model_answers(options: MapOptions, variants: tuple[Variant, ...] = STAGES) -
 
     ``options`` says how to read the scene and run the networks; its outputs,
     method and disabled parts are set here.
+
+    Raises
+    ------
+    DomainSamError
+        If the model cannot be used; at once, so that it is no fault of a scene.
     """
+    from domainsam_urban.model import load_model
     from domainsam_urban.pipeline import map_scenes
+
+    model = load_model(options)
 
     def predict(scene: Path, workdir: Path) -> Mapping[str, Path]:
         answers: dict[str, Path] = {}
@@ -46,7 +54,7 @@ def model_answers(options: MapOptions, variants: tuple[Variant, ...] = STAGES) -
             path = workdir / f"{variant.name.replace(' ', '_')}.tif"
             run = replace(options.run, method=variant.method, disabled=variant.disabled)
             outputs = OutputOptions(vectors=(), probability=path, stac=False)
-            batch = map_scenes((str(scene),), replace(options, run=run, outputs=outputs))
+            batch = map_scenes((str(scene),), replace(options, run=run, outputs=outputs), model)
             if batch.failures:
                 raise InputError(batch.failures[0][1])
             answers[variant.name] = path

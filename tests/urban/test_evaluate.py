@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from rasterio import features
 from scipy import ndimage
 
-from domainsam.errors import InputError, MissingInputError
+from domainsam.errors import CheckpointError, InputError, MissingInputError
 from domainsam.metrics.boundary import boundary_counts
 from domainsam.metrics.calibration import calibration_counts
 from domainsam.metrics.objects import detection_counts, label_overlaps, match_any, match_one_to_one
@@ -469,31 +469,52 @@ def test_command_refuses_a_model_beside_predictions(folder: Path) -> None:
     assert "leave out --ablation" in result.output
 
 
-def test_model_runs_once_for_every_variant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str, frozenset[str]]] = []
+@pytest.fixture
+def networks(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
+    """Stand-ins for the modules that load torch: what is tested is how they are called."""
+    pipeline, model = ModuleType("domainsam_urban.pipeline"), ModuleType("domainsam_urban.model")
+    model.load_model = lambda options: options.model  # type: ignore[attr-defined]
+    for module in (pipeline, model):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return pipeline, model
 
-    def map_scenes(inputs: tuple[str, ...], options: MapOptions) -> Any:
-        seen.append((options.run.method, options.run.disabled))
+
+def test_model_runs_once_for_every_variant(folder: Path, networks: tuple[ModuleType, ModuleType]) -> None:
+    seen: list[tuple[str, frozenset[str], Any, float]] = []
+
+    def map_scenes(inputs: tuple[str, ...], options: MapOptions, model: Any) -> Any:
+        seen.append((options.run.method, options.run.disabled, model, options.shape.threshold))
         mask = truth_mask(shift=0 if options.run.method == "full" else 9)
         affine = METRE @ Affine.translation(0 if "a_image" in inputs[0] else 500, 0)
         assert options.outputs.probability is not None
         write_raster(options.outputs.probability, mask * np.uint8(254), affine)
         return SimpleNamespace(failures=())
 
-    module = ModuleType("domainsam_urban.pipeline")
-    module.map_scenes = map_scenes  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "domainsam_urban.pipeline", module)
-    result = call(folder, "--labels", folder, "--ablation", "--json", "--block", 40)
+    networks[0].map_scenes = map_scenes  # type: ignore[attr-defined]
+    arguments = ("--model", "m.safetensors", "--threshold", 0.4, "--block", 40)
+    result = call(folder, "--labels", folder, "--ablation", "--json", *arguments)
     assert result.exit_code == 0, result.output
-    assert seen == 2 * [(variant.method, variant.disabled) for variant in ABLATION]
+    assert seen == 2 * [(v.method, v.disabled, Path("m.safetensors"), 0.4) for v in ABLATION]
     document = json.loads(result.stdout)
     assert list(document["scores"]) == [variant.name for variant in ABLATION]
     assert document["iou_lead"]["coarse"]["low"] > 0
     assert document["iou_lead"]["no box"]["value"] == 0
 
-    module.map_scenes = lambda inputs, options: SimpleNamespace(failures=(("a", "scene is empty"),))  # type: ignore[attr-defined]
+
+def test_a_scene_that_cannot_be_mapped_is_skipped_but_a_model_that_cannot_be_used_stops(
+    folder: Path, networks: tuple[ModuleType, ModuleType]
+) -> None:
+    pipeline, model = networks
+    pipeline.map_scenes = lambda *given: SimpleNamespace(failures=(("a", "scene is empty"),))  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="scene is empty"):
         model_answers(MapOptions(OutputOptions(vectors=())))(folder / "a_image.tif", folder)
+
+    def refuse(options: MapOptions) -> None:
+        raise CheckpointError("model 'm' is a pickle")
+
+    model.load_model = refuse  # type: ignore[attr-defined]
+    result = call(folder, "--labels", folder)
+    assert isinstance(result.exception, CheckpointError)
 
 
 def test_real_masks_against_themselves_score_one(shared_data: Path, tmp_path: Path) -> None:
