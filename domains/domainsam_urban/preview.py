@@ -175,7 +175,7 @@ def _degrees(points: Float64, crs: Any) -> tuple[Float64, Float64]:
 
 
 def _picture(dataset: Any, bands: tuple[int, ...] | None, size: tuple[int, int]) -> Float64:
-    """Scene ``(height, width, 3)`` in 0..1, stretched between percentiles of each band."""
+    """Scene ``(height, width, 3)`` in 0..1, stretched between percentiles."""
     chosen = bands or ((1, 2, 3) if dataset.count >= 3 else (1,))
     if not set(chosen) <= set(range(1, dataset.count + 1)):
         raise InputError(f"bands {chosen} of '{dataset.name}': it has bands 1 to {dataset.count}")
@@ -190,10 +190,12 @@ def _picture(dataset: Any, bands: tuple[int, ...] | None, size: tuple[int, int])
     except RasterioError as error:
         raise InputError(f"'{dataset.name}' is damaged: {error}; fetch it again") from error
     valid &= np.isfinite(values).all(axis=0)
+    # 8-bit scenes come colour-balanced, and one range for all bands keeps them so.
+    joint = np.dtype(dataset.dtypes[0]) == np.uint8
     shown = np.full((*shape, 3), INVALID)
     for channel, band in enumerate(values):
         if valid.any():
-            low, high = np.percentile(band[valid], PERCENTILES)
+            low, high = np.percentile(values[:, valid] if joint else band[valid], PERCENTILES)
             stretched = (band[valid] - low) / max(high - low, 1e-6)
             shown[valid, channel] = np.clip(stretched, 0, 1)
     return shown

@@ -4,12 +4,14 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pyproj
 import pytest
 import rasterio
 import shapely
 from affine import Affine
+from rasterio import features
 
 from domainsam.errors import ConfigError, InputError
 from domainsam_urban.polygons import COLUMNS, PIXEL_COLUMNS, PolygonOptions, polygonise
@@ -157,3 +159,21 @@ def test_real_masks_measure_the_same_row_by_row(shared_data: Path) -> None:
         cleaned = polygonise(path, PolygonOptions(min_area=500, close_holes=500, simplify=2))
         assert cleaned.is_valid.all()
         assert cleaned.area_m2.sum() == pytest.approx(expected, rel=0.005)
+
+
+def test_real_buildings_in_degrees_keep_their_area(tmp_path: Path, shared_data: Path) -> None:
+    """Banepa's buildings, drawn at 14 cm in EPSG:4326 and traced again."""
+    buildings = geopandas.read_file(shared_data / "satellite/fair_banepa/buildings_dev.geojson")
+    west, south, east, north = buildings.total_bounds
+    place = Affine(1.3e-6, 0, west, 0, -1.3e-6, north)
+    shape = int((north - south) / 1.3e-6) + 1, int((east - west) / 1.3e-6) + 1
+    mask = features.rasterize(buildings.geometry, shape, transform=place, dtype="uint8")
+    path = write_raster(tmp_path / "m.tif", mask, place, "EPSG:4326")
+    geod = pyproj.Geod(ellps="WGS84")
+    expected = abs(geod.geometry_area_perimeter(buildings.union_all())[0])
+    table = polygonise(path, PolygonOptions(min_area=2, close_holes=2, simplify=0.5))
+    assert table.area_m2.sum() == pytest.approx(expected, rel=0.01)
+    assert table.area_m2.min() >= 2
+    assert table.is_valid.all()
+    overlaps = table.sjoin(table, predicate="overlaps")
+    assert overlaps.empty
