@@ -217,22 +217,38 @@ def tell(result: Evaluation, outputs: list[Path], given: dict[str, Any]) -> None
 
 
 def table(result: Evaluation) -> Iterator[str]:
-    """Scores by row and variants by column, as lines of text."""
-    from domainsam_urban.scores import METRICS
+    """Scores as lines of text: all of them for the model, the main ones for an ablation."""
+    from domainsam_urban.scores import ABLATED, METRICS
 
-    first = max(len(metric.title) for metric in METRICS) + 2
-    columns = {variant: max(22, len(variant)) + 2 for variant in result.variants}
     scenes = len(result.scenes)
     yield f"{scenes} scene{'s' * (scenes > 1)}, threshold {result.options.scoring.threshold:g}"
-    yield " " * first + "".join(f"{variant:<{width}}" for variant, width in columns.items()).rstrip()
-    for metric in METRICS:
-        cells = [f"{cell(result.table[variant][metric.key]):<{width}}" for variant, width in columns.items()]
-        yield f"{metric.title:<{first}}" + "".join(cells).rstrip()
+    leads = {name: cell(result.lead[name], "+") if name in result.lead else "" for name in result.variants}
+    rows = [
+        [metric.title, *(cell(result.table[name][metric.key]) for name in result.shown)] for metric in METRICS
+    ]
     if result.lead:
-        leads = (cell(result.lead[name], "+") if name in result.lead else "" for name in columns)
-        cells = [f"{lead:<{width}}" for lead, width in zip(leads, columns.values(), strict=True)]
-        yield f"{'Lead in IoU':<{first}}" + "".join(cells).rstrip()
+        rows.append(["Lead in IoU", *(leads[name] for name in result.shown)])
+    yield from aligned([["", *result.shown], *rows])
+    if result.variants != result.shown:
+        yield ""
+        head = ["Ablation", *(metric.title for metric in ABLATED), "Lead in IoU"]
+        yield from aligned(
+            [
+                head,
+                *(
+                    [name, *(cell(result.table[name][metric.key]) for metric in ABLATED), leads[name]]
+                    for name in result.variants
+                ),
+            ]
+        )
     yield f"[{result.options.level:.0%} intervals; resampled: {result.units}]"
+
+
+def aligned(rows: list[list[str]]) -> Iterator[str]:
+    """Rows of cells as lines with columns of even width."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
 
 
 def cell(interval: Interval, sign: str = "-") -> str:

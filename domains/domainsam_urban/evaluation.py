@@ -23,6 +23,9 @@ from domainsam_urban.scoring import Counts, ScoringOptions
 MIN_SCENES = 10
 """With fewer scenes than this, resampling scenes says little: three scenes have only ten different draws."""
 
+SHOWN = 2
+"""The model and its coarse stage; more columns would not be read."""
+
 
 @dataclass(frozen=True)
 class EvaluationOptions:
@@ -96,6 +99,11 @@ class Evaluation:
     def variants(self) -> tuple[str, ...]:
         """Names of the variants, the main one first."""
         return tuple(self.table)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The variants that get all scores and a place in charts; the rest is an ablation."""
+        return self.variants[:SHOWN]
 
     def pooled(self, variant: str) -> Counts:
         """Counts of all scenes as one unit."""

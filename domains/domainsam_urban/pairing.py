@@ -94,6 +94,6 @@ def _of(scene: Scene, given: Path, endings: tuple[str, ...], what: str) -> Path:
             if path.is_file() and path.absolute() != scene.path.absolute():
                 return path
     raise InputError(
-        f"no {what} for scene '{scene.path.name}' in '{given}': expected one of "
-        f"{', '.join(f'{stem}.tif' for stem in stems)}, or a vector file of such a name"
+        f"no {what} for scene '{scene.path.name}' in '{given}': expected a file such as "
+        f"{scene.base}{endings[0]}.tif, {scene.base}.tif or {scene.base}.gpkg"
     )

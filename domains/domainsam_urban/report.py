@@ -15,12 +15,10 @@ from domainsam.metrics.bootstrap import Interval
 from domainsam_urban import pictures
 from domainsam_urban.charts import reliability_diagram, scene_bars
 from domainsam_urban.evaluation import Evaluation
-from domainsam_urban.scores import METRICS
+from domainsam_urban.scores import ABLATED, METRICS
 
 CASES = 6
 """Pictured windows; each is about a quarter of a megabyte."""
-CHARTED = 2
-"""Variants that the charts show: the main one and the one beside it."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,14 @@ def render_report(evaluation: Evaluation, text: ReportText) -> str:
     )
     environment.filters.update(score=score, span=span, data_uri=data_uri)
     main = evaluation.variants[0]
-    shown = evaluation.variants[:CHARTED]
     return environment.get_template("report.html.j2").render(
         evaluation=evaluation,
         metrics=METRICS,
+        ablated=ABLATED,
         main=main,
         facts=facts(evaluation, main),
-        bars=scene_bars(evaluation, shown),
-        diagram=reliability_diagram(evaluation, shown),
+        bars=scene_bars(evaluation, evaluation.shown),
+        diagram=reliability_diagram(evaluation, evaluation.shown),
         cases=list(pictures.worst_cases(evaluation, main, CASES)),
         colours={
             name: getattr(pictures, name)

@@ -114,3 +114,6 @@ METRICS = (
         more_is_better=False,
     ),
 )
+
+ABLATED = tuple(metric for metric in METRICS if metric.key in ("iou", "any_f1", "half_f1", "boundary_f"))
+"""What an ablation table shows: UV-SAM's two figures (IoU and F1 at any overlap), and two stricter ones."""

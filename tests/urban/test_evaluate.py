@@ -247,7 +247,7 @@ def test_scene_without_labels_is_skipped_and_the_rest_goes_on(folder: Path) -> N
     assert [scene.scene.name for scene in result.scenes] == ["b_image"]
     ((name, reason),) = result.skipped
     assert name == "a_image"
-    assert "expected one of a_mask.tif" in reason
+    assert "expected a file such as a_mask.tif, a.tif or a.gpkg" in reason
 
 
 def test_labels_elsewhere_are_refused(folder: Path) -> None:
@@ -499,6 +499,13 @@ def test_model_runs_once_for_every_variant(folder: Path, networks: tuple[ModuleT
     assert list(document["scores"]) == [variant.name for variant in ABLATION]
     assert document["iou_lead"]["coarse"]["low"] > 0
     assert document["iou_lead"]["no box"]["value"] == 0
+
+    printed = call(folder, "--labels", folder, "--ablation", "--report", folder / "r.html", *arguments)
+    assert re.search(r"^no box +1\.000 \[1\.000, 1\.000\]", printed.stdout, re.MULTILINE)
+    assert re.search(r"^Lead in IoU +\+0\.", printed.stdout, re.MULTILINE)
+    page = (folder / "r.html").read_text()
+    assert "What each part of the prompt is worth" in page
+    assert "no SegFormer embedding" in page
 
 
 def test_a_scene_that_cannot_be_mapped_is_skipped_but_a_model_that_cannot_be_used_stops(
