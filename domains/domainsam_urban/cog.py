@@ -21,6 +21,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.shutil import copy as gdal_copy
 
@@ -28,6 +29,7 @@ from domainsam.errors import OutputError
 from domainsam.infer.blend import LEVELS, NODATA, threshold_level
 from domainsam.infer.store import RawRaster
 from domainsam.protocols import Window
+from domainsam_urban.handles import open_quietly
 
 Kind = Literal["probability", "mask"]
 
@@ -36,7 +38,7 @@ PALETTE = {0: (0, 0, 0, 0), 1: (214, 47, 39, 255)}
 """Colours of a mask: background transparent, settlement red."""
 COPY_OPTIONS = {"driver": "COG", "blocksize": BLOCK, "compress": "DEFLATE", "bigtiff": "IF_SAFER"}
 GDAL_OPTIONS = {
-    "GDAL_CACHEMAX": 128,
+    "GDAL_CACHEMAX": 128 * 2**20,
     "GDAL_NUM_THREADS": "ALL_CPUS",
     "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "ALL",
 }
@@ -104,7 +106,7 @@ def _convert(staged: RawRaster, path: Path, layout: CogLayout, room: Path) -> No
             gdal_copy(virtual, made, overview_resampling=resampling, **COPY_OPTIONS)
             _check_complete(made, staged, layout)
         _into_place(made, path)
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         if isinstance(error, OutputError):
             raise
         reason = " ".join(str(error.__cause__ or error).split())[:200]
@@ -200,7 +202,7 @@ def _check_complete(made: Path, staged: RawRaster, layout: CogLayout) -> None:
     """Compare what was made with what was staged: a full disk can go unnoticed until the file is read."""
     level = threshold_level(layout.threshold)
     rows, cols = staged.shape
-    with rasterio.open(made) as dataset:
+    with open_quietly(made) as dataset:
         for row in range(0, rows, BLOCK):
             window = Window(row, 0, min(BLOCK, rows - row), cols)
             expected = staged.read(window)

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from domainsam.errors import InputError, MissingInputError
 
-GDAL_OPTIONS = {"GDAL_CACHEMAX": 128, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
-"""Megabytes of decoded blocks that GDAL may keep (by default 5 % of the machine's memory)."""
+GDAL_OPTIONS = {"GDAL_CACHEMAX": 128 * 2**20, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+"""Bytes of decoded blocks that GDAL may keep (by default 5 % of the machine's memory)."""
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _warning_filters = threading.Lock()
@@ -49,7 +50,7 @@ class Handles:
         try:
             with rasterio.Env(**GDAL_OPTIONS):
                 yield handle
-        except RasterioError as error:
+        except (RasterioError, CPLE_BaseError) as error:
             raise InputError(
                 f"{self.path}: cannot read {what}; the file is damaged or truncated "
                 f"({_reason(error)}); copy or download it again"
@@ -78,12 +79,18 @@ class Handles:
                 self._idle.pop().close()
 
     def _open(self) -> Any:
-        with rasterio.Env(**GDAL_OPTIONS), _warning_filters, warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.Env(**GDAL_OPTIONS):
             try:
-                return rasterio.open(self.path)
-            except RasterioError as error:
+                return open_quietly(self.path)
+            except (RasterioError, CPLE_BaseError) as error:
                 raise _opening_error(self.path, error) from error
+
+
+def open_quietly(path: str | Path) -> Any:
+    """``rasterio.open`` without its complaint about a raster that has no place; any thread may call it."""
+    with _warning_filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path)
 
 
 def _opening_error(name: str, error: Exception) -> InputError:

@@ -110,7 +110,7 @@ def test_refuses_wrong_bands(tmp_path: Path, bands: tuple[int, ...]) -> None:
 
 
 def test_refuses_two_bands_with_a_hint(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has 2 bands.*--bands 1"):
+    with pytest.raises(InputError, match=r"has 2 bands.*--bands 1"):
         RasterSource(save(tmp_path / "a.tif", ramp(2)))
 
 
@@ -381,7 +381,7 @@ class TestBadInput:
 
     def test_no_crs(self, tmp_path: Path) -> None:
         path = save(tmp_path / "a.tif", ramp(3), crs=None)
-        with pytest.raises(InputError, match="no coordinate reference system.*--allow-no-crs"):
+        with pytest.raises(InputError, match=r"no coordinate reference system.*--allow-no-crs"):
             RasterSource(path)
         with RasterSource(path, allow_no_crs=True, resolution=50) as source:
             assert source.grid.frame == "pixel"
@@ -433,9 +433,11 @@ def mosaic(parts: list[Path]) -> str:
     bands = []
     for band, colour in enumerate(("Red", "Green", "Blue"), start=1):
         sources = "".join(
-            f'<ComplexSource><SourceFilename relativeToVRT="0">{part}</SourceFilename><SourceBand>{band}</SourceBand>'
+            f'<ComplexSource><SourceFilename relativeToVRT="0">{part}</SourceFilename>'
+            f"<SourceBand>{band}</SourceBand>"
             f'<SrcRect xOff="0" yOff="0" xSize="{shape[1]}" ySize="{shape[0]}"/>'
-            f'<DstRect xOff="{round((bounds.left - left) / pixel)}" yOff="{round((top - bounds.top) / pixel)}" '
+            f'<DstRect xOff="{round((bounds.left - left) / pixel)}" '
+            f'yOff="{round((top - bounds.top) / pixel)}" '
             f'xSize="{shape[1]}" ySize="{shape[0]}"/></ComplexSource>'
             for part, bounds, shape, _, _ in opened
         )
