@@ -80,6 +80,9 @@ def simplify(polygons: NDArray[np.object_], frame: GroundFrame, tolerance_m: flo
     def to_corners(points: Float64) -> Float64:
         return np.rint(frame.to_pixels(points))
 
+    if not shapely.coverage_is_valid(polygons):
+        # Where three classes meet, one of them may run straight past: give all the same corners.
+        polygons = shapely.transform(shapely.segmentize(polygons, 1.0), np.rint)
     try:
         coverage = shapely.coverage_simplify(shapely.transform(polygons, frame.to_ground), tolerance_m)
     except shapely.GEOSException:

@@ -64,8 +64,9 @@ def mean_probability(
                 raise InputError(
                     f"probability '{probability_path}' is damaged ({error}): make it again"
                 ) from error
-            value, valid = _decoded(raw, dataset.nodata)
-            zone = zones[valid]
+            inside = zones > 0
+            value, valid = _decoded(raw[inside], dataset.nodata)
+            zone = zones[inside][valid]
             total += np.bincount(zone, weights=value[valid], minlength=len(total))
             count += np.bincount(zone, minlength=len(count))
     with np.errstate(invalid="ignore"):
@@ -80,7 +81,8 @@ def _zones(polygons: NDArray[np.object_], tree: Any, window: Window) -> NDArray[
     hits = np.sort(tree.query(shapely.box(*bounds)))
     # Clipped first: an outline of a million points need not be walked for every window.
     pieces = shapely.clip_by_rect(polygons[hits], *bounds)
-    inside = ~shapely.is_empty(pieces)
+    # A polygon that only touches the window leaves a piece without area, which would be burnt as a line.
+    inside = shapely.area(pieces) > 0
     if not inside.any():
         return None
     zones: NDArray[np.int32] = features.rasterize(

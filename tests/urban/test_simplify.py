@@ -31,6 +31,25 @@ def test_neighbours_stay_neighbours(tmp_path: Path) -> None:
     assert shapely.get_num_interior_rings(shapely.union_all(thin)) == 0
 
 
+@pytest.mark.parametrize(
+    ("affine", "crs"),
+    [(Affine.identity(), None), (Affine(10, 0, 12973503, 0, -10, 8399737), "EPSG:3857")],
+)
+def test_three_classes_meet_without_a_gap(tmp_path: Path, affine: Affine, crs: str | None) -> None:
+    """Two ragged classes end on a third one's straight edge, which has no corner of its own there."""
+    rows, columns = np.indices((60, 90))
+    mask = np.where(columns + 5 * np.sin(rows / 4) < 45, 1, 2).astype(np.uint8)
+    mask[40:] = 3
+    path = write_raster(tmp_path / "m.tif", mask, affine, crs)
+    frame = GroundFrame.around(mask.shape, affine, crs)
+    thin = simplify(trace(path, (1, 2, 3)).polygons, frame, 4.0 * (1 if crs is None else 5))
+    assert shapely.coverage_is_valid(thin)
+    whole = shapely.union_all(thin)
+    assert shapely.area(whole) == pytest.approx(shapely.area(thin).sum())
+    assert shapely.equals(whole, shapely.box(0, 0, 90, 60))
+    assert shapely.get_num_coordinates(thin).sum() < 80
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("tolerance", [1.0, 3.0, 20.0])
 def test_ragged_masks_stay_valid_and_apart(tmp_path: Path, seed: int, tolerance: float) -> None:
