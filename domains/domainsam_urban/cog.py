@@ -37,6 +37,11 @@ BLOCK = 512
 PALETTE = {0: (0, 0, 0, 0), 1: (214, 47, 39, 255)}
 """Colours of a mask: background transparent, settlement red."""
 COPY_OPTIONS = {"driver": "COG", "blocksize": BLOCK, "compress": "DEFLATE", "bigtiff": "IF_SAFER"}
+KIND_OPTIONS = {
+    "probability": {"overview_resampling": "AVERAGE", "predictor": "STANDARD"},
+    "mask": {"overview_resampling": "MODE", "predictor": "NO"},
+}
+"""Differences between neighbours make smooth probabilities 10 to 20 % smaller, masks a fifth larger."""
 GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 128 * 2**20,
     "GDAL_NUM_THREADS": "ALL_CPUS",
@@ -101,9 +106,8 @@ def _convert(staged: RawRaster, path: Path, layout: CogLayout, room: Path) -> No
         if layout.kind == "mask":
             virtual = room / "mask.vrt"
             virtual.write_text(_mask_vrt(staged, layout), encoding="utf-8")
-        resampling = "MODE" if layout.kind == "mask" else "AVERAGE"
         with rasterio.Env(**GDAL_OPTIONS):
-            gdal_copy(virtual, made, overview_resampling=resampling, **COPY_OPTIONS)
+            gdal_copy(virtual, made, **COPY_OPTIONS, **KIND_OPTIONS[layout.kind])
             _check_complete(made, staged, layout)
         _into_place(made, path)
     except (RasterioError, CPLE_BaseError, OSError) as error:
