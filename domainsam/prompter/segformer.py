@@ -1,0 +1,250 @@
+"""The specialist of UV-SAM: a SegFormer that words prompts for a generalist.
+
+Zhang et al. 2024, "UV-SAM: Adapting Segment Anything Model for Urban Village
+Identification"; Xie et al. 2021, "SegFormer". From one coarse mask come a mask
+prompt, box prompts, and two pooled features that a mixer joins to the box
+tokens. Every part can be switched off, which is the paper's ablation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from domainsam.errors import ConfigError
+from domainsam.prompter.mit import MIT_SIZES, build_encoder
+from domainsam.prompter.mixer import TOKEN_WIDTH, AddMixer, MlpMixer, pooled
+from domainsam.prompter.proposals import ProposalConfig, find_proposals
+from domainsam.prompts import PromptSet
+from domainsam.protocols import Coarse, Features, Foundation
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+BOX_TOKENS = 2
+"""SAM words a box as two corner tokens."""
+
+
+@dataclass(frozen=True)
+class PromptParts:
+    """Which parts of a prompt are used; all of them is the full model.
+
+    ``sam`` off means the coarse mask alone: the foundation is not asked at all.
+    """
+
+    box: bool = True
+    mask: bool = True
+    sam_embedding: bool = True
+    segformer_embedding: bool = True
+    sam: bool = True
+
+
+@dataclass(frozen=True)
+class PrompterConfig:
+    """The build of a :class:`SegFormerPrompter`.
+
+    Parameters
+    ----------
+    encoder
+        ``"mit_b0"`` to ``"mit_b5"``.
+    classes
+        Number of classes, background included.
+    mixer
+        ``"mlp"`` or ``"add"``, the two published mixers.
+    fusion
+        ``"sam"``: the foundation's mask is the answer, as published.
+        ``"gate"``: a learned blend of its logits and the coarse ones.
+    dropout
+        Rate before the classifier.
+    drop_path
+        Largest stochastic-depth rate of the encoder.
+    parts, proposals
+        See :class:`PromptParts` and :class:`ProposalConfig`.
+    """
+
+    encoder: str = "mit_b0"
+    classes: int = 2
+    mixer: Literal["mlp", "add"] = "mlp"
+    fusion: Literal["sam", "gate"] = "sam"
+    dropout: float = 0.1
+    drop_path: float = 0.1
+    parts: PromptParts = field(default_factory=PromptParts)
+    proposals: ProposalConfig = field(default_factory=ProposalConfig)
+
+
+class LevelShare(nn.Module):
+    """One level's projection and its share of the fusing convolution, as one matrix."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(channels, width)
+        self.fuse = nn.Linear(width, width, bias=False)
+
+    def forward(self, level: Tensor) -> Tensor:
+        """``(B, channels, h, w)`` to ``(B, width, h, w)``."""
+        weight = self.fuse.weight @ self.project.weight
+        return F.conv2d(level, weight[:, :, None, None], self.fuse.weight @ self.project.bias)
+
+
+class AllMlpHead(nn.Module):
+    """SegFormer's decode head, with its fused feature as an output.
+
+    Same parameters and function as the published head (a linear projection a
+    level, concatenation, a 1 x 1 fusing convolution, batch norm, ReLU). Since
+    bilinear resizing commutes with 1 x 1 convolutions, each level's projection
+    and its share of the fusion act as one matrix *before* the resizing, which
+    costs about a thirtieth of the published order for B0.
+    """
+
+    def __init__(self, widths: tuple[int, ...], width: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.shares = nn.ModuleList(LevelShare(channels, width) for channels in widths)
+        self.norm = nn.BatchNorm2d(width)
+        self.dropout = nn.Dropout(dropout)
+        self.classify = nn.Conv2d(width, classes, 1)
+
+    def forward(self, levels: tuple[Tensor, ...]) -> Coarse:
+        """Levels at strides 4, 8, 16 and 32 to logits and fused feature at stride 4."""
+        total: Tensor = self.shares[0](levels[0])
+        for level, share in zip(levels[1:], self.shares[1:], strict=True):
+            size = (total.shape[2], total.shape[3])
+            total = total + F.interpolate(share(level), size=size, mode="bilinear", align_corners=False)
+        features = F.relu(self.norm(total))
+        return Coarse(self.classify(self.dropout(features)), features)
+
+
+class SegFormerPrompter(nn.Module):
+    """Coarse masks, and prompts made of them.
+
+    Images are ``(B, 3, H, W)`` RGB floats in 0 to 1, sides multiples of 32;
+    normalisation happens inside. In evaluation mode an image's result does
+    not depend on the rest of its batch.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration names an unknown encoder, mixer or fusion.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: PrompterConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or PrompterConfig()
+        if config.mixer not in ("mlp", "add"):
+            raise ConfigError(f"mixer is {config.mixer!r}, expected 'mlp' or 'add'")
+        if config.fusion not in ("sam", "gate"):
+            raise ConfigError(f"fusion is {config.fusion!r}, expected 'sam' or 'gate'")
+        self.encoder = build_encoder(config.encoder, config.drop_path)
+        size = MIT_SIZES[config.encoder]
+        self.head = AllMlpHead(size.widths, size.head_width, config.classes, config.dropout)
+        # The published B0 feature has the tokens' width already; wider heads need a projection.
+        self.project: nn.Module = (
+            nn.Identity()
+            if size.head_width == TOKEN_WIDTH
+            else nn.Linear(size.head_width, TOKEN_WIDTH, bias=False)
+        )
+        self.mixer = MlpMixer() if config.mixer == "mlp" else AddMixer()
+        self.gate = nn.Parameter(torch.zeros(())) if config.fusion == "gate" else None
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def coarse(self, images: Tensor) -> Coarse:
+        """First look: logits ``(B, classes, H/4, W/4)`` and the fused feature they came from.
+
+        Raises
+        ------
+        ValueError
+            If the images are not ``(B, 3, H, W)`` with sides multiples of 32.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % 32 or images.shape[3] % 32:
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}, expected (B, 3, H, W), sides multiples of 32"
+            )
+        coarse: Coarse = self.head(self.encoder((images - self.mean) / self.std))
+        return coarse
+
+    def prompts(
+        self, coarse: Coarse, features: Features, foundation: Foundation, proposals: PromptSet | None = None
+    ) -> PromptSet:
+        """Prompts for the foundation, with the switched-off parts removed.
+
+        Parameters
+        ----------
+        coarse
+            What :meth:`coarse` said about the images.
+        features
+            The foundation's features of the same images.
+        foundation
+            Makes the corner tokens of the boxes.
+        proposals
+            Boxes with ``mask_logits`` (log-odds of the foreground at a
+            quarter of the images' size) that somebody else found, for
+            instance in a whole scene; if None, components of ``coarse``.
+
+        Returns
+        -------
+        PromptSet
+            One prompt a proposal, in their order; possibly none.
+        """
+        parts = self.config.parts
+        found = proposals
+        if found is None:
+            found = find_proposals(log_odds(coarse.logits), self.config.proposals)
+        tokens = self._tokens(found, coarse, features, foundation)
+        return found.replace(
+            boxes=found.boxes if parts.box else None,
+            mask_logits=found.mask_logits if parts.mask else None,
+            tokens=tokens,
+        )
+
+    def _tokens(
+        self, found: PromptSet, coarse: Coarse, features: Features, foundation: Foundation
+    ) -> Tensor | None:
+        """Mixed tokens ``(N, 2, 256)``, or None where the foundation's own are wanted."""
+        parts = self.config.parts
+        if not (parts.sam_embedding or parts.segformer_embedding):
+            return None
+        dtype = features.image.dtype
+        absent = features.image.new_zeros(features.image.shape[0], TOKEN_WIDTH)
+        generalist = pooled(features.image) if parts.sam_embedding else absent
+        specialist = self._specialist(coarse) if parts.segformer_embedding else absent
+        if parts.box and found.boxes is not None:
+            corners = foundation.embed(found.replace(points=None, tokens=None), features.size)
+        else:
+            # A prompt without a box still needs tokens to carry the pooled features.
+            corners = absent.new_zeros(len(found), BOX_TOKENS, TOKEN_WIDTH)
+        owner = found.image_index
+        tokens: Tensor = self.mixer(corners.to(dtype), generalist[owner], specialist[owner].to(dtype))
+        return tokens
+
+    def _specialist(self, coarse: Coarse) -> Tensor:
+        """Pooled fused feature ``(B, 256)`` of unit length."""
+        return F.normalize(self.project(coarse.features.mean(dim=(2, 3))), dim=1)
+
+    def fuse(self, coarse_logits: Tensor, mask_logits: Tensor) -> Tensor:
+        """The answer from the coarse log-odds and the foundation's logits, both ``(N, 1, h, w)``.
+
+        ``sigmoid(gate) * mask + (1 - sigmoid(gate)) * coarse`` with a gate;
+        the mask alone as published; the coarse alone with ``parts.sam`` off.
+        """
+        if not self.config.parts.sam:
+            return coarse_logits
+        if self.gate is None:
+            return mask_logits
+        share = torch.sigmoid(self.gate)
+        return share * mask_logits + (1 - share) * coarse_logits
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """Log-odds ``(B, 1, h, w)`` of "not background" from class logits ``(B, K, h, w)``.
+
+    For two classes this is ``logits[:, 1] - logits[:, 0]``.
+    """
+    if logits.shape[1] == 2:
+        return logits[:, 1:] - logits[:, :1]
+    return torch.logsumexp(logits[:, 1:], dim=1, keepdim=True) - logits[:, :1]
