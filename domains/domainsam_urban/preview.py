@@ -10,32 +10,24 @@ from typing import Any
 
 import numpy as np
 import shapely
-from affine import Affine
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
-from pyproj import Transformer
-from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 
-from domainsam.errors import InputError, OutputError
-from domainsam.grid import Float64
-from domainsam_urban.geodesy import apply_affine, as_crs, geographic
+from domainsam.errors import OutputError
+from domainsam_urban.geodesy import apply_affine
+from domainsam_urban.sceneview import INVALID, View, fit_view, probability_picture, scene_picture
 from domainsam_urban.staging import Staging
 from domainsam_urban.styles import OUTLINE
 from domainsam_urban.tracing import open_raster
-from domainsam_urban.zonal import PROBABILITY_STEPS
 
 LONGEST = 1600
-LARGEST_ZOOM = 4.0
 NARROWEST = 760
 MARGIN, HEADER, FOOTER, GAP = 28, 92, 92, 20
 DPI = 100
-PERCENTILES = (1.0, 99.0)
-INVALID = 0.93
 INK, FAINT = "#1a1a1a", "#5c5c5c"
 
 
@@ -45,23 +37,6 @@ class Caption:
 
     title: str
     facts: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class _View:
-    """How the scene lies on the picture.
-
-    ``size`` is ``(width, height)`` in picture pixels, stretched so that both
-    axes show the same metres; ``to_picture`` maps CRS coordinates to picture
-    pixels; ``metre`` is metres a picture pixel, None without a CRS; ``north``
-    points ``(right, down)`` there.
-    """
-
-    size: tuple[int, int]
-    to_picture: Affine
-    metre: float | None
-    pixel: float
-    north: tuple[float, float] | None
 
 
 def draw_preview(
@@ -101,8 +76,9 @@ def draw_preview(
     """
     panels = 1 if probability_path is None else 2
     with open_raster(scene_path) as dataset:
-        view = _view(dataset.shape, dataset.transform, dataset.crs, longest, panels)
-        picture = _picture(dataset, bands, view.size)
+        room = (longest - 2 * MARGIN - (panels - 1) * GAP) / panels, longest - HEADER - FOOTER
+        view = fit_view(dataset.shape, dataset.transform, dataset.crs, room)
+        picture = scene_picture(dataset, bands, view.size)
     figure = Figure(figsize=(1, 1), dpi=DPI, facecolor="white")
     canvas = FigureCanvasAgg(figure)
     width = max(panels * view.size[0] + (panels - 1) * GAP, NARROWEST - 2 * MARGIN) + 2 * MARGIN
@@ -113,7 +89,7 @@ def draw_preview(
     _show(_panel(figure, left, view), picture, outline, {})
     if probability_path is not None:
         axes = _panel(figure, left + view.size[0] + GAP, view)
-        shades = _probability(probability_path, view.size)
+        shades = probability_picture(probability_path, view.size)
         _show(axes, shades, outline, {"cmap": _shade_map(), "vmin": 0.0, "vmax": 1.0})
     _header(figure, canvas, caption)
     _legend(figure, len(polygons), probability_path is not None)
@@ -129,96 +105,11 @@ def draw_preview(
             ) from error
 
 
-def _view(shape: tuple[int, int], affine: Affine, crs: Any | None, longest: int, panels: int) -> _View:
-    rows, columns = shape
-    metre = _ground_pixel(shape, affine, crs)
-    wide, high = columns * metre[0], rows * metre[1]
-    room = longest - 2 * MARGIN, longest - HEADER - FOOTER
-    scale = min((room[0] - (panels - 1) * GAP) / panels / wide, room[1] / high)
-    scale = min(scale, LARGEST_ZOOM / min(metre))
-    size = max(1, round(wide * scale)), max(1, round(high * scale))
-    to_picture = Affine.scale(size[0] / columns, size[1] / rows) @ ~affine
-    north = None if crs is None else _north(shape, affine, crs, to_picture)
-    return _View(size, to_picture, None if crs is None else wide / size[0], columns / size[0], north)
-
-
-def _ground_pixel(shape: tuple[int, int], affine: Affine, crs: Any | None) -> tuple[float, float]:
-    """Width and height in metres of the pixel in the middle; 1 and 1 without a CRS."""
-    if crs is None:
-        return 1.0, 1.0
-    middle = np.array([shape[1] / 2, shape[0] / 2])
-    lon, lat = _degrees(apply_affine(affine, middle + np.array([(0, 0), (1, 0), (0, 1)])), crs)
-    _, _, length = as_crs(crs).get_geod().inv(lon[[0, 0]], lat[[0, 0]], lon[1:], lat[1:])
-    return float(length[0]), float(length[1])
-
-
-def _north(shape: tuple[int, int], affine: Affine, crs: Any, to_picture: Affine) -> tuple[float, float]:
-    """Direction of true north on the picture, of length 1."""
-    base, degrees = geographic(crs)
-    middle = np.array([affine @ (shape[1] / 2, shape[0] / 2)])
-    lon, lat = _degrees(middle, crs)
-    # A hundredth of a degree, towards the south and turned round where there is no more north.
-    step = 0.01 if lat[0] < 89 else -0.01
-    x, y = Transformer.from_crs(base, as_crs(crs), always_xy=True).transform(
-        lon / degrees, (lat + step) / degrees
-    )
-    here, there = (apply_affine(to_picture, point)[0] for point in (middle, np.column_stack((x, y))))
-    arrow = (there - here) * math.copysign(1, step)
-    length = math.hypot(*arrow)
-    return float(arrow[0] / length), float(arrow[1] / length)
-
-
-def _degrees(points: Float64, crs: Any) -> tuple[Float64, Float64]:
-    base, degrees = geographic(crs)
-    lon, lat = Transformer.from_crs(as_crs(crs), base, always_xy=True).transform(points[:, 0], points[:, 1])
-    return np.asarray(lon) * degrees, np.asarray(lat) * degrees
-
-
-def _picture(dataset: Any, bands: tuple[int, ...] | None, size: tuple[int, int]) -> Float64:
-    """Scene ``(height, width, 3)`` in 0..1, stretched between percentiles."""
-    chosen = bands or ((1, 2, 3) if dataset.count >= 3 else (1,))
-    if not set(chosen) <= set(range(1, dataset.count + 1)):
-        raise InputError(f"bands {chosen} of '{dataset.name}': it has bands 1 to {dataset.count}")
-    chosen = tuple(chosen[:3]) if len(chosen) >= 3 else (chosen[0],) * 3
-    # A scene smaller than the picture is enlarged by the drawing, not by the reading.
-    shape = min(size[1], dataset.height), min(size[0], dataset.width)
-    try:
-        values = dataset.read(
-            list(chosen), out_shape=(3, *shape), resampling=Resampling.average, out_dtype="float32"
-        )
-        valid = dataset.dataset_mask(out_shape=shape) > 0
-    except RasterioError as error:
-        raise InputError(f"'{dataset.name}' is damaged: {error}; fetch it again") from error
-    valid &= np.isfinite(values).all(axis=0)
-    # 8-bit scenes come colour-balanced, and one range for all bands keeps them so.
-    joint = np.dtype(dataset.dtypes[0]) == np.uint8
-    shown = np.full((*shape, 3), INVALID)
-    for channel, band in enumerate(values):
-        if valid.any():
-            low, high = np.percentile(values[:, valid] if joint else band[valid], PERCENTILES)
-            stretched = (band[valid] - low) / max(high - low, 1e-6)
-            shown[valid, channel] = np.clip(stretched, 0, 1)
-    return shown
-
-
-def _probability(path: Path | str, size: tuple[int, int]) -> Any:
-    """Probability ``(height, width)`` in 0..1, masked where there is none."""
-    with open_raster(path) as dataset:
-        shape = min(size[1], dataset.height), min(size[0], dataset.width)
-        try:
-            raw = dataset.read(1, out_shape=shape, resampling=Resampling.average, masked=True)
-        except RasterioError as error:
-            raise InputError(f"probability '{path}' is damaged: {error}; make it again") from error
-    if raw.dtype != np.uint8:
-        return np.ma.masked_invalid(raw)
-    return np.ma.masked_equal(raw, 255) / PROBABILITY_STEPS
-
-
 def _shade_map() -> Any:
     return colormaps["viridis"].with_extremes(bad=str(INVALID))
 
 
-def _outline(polygons: Any, view: _View) -> Outline | None:
+def _outline(polygons: Any, view: View) -> Outline | None:
     """All polygons as one path in picture pixels, no finer than the picture shows."""
     shapes: NDArray[np.object_] = shapely.transform(
         np.asarray(polygons.geometry), lambda points: apply_affine(view.to_picture, points)
@@ -231,7 +122,7 @@ def _outline(polygons: Any, view: _View) -> Outline | None:
     )
 
 
-def _panel(figure: Figure, left: float, view: _View) -> Any:
+def _panel(figure: Figure, left: float, view: View) -> Any:
     """Axes whose data units are picture pixels, y down."""
     width, height = figure.get_size_inches() * DPI
     axes = figure.add_axes(
@@ -302,7 +193,7 @@ def _legend(figure: Figure, count: int, probability: bool) -> None:
         _text(figure, left + length / 2, FOOTER / 2 + 25, "probability", size=11, color=INK, ha="center")
 
 
-def _scale_bar(figure: Figure, view: _View) -> None:
+def _scale_bar(figure: Figure, view: View) -> None:
     """A bar of a round length, at most a quarter of the picture."""
     width = figure.get_size_inches()[0] * DPI
     unit = view.metre or view.pixel
@@ -317,7 +208,7 @@ def _scale_bar(figure: Figure, view: _View) -> None:
     axes.text(MARGIN, 58, _length_words(length, view.metre is not None), size=12, color=INK, va="center")
 
 
-def _north_arrow(figure: Figure, view: _View) -> None:
+def _north_arrow(figure: Figure, view: View) -> None:
     if view.north is None:
         return
     width, height = figure.get_size_inches() * DPI

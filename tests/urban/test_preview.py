@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from matplotlib.image import imread
 
 from domainsam.errors import InputError, OutputError
 from domainsam_urban.polygons import PolygonOptions, polygonise
-from domainsam_urban.preview import Caption, _length_words, _round_below, _view, draw_preview
+from domainsam_urban.preview import Caption, _length_words, _round_below, draw_preview
 
 from .mask_files import METRE, UTM, write_raster
 
@@ -71,29 +70,6 @@ def test_any_shape_and_place_is_drawn(
     picture = imread(tmp_path / "p.png")
     assert 100 < min(picture.shape[:2]) <= max(picture.shape[:2]) <= 801
     assert picture[..., :3].std() > 0.01
-
-
-def test_pixels_are_square_on_the_ground() -> None:
-    """At 60 degrees north a degree of longitude is half as long as one of latitude."""
-    view = _view((100, 100), Affine(1e-5, 0, 10, 0, -1e-5, 60), "EPSG:4326", 1600, 1)
-    assert view.size[1] / view.size[0] == pytest.approx(2, rel=0.01)
-    assert view.metre is not None
-    assert view.size[1] * view.metre == pytest.approx(111.4, rel=0.01)
-
-
-@pytest.mark.parametrize("angle", [0, 30, 135, -90])
-def test_north_turns_with_the_scene(angle: float) -> None:
-    middle = Affine.translation(500000, 4430000)
-    view = _view((300, 300), middle @ Affine.rotation(angle) @ Affine.scale(1, -1), UTM, 1600, 1)
-    # Rows run down: a scene turned counter-clockwise shows north turned clockwise.
-    expected = math.sin(math.radians(angle)), -math.cos(math.radians(angle))
-    assert view.north == pytest.approx(expected, abs=0.01)
-
-
-def test_web_mercator_scale_is_of_the_ground() -> None:
-    view = _view((1000, 1000), Affine(1, 0, 12974115, 0, -1, 8399737), "EPSG:3857", 1600, 1)
-    assert view.metre is not None
-    assert view.metre * view.size[0] == pytest.approx(500, rel=0.01)
 
 
 @pytest.mark.parametrize(
