@@ -1,0 +1,178 @@
+"""Frozen dataclasses to TOML and back.
+
+A configuration file may say less than the dataclass (defaults fill in), never
+more: an unknown key is an error that names the nearest valid one. Nested
+dataclasses are TOML tables. None is written by leaving the key out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from domainsam.errors import ConfigError, MissingInputError
+
+Settings = TypeVar("Settings")
+
+
+def read_config(kind: type[Settings], path: Path) -> Settings:
+    """The dataclass ``kind`` as a TOML file says it.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file.
+    ConfigError
+        If it is not TOML, has an unknown key, or a value of the wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingInputError(f"no configuration file {path}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return from_table(kind, table, str(path))
+
+
+def write_config(settings: object, path: Path) -> None:
+    """Write a dataclass as TOML."""
+    path.write_text(to_toml(settings), encoding="utf-8")
+
+
+def from_table(kind: type[Settings], table: Mapping[str, Any], source: str = "configuration") -> Settings:
+    """The dataclass ``kind`` from nested mappings, as TOML or JSON give them.
+
+    Raises
+    ------
+    ConfigError
+        Naming all faults of a table at once: unknown keys with the nearest
+        valid one, missing keys, values of the wrong type.
+    """
+    settings = _build(kind, table, source, "")
+    assert isinstance(settings, kind)
+    return settings
+
+
+def to_table(settings: object) -> dict[str, Any]:
+    """Nested plain mappings of a dataclass, without the keys whose value is None."""
+    table: dict[str, Any] = {}
+    for item in fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, item.name)
+        if is_dataclass(value):
+            table[item.name] = to_table(value)
+        elif isinstance(value, tuple):
+            table[item.name] = list(value)
+        elif isinstance(value, Path):
+            table[item.name] = str(value)
+        elif value is not None:
+            table[item.name] = value
+    return table
+
+
+def to_toml(settings: object) -> str:
+    """TOML text of a dataclass."""
+    return _emit(to_table(settings), ())
+
+
+def _emit(table: Mapping[str, Any], path: tuple[str, ...]) -> str:
+    plain = [f"{key} = {_literal(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    head = [f"[{'.'.join(path)}]"] if path and plain else []
+    text = "".join(f"{line}\n" for line in head + plain)
+    parts = [_emit(value, (*path, key)) for key, value in table.items() if isinstance(value, Mapping)]
+    return "\n".join(part for part in (text, *parts) if part)
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return '"' + "".join(_ESCAPES.get(letter, letter) for letter in value) + '"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_literal(part) for part in value) + "]"
+    raise TypeError(f"a {type(value).__name__} has no place in a configuration")
+
+
+_ESCAPES = {
+    **{chr(code): f"\\u{code:04x}" for code in (*range(32), 127)},
+    **{"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"},
+}
+
+
+def _build(kind: type[Any], table: Mapping[str, Any], source: str, prefix: str) -> Any:
+    hints = get_type_hints(kind)
+    known = {item.name: item for item in fields(kind)}
+    faults = [_unknown(prefix, key, list(known)) for key in table if key not in known]
+    values: dict[str, Any] = {}
+    for name, item in known.items():
+        where = prefix + name
+        if name in table:
+            try:
+                values[name] = _convert(hints[name], table[name], source, where)
+            except _WrongTypeError as error:
+                faults.append(str(error))
+        elif item.default is MISSING and item.default_factory is MISSING:
+            faults.append(f"{where} is missing")
+    if faults:
+        raise ConfigError(f"{source}: {'; '.join(faults)}")
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _unknown(prefix: str, key: str, valid: list[str]) -> str:
+    near = difflib.get_close_matches(key, valid, n=1)
+    hint = f", did you mean {prefix}{near[0]}?" if near else ""
+    return f"unknown key {prefix}{key}{hint} (valid: {', '.join(valid)})"
+
+
+class _WrongTypeError(Exception):
+    """A value that does not fit its annotation; collected into one ConfigError."""
+
+
+def _convert(hint: Any, value: Any, source: str, where: str) -> Any:
+    """The value as the annotation wants it."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise _WrongTypeError(f"{where} is {value!r}, expected one of {', '.join(map(repr, arguments))}")
+    if origin in (Union, types.UnionType):
+        # Only "T | None" occurs: a key that is there has a value.
+        (inner,) = [argument for argument in arguments if argument is not type(None)]
+        return _convert(inner, value, source, where)
+    if is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise _WrongTypeError(f"{where} is {value!r}, expected a table")
+        return _build(hint, value, source, f"{where}.")  # type: ignore[arg-type]
+    if origin is tuple:
+        return _convert_tuple(arguments, value, source, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        raise _WrongTypeError(f"{where} is {value!r}, expected {hint.__name__}")
+    return value
+
+
+def _convert_tuple(arguments: tuple[Any, ...], value: Any, source: str, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _WrongTypeError(f"{where} is {value!r}, expected a list")
+    if arguments[-1] is Ellipsis:
+        kinds = (arguments[0],) * len(value)
+    else:
+        kinds = arguments
+    if len(kinds) != len(value):
+        raise _WrongTypeError(f"{where} has {len(value)} values, expected {len(kinds)}")
+    return tuple(
+        _convert(kind, part, source, f"{where}[{index}]")
+        for index, (kind, part) in enumerate(zip(kinds, value, strict=True))
+    )

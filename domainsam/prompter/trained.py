@@ -1,0 +1,66 @@
+"""Prompters to and from model files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from domainsam.checkpoint import CheckpointHeader, load, module_tensors, save
+from domainsam.config import from_table, to_table
+from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter
+from domainsam.protocols import Foundation
+
+PREFIX = "prompter"
+
+
+def save_prompter(
+    path: Path,
+    prompter: SegFormerPrompter,
+    foundation: Foundation,
+    pack: str,
+    labels: tuple[str, ...],
+    config: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a trained prompter; ``config`` holds the pack's own tables beside ``prompter``.
+
+    ``dtype`` float16 halves the file; loading gives float32 again.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    header = CheckpointHeader(
+        pack=pack,
+        foundation=foundation.name,
+        foundation_sha256=foundation.sha256,
+        labels=labels,
+        config={**config, PREFIX: to_table(prompter.config)},
+        metrics=metrics,
+    )
+    save(path, module_tensors(prompter, PREFIX, dtype), header)
+
+
+def load_prompter(
+    path: Path, foundation: Foundation | None = None, pack: str = "urban"
+) -> tuple[SegFormerPrompter, CheckpointHeader]:
+    """A trained prompter in evaluation mode on the CPU, and its file's header.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, a pickle, of another pack or format version,
+        was trained on another foundation, or its tensors do not fit.
+    ConfigError
+        If its header asks for a prompter that this version cannot build.
+    """
+    checkpoint = load(path, foundation, pack)
+    config = from_table(PrompterConfig, checkpoint.header.config.get(PREFIX, {}), f"header of {path}")
+    prompter = SegFormerPrompter(config)
+    checkpoint.restore(prompter, PREFIX)
+    return prompter.eval(), checkpoint.header
