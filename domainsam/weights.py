@@ -142,7 +142,8 @@ def find_weights(name: str) -> Path:
     raise WeightsError(
         f"weights of {name} not found at {' or '.join(map(str, candidates))}: "
         f"run 'domainsam weights fetch {name}' ({entry.megabytes} MB, {entry.licence}), "
-        f"or download {entry.url} yourself and put it there, or set ${FOLDER_VARIABLE} to the folder that holds it"
+        f"or download {entry.url} yourself and put it there, "
+        f"or set ${FOLDER_VARIABLE} to the folder that holds it"
     )
 
 
@@ -235,7 +236,8 @@ def _download(entry: WeightFile, part: Path, progress: Progress | None, timeout:
     have = part.stat().st_size
     request = urllib.request.Request(entry.url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        # An opener of our own reads the proxy variables now, not when the process first used one.
+        with urllib.request.build_opener().open(request, timeout=timeout) as answer:
             if have and answer.status != http.HTTPStatus.PARTIAL_CONTENT:
                 have = 0  # The server ignores ranges and starts from the beginning.
             length = answer.headers.get("Content-Length")

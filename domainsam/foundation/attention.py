@@ -153,7 +153,9 @@ class FusedAttention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         parts = (self.q_proj(q), self.k_proj(k), self.v_proj(v))
         q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
-        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
+        out: Tensor = self.out_proj(mixed)
+        return out
 
 
 def fuse_attention(module: nn.Module, official: type[nn.Module]) -> None:

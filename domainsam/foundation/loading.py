@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,7 +79,11 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # An open file, because torch.load chooses another reader for some names of files.
+        with path.open("rb") as file, warnings.catch_warnings():
+            # Torch warns of pickles that it then refuses; our own error says it in one line.
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"weight file {path} holds more than tensors (it could run code) or is no weight file at all; "

@@ -92,7 +92,7 @@ def fit_squash(image: NDArray[np.uint8], side: int = 1024) -> tuple[Tensor, Fit]
     Parameters, results and errors as for :func:`fit_longest`; there is no padding.
     """
     height, width = _checked(image)
-    full = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+    full = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     squashed: Tensor = resize(full, [side, side], antialias=True)
     return squashed[None], Fit((height, width), (side, side), (side, side))
 

@@ -12,7 +12,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from torch import nn
 
 from domainsam.foundation.sam import SamSize
-from domainsam.foundation.sam2 import Sam2Foundation, build
+from domainsam.foundation.sam2 import build
 from domainsam.prompts import PromptSet
 
 POINTS = np.array([[30.0, 40.0], [90.0, 60.0]])
@@ -76,11 +76,6 @@ def official_sam2(name: str = "sam2.1_hiera_tiny", seed: int = 0) -> Any:
     """Official SAM 2 as ``build_sam2`` makes it, with lively random weights."""
     torch.manual_seed(seed)
     return lively(build(name), seed)
-
-
-def narrow_sam2() -> Sam2Foundation:
-    """SAM 2.1 tiny with random weights."""
-    return Sam2Foundation(official_sam2(), "sam2.1_hiera_tiny")
 
 
 def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:

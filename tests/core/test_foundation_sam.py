@@ -96,7 +96,7 @@ def real_picture(folder: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
     path = sorted((folder / "satellite" / "urban_villages" / "val").glob("*_image.tif"))[0]
-    return np.asarray(Image.open(path).convert("RGB"))
+    return np.array(Image.open(path).convert("RGB"))
 
 
 def test_narrow_sam_equals_the_official_predictor_on_a_real_picture(
