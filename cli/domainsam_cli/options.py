@@ -47,7 +47,7 @@ batch_size_option = click.option(
     "--batch-size", type=click.IntRange(min=1), default=4, show_default=True, help="Tiles computed together."
 )
 workers_option = click.option(
-    "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Threads that read ahead."
+    "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that read ahead."
 )
 resume_option = click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
 seed_option = click.option(

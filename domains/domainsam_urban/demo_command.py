@@ -11,6 +11,7 @@ from domainsam_cli.options import json_option, out_option, overwrite_option, see
 from domainsam_urban.map_options import MapOptions, OutputOptions, ShapeOptions
 
 SIDE = 1024
+"""Pixels of the sample, both ways: about 85 hectares."""
 MIN_AREA_M2 = 1000.0
 """Nobody outlines a settlement smaller than a couple of house plots."""
 
@@ -20,14 +21,13 @@ MIN_AREA_M2 = 1000.0
 @seed_option
 @overwrite_option
 @json_option
-@click.option("--side", type=click.IntRange(min=64), default=SIDE, help="Pixels of the sample.")
-def demo(out: Path, seed: int, overwrite: bool, as_json: bool, side: int) -> None:
+def demo(out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
     """Draw a scene of settlements and map it with the weights inside the package."""
     from domainsam_urban.pipeline import map_scenes
     from domainsam_urban.sample import agreement, write_sample
 
     scene, truth = out / "sample.tif", out / "sample_truth.tif"
-    write_sample(scene, truth, side, seed, overwrite)
+    write_sample(scene, truth, SIDE, seed, overwrite)
     outputs = OutputOptions(
         vectors=(out / "settlements.gpkg",),
         probability=out / "probability.tif",
@@ -37,7 +37,6 @@ def demo(out: Path, seed: int, overwrite: bool, as_json: bool, side: int) -> Non
         overwrite=overwrite,
     )
     batch = map_scenes([str(scene)], MapOptions(outputs, shape=ShapeOptions(min_area=MIN_AREA_M2)))
-    batch.raise_failure()
     result = batch.results[0]
     iou = agreement(out / "mask.tif", truth)
     if as_json:

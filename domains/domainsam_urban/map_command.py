@@ -20,7 +20,7 @@ from domainsam_urban.map_options import (
 )
 
 if TYPE_CHECKING:
-    from domainsam_urban.pipeline import SceneResult
+    from domainsam_urban.results import Batch, SceneResult
 
 PATH = click.Path(path_type=Path)
 
@@ -48,7 +48,11 @@ def reading_options(command: Any) -> Any:
             "--allow-no-crs", is_flag=True, help="Accept a scene without CRS: pixel units, no areas."
         ),
         click.option(
-            "--normalize", default="auto", show_default=True, help="Radiometry: auto, none or percentile."
+            "--normalize",
+            type=click.Choice(["auto", "scene", "dtype"]),
+            default="auto",
+            show_default=True,
+            help="Radiometry: percentiles of the scene, range of the data type; auto: dtype for uint8.",
         ),
         click.option(
             "--resolution", type=click.FloatRange(min=0, min_open=True), help="Ground pixel in metres."
@@ -159,17 +163,18 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
     state = ctx.find_object(RunState)
     if state is not None:
         state.resumable = True
-    options = gather(given)
-    batch = map_scenes(inputs, options)
+    batch = map_scenes(inputs, gather(given))
     if given["as_json"]:
-        documents = [result.document() for result in batch.results]
-        failures = [{"source": source, "error": reason} for source, reason in batch.failures]
-        click.echo(json.dumps({"scenes": documents, "failures": failures}, indent=2))
+        print_json(batch)
     elif not given["quiet"]:
         for result in batch.results:
             print_summary(result)
+        for source in batch.complete:
+            click.echo(f"{source}: complete already")
     if batch.failures:
-        ctx.exit(batch.report_failures())
+        failed = ", ".join(source for source, _ in batch.failures)
+        click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} scenes failed: {failed}", err=True)
+        ctx.exit(batch.exit_code)
 
 
 def gather(given: dict[str, Any]) -> MapOptions:
@@ -206,6 +211,16 @@ def gather(given: dict[str, Any]) -> MapOptions:
         resume=given["resume"],
         quiet=given["quiet"],
     )
+
+
+def print_json(batch: Batch) -> None:
+    """Everything about every scene, for a program."""
+    document = {
+        "scenes": [result.document() for result in batch.results],
+        "failures": [{"source": source, "error": reason} for source, reason in batch.failures],
+        "complete": list(batch.complete),
+    }
+    click.echo(json.dumps(document, indent=2))
 
 
 def print_summary(result: SceneResult) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import domainsam
-from domainsam.errors import DomainSamError
 from domainsam_urban.map_options import MapOptions
 
 SOME_FAILED = 1
@@ -40,6 +39,7 @@ class SceneResult:
     peak_rss_mb: float
     model: str
     foundation: str
+    method: str
     options: MapOptions = field(repr=False)
 
     @property
@@ -77,7 +77,7 @@ class Batch:
     """What became of several scenes: results, reasons of those that failed, and those already complete."""
 
     results: tuple[SceneResult, ...]
-    failures: tuple[tuple[str, DomainSamError], ...] = ()
+    failures: tuple[tuple[str, str], ...] = ()
     complete: tuple[str, ...] = ()
 
     @property

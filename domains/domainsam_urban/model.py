@@ -1,0 +1,94 @@
+"""The settlement model: a trained prompter on the foundation it was trained with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from domainsam.errors import CheckpointError, ConfigError
+from domainsam.foundation import load_foundation
+from domainsam.infer.options import Precision
+from domainsam.prompter.segformer import SegFormerPrompter
+from domainsam.protocols import Foundation
+from domainsam_cli.options import choose_device
+from domainsam_urban.map_options import MapOptions
+
+SHIPPED = Path(__file__).parent / "weights" / "urban_villages.safetensors"
+"""The model inside the package."""
+PRECISIONS: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+PARTS = ("box", "mask", "sam_embedding", "segformer_embedding")
+
+
+@dataclass(frozen=True)
+class SettlementModel:
+    """Networks that are ready to run.
+
+    ``foundation`` is None where only the coarse stage will run.
+    ``resolution`` is the ground pixel in metres that the prompter was trained
+    at, None if its file does not say.
+    """
+
+    name: str
+    prompter: SegFormerPrompter
+    foundation: Foundation | None
+    device: torch.device
+    precision: Precision
+    resolution: float | None
+
+    @property
+    def foundation_name(self) -> str:
+        """The foundation's name, or ``none``."""
+        return "none" if self.foundation is None else self.foundation.name
+
+    @property
+    def speck_pixels(self) -> int:
+        """Objects below so many pixels are no prompts: a quarter of the least box of training."""
+        return int(self.prompter.config.proposals.min_area / 4)
+
+    def without(self, parts: Collection[str]) -> SettlementModel:
+        """The same weights with some prompt parts switched off.
+
+        Raises
+        ------
+        ConfigError
+            If a part is unknown.
+        """
+        unknown = set(parts) - set(PARTS)
+        if unknown:
+            raise ConfigError(f"unknown prompt parts {sorted(unknown)}; there are: {', '.join(PARTS)}")
+        # A shallow copy shares every tensor; only the configuration is its own.
+        prompter = copy.copy(self.prompter)
+        kept = replace(prompter.config.parts, **dict.fromkeys(parts, False))
+        prompter.config = replace(prompter.config, parts=kept)
+        return replace(self, prompter=prompter)
+
+
+def choose_precision(name: str, device: str) -> Precision:
+    """What ``--precision`` means on a device."""
+    if name != "auto":
+        return PRECISIONS[name]
+    if device.startswith("cuda") and torch.cuda.is_bf16_supported():
+        return "bfloat16"
+    return "float32"
+
+
+def load_model(options: MapOptions) -> SettlementModel:
+    """The model that options ask for, on the foundation it fits.
+
+    Raises
+    ------
+    CheckpointError
+        If the model file is damaged, of another pack, or fits another foundation.
+    WeightsError
+        If the foundation's weights are absent.
+    """
+    raise CheckpointError("no model yet")
+
+
+def shipped_resolution() -> float | None:
+    """Ground pixel in metres that the model inside the package was trained at."""
+    return None
