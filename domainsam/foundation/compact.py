@@ -17,7 +17,6 @@ from __future__ import annotations
 import timm
 import torch
 from segment_anything.modeling import PromptEncoder, TwoWayTransformer
-from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,6 +30,16 @@ CLICK_SIGMA = 1.5
 """Width of a drawn click in map pixels (a quarter of the image's): visible, yet smaller than most objects."""
 MASK_TOKENS = 4
 """One token for an unambiguous prompt and three readings of an ambiguous one, as in SAM."""
+
+
+class ChannelNorm(nn.LayerNorm):
+    """SAM's ``LayerNorm2d`` as one fused call: normalises ``(B, C, H, W)`` over ``C``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class RepVitEncoder(nn.Module):
@@ -48,9 +57,9 @@ class RepVitEncoder(nn.Module):
         self.fuse_stage3 = nn.Conv2d(widths[3], EMBED_DIM, 1, bias=False)
         self.neck = nn.Sequential(
             nn.Conv2d(EMBED_DIM, EMBED_DIM, 1, bias=False),
-            LayerNorm2d(EMBED_DIM),
+            ChannelNorm(EMBED_DIM),
             nn.Conv2d(EMBED_DIM, EMBED_DIM, 3, padding=1, bias=False),
-            LayerNorm2d(EMBED_DIM),
+            ChannelNorm(EMBED_DIM),
         )
         self.level4 = nn.Conv2d(widths[0], EMBED_DIM // 8, 1)
         self.level8 = nn.Conv2d(widths[1], EMBED_DIM // 4, 1)
@@ -75,15 +84,15 @@ class DensePrompts(nn.Module):
         super().__init__()
         self.at4 = nn.Conv2d(4, EMBED_DIM // 8, 3, padding=1)
         self.to8 = nn.Conv2d(EMBED_DIM // 8, EMBED_DIM // 4, 2, stride=2)
-        self.norm8 = LayerNorm2d(EMBED_DIM // 4)
+        self.norm8 = ChannelNorm(EMBED_DIM // 4)
         self.to16 = nn.Conv2d(EMBED_DIM // 4, EMBED_DIM, 2, stride=2)
 
     def forward(self, prompts: PromptSet, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings ``(N, 32, H/4, W/4)``, ``(N, 64, H/8, W/8)``, ``(N, 256, H/16, W/16)``."""
         maps = draw_prompts(prompts, (size[0] // 4, size[1] // 4))
         at4 = self.at4(maps.to(self.at4.weight.dtype))
-        at8 = self.norm8(self.to8(F.gelu(at4)))
-        return at4, at8, self.to16(F.gelu(at8))
+        at8 = self.norm8(self.to8(F.relu(at4)))
+        return at4, at8, self.to16(F.relu(at8))
 
 
 def draw_prompts(prompts: PromptSet, size: tuple[int, int]) -> Tensor:
@@ -119,8 +128,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1),
-            LayerNorm2d(channels),
-            nn.GELU(),
+            nn.ReLU(),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
 
@@ -144,9 +152,9 @@ class CompactDecoder(nn.Module):
         self.iou_token = nn.Embedding(1, EMBED_DIM)
         self.mask_tokens = nn.Embedding(MASK_TOKENS, EMBED_DIM)
         self.up8 = nn.ConvTranspose2d(EMBED_DIM, EMBED_DIM // 4, 2, stride=2)
-        self.mix8 = nn.Sequential(LayerNorm2d(EMBED_DIM // 4), nn.GELU(), ResidualBlock(EMBED_DIM // 4))
+        self.mix8 = nn.Sequential(ChannelNorm(EMBED_DIM // 4), nn.ReLU(), ResidualBlock(EMBED_DIM // 4))
         self.up4 = nn.ConvTranspose2d(EMBED_DIM // 4, EMBED_DIM // 8, 2, stride=2)
-        self.mix4 = nn.Sequential(nn.GELU(), ResidualBlock(EMBED_DIM // 8))
+        self.mix4 = nn.Sequential(nn.ReLU(), ResidualBlock(EMBED_DIM // 8))
         self.hypernetworks = nn.ModuleList(mlp(EMBED_DIM, EMBED_DIM // 8) for _ in range(MASK_TOKENS))
         self.iou_head = mlp(EMBED_DIM, MASK_TOKENS)
 
@@ -159,7 +167,7 @@ class CompactDecoder(nn.Module):
         queries = torch.cat([output.to(tokens.dtype), tokens], dim=1)
         image = features.image + dense[2]
         queries, keys = self.transformer(image, position.expand(count, -1, -1, -1), queries)
-        grid = keys.transpose(1, 2).reshape(image.shape)
+        grid = keys.transpose(1, 2).unflatten(2, image.shape[-2:])
         at8 = self.mix8(self.up8(grid) + features.levels[1] + dense[1])
         at4 = self.mix4(self.up4(at8) + features.levels[0] + dense[0])
         weights = torch.stack(
@@ -180,7 +188,7 @@ class CompactSam(nn.Module):
         super().__init__()
         self.encoder = RepVitEncoder(encoder)
         # Only its sparse half is used; sizes are passed with every call, so these two are nominal.
-        self.prompt_encoder = PromptEncoder(EMBED_DIM, (1, 1), (STRIDE, STRIDE), mask_in_chans=1)
+        self.prompt_encoder = PromptEncoder(EMBED_DIM, (1, 1), (STRIDE, STRIDE), mask_in_chans=4)
         del self.prompt_encoder.mask_downscaling, self.prompt_encoder.no_mask_embed
         self.dense_prompts = DensePrompts()
         self.decoder = CompactDecoder(mlp_dim)
