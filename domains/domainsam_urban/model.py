@@ -9,10 +9,12 @@ from pathlib import Path
 
 import torch
 
+from domainsam.checkpoint import CheckpointHeader, read_header
 from domainsam.errors import CheckpointError, ConfigError
 from domainsam.foundation import load_foundation
 from domainsam.infer.options import Precision
 from domainsam.prompter.segformer import SegFormerPrompter
+from domainsam.prompter.trained import load_prompter
 from domainsam.protocols import Foundation
 from domainsam_cli.options import choose_device
 from domainsam_urban.map_options import MapOptions
@@ -20,6 +22,8 @@ from domainsam_urban.map_options import MapOptions
 SHIPPED = Path(__file__).parent / "weights" / "urban_villages.safetensors"
 """The model inside the package."""
 PRECISIONS: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+SCENE_TABLE = "scene"
+"""Table of a model file's configuration that says how its training scenes were read."""
 PARTS = ("box", "mask", "sam_embedding", "segformer_embedding")
 
 
@@ -82,13 +86,42 @@ def load_model(options: MapOptions) -> SettlementModel:
     Raises
     ------
     CheckpointError
-        If the model file is damaged, of another pack, or fits another foundation.
+        If the model file is absent, damaged, of another pack, or fits another foundation.
     WeightsError
         If the foundation's weights are absent.
+    ConfigError
+        If the device is unknown or absent.
     """
-    raise CheckpointError("no model yet")
+    path = options.model or SHIPPED
+    if options.model is None and not SHIPPED.is_file():
+        raise CheckpointError(
+            f"this installation has no settlement model ({SHIPPED.name} is not in the package): "
+            "name one with --model, or train one with `domainsam urban train`"
+        )
+    header = read_header(path)
+    device = choose_device(options.run.device)
+    precision = choose_precision(options.run.precision, device)
+    foundation = None
+    if options.run.method != "coarse":
+        wanted = options.foundation or header.foundation
+        foundation = load_foundation(wanted, device, getattr(torch, precision))
+    prompter, header = load_prompter(path, foundation)
+    return SettlementModel(
+        name=path.stem,
+        prompter=prompter.to(device),
+        foundation=foundation,
+        device=torch.device(device),
+        precision=precision,
+        resolution=trained_resolution(header),
+    )
+
+
+def trained_resolution(header: CheckpointHeader) -> float | None:
+    """Ground pixel in metres that a model was trained at, None if its file does not say."""
+    value = header.config.get(SCENE_TABLE, {}).get("resolution")
+    return None if value is None else float(value)
 
 
 def shipped_resolution() -> float | None:
     """Ground pixel in metres that the model inside the package was trained at."""
-    return None
+    return trained_resolution(read_header(SHIPPED)) if SHIPPED.is_file() else None

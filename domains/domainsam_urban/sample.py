@@ -64,7 +64,7 @@ def _write(path: Path, bands: NDArray[np.uint8], names: tuple[str, ...]) -> None
         "height": height,
         "width": width,
         "crs": CRS,
-        "transform": Affine.translation(*CORNER) * Affine.scale(GROUND_PIXEL_M, -GROUND_PIXEL_M),
+        "transform": Affine.translation(*CORNER) @ Affine.scale(GROUND_PIXEL_M, -GROUND_PIXEL_M),
         "tiled": True,
         "compress": "deflate",
         "predictor": 2,
