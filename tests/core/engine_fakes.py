@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,15 @@ from domainsam.grid import Grid
 from domainsam.infer.tiling import TileGrid
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Block, Coarse, Features, Foundation, Window
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Networks this small only wait for one another on many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @dataclass
@@ -97,3 +107,26 @@ class BrightPrompter(nn.Module):
 
     def fuse(self, coarse_logits: Tensor, mask_logits: Tensor) -> Tensor:
         return mask_logits
+
+
+@dataclass
+class WaveSource:
+    """A scene of any size that takes no memory: bright blobs made of waves as they are read."""
+
+    shape: tuple[int, int]
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.shape, np.eye(3), "pixel")
+
+    def read(self, window: Window) -> Block:
+        rows = np.arange(window.row, window.row + window.height, dtype=np.float32)[:, None]
+        cols = np.arange(window.col, window.col + window.width, dtype=np.float32)[None]
+        waves = np.sin(rows / 41) * np.sin(cols / 37) + 0.5 * np.sin((rows + cols) / 97)
+        image = np.broadcast_to(0.5 + 0.12 * waves, (3, window.height, window.width))
+        inside = (rows >= 0) & (rows < self.shape[0]) & (cols >= 0) & (cols < self.shape[1])
+        return Block(window, (image * inside).astype(np.float32), inside)
+
+    def blocks(self, size: int, overlap: int) -> Iterator[Block]:
+        for window in TileGrid.cover(self.shape, size, overlap).windows():
+            yield self.read(window)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,15 @@ from domainsam.foundation.fake import FakeFoundation
 from domainsam.infer.blend import NODATA
 from domainsam.infer.engine import EngineResult, map_scene
 from domainsam.infer.options import EngineOptions
-from tests.core.engine_fakes import ArraySource, BrightPrompter, textured_scene
+from tests.core.engine_fakes import ArraySource, BrightPrompter, one_thread, textured_scene
 
 SHAPE = (300, 390)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def single_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
