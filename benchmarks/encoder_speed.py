@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domainsam.foundation.sam import SIZES, SamFoundation, build
-from domainsam.prompts import PromptSet
 from domainsam.weights import SAM_PIXELS
 
 SIDE = 1024
