@@ -105,7 +105,7 @@ def load_model(options: MapOptions) -> SettlementModel:
     if options.run.method != "coarse":
         wanted = options.foundation or header.foundation
         foundation = load_foundation(wanted, device, getattr(torch, precision))
-    prompter, header = load_prompter(path, foundation)
+    prompter, header = load_prompter(path, "urban", foundation)
     return SettlementModel(
         name=path.stem,
         prompter=prompter.to(device),

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
-from domainsam.errors import CheckpointError, OutputError, WeightsError
+from domainsam.errors import CheckpointError, WeightsError
 from domainsam.foundation.base import FrozenFoundation, tensor_digest
 from domainsam.foundation.compact import CompactSam
-from domainsam.foundation.loading import load_strict, read_metadata, read_tensors
+from domainsam.foundation.loading import read_tensors
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Features, Masks
+from domainsam.tensorfile import halved, load_strict, read_metadata, write_safetensors
 
 WEIGHTS = Path(__file__).parent / "weights" / "embedded.safetensors"
 HEADER = "domainsam"
@@ -141,24 +139,9 @@ def save_embedded(model: CompactSam, path: str | Path, metadata: Mapping[str, ob
     missing = [key for key in REQUIRED if key not in metadata]
     if missing:
         raise CheckpointError(f"metadata of the embedded weights lacks {', '.join(missing)}")
-    tensors = {}
-    for name, value in model.state_dict().items():
-        value = value.detach().cpu().contiguous()
-        tensors[name] = value.half() if value.is_floating_point() else value
-        if not torch.isfinite(tensors[name]).all():
-            raise CheckpointError(f"tensor {name} cannot be stored as float16: it is not finite there")
     path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={HEADER: json.dumps({**DEFAULTS, **metadata}, sort_keys=True)})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    header = {HEADER: json.dumps({**DEFAULTS, **metadata}, sort_keys=True)}
+    write_safetensors(path, halved(model.state_dict()), header)
     return path
 
 

@@ -6,20 +6,18 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from domainsam.errors import CheckpointError, WeightsError
+from domainsam.tensorfile import damaged, is_safetensors, read_safetensors
 
 WRAPPERS = ("model", "state_dict")
 """Keys under which training code stores a state dict beside other things."""
 PREFIX = "module."
 """Added to every name by ``DataParallel``."""
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -40,41 +38,11 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"weight file {path} does not exist; give the path of a .safetensors, .pth or .pt file"
         )
-    content = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
+    content = read_safetensors(path) if is_safetensors(path) else _read_torch(path)
     return {
         name: value.float() if value.is_floating_point() else value
         for name, value in unwrap(content, path).items()
     }
-
-
-def is_safetensors(path: Path) -> bool:
-    """Whether the file starts as a safetensors file does: 8 bytes of length, then a JSON object."""
-    with path.open("rb") as file:
-        head = file.read(9)
-    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**32
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The header's free texts of a safetensors file.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is damaged.
-    """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(_damaged(path, error)) from error
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(_damaged(path, error)) from error
 
 
 def _read_torch(path: Path) -> Any:
@@ -90,12 +58,7 @@ def _read_torch(path: Path) -> Any:
             "it was not opened: fetch the official file, or save its state dict as safetensors"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError) as error:
-        raise CheckpointError(_damaged(path, error)) from error
-
-
-def _damaged(path: Path, error: Exception) -> str:
-    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return f"weight file {path} is damaged or cut short ({reason}); fetch it again"
+        raise CheckpointError(damaged(path, error)) from error
 
 
 def unwrap(content: Any, source: str | Path) -> dict[str, Tensor]:
@@ -124,36 +87,6 @@ def unwrap(content: Any, source: str | Path) -> dict[str, Tensor]:
     if all(str(name).startswith(PREFIX) for name in content):
         return {str(name).removeprefix(PREFIX): value for name, value in content.items()}
     return {str(name): value for name, value in content.items()}
-
-
-def load_strict(
-    network: Network, tensors: Mapping[str, Tensor], source: str, assign: bool = False
-) -> Network:
-    """Put tensors into a network whose names and shapes they must match exactly.
-
-    ``assign`` makes the network keep the given tensors themselves, as one
-    built on the meta device must.
-
-    Raises
-    ------
-    CheckpointError
-        Naming every missing, unexpected and wrongly shaped tensor in one line.
-    """
-    expected = network.state_dict()
-    faults = {
-        "missing": sorted(expected.keys() - tensors.keys()),
-        "unexpected": sorted(tensors.keys() - expected.keys()),
-        "wrong shape": [
-            f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}"
-            for name in sorted(expected.keys() & tensors.keys())
-            if tensors[name].shape != expected[name].shape
-        ],
-    }
-    if any(faults.values()):
-        told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names)
-        raise CheckpointError(f"{source} does not fit {type(network).__name__}: {told}")
-    network.load_state_dict(dict(tensors), strict=True, assign=assign)
-    return network
 
 
 def identify(path: str | Path) -> str:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from domainsam.foundation.attention import fuse_attention
 from domainsam.foundation.base import tensor_digest
 from domainsam.foundation.decoder import SamStyleFoundation
-from domainsam.foundation.loading import load_strict, read_tensors
+from domainsam.foundation.loading import read_tensors
 from domainsam.foundation.vit import PATCH, SamImageEncoder
 from domainsam.protocols import Features
+from domainsam.tensorfile import load_strict
 from domainsam.weights import KNOWN, find_weights
 
 EMBED_DIM = 256

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from domainsam.foundation.base import tensor_digest
 from domainsam.foundation.decoder import SamStyleFoundation
-from domainsam.foundation.loading import load_strict, read_tensors
+from domainsam.foundation.loading import read_tensors
 from domainsam.foundation.sparse import sparse_tokens
 from domainsam.prompts import POINT_PADDING, PromptSet
 from domainsam.protocols import Features, Masks
+from domainsam.tensorfile import load_strict
 from domainsam.weights import KNOWN, find_weights
 
 LETTERS = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}

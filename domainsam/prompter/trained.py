@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from domainsam.checkpoint import CheckpointHeader, load, module_tensors, save
 from domainsam.config import from_table, to_table
 from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter
@@ -24,14 +22,16 @@ def save_prompter(
     labels: tuple[str, ...],
     config: Mapping[str, Any],
     metrics: Mapping[str, float],
-    dtype: torch.dtype | None = None,
+    half: bool = False,
 ) -> None:
     """Write a trained prompter; ``config`` holds the pack's own tables beside ``prompter``.
 
-    ``dtype`` float16 halves the file; loading gives float32 again.
+    ``half`` stores float16, which halves the file; loading gives float32 again.
 
     Raises
     ------
+    CheckpointError
+        If ``half`` is asked for and a weight is not finite in float16.
     OutputError
         If the file cannot be written.
     """
@@ -43,11 +43,11 @@ def save_prompter(
         config={**config, PREFIX: to_table(prompter.config)},
         metrics=metrics,
     )
-    save(path, module_tensors(prompter, PREFIX, dtype), header)
+    save(path, module_tensors(prompter, PREFIX), header, half)
 
 
 def load_prompter(
-    path: Path, foundation: Foundation | None = None, pack: str = "urban"
+    path: Path, pack: str, foundation: Foundation | None = None
 ) -> tuple[SegFormerPrompter, CheckpointHeader]:
     """A trained prompter in evaluation mode on the CPU, and its file's header.
 
@@ -59,7 +59,7 @@ def load_prompter(
     ConfigError
         If its header asks for a prompter that this version cannot build.
     """
-    checkpoint = load(path, foundation, pack)
+    checkpoint = load(path, pack, foundation)
     config = from_table(PrompterConfig, checkpoint.header.config.get(PREFIX, {}), f"header of {path}")
     prompter = SegFormerPrompter(config)
     checkpoint.restore(prompter, PREFIX)

@@ -15,8 +15,9 @@ from torch import nn
 
 from domainsam.errors import CheckpointError, WeightsError
 from domainsam.foundation import FOUNDATIONS, load_foundation
-from domainsam.foundation.loading import identify, load_strict, read_tensors
+from domainsam.foundation.loading import identify, read_tensors
 from domainsam.foundation.sam2 import build
+from domainsam.tensorfile import load_strict
 from domainsam.weights import FOLDER_VARIABLE, KNOWN
 
 
