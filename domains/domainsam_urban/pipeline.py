@@ -107,7 +107,7 @@ def map_scene(plan: ScenePlan, options: MapOptions, model: SettlementModel) -> S
                     resume=options.resume,
                     progress=progress,
                 )
-            return write_products(plan, Mapped(source, answer, model, options, begin), room.folder)
+            return write_products(plan, Mapped(source, answer, model, options, begin), room)
 
 
 def engine_options(

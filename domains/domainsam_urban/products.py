@@ -36,6 +36,7 @@ from domainsam_urban.stac import (
 )
 from domainsam_urban.staging import Staging
 from domainsam_urban.vectors import vector_format, write_vectors
+from domainsam_urban.workroom import WorkRoom
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,13 @@ def method_name(options: MapOptions) -> str:
     return f"{options.run.method} without {off}" if off else options.run.method
 
 
-def write_products(plan: ScenePlan, mapped: Mapped, room: Path) -> SceneResult:
+def write_products(plan: ScenePlan, mapped: Mapped, room: WorkRoom) -> SceneResult:
     """Write every planned file, or none.
 
     Parameters
     ----------
     room
-        Folder for rasters that polygons are made from and nobody asked for.
+        Takes the rasters that polygons are made from and nobody asked for.
 
     Raises
     ------
@@ -77,7 +78,8 @@ def write_products(plan: ScenePlan, mapped: Mapped, room: Path) -> SceneResult:
         If a file cannot be written; those that existed are untouched then.
     """
     with Staging(plan.files, overwrite=mapped.options.outputs.overwrite) as staging:
-        products = _Products(plan, mapped, staging, room)
+        room.note_staged({staging[path].parent for path in plan.files})
+        products = _Products(plan, mapped, staging, room.folder)
         products.write_rasters()
         polygons = products.write_polygons()
         if plan.preview is not None:

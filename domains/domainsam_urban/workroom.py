@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -16,6 +17,8 @@ except ImportError:  # Windows: two runs on one output are then the user's own c
     fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = "lock"
+STAGED_FILE = "staged"
+"""Lists the hidden folders of half-made outputs, which ``kill -9`` leaves and the next run removes."""
 
 
 class WorkRoom:
@@ -65,7 +68,23 @@ class WorkRoom:
                 raise OutputError(
                     f"another run is at work in '{self.folder}': wait for it, or choose another output"
                 ) from error
+        self._clear_staged()
         return self
+
+    def note_staged(self, folders: Iterable[Path]) -> None:
+        """Remember the folders in which outputs are about to be made."""
+        lines = "".join(f"{folder.absolute()}\n" for folder in folders)
+        (self.folder / STAGED_FILE).write_text(lines, encoding="utf-8")
+
+    def _clear_staged(self) -> None:
+        """Remove what a killed run left half made; its folders had names that only staging gives."""
+        try:
+            lines = (self.folder / STAGED_FILE).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return
+        for path in map(Path, lines):
+            if path.name.startswith(".domainsam-") and path.suffix == ".part":
+                shutil.rmtree(path, ignore_errors=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

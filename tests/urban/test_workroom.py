@@ -71,3 +71,17 @@ def test_full_disk_is_refused_up_front(tmp_path: Path, monkeypatch: pytest.Monke
     require_space(tmp_path / "not" / "there", 1_000_000, "the run")
     with pytest.raises(OutputError, match=r"1\.0 MB free, the run needs about 3\.0 GB: free some space"):
         require_space(tmp_path, 3_000_000_000, "the run")
+
+
+def test_next_run_removes_what_a_killed_one_left_half_made(tmp_path: Path) -> None:
+    folder, half, other = tmp_path / ".s.domainsam", tmp_path / ".domainsam-1.part", tmp_path / "mine"
+    for path in (folder, half, other):
+        path.mkdir()
+    (half / "s.gpkg").touch()
+    # What ``note_staged`` of the killed run wrote, and a line that somebody tampered with.
+    (folder / workroom.STAGED_FILE).write_text(f"{half}\n{other}\n")
+    with WorkRoom(folder, resume=False) as room:
+        assert not half.exists()
+        room.note_staged([tmp_path / ".domainsam-2.part"])
+        assert (folder / workroom.STAGED_FILE).read_text() == f"{tmp_path / '.domainsam-2.part'}\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"mine"}
