@@ -5,7 +5,8 @@ from __future__ import annotations
 from domainsam_urban.model import shipped_resolution
 from domainsam_urban.outputs import scene_stem
 from domainsam_urban.provenance import Acquisition, acquisition
-from domainsam_urban.raster import RasterSource, SceneProfile
+from domainsam_urban.raster import RasterSource
+from domainsam_urban.workgrid import SceneProfile
 
 
 def describe(path: str) -> dict[str, object]:
