@@ -27,7 +27,7 @@ from rasterio.shutil import copy as gdal_copy
 
 from domainsam.errors import OutputError
 from domainsam.infer.blend import LEVELS, NODATA, threshold_level
-from domainsam.infer.store import RawRaster
+from domainsam.infer.store import RawRaster, sync_folder
 from domainsam.protocols import Window
 from domainsam_urban.handles import open_quietly
 
@@ -195,11 +195,7 @@ def _into_place(made: Path, path: Path) -> None:
     with made.open("rb+") as file:
         os.fsync(file.fileno())
     made.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)
 
 
 def _check_complete(made: Path, staged: RawRaster, layout: CogLayout) -> None:

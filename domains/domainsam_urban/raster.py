@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,42 +20,12 @@ from domainsam_urban.ground import ground_pixel
 from domainsam_urban.handles import Handles
 from domainsam_urban.radiometry import Radiometry, choose_rule, full_range, stretch
 from domainsam_urban.resample import AxisWeights, axis_weights, resample
+from domainsam_urban.workgrid import SceneProfile, centre_affine, work_shape
 
-RESAMPLE_FACTOR = 1.25
-"""A scene whose ground pixel is within this factor of the asked-for resolution is read as it is:
-networks are trained with at least that much change of scale."""
 OVERVIEW_SIDE = 1024
 """Longest side of the overview that percentiles come from: some 10^6 samples."""
 CHUNK_PIXELS = 1 << 22
 """Source pixels held at a time while resampling."""
-
-
-@dataclass(frozen=True)
-class SceneProfile:
-    """Facts about a scene, for people and for run metadata.
-
-    ``ground_pixel`` is the native pixel's height and width in metres at the
-    scene's centre, None without a CRS; ``work_pixel`` that of the work grid.
-    """
-
-    path: str
-    driver: str
-    shape: tuple[int, int]
-    band_count: int
-    dtype: str
-    bands: tuple[int, ...]
-    nodata: float | None
-    crs: str | None
-    ground_pixel: tuple[float, float] | None
-    work_shape: tuple[int, int]
-    work_pixel: tuple[float, float] | None
-    resampled: bool
-    radiometry: Radiometry
-    tags: Mapping[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
-        return asdict(self)
 
 
 class RasterSource:
@@ -73,7 +42,7 @@ class RasterSource:
         Value that means no data, in place of the one the file declares.
     resolution
         Wanted ground pixel in metres. A scene that differs by more than
-        :data:`RESAMPLE_FACTOR` is read through a resampled work grid of the
+        :data:`~domainsam_urban.workgrid.RESAMPLE_FACTOR` is read through a resampled work grid of the
         same extent: area means when coarser, linear interpolation when finer.
     normalize
         ``"auto"`` (8-bit as it is, everything else stretched), ``"scene"``
@@ -337,26 +306,6 @@ class RasterSource:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def work_shape(
-    native: tuple[int, int], ground: tuple[float, float] | None, resolution: float | None
-) -> tuple[int, int]:
-    """Rows and columns of the work grid: the native ones where the ground pixel is near ``resolution``."""
-    if resolution is None or ground is None:
-        return native
-    ratios = [metres / resolution for metres in ground]
-    if all(1 / RESAMPLE_FACTOR <= ratio <= RESAMPLE_FACTOR for ratio in ratios):
-        return native
-    return max(1, round(native[0] * ratios[0])), max(1, round(native[1] * ratios[1]))
-
-
-def centre_affine(transform: Affine) -> NDArray[np.float64]:
-    """A :class:`Grid`'s matrix from an affine of pixel corners: axes row, column; pixel centres."""
-    x, y = transform @ (0.5, 0.5)
-    return np.array(
-        [[transform.b, transform.a, x], [transform.e, transform.d, y], [0, 0, 1]], dtype=np.float64
-    )
 
 
 def _head_digest(files: Sequence[Path]) -> str:

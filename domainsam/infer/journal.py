@@ -16,6 +16,7 @@ from typing import Any, Self, cast
 from zlib import crc32
 
 from domainsam.errors import InputError, OutputError
+from domainsam.infer.store import BINARY, sync_folder
 
 Record = dict[str, Any]
 
@@ -50,14 +51,14 @@ class Journal:
         """Records of earlier runs, in order."""
         self.resumed = bool(records)
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | BINARY, 0o644)
             os.ftruncate(self._descriptor, length)
             os.lseek(self._descriptor, length, os.SEEK_SET)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
         if not records:
             self._write({"run": dict(fingerprint)})
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record; it is on the disk when this returns."""
@@ -127,12 +128,3 @@ def _check_same_run(path: Path, earlier: Mapping[str, Any], now: Mapping[str, An
 def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -156,7 +156,7 @@ def decode_crops(
         proposals = _proposals(chosen, batch, log_odds)
         prompts = networks.prompter.prompts(first_look, features, foundation, proposals)
         masks = foundation.decode(features, prompts).best()
-        fused = networks.prompter.fuse(log_odds[prompts.image_index], masks.logits.float()).float()
+        fused = networks.prompter.fuse(log_odds[prompts.image_index], masks.logits.float()).float().cpu()
         quality = masks.iou[:, 0].float().clamp(0, 1).cpu().tolist()
         for number, (index, prompt) in enumerate(chosen):
             crop = batch[index].index
@@ -212,7 +212,7 @@ def upsample_part(logits: Tensor, crop: Window, part: Window) -> NDArray[np.floa
     size = (piece.shape[0] * MAP_STRIDE, piece.shape[1] * MAP_STRIDE)
     large = upsample(piece[None, None], size)[0, 0]
     row, col = top - first_row * MAP_STRIDE, left - first_col * MAP_STRIDE
-    return np.asarray(large[row : row + part.height, col : col + part.width].cpu().numpy(), dtype=np.float32)
+    return np.asarray(large[row : row + part.height, col : col + part.width].numpy(), dtype=np.float32)
 
 
 def outlines_of(record: Mapping[str, Any]) -> dict[OutlineKey, Outline]:

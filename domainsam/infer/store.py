@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,13 +16,15 @@ from domainsam.errors import OutputError
 from domainsam.infer.blend import NODATA, clip_window, within
 from domainsam.protocols import Window
 
+BINARY = getattr(os, "O_BINARY", 0)
+"""Windows would otherwise change line ends."""
+
 
 class RawRaster:
     """A scene of unsigned bytes in a plain file, one row after another.
 
     Reads and writes are positioned system calls, not a memory map, so the
-    process holds only the windows at hand, and threads need no lock as long
-    as they write different rows.
+    process holds only the windows at hand. Threads may read and write at once.
 
     Parameters
     ----------
@@ -35,6 +38,7 @@ class RawRaster:
         self.path = path
         self.shape = shape
         self._descriptor = descriptor
+        self._lock = threading.Lock()
 
     @classmethod
     def create(cls, path: Path, shape: tuple[int, int]) -> Self:
@@ -47,7 +51,7 @@ class RawRaster:
         """
         size = shape[0] * shape[1]
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | BINARY, 0o644)
         except OSError as error:
             raise OutputError(
                 f"cannot create {path}: {error.strerror}; choose a folder you may write to"
@@ -73,7 +77,7 @@ class RawRaster:
             If it is missing or has another size than ``shape`` asks for.
         """
         try:
-            descriptor = os.open(path, os.O_RDWR)
+            descriptor = os.open(path, os.O_RDWR | BINARY)
         except OSError as error:
             raise OutputError(
                 f"cannot open staged data {path}: {error.strerror}; run without --resume"
@@ -95,11 +99,11 @@ class RawRaster:
         inside = values[within(part, (window.row, window.col))]
         width = self.shape[1]
         if part.width == width:
-            whole = os.pread(self._descriptor, part.height * width, part.row * width)
+            whole = self._read_at(part.height * width, part.row * width)
             inside[:] = np.frombuffer(whole, dtype=np.uint8).reshape(part.height, width)
             return values
         for index in range(part.height):
-            line = os.pread(self._descriptor, part.width, (part.row + index) * width + part.col)
+            line = self._read_at(part.width, (part.row + index) * width + part.col)
             inside[index] = np.frombuffer(line, dtype=np.uint8)
         return values
 
@@ -115,12 +119,30 @@ class RawRaster:
         lines = np.ascontiguousarray(values)
         try:
             if window.width == width:
-                _write_all(self._descriptor, lines.data.cast("B"), window.row * width)
+                self._write_at(lines.data.cast("B"), window.row * width)
                 return
             for index in range(window.height):
-                _write_all(self._descriptor, lines[index].data, (window.row + index) * width + window.col)
+                self._write_at(lines[index].data, (window.row + index) * width + window.col)
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}; nothing was kept") from error
+
+    def _read_at(self, count: int, offset: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptor, count, offset)
+        with self._lock:
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            return os.read(self._descriptor, count)
+
+    def _write_at(self, data: memoryview, offset: int) -> None:
+        """Write all bytes, however many calls the system needs."""
+        while data:
+            if hasattr(os, "pwrite"):
+                count = os.pwrite(self._descriptor, data, offset)
+            else:
+                with self._lock:
+                    os.lseek(self._descriptor, offset, os.SEEK_SET)
+                    count = os.write(self._descriptor, data)
+            data, offset = data[count:], offset + count
 
     def sync(self) -> None:
         """Return once everything written so far is on the disk."""
@@ -153,8 +175,12 @@ def _reserve(descriptor: int, size: int) -> None:
     os.ftruncate(descriptor, size)
 
 
-def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
-    """Write all bytes, however many calls the system needs."""
-    while data:
-        count = os.pwrite(descriptor, data, offset)
-        data, offset = data[count:], offset + count
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut, where the system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
