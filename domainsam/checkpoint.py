@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from domainsam import __version__
 from domainsam.errors import CheckpointError
 from domainsam.protocols import Foundation
-from domainsam.tensorfile import halved, load_strict, read_metadata, read_safetensors, write_safetensors
+from domainsam.tensorfile import (
+    halved,
+    is_safetensors,
+    load_strict,
+    read_metadata,
+    read_safetensors,
+    write_safetensors,
+)
 
 FORMAT_VERSION = 1
 METADATA_KEY = "domainsam"
@@ -155,11 +162,13 @@ def read_header(path: Path) -> CheckpointHeader:
     try:
         with path.open("rb") as file:
             start = file.read(4)
+        # The length that begins a safetensors file may start with the same byte as a pickle.
+        pickled = start.startswith(PICKLE_STARTS) and not is_safetensors(path)
     except OSError as error:
         raise CheckpointError(
             f"model file {path} cannot be read ({error.strerror}): give a file that training wrote"
         ) from error
-    if start.startswith(PICKLE_STARTS):
+    if pickled:
         raise CheckpointError(f"{path} is a pickle, which could run any code: give a safetensors model file")
     return _parse_header(path, read_metadata(path).get(METADATA_KEY))
 

@@ -15,7 +15,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from domainsam.errors import ConfigError, MissingInputError
+from domainsam.errors import ConfigError, MissingInputError, OutputError
 
 Settings = TypeVar("Settings")
 
@@ -26,7 +26,7 @@ def read_config(kind: type[Settings], path: Path) -> Settings:
     Raises
     ------
     MissingInputError
-        If there is no such file.
+        If there is no such file, or it cannot be read.
     ConfigError
         If it is not TOML, has an unknown key, or a value of the wrong type.
     """
@@ -34,14 +34,25 @@ def read_config(kind: type[Settings], path: Path) -> Settings:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MissingInputError(f"no configuration file {path}") from error
+    except OSError as error:
+        raise MissingInputError(f"configuration file {path} cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     return from_table(kind, table, str(path))
 
 
 def write_config(settings: object, path: Path) -> None:
-    """Write a dataclass as TOML."""
-    path.write_text(to_toml(settings), encoding="utf-8")
+    """Write a dataclass as TOML.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    try:
+        path.write_text(to_toml(settings), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write configuration file {path} ({error.strerror})") from error
 
 
 def from_table(kind: type[Settings], table: Mapping[str, Any], source: str = "configuration") -> Settings:
@@ -145,7 +156,9 @@ def _convert(hint: Any, value: Any, source: str, where: str) -> Any:
             return value
         raise _WrongTypeError(f"{where} is {value!r}, expected one of {', '.join(map(repr, arguments))}")
     if origin in (Union, types.UnionType):
-        # Only "T | None" occurs: a key that is there has a value.
+        if value is None:
+            return None
+        # Of unions, configurations have "T | None" only.
         (inner,) = [argument for argument in arguments if argument is not type(None)]
         return _convert(inner, value, source, where)
     if is_dataclass(hint):

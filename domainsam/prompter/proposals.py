@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from domainsam.errors import ConfigError
 from domainsam.prompts import PromptSet
 
 STRIDE = 4
@@ -34,12 +35,23 @@ class ProposalConfig:
         means 100 and 10000 at 1024 x 1024; the defaults keep smaller objects.
     max_prompts
         Only the so many largest boxes of an image are kept.
+
+    Raises
+    ------
+    ConfigError
+        If the threshold is not between 0 and 1, or no prompt is allowed.
     """
 
     threshold: float = 0.5
     min_side: float = 16.0
     min_area: float = 400.0
     max_prompts: int = 64
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ConfigError(f"threshold is {self.threshold}, expected a probability between 0 and 1")
+        if self.max_prompts < 1:
+            raise ConfigError(f"max_prompts is {self.max_prompts}, expected 1 or more")
 
 
 PUBLISHED = ProposalConfig(min_side=100.0, min_area=10_000.0)

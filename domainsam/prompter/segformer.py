@@ -220,7 +220,8 @@ class SegFormerPrompter(nn.Module):
             corners = absent.new_zeros(len(found), BOX_TOKENS, TOKEN_WIDTH)
         owner = found.image_index
         tokens: Tensor = self.mixer(corners.to(dtype), generalist[owner], specialist[owner].to(dtype))
-        return tokens
+        # Under autocast the mixer answers in the short type; a foundation's own tokens are not short.
+        return tokens.to(dtype)
 
     def _specialist(self, coarse: Coarse) -> Tensor:
         """Pooled fused feature ``(B, 256)`` of unit length."""
@@ -243,8 +244,10 @@ class SegFormerPrompter(nn.Module):
 def log_odds(logits: Tensor) -> Tensor:
     """Log-odds ``(B, 1, h, w)`` of "not background" from class logits ``(B, K, h, w)``.
 
-    For two classes this is ``logits[:, 1] - logits[:, 0]``.
+    For two classes this is ``logits[:, 1] - logits[:, 0]``. Always float32,
+    so that thresholds mean the same under autocast.
     """
+    logits = logits.float()
     if logits.shape[1] == 2:
         return logits[:, 1:] - logits[:, :1]
     return torch.logsumexp(logits[:, 1:], dim=1, keepdim=True) - logits[:, :1]

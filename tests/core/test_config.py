@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domainsam.config import from_table, read_config, to_table, to_toml, write_config
-from domainsam.errors import ConfigError, MissingInputError
+from domainsam.errors import ConfigError, MissingInputError, OutputError
 from domainsam.prompter.segformer import PrompterConfig
 
 
@@ -57,6 +57,17 @@ def test_none_is_left_out() -> None:
     assert "limit" not in to_table(Outer("t"))
 
 
+def test_none_may_be_given_where_it_is_allowed() -> None:
+    assert from_table(Outer, {"title": "t", "limit": None}) == Outer("t")
+    with pytest.raises(ConfigError, match="title is None, expected str"):
+        from_table(Outer, {"title": None})
+
+
+def test_faults_that_a_class_finds_itself_name_the_source() -> None:
+    with pytest.raises(ConfigError, match=r"mine\.toml: threshold is 1\.5"):
+        from_table(PrompterConfig, {"proposals": {"threshold": 1.5}}, "mine.toml")
+
+
 def test_real_configuration_round_trip() -> None:
     config = PrompterConfig(mixer="add", dropout=0.2)
     assert from_table(PrompterConfig, tomllib.loads(to_toml(config))) == config
@@ -93,6 +104,10 @@ def test_all_faults_are_told_at_once() -> None:
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"no configuration file .*absent\.toml"):
         read_config(Outer, tmp_path / "absent.toml")
+    with pytest.raises(MissingInputError, match="cannot be read"):
+        read_config(Outer, tmp_path)
+    with pytest.raises(OutputError, match="cannot write"):
+        write_config(Outer("t"), tmp_path)
     for name, content in (("broken.toml", b"title = "), ("binary.toml", b"\xff\xfe\x00")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ConfigError, match="not valid TOML"):
