@@ -22,7 +22,7 @@ from rasterio.windows import Window as RasterWindow
 from domainsam.errors import InputError, MissingInputError
 from domainsam.protocols import Window
 from domainsam_urban.geodesy import as_crs
-from domainsam_urban.place import Place, require_same_ground
+from domainsam_urban.place import Place, as_extent, require_same_ground
 from domainsam_urban.tracing import open_raster, polygons_only
 
 IGNORE = 255
@@ -109,7 +109,8 @@ class PolygonLayer:
         extent, scene = shapely.box(*self._here.total_bounds), shapely.box(*self.place.bounds)
         if self.must_touch and (not len(self._here) or not extent.intersects(scene)):
             raise InputError(
-                f"polygons '{self.name}' do not overlap the scene: check that both cover the same ground"
+                f"polygons '{self.name}' do not overlap the scene: they cover {as_extent(extent.bounds)} "
+                f"in its CRS, the scene {as_extent(scene.bounds)}; check that both cover the same ground"
             )
 
     def labels(self, window: Window) -> NDArray[np.uint8]:

@@ -80,4 +80,12 @@ def require_same_ground(name: str, own: Place, scene: Place) -> None:
         return
     there = shapely.box(*transform_bounds(own.crs, scene.crs, *own.bounds))
     if not there.intersects(shapely.box(*scene.bounds)):
-        raise InputError(f"raster '{name}' does not overlap the scene: check that both cover the same ground")
+        raise InputError(
+            f"raster '{name}' does not overlap the scene: it covers {as_extent(there.bounds)} in the scene's "
+            f"CRS, the scene {as_extent(scene.bounds)}; check that both cover the same ground"
+        )
+
+
+def as_extent(bounds: tuple[float, float, float, float]) -> str:
+    """``[left, bottom, right, top]`` for a message."""
+    return "[" + ", ".join(f"{value:.10g}" for value in bounds) + "]"

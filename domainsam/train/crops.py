@@ -1,0 +1,215 @@
+"""Batches of training crops, each decided by its number alone.
+
+Step 17 of a seed is the same batch whoever asks, in whatever order: a run that
+was interrupted continues as if it had not been, and threads may read ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from domainsam.errors import ConfigError, InputError
+from domainsam.protocols import Window
+from domainsam.train.augment import (
+    DIHEDRAL,
+    ColourOptions,
+    Sample,
+    crop_size,
+    cutmix,
+    dihedral,
+    recolour,
+    resize,
+)
+from domainsam.train.losses import IGNORE
+
+TRIES = 8
+"""Windows looked at before one with little known ground is taken after all."""
+LEAST_KNOWN = 0.25
+"""Share of a crop's pixels that should have a known label."""
+
+
+class SampleSource(Protocol):
+    """A labelled scene; any thread may read it.
+
+    ``shape`` is its rows and columns; ``ratio`` how many of its pixels lie
+    along one pixel of the model's resolution; ``anchors`` ``(K, 2)`` are rows
+    and columns of places with settlement that may be trained on; ``weight``
+    how often it is drawn, in proportion.
+    """
+
+    shape: tuple[int, int]
+    ratio: float
+    anchors: NDArray[np.int64]
+    weight: float
+
+    def sample(self, window: Window) -> Sample:
+        """The window's image and labels; ground that may not be seen is invalid and unlabelled."""
+        ...
+
+
+@dataclass(frozen=True)
+class CropOptions:
+    """How crops are cut and changed.
+
+    Parameters
+    ----------
+    size
+        Side of a crop in pixels, a multiple of 32.
+    scale
+        Least and greatest magnification against the model's resolution.
+    aspect
+        See :func:`domainsam.train.augment.crop_size`.
+    positive_share
+        Share of crops that are laid over settlement on purpose.
+    cutmix_share
+        Share of batches whose crops exchange a rectangle.
+    cutmix_part
+        Least and greatest side of that rectangle, as a part of the crop's.
+    colour
+        Changes of colour.
+    """
+
+    size: int = 512
+    scale: tuple[float, float] = (0.5, 2.0)
+    aspect: float = 0.15
+    positive_share: float = 0.5
+    cutmix_share: float = 0.0
+    cutmix_part: tuple[float, float] = (0.3, 0.6)
+    colour: ColourOptions = field(default_factory=ColourOptions)
+
+    def __post_init__(self) -> None:
+        if self.size < 32 or self.size % 32:
+            raise ConfigError(f"crop size is {self.size}, expected a multiple of 32")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ConfigError(f"crop scale is {self.scale}, expected two positive numbers in rising order")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images ``(B, 3, H, W)`` float32 in 0 to 1, labels ``(B, H, W)`` int64, validity ``(B, H, W)`` bool."""
+
+    images: Tensor
+    labels: Tensor
+    valid: Tensor
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Batch:
+        """The batch of some samples of one size."""
+        return cls(
+            torch.from_numpy(np.stack([sample.image for sample in samples])),
+            torch.from_numpy(np.stack([sample.labels for sample in samples]).astype(np.int64)),
+            torch.from_numpy(np.stack([sample.valid for sample in samples])),
+        )
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device."""
+        return Batch(self.images.to(device), self.labels.to(device), self.valid.to(device))
+
+
+class RandomCrops:
+    """Crops of random place, size, turn and colour.
+
+    Parameters
+    ----------
+    scenes
+        Where crops come from.
+    options
+        How they are made.
+    batch_size
+        Crops in a batch.
+    seed
+        Any whole numbers; two streams of different seeds have nothing in common.
+
+    Raises
+    ------
+    InputError
+        If no scene has ground to train on.
+    """
+
+    def __init__(
+        self, scenes: Sequence[SampleSource], options: CropOptions, batch_size: int, seed: Sequence[int]
+    ) -> None:
+        weights = np.array([scene.weight for scene in scenes], np.float64)
+        if not weights.sum():
+            raise InputError("no scene has labelled ground to train on: check the labels and the split")
+        self.scenes, self.options, self.batch_size = scenes, options, batch_size
+        self._chances = weights / weights.sum()
+        self._seed = list(seed)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        rng = np.random.default_rng([*self._seed, step])
+        samples = [self._crop(rng) for _ in range(self.batch_size)]
+        if rng.random() < self.options.cutmix_share:
+            samples = cutmix(samples, rng, self.options.cutmix_part)
+        return Batch.of(samples)
+
+    def _crop(self, rng: np.random.Generator) -> Sample:
+        for _ in range(TRIES):
+            scene = self.scenes[int(rng.choice(len(self.scenes), p=self._chances))]
+            taken = scene.sample(self._window(scene, rng))
+            if np.mean(taken.labels != IGNORE) >= LEAST_KNOWN:
+                break
+        side = self.options.size
+        turned = dihedral(resize(taken, side, side), int(rng.integers(DIHEDRAL)))
+        return recolour(turned, rng, self.options.colour)
+
+    def _window(self, scene: SampleSource, rng: np.random.Generator) -> Window:
+        """A window that, resized to the crop's side, has a scale within the options'."""
+        side = round(self.options.size * scene.ratio)
+        sizes = crop_size(rng, side, self.options.scale, self.options.aspect)
+        rows, cols = (min(size, length) for size, length in zip(sizes, scene.shape, strict=True))
+        if len(scene.anchors) and rng.random() < self.options.positive_share:
+            row, col = scene.anchors[rng.integers(len(scene.anchors))]
+            top, left = row - rng.integers(rows), col - rng.integers(cols)
+        else:
+            top, left = rng.integers(scene.shape[0] - rows + 1), rng.integers(scene.shape[1] - cols + 1)
+        top, left = (
+            min(max(0, int(first)), length - size)
+            for first, length, size in zip((top, left), scene.shape, (rows, cols), strict=True)
+        )
+        return Window(top, left, rows, cols)
+
+
+class BatchStream(Protocol):
+    """Batches by their number."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        ...
+
+
+@contextmanager
+def reading_ahead(stream: BatchStream, first: int, end: int, workers: int) -> Iterator[Iterator[Batch]]:
+    """Batches ``first`` to ``end``, prepared by ``workers`` threads while earlier ones are used."""
+    pool = ThreadPoolExecutor(workers)
+
+    def batches() -> Iterator[Batch]:
+        waiting: list[Future[Batch]] = []
+        coming = iter(range(first, end))
+        for _ in range(workers + 1):
+            waiting += [pool.submit(stream.batch, step) for step in _next(coming)]
+        while waiting:
+            ready = waiting.pop(0).result()
+            waiting += [pool.submit(stream.batch, step) for step in _next(coming)]
+            yield ready
+
+    try:
+        yield batches()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _next(steps: Iterator[int]) -> list[int]:
+    """The next number, or nothing."""
+    step = next(steps, None)
+    return [] if step is None else [step]

@@ -1,0 +1,125 @@
+"""Augmentations: image, truth and boxes move together, and chance is the generator's alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from domainsam.train.augment import (
+    DIHEDRAL,
+    ColourOptions,
+    Sample,
+    crop_size,
+    cutmix,
+    dihedral,
+    recolour,
+    resize,
+)
+from domainsam.train.losses import IGNORE
+
+
+@pytest.fixture
+def sample() -> Sample:
+    """The image's red channel *is* the truth, so any separation of the two shows."""
+    labels = np.zeros((24, 40), np.uint8)
+    labels[3:9, 20:36] = 1
+    image = np.stack(
+        [labels, np.arange(40)[None] / 40 + 0 * labels, np.arange(24)[:, None] / 24 + 0 * labels]
+    )
+    valid = np.ones(labels.shape, bool)
+    valid[20:, :5] = False
+    labels[~valid] = IGNORE
+    box = np.array([[20, 3, 36, 9]], np.float32)
+    return Sample((image * valid).astype(np.float32), labels, valid, box)
+
+
+def truth_box(labels: np.ndarray) -> list[int]:
+    rows, cols = np.nonzero(labels == 1)
+    return [cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]
+
+
+@pytest.mark.parametrize("element", range(DIHEDRAL))
+def test_a_turn_never_separates_image_truth_and_boxes(sample: Sample, element: int) -> None:
+    turned = dihedral(sample, element)
+    assert np.array_equal(turned.image[0] == 1, turned.labels == 1)
+    assert np.array_equal(turned.labels == IGNORE, ~turned.valid)
+    assert turned.boxes[0].tolist() == truth_box(turned.labels)
+
+
+def test_the_eight_turns_differ_and_four_quarters_are_none(sample: Sample) -> None:
+    square = Sample(sample.image[:, :, :24], sample.labels[:, :24], sample.valid[:, :24])
+    images = {dihedral(square, element).image.tobytes() for element in range(DIHEDRAL)}
+    assert len(images) == DIHEDRAL
+    back = sample
+    for _ in range(4):
+        back = dihedral(back, 1)
+    assert np.array_equal(back.image, sample.image)
+    assert np.array_equal(back.boxes, sample.boxes)
+
+
+def test_an_unflipped_truth_would_be_caught(sample: Sample) -> None:
+    """The published defect: the prediction is moved back, image and truth are not."""
+    flipped = dihedral(sample, 4)
+    moved_back = flipped.image[0][:, ::-1] == 1
+    assert not np.array_equal(moved_back, flipped.labels == 1)
+
+
+def test_resizing_scales_boxes_with_the_truth(sample: Sample) -> None:
+    larger = resize(sample, 48, 120)
+    assert larger.boxes[0].tolist() == truth_box(larger.labels)
+    smaller = resize(larger, 24, 40)
+    assert np.array_equal(smaller.labels, sample.labels)
+    assert np.abs(smaller.image - sample.image)[:, sample.valid].mean() < 0.05
+
+
+def test_resizing_does_not_mix_missing_pixels_in(sample: Sample) -> None:
+    flat = Sample(
+        np.where(sample.valid, np.float32(0.6), np.float32(0))[None].repeat(3, 0), sample.labels, sample.valid
+    )
+    for size in ((31, 57), (11, 17)):
+        small = resize(flat, *size)
+        assert np.allclose(small.image[:, small.valid], 0.6, atol=1e-5)
+        assert np.count_nonzero(small.image[:, ~small.valid]) == 0
+        assert np.all(small.labels[~small.valid] == IGNORE)
+
+
+def test_colour_changes_the_image_alone_and_stays_in_range(sample: Sample) -> None:
+    for seed in range(20):
+        seen = recolour(sample, np.random.default_rng(seed), ColourOptions())
+        assert seen.image.dtype == np.float32
+        assert 0 <= seen.image.min() <= seen.image.max() <= 1
+        assert np.count_nonzero(seen.image[:, ~seen.valid]) == 0
+        assert np.array_equal(seen.labels, sample.labels)
+        assert not np.array_equal(seen.image, sample.image)
+    still = recolour(sample, np.random.default_rng(0), ColourOptions(strength=0))
+    assert still is sample
+
+
+def test_the_generator_decides_everything(sample: Sample) -> None:
+    def once(seed: int) -> bytes:
+        rng = np.random.default_rng(seed)
+        changed = [
+            recolour(dihedral(sample, int(rng.integers(4)) // 2 * 2), rng, ColourOptions()) for _ in range(3)
+        ]
+        return b"".join(part.image.tobytes() for part in cutmix(changed, rng, (0.3, 0.6)))
+
+    assert once(5) == once(5)
+    assert once(5) != once(6)
+
+
+def test_cutmix_takes_image_truth_and_validity_from_the_same_sample(sample: Sample) -> None:
+    others = [sample, dihedral(sample, 2), dihedral(sample, 4)]
+    mixed = cutmix(others, np.random.default_rng(3), (0.4, 0.6))
+    for part in mixed:
+        assert np.array_equal(part.image[0] == 1, part.labels == 1)
+        assert np.array_equal(part.labels == IGNORE, ~part.valid)
+        assert len(part.boxes) == 0
+    assert any(not np.array_equal(new.labels, old.labels) for new, old in zip(mixed, others, strict=True))
+
+
+def test_windows_keep_the_promised_magnification() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        height, width = crop_size(rng, 256, (0.5, 2.0), 0.15)
+        assert 0.49 < 256 / (height * width) ** 0.5 < 2.05
+        assert abs(np.log(width / height)) < 0.31
