@@ -102,7 +102,7 @@ def test_tiles_of_the_usual_sizes_hardly_change_the_answer(tmp_path: Path) -> No
 
 def test_an_object_that_crosses_tiles_is_prompted_once(tmp_path: Path) -> None:
     image = np.full((3, 300, 300), 0.4, dtype=np.float32)
-    image[:, 100:140, 80:180] = 0.8
+    image[:, 100:140, 110:170] = 0.8
     scene = ArraySource(image, np.ones((300, 300), dtype=bool))
     result, values = run(scene, tmp_path, field=256)
     assert result.crops == len(result.components) == 1
