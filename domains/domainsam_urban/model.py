@@ -10,20 +10,22 @@ from pathlib import Path
 import torch
 
 from domainsam.checkpoint import CheckpointHeader, read_header
-from domainsam.errors import CheckpointError, ConfigError
+from domainsam.config import from_table
+from domainsam.errors import ConfigError, WeightsError
 from domainsam.foundation import load_foundation
 from domainsam.infer.options import Precision
 from domainsam.prompter.segformer import SegFormerPrompter
 from domainsam.prompter.trained import load_prompter
 from domainsam.protocols import Foundation
 from domainsam_cli.options import choose_device
+from domainsam_urban.config import SceneConfig
 from domainsam_urban.map_options import MapOptions
 
 SHIPPED = Path(__file__).parent / "weights" / "urban_villages.safetensors"
 """The model inside the package."""
 PRECISIONS: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 SCENE_TABLE = "scene"
-"""Table of a model file's configuration that says how its training scenes were read."""
+"""Table of a model file's configuration that says how its training scenes were cut."""
 PARTS = ("box", "mask", "sam_embedding", "segformer_embedding")
 
 
@@ -33,7 +35,7 @@ class SettlementModel:
 
     ``foundation`` is None where only the coarse stage will run.
     ``resolution`` is the ground pixel in metres that the prompter was trained
-    at, None if its file does not say.
+    at, None if its file does not say; ``tile`` and ``overlap`` are in such pixels.
     """
 
     name: str
@@ -42,6 +44,8 @@ class SettlementModel:
     device: torch.device
     precision: Precision
     resolution: float | None
+    tile: int = SceneConfig.tile
+    overlap: int = SceneConfig.overlap
 
     @property
     def foundation_name(self) -> str:
@@ -88,13 +92,13 @@ def load_model(options: MapOptions) -> SettlementModel:
     CheckpointError
         If the model file is absent, damaged, of another pack, or fits another foundation.
     WeightsError
-        If the foundation's weights are absent.
+        If the foundation's weights are absent, or the package has no model of its own.
     ConfigError
         If the device is unknown or absent.
     """
     path = options.model or SHIPPED
     if options.model is None and not SHIPPED.is_file():
-        raise CheckpointError(
+        raise WeightsError(
             f"this installation has no settlement model ({SHIPPED.name} is not in the package): "
             "name one with --model, or train one with `domainsam urban train`"
         )
@@ -106,22 +110,26 @@ def load_model(options: MapOptions) -> SettlementModel:
         wanted = options.foundation or header.foundation
         foundation = load_foundation(wanted, device, getattr(torch, precision))
     prompter, header = load_prompter(path, "urban", foundation)
+    scene = scene_settings(header)
     return SettlementModel(
         name=path.stem,
         prompter=prompter.to(device),
         foundation=foundation,
         device=torch.device(device),
         precision=precision,
-        resolution=trained_resolution(header),
+        resolution=None if scene is None else scene.resolution,
+        tile=SceneConfig.tile if scene is None else scene.tile,
+        overlap=SceneConfig.overlap if scene is None else scene.overlap,
     )
 
 
-def trained_resolution(header: CheckpointHeader) -> float | None:
-    """Ground pixel in metres that a model was trained at, None if its file does not say."""
-    value = header.config.get(SCENE_TABLE, {}).get("resolution")
-    return None if value is None else float(value)
+def scene_settings(header: CheckpointHeader) -> SceneConfig | None:
+    """How a model's training scenes were cut, None if its file does not say."""
+    table = header.config.get(SCENE_TABLE)
+    return None if table is None else from_table(SceneConfig, table, "the model's header")
 
 
 def shipped_resolution() -> float | None:
     """Ground pixel in metres that the model inside the package was trained at."""
-    return trained_resolution(read_header(SHIPPED)) if SHIPPED.is_file() else None
+    scene = scene_settings(read_header(SHIPPED)) if SHIPPED.is_file() else None
+    return None if scene is None else scene.resolution

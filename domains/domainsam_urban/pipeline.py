@@ -117,10 +117,12 @@ def engine_options(
     run = options.run
     # Half of what is asked for, because pass two may still enlarge an object.
     least = options.shape.min_area / 2 / (pixel[0] * pixel[1] if pixel else 1.0)
-    tile = EngineOptions.tile if run.tile is None else run.tile
+    tile = model.tile if run.tile is None else run.tile
+    # A quarter, as by default, where the model's own overlap was for another tile.
+    overlap = model.overlap if run.tile is None else tile // 4
     return EngineOptions(
         tile=tile,
-        overlap=tile // 4 if run.overlap is None else run.overlap,
+        overlap=overlap if run.overlap is None else run.overlap,
         batch_size=run.batch_size,
         workers=run.workers,
         threshold=options.shape.threshold,

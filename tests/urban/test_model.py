@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from domainsam.errors import CheckpointError
+from domainsam.errors import WeightsError
 from domainsam.foundation.fake import FakeFoundation
 from domainsam.prompter.trained import save_prompter
 from domainsam_cli import main
@@ -26,7 +26,7 @@ LABELS = ("background", "settlement")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file of the tiny prompter on the fake foundation."""
     path = tmp_path_factory.mktemp("model") / "mine.safetensors"
-    config = {"scene": {"resolution": 0.75}}
+    config = {"scene": {"resolution": 0.75, "tile": 256, "overlap": 96}}
     save_prompter(path, tiny_prompter(), FakeFoundation(), "urban", LABELS, config, {"iou": 0.5})
     return path
 
@@ -38,7 +38,7 @@ def asked(path: Path | None, **run: object) -> MapOptions:
 def test_loaded_model_is_the_saved_one(model_file: Path) -> None:
     model = load_model(asked(model_file))
     assert (model.name, model.foundation_name, model.resolution) == ("mine", "fake", 0.75)
-    assert model.precision == "float32"
+    assert (model.tile, model.overlap, model.precision) == (256, 96, "float32")
     saved = tiny_prompter().state_dict()
     assert all(torch.equal(tensor, saved[name]) for name, tensor in model.prompter.state_dict().items())
     assert not model.prompter.training
@@ -104,7 +104,7 @@ def absent(good: Path, bad: Path) -> None:
         (other_version, ["format version 99", "the version that wrote it"]),
         (disguised_pickle, ["is a pickle", "safetensors"]),
         (disguised_archive, ["is a pickle", "safetensors"]),
-        (truncated, ["truncated or damaged", "copy it again"]),
+        (truncated, ["damaged or cut short", "copy it again"]),
         (foreign, ["no domainsam header"]),
         (absent, ["No such file"]),
     ],
@@ -136,7 +136,7 @@ def test_foundation_that_is_not_the_models(
 
 def test_package_without_a_model_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_module, "SHIPPED", tmp_path / "absent.safetensors")
-    with pytest.raises(CheckpointError, match=r"--model.*domainsam urban train"):
+    with pytest.raises(WeightsError, match=r"--model.*domainsam urban train"):
         load_model(asked(None))
     assert model_module.shipped_resolution() is None
 

@@ -250,3 +250,12 @@ def test_random_state_is_left_alone(tmp_path: Path, model: SettlementModel) -> N
     outputs = OutputOptions((tmp_path / "s.fgb",), stac=False)
     map_scenes([str(write_scene(tmp_path / "a.tif"))], MapOptions(outputs, run=RUN, quiet=True), model)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_tile_is_the_models_unless_told(model: SettlementModel) -> None:
+    trained = replace(model, tile=256, overlap=96)
+    sizes = []
+    for run in (RunOptions(), RunOptions(tile=128), RunOptions(overlap=64), RunOptions(tile=128, overlap=0)):
+        options = pipeline.engine_options(MapOptions(OutputOptions(()), run=run), trained, None)
+        sizes.append((options.tile, options.overlap))
+    assert sizes == [(256, 96), (128, 32), (256, 64), (128, 0)]
