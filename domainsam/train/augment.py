@@ -184,7 +184,7 @@ def _tinted(
     pixels = ((grey + (image - grey) * saturation) * gains + offsets).astype(np.float32)
     if rng.random() < strength * options.permute_share:
         pixels = pixels[rng.permutation(3)]
-    return pixels
+    return np.asarray(pixels, np.float32)
 
 
 def _exposed(
@@ -199,7 +199,7 @@ def _exposed(
     gamma = _about_one(rng, options.gamma, options.strength)
     mean = float(pixels[:, valid].mean()) if valid.any() else 0.0
     exposed = np.clip((pixels - mean) * contrast + mean * brightness, 0, 1) ** gamma
-    return exposed.astype(np.float32)
+    return np.asarray(exposed, np.float32)
 
 
 def _hazed(
@@ -209,7 +209,7 @@ def _hazed(
     grid = torch.from_numpy(rng.uniform(0, 1, (1, 1, 4, 4)).astype(np.float32))
     veil = F.interpolate(grid, pixels.shape[1:], mode="bicubic", align_corners=False)[0, 0].clamp(0, 1)
     density = veil.numpy() * np.float32(options.strength * rng.uniform(0, options.haze))
-    return pixels * (1 - density) + np.float32(0.9) * density
+    return np.asarray(pixels * (1 - density) + 0.9 * density, np.float32)
 
 
 def cutmix(samples: Sequence[Sample], rng: np.random.Generator, share: tuple[float, float]) -> list[Sample]:

@@ -1,0 +1,120 @@
+"""Where training runs: one device in this process, or several through Lightning Fabric."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from domainsam.errors import ConfigError, DependencyError
+
+Precision = Literal["float32", "bfloat16"]
+Value = TypeVar("Value")
+
+
+class Devices(Protocol):
+    """One process's view of the devices."""
+
+    device: torch.device
+    rank: int
+    """Number of this process; 0 writes files and evaluates."""
+
+    def prepare(self, module: nn.Module, optimizer: Optimizer) -> tuple[Any, Any]:
+        """Module and optimiser in the form that is trained."""
+        ...
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The asked-for precision."""
+        ...
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients, averaged over all processes."""
+        ...
+
+    def shared(self, value: Value) -> Value:
+        """The value of process 0, in all processes."""
+        ...
+
+
+class OneDevice:
+    """One process that trains alone."""
+
+    rank = 0
+
+    def __init__(self, device: torch.device, precision: Precision) -> None:
+        self.device, self._precision = device, precision
+
+    def prepare(self, module: nn.Module, optimizer: Optimizer) -> tuple[Any, Any]:
+        return module, optimizer
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
+
+    def backward(self, loss: Tensor) -> None:
+        # torch leaves the return type open.
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def shared(self, value: Value) -> Value:
+        return value
+
+
+class SeveralDevices:
+    """One process a device; each works on batches of its own.
+
+    Raises
+    ------
+    DependencyError
+        If Lightning is not installed.
+    """
+
+    def __init__(self, accelerator: str, devices: int, precision: Precision) -> None:
+        try:
+            from lightning.fabric import Fabric
+            from lightning.fabric.strategies import DDPStrategy
+        except ImportError as error:
+            raise DependencyError(
+                "training on several devices needs 'lightning': install it, or use --devices 1"
+            ) from error
+        self._fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            # A batch without prompts uses neither mixer nor gate.
+            strategy=DDPStrategy(find_unused_parameters=True),
+            precision="bf16-mixed" if precision == "bfloat16" else "32-true",
+        )
+        self._fabric.launch()
+        self.device = self._fabric.device
+        self.rank = self._fabric.global_rank
+
+    def prepare(self, module: nn.Module, optimizer: Optimizer) -> tuple[Any, Any]:
+        prepared = self._fabric.setup(module, optimizer)
+        return prepared[0], prepared[1]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        manager: AbstractContextManager[Any] = self._fabric.autocast()
+        return manager
+
+    def backward(self, loss: Tensor) -> None:
+        self._fabric.backward(loss)
+
+    def shared(self, value: Value) -> Value:
+        result: Value = self._fabric.broadcast(value, src=0)
+        return result
+
+
+def choose_devices(device: str, count: int, precision: Precision) -> Devices:
+    """One device, or ``count`` of its kind.
+
+    Raises
+    ------
+    ConfigError
+        If several are asked for by the name of a single one.
+    """
+    if count == 1:
+        return OneDevice(torch.device(device), precision)
+    if ":" in device:
+        raise ConfigError(f"--devices {count} needs a kind of device such as cuda, not {device!r}")
+    return SeveralDevices(device, count, precision)

@@ -1,0 +1,114 @@
+"""Logs of a run: a table, learning curves as a picture, and TensorBoard events."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, float | str]
+
+
+class History:
+    """Writes what a run reports into its folder.
+
+    ``log.csv`` has a row an evaluation, ``curves.png`` draws it, and
+    ``tensorboard/`` holds every step's loss where TensorBoard is installed.
+
+    Parameters
+    ----------
+    folder
+        Existing folder of the run.
+    enabled
+        False in all processes but the first.
+    """
+
+    def __init__(self, folder: Path, enabled: bool = True) -> None:
+        self.folder, self.enabled = folder, enabled
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._board: Any = None
+
+    def step(self, stage: str, step: int, values: Mapping[str, float]) -> None:
+        """Note one step's losses."""
+        self._count += 1
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._event(f"{stage}/{name}", value, step)
+
+    def recent(self) -> dict[str, float]:
+        """Means of what was noted since the last call."""
+        means = {name: total / self._count for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write table and curves anew from all rows, and the last row as events."""
+        if not self.enabled or not rows:
+            return
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        temporary = self.folder / ".log.csv.tmp"
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, names)
+            table.writeheader()
+            table.writerows({name: _short(value) for name, value in row.items()} for row in rows)
+        temporary.replace(self.folder / "log.csv")
+        draw_curves(rows, self.folder / "curves.png")
+        last = rows[-1]
+        for name, value in last.items():
+            if name.endswith("iou") and isinstance(value, float):
+                self._event(f"{last['stage']}/{name}", value, int(last["step"]))
+
+    def _event(self, tag: str, value: float, step: int) -> None:
+        if self._board is None:
+            self._board = _board(self.folder / "tensorboard") if self.enabled else False
+        if self._board:
+            self._board.add_scalar(tag, value, step)
+
+    def close(self) -> None:
+        """Write out what TensorBoard still holds back."""
+        if self._board:
+            self._board.close()
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.6g}"
+
+
+def _board(folder: Path) -> Any:
+    """A TensorBoard writer, or False where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return False
+    # Opening TensorBoard's writer is typed only where tensorboard is installed.
+    make: Any = SummaryWriter
+    return make(folder)
+
+
+def draw_curves(rows: Sequence[Row], path: Path) -> None:
+    """Loss and scores against steps, one stage after the other."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    start = 0.0
+    for stage in dict.fromkeys(str(row["stage"]) for row in rows):
+        own = [row for row in rows if row["stage"] == stage]
+        steps = [start + float(row["step"]) for row in own]
+        for axes, names in ((left, ["loss"]), (right, [name for name in own[-1] if name.endswith("iou")])):
+            for name in names:
+                values = [float(row.get(name, "nan")) for row in own]
+                axes.plot(steps, values, marker=".", label=f"{stage}: {name.replace('_', ' ')}")
+        start = steps[-1]
+    for axes, title in ((left, "loss"), (right, "pooled IoU on validation ground")):
+        axes.set(xlabel="step", title=title)
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=7)
+    temporary = path.with_name(f".{path.name}.tmp")
+    figure.savefig(temporary, format="png", dpi=110)
+    temporary.replace(path)

@@ -1,0 +1,272 @@
+"""One stage of training: steps, evaluations, early stop, and a state to go on from.
+
+A step depends on its number and on the state before it, on nothing else: its
+batch and all its random numbers follow from seed, stage and step. So a run
+that was killed and resumed ends with the very weights of an unbroken one (on
+the same machine and libraries, where their kernels are deterministic: CPU).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from domainsam.errors import ConfigError
+from domainsam.train.crops import BatchStream, reading_ahead
+from domainsam.train.devices import Devices
+from domainsam.train.history import History
+from domainsam.train.state import RunState, copied, load_state, save_state
+
+BETAS = (0.9, 0.999)
+"""AdamW's, as published for UV-SAM."""
+EMA_LEAD = 10
+"""Early averages forget faster: their decay is at most ``(1 + step) / (10 + step)`` (TensorFlow's rule)."""
+
+Evaluate = Callable[[], Mapping[str, float]]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """How long and how fast a stage learns.
+
+    Parameters
+    ----------
+    steps
+        Batches; 0 leaves the stage out.
+    lr, weight_decay
+        Of AdamW; the rate is the highest one.
+    warmup
+        Steps in which the rate rises linearly from ``warmup_start`` of its height.
+    lr_floor
+        Share of the rate that the cosine ends at.
+    clip
+        Greatest norm of the gradient; 0 for no limit.
+    ema
+        Decay of the running mean of the weights that is evaluated and kept; 0 for none.
+    eval_every
+        Steps between evaluations; states are saved as often.
+    patience
+        Evaluations without a better score before the stage ends early; 0 for never.
+    """
+
+    steps: int
+    lr: float = 5e-4
+    weight_decay: float = 0.01
+    warmup: int = 50
+    warmup_start: float = 1e-4
+    lr_floor: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.99
+    eval_every: int = 50
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.eval_every < 1 or not 0 <= self.ema < 1:
+            raise ConfigError(
+                f"steps {self.steps}, eval_every {self.eval_every}, ema {self.ema}: "
+                "expected 0 or more, 1 or more, and 0 to below 1"
+            )
+
+
+def learning_rate(step: int, options: StageOptions) -> float:
+    """The rate of a step, counted from 0: linear rise, then half a cosine over all steps."""
+    rise = 1.0
+    if step < options.warmup:
+        rise = options.warmup_start + (1 - options.warmup_start) * (step + 1) / options.warmup
+    fall = 0.5 * (1 + math.cos(math.pi * step / max(1, options.steps)))
+    return options.lr * rise * (options.lr_floor + (1 - options.lr_floor) * fall)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the stages of one run share.
+
+    ``folder`` keeps the state and the logs; ``signature`` says what the run
+    is, so that the state of another one is refused; ``resume`` takes up the
+    state that is there.
+    """
+
+    folder: Path
+    signature: str
+    devices: Devices
+    seed: int = 0
+    resume: bool = False
+    workers: int = 2
+    progress: Progress = lambda stage, done, total: None
+
+    @property
+    def state_path(self) -> Path:
+        """The file of the state."""
+        return self.folder / "state.pt"
+
+    def start(self) -> RunState:
+        """The state to go on from, or a fresh one."""
+        if self.resume and self.state_path.exists():
+            return load_state(self.state_path, self.signature, self.devices.device)
+        return RunState(self.signature)
+
+
+class Stage:
+    """One stage: an objective, its batches, and the module that both are about.
+
+    Parameters
+    ----------
+    name
+        Of the stage, different from the other stages' of the run.
+    objective
+        Module that returns ``"loss"`` and its parts for a batch; contains ``trained``.
+    trained
+        What the state keeps.
+    stream
+        Batches by step.
+    evaluate
+        Scores of ``trained`` as it is when called.
+    score
+        The score by which weights are kept.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        objective: nn.Module,
+        trained: nn.Module,
+        stream: BatchStream,
+        evaluate: Evaluate,
+        score: str,
+        options: StageOptions,
+    ) -> None:
+        self.name, self.objective, self.trained = name, objective, trained
+        self.stream, self.evaluate, self.score, self.options = stream, evaluate, score, options
+
+    def run(self, run: Run, state: RunState, history: History) -> RunState:
+        """Train until the last step or until patience ends; leaves the best weights in ``trained``.
+
+        A stage that the state has finished already only puts its weights in place.
+        """
+        fresh = state.stage != self.name
+        if not fresh:
+            self.trained.load_state_dict(state.trained)
+        if not fresh and state.done:
+            return state
+        trainer = _Trainer(self, run, state if not fresh else self._begin(run, state), history)
+        devices = [run.devices.device] if run.devices.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            return trainer.run()
+
+    def _begin(self, run: Run, state: RunState) -> RunState:
+        weights = copied(self.trained.state_dict())
+        ema = copied(weights) if self.options.ema else {}
+        return RunState(run.signature, self.name, trained=weights, ema=ema, history=state.history)
+
+
+class _Trainer:
+    """A stage in progress."""
+
+    def __init__(self, stage: Stage, run: Run, state: RunState, history: History) -> None:
+        self.stage, self.run_, self.state, self.history = stage, run, state, history
+        self.options = stage.options
+        self.parameters = [part for part in stage.trained.parameters() if part.requires_grad]
+        optimizer: Any = torch.optim.AdamW(
+            self.parameters, lr=self.options.lr, betas=BETAS, weight_decay=self.options.weight_decay
+        )
+        stage.objective.train()
+        if state.optimizer:
+            optimizer.load_state_dict(state.optimizer)
+        self.objective, self.optimizer = run.devices.prepare(stage.objective, optimizer)
+
+    def run(self) -> RunState:
+        state, options = self.state, self.options
+        with reading_ahead(self.stage.stream, state.step, options.steps, self.run_.workers) as batches:
+            for batch in batches:
+                row = self._step(batch)
+                state.step += 1
+                if state.step % options.eval_every == 0 or state.step == options.steps:
+                    self._evaluate(row)
+                    if options.patience and state.stale >= options.patience:
+                        break
+                self.run_.progress(self.stage.name, state.step, options.steps)
+        self._finish()
+        return state
+
+    def _step(self, batch: Any) -> dict[str, float | str]:
+        """One step of the optimiser; the row that describes it."""
+        step, devices = self.state.step, self.run_.devices
+        stage = int.from_bytes(self.stage.name.encode()[:4], "big")
+        words = np.random.SeedSequence([self.run_.seed, stage, devices.rank, step]).generate_state(1)
+        torch.manual_seed(int(words[0]))
+        rate = learning_rate(step, self.options)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with devices.autocast():
+            parts: Mapping[str, Tensor] = self.objective(batch.to(devices.device))
+        if not torch.isfinite(parts["loss"]):
+            raise ConfigError(
+                f"the loss of stage '{self.stage.name}' is not finite at step {step + 1}: "
+                "use a lower --lr, or --precision fp32"
+            )
+        self.optimizer.zero_grad()
+        devices.backward(parts["loss"])
+        if self.options.clip:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.options.clip)
+        self.optimizer.step()
+        self._average()
+        row = {name: float(value.detach()) for name, value in parts.items()}
+        self.history.step(self.stage.name, step + 1, row)
+        return {"stage": self.stage.name, "step": step + 1, "lr": rate}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        if not self.state.ema:
+            return
+        step = self.state.step
+        decay = min(self.options.ema, (1 + step) / (EMA_LEAD + step))
+        for name, value in self.stage.trained.state_dict().items():
+            mean = self.state.ema[name]
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+    def _evaluate(self, row: dict[str, float | str]) -> None:
+        """Scores of the averaged weights; keeps them if they are the best; saves the state."""
+        state, trained = self.state, self.stage.trained
+        current = copied(trained.state_dict())
+        judged = state.ema or current
+        scores: Mapping[str, float] = {}
+        if self.run_.devices.rank == 0:
+            trained.load_state_dict(judged)
+            trained.eval()
+            scores = self.stage.evaluate()
+            trained.train()
+            trained.load_state_dict(current)
+        scores = self.run_.devices.shared(scores)
+        score = scores.get(self.stage.score, math.nan)
+        state.stale += 1
+        # Without a score (nothing to judge) the latest weights are the best guess.
+        if score > state.best_score or not state.best or math.isnan(score):
+            state.best, state.stale = copied(judged), 0
+            state.best_score = state.best_score if math.isnan(score) else score
+        state.history.append({**row, **self.history.recent(), **scores})
+        self._save(current)
+
+    def _save(self, weights: dict[str, Tensor]) -> None:
+        self.state.trained = weights
+        self.state.optimizer = {} if self.state.done else self.optimizer.state_dict()
+        if self.run_.devices.rank == 0:
+            save_state(self.run_.state_path, self.state)
+            self.history.write(self.state.history)
+
+    def _finish(self) -> None:
+        self.state.done = True
+        best = self.state.best or copied(self.stage.trained.state_dict())
+        self.stage.trained.load_state_dict(best)
+        self.stage.trained.eval()
+        self._save(copied(best))

@@ -1,0 +1,144 @@
+"""What each stage of training computes from a batch: the coarse mask alone, then prompts as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from domainsam.prompter.proposals import find_proposals
+from domainsam.prompter.segformer import SegFormerPrompter, log_odds
+from domainsam.prompts import PromptSet
+from domainsam.protocols import Features, Foundation, Masks
+from domainsam.train.crops import Batch
+from domainsam.train.losses import LossOptions, coarse_loss, joint_loss
+
+Encode = Callable[[Tensor], Features]
+"""The foundation's ``encode``, or a cache of it."""
+SURE = 6.0
+"""Log-odds that stand for a certain pixel where proposals are taken from the truth."""
+
+
+@dataclass(frozen=True)
+class PromptingOptions:
+    """Where the prompts of the joint stage come from.
+
+    Parameters
+    ----------
+    truth_share
+        Share of images whose boxes come from the truth, not from the coarse
+        mask; 0 as published. Some of them teach the mixer before the coarse
+        mask is any good.
+    jitter
+        Standard deviation of those boxes' edges, as a part of the box's side.
+    max_prompts
+        So many prompts of a batch, chosen at random, are decoded at most.
+    """
+
+    truth_share: float = 0.0
+    jitter: float = 0.1
+    max_prompts: int = 64
+
+
+class CoarseObjective(nn.Module):
+    """The SegFormer alone: cross entropy, and Dice where asked for."""
+
+    def __init__(self, prompter: SegFormerPrompter, loss: LossOptions) -> None:
+        super().__init__()
+        self.prompter, self.loss = prompter, loss
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """``"loss"``, and its parts by name."""
+        coarse = coarse_loss(self.prompter.coarse(batch.images).logits, batch.labels, self.loss)
+        return {"loss": coarse, "coarse": coarse.detach()}
+
+
+class JointObjective(nn.Module):
+    """The published joint loss; gradients pass the frozen decoder into mixer, gate and SegFormer.
+
+    Parameters
+    ----------
+    prompter
+        What is trained.
+    foundation
+        Decodes; never trained.
+    loss, prompting
+        Weights and the prompts' origin.
+    encode
+        In place of ``foundation.encode``: a cache.
+    """
+
+    def __init__(
+        self,
+        prompter: SegFormerPrompter,
+        foundation: Foundation,
+        loss: LossOptions,
+        prompting: PromptingOptions,
+        encode: Encode | None = None,
+    ) -> None:
+        super().__init__()
+        self.prompter, self.loss, self.prompting = prompter, loss, prompting
+        self.foundation, self.encode = foundation, encode or foundation.encode
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """``"loss"``, its parts by name, and ``"prompts"``, their mean number an image."""
+        with torch.no_grad():
+            features = self.encode(batch.images)
+        coarse = self.prompter.coarse(batch.images)
+        found = self.proposals(log_odds(coarse.logits).float(), batch.labels)
+        if len(found):
+            prompts = self.prompter.prompts(coarse, features, self.foundation, found)
+            masks = self.foundation.decode(features, prompts)
+            assert found.mask_logits is not None
+            fused = self.prompter.fuse(found.mask_logits, masks.logits.float())
+            masks = Masks(fused, masks.iou)
+        else:
+            none = coarse.logits.new_zeros(0, 1)
+            masks = Masks(none[..., None, None], none)
+        assert found.boxes is not None
+        first, second = joint_loss(coarse.logits, masks, found, found.boxes, batch.labels, self.loss)
+        count = torch.tensor(len(found) / len(batch.images))
+        return {"loss": first + second, "coarse": first.detach(), "prompt": second.detach(), "prompts": count}
+
+    def proposals(self, odds: Tensor, labels: Tensor) -> PromptSet:
+        """Boxes of the coarse mask, or of the truth for some images, with the coarse mask as mask prompt."""
+        config = self.prompter.config.proposals
+        found = find_proposals(odds, config)
+        if self.prompting.truth_share:
+            from_truth = torch.rand(len(odds)) < self.prompting.truth_share
+            share = F.avg_pool2d((labels == 1).float()[:, None], 4)
+            truth = find_proposals(torch.where(share > 0.5, SURE, -SURE), config)
+            height, width = labels.shape[-2:]
+            truth = truth.replace(boxes=jittered(truth.boxes, self.prompting.jitter, (height, width)))
+            chosen = from_truth.to(odds.device)
+            found = joined(found[~chosen[found.image_index]], truth[chosen[truth.image_index]])
+        if len(found) > self.prompting.max_prompts:
+            kept = torch.randperm(len(found))[: self.prompting.max_prompts].sort().values
+            found = found[kept.to(odds.device)]
+        return found.replace(mask_logits=odds[found.image_index])
+
+
+def jittered(boxes: Tensor | None, jitter: float, size: tuple[int, int]) -> Tensor:
+    """Boxes ``(N, 4)`` whose edges moved by chance, still inside the image ``(H, W)`` and not empty."""
+    assert boxes is not None
+    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    # Beyond three deviations opposite edges of a box could change places.
+    noise = torch.randn(boxes.shape).clamp(-3, 3).to(boxes) * min(jitter, 0.15)
+    moved = boxes + noise * sides
+    limit = moved.new_tensor([size[1], size[0]] * 2)
+    return moved.clamp(min=0).minimum(limit)
+
+
+def joined(one: PromptSet, other: PromptSet) -> PromptSet:
+    """The prompts of two sets that consist of boxes, without their mask logits."""
+    assert one.boxes is not None
+    assert other.boxes is not None
+    return PromptSet(
+        torch.cat([one.image_index, other.image_index]),
+        torch.cat([one.labels, other.labels]),
+        torch.cat([one.scores, other.scores]),
+        boxes=torch.cat([one.boxes, other.boxes]),
+    )

@@ -1,0 +1,90 @@
+"""The state of a training run on disk: complete or absent, and loadable without running code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from domainsam.errors import CheckpointError, OutputError
+
+FORMAT = 1
+
+
+@dataclass
+class RunState:
+    """Everything that a stage needs to go on as if it had not stopped.
+
+    ``signature`` stands for recipe, data and foundation. ``step`` counts the
+    stage's finished steps. ``trained``, ``ema`` and ``best`` are state
+    dictionaries (the last two may be empty), ``best_score`` is that of
+    ``best``, ``stale`` the evaluations since. ``history`` holds rows of plain
+    values.
+    """
+
+    signature: str
+    stage: str = ""
+    step: int = 0
+    done: bool = False
+    trained: dict[str, Tensor] = field(default_factory=dict)
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_score: float = float("-inf")
+    stale: int = 0
+    history: list[dict[str, float | str]] = field(default_factory=list)
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that no later step changes."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def save_state(path: Path, state: RunState) -> None:
+    """Write a state; a crash at any moment leaves the earlier or the new one.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **vars(state)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"training state '{path}' cannot be written: {error}") from error
+
+
+def load_state(path: Path, signature: str, device: torch.device) -> RunState:
+    """Read a state that belongs to this very run.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, of another version, or of another run.
+    """
+    try:
+        values = torch.load(path, map_location=device, weights_only=True)
+        version = values.pop("format")
+        state = RunState(**values)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"training state '{path}' is damaged ({type(error).__name__}): delete it and start anew"
+        ) from error
+    if version != FORMAT or state.signature != signature:
+        raise CheckpointError(
+            f"training state '{path}' is of a run with other options, scenes, labels or foundation: "
+            "repeat that run's command, or start anew without --resume"
+        )
+    return state
