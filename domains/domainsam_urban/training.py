@@ -1,0 +1,214 @@
+"""Training of the settlement model on a user's own scenes and labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from domainsam.config import to_table
+from domainsam.errors import ConfigError, OutputError
+from domainsam.foundation import load_foundation
+from domainsam.prompter.mit import load_pretrained
+from domainsam.prompter.segformer import SegFormerPrompter
+from domainsam.prompter.trained import save_prompter
+from domainsam.protocols import Foundation
+from domainsam.train.cache import FeatureCache
+from domainsam.train.crops import Batch, RandomCrops
+from domainsam.train.devices import Precision, choose_devices
+from domainsam.train.history import History
+from domainsam.train.loop import Run, Stage
+from domainsam.train.objectives import CoarseObjective, Encode, JointObjective
+from domainsam.train.validate import judge
+from domainsam_cli.options import choose_device
+from domainsam_cli.progress import pixel_progress
+from domainsam_urban.config import SceneConfig, UrbanConfig
+from domainsam_urban.labels import CELL
+from domainsam_urban.material import Material, gather_material, joint_stream, judging_tiles
+from domainsam_urban.pairing import find_scenes
+from domainsam_urban.recipe import PAPER_SIDE, TrainConfig, TrainOptions, with_epochs
+
+PACK = "urban"
+LABELS = ("background", "settlement")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run has made: the model file, its scores on validation ground, and what was noted."""
+
+    out: Path
+    folder: Path
+    metrics: dict[str, float]
+    notes: tuple[str, ...]
+
+
+def train_model(
+    inputs: Sequence[str | Path],
+    labels: Path,
+    config: TrainConfig,
+    options: TrainOptions,
+    paper: bool = False,
+) -> Trained:
+    """Train a prompter in two stages and write a model file.
+
+    Parameters
+    ----------
+    inputs
+        Scenes, or folders of scenes.
+    labels
+        Polygons, a mask raster, or a folder of either.
+    config
+        The recipe.
+    options
+        Where things are and how they are run.
+    paper
+        Stretch the joint stage to the published number of epochs.
+
+    Raises
+    ------
+    DomainSamError
+        If scenes, labels, foundation or recipe cannot be used, or an output cannot be written.
+    """
+    _check_outputs(options)
+    device = choose_device(options.device)
+    precision = _precision(options.precision, device)
+    devices = choose_devices(device, options.devices, precision)
+    foundation = load_foundation(config.foundation, devices.device, getattr(torch, precision))
+    with ExitStack() as stack:
+        staged = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(dir=options.workroom, prefix="labels-"))
+        )
+        material = gather_material(find_scenes(inputs), labels, config, options, staged, stack)
+        if paper:
+            shown = sum(scene.weight for scene in material.training) * CELL**2
+            config = with_epochs(config, max(1.0, shown / PAPER_SIDE**2))
+        words = json.dumps([to_table(config), foundation.sha256, material.signature, options.seed, precision])
+        run = Run(
+            options.workroom,
+            hashlib.sha256(words.encode()).hexdigest(),
+            devices,
+            options.seed,
+            options.resume,
+            options.workers,
+            stack.enter_context(pixel_progress("train", options.quiet or devices.rank > 0)),
+        )
+        prompter, metrics = _learn(config, material, foundation, run)
+    if devices.rank == 0:
+        _save(options.out, prompter, foundation, config, material.resolution, metrics)
+    return Trained(options.out, options.workroom, metrics, material.notes)
+
+
+def _check_outputs(options: TrainOptions) -> None:
+    if options.out.suffix != ".safetensors":
+        raise ConfigError(f"model file '{options.out}' should end in .safetensors")
+    if options.out.exists() and not (options.overwrite or options.resume):
+        raise OutputError(f"'{options.out}' exists: choose another name, or allow it with --overwrite")
+    try:
+        options.workroom.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"folder '{options.workroom}' cannot be made: {error.strerror}") from error
+
+
+def _precision(name: str, device: str) -> Precision:
+    """What ``--precision`` means for training."""
+    if name == "fp16":
+        raise ConfigError("training in fp16 is not supported: use --precision bf16 or fp32")
+    if name == "bf16" or (name == "auto" and device.startswith("cuda") and torch.cuda.is_bf16_supported()):
+        return "bfloat16"
+    return "float32"
+
+
+def _learn(
+    config: TrainConfig, material: Material, foundation: Foundation, run: Run
+) -> tuple[SegFormerPrompter, dict[str, float]]:
+    """Both stages; the trained prompter and its scores."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        prompter = SegFormerPrompter(config.prompter)
+    if config.encoder_weights:
+        load_pretrained(prompter.encoder, config.encoder_weights)
+    prompter.to(run.devices.device)
+    encode = foundation.encode
+    if config.cache_gb:
+        cache = FeatureCache(run.folder / "features", foundation, int(config.cache_gb * 1e9))
+        encode = cache.encode
+    history = History(run.folder, enabled=run.devices.rank == 0)
+    state = run.start()
+    stages = _stages(config, material, foundation, run, prompter, encode)
+    names = [stage.name for stage in stages]
+    if state.stage in names:
+        stages = stages[names.index(state.stage) :]
+    for stage in stages:
+        state = stage.run(run, state, history)
+    history.close()
+    prompter.eval()
+    with_sam = foundation if config.prompter.parts.sam else None
+    scores = judge(
+        prompter, judging_tiles(material.judged, config.val_tile), run.devices, with_sam, foundation.encode
+    )
+    return prompter, {name: value for name, value in scores.items() if value == value}
+
+
+def _stages(
+    config: TrainConfig,
+    material: Material,
+    foundation: Foundation,
+    run: Run,
+    prompter: SegFormerPrompter,
+    encode: Encode,
+) -> list[Stage]:
+    """The stages that the recipe asks for, in order."""
+    devices = run.devices
+
+    def tiles() -> Iterator[Batch]:
+        return judging_tiles(material.judged, config.val_tile)
+
+    stages = []
+    if config.coarse.steps:
+        stages.append(
+            Stage(
+                "coarse",
+                CoarseObjective(prompter, config.loss),
+                prompter,
+                RandomCrops(material.training, config.crops, config.batch_size, (run.seed, devices.rank, 0)),
+                lambda: judge(prompter, tiles(), devices),
+                "coarse_iou",
+                config.coarse,
+            )
+        )
+    if config.joint.steps and config.prompter.parts.sam:
+        stages.append(
+            Stage(
+                "joint",
+                JointObjective(prompter, foundation, config.loss, config.prompting, encode),
+                prompter,
+                joint_stream(config, material, (run.seed, devices.rank, 1)),
+                lambda: judge(prompter, tiles(), devices, foundation),
+                "full_iou",
+                config.joint,
+            )
+        )
+    if not stages:
+        raise ConfigError("both stages have 0 steps: nothing would be trained")
+    return stages
+
+
+def _save(
+    out: Path,
+    prompter: SegFormerPrompter,
+    foundation: Foundation,
+    config: TrainConfig,
+    resolution: float | None,
+    metrics: dict[str, float],
+) -> None:
+    """Write the model file, with the tables that mapping reads and the recipe they came from."""
+    pixel = SceneConfig().resolution if resolution is None else resolution
+    scene = SceneConfig(resolution=pixel)
+    tables = to_table(UrbanConfig(foundation.name, scene, prompter=config.prompter))
+    save_prompter(out, prompter, foundation, PACK, LABELS, {**tables, "training": to_table(config)}, metrics)

@@ -1,0 +1,163 @@
+"""The frozen foundation's features, computed once and kept on disk.
+
+What is kept is found again by what was encoded: the key is a digest of the
+image's own pixels and of the foundation's weights. Nothing can be stale, the
+eight turns of a tile are eight entries, and several runs may share a folder.
+
+It pays only where images come again. Random crops with random colours never
+do, so a recipe that caches learns from :class:`FixedTiles`: the same tiles in
+their eight turns, without changes of scale or colour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from domainsam.errors import InputError, OutputError
+from domainsam.protocols import Features, Foundation, Window
+from domainsam.train.augment import DIHEDRAL, Sample, dihedral, resize
+from domainsam.train.crops import LEAST_KNOWN, Batch, SampleSource
+from domainsam.train.losses import IGNORE
+
+
+class FeatureCache:
+    """A foundation's ``encode`` that remembers.
+
+    An entry is a folder with one ``.npy`` a feature map, float16. It is
+    written under another name, synced and renamed, so it is whole or absent.
+    Features are the float16 ones whether they come from disk or not, so that
+    a run does not depend on what was there before it.
+
+    Parameters
+    ----------
+    folder
+        Made if absent.
+    foundation
+        Encodes what is not there yet.
+    max_bytes
+        No further entry is kept once those in the folder take so much. None
+        is ever removed: an epoch that asks for all tiles in turn would find
+        each of them gone again.
+    """
+
+    def __init__(self, folder: Path, foundation: Foundation, max_bytes: int) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"feature cache '{folder}' cannot be made: {error.strerror}") from error
+        self.folder, self.foundation, self.max_bytes = folder, foundation, max_bytes
+        self.size = sum(file.stat().st_size for file in folder.rglob("*.npy"))
+        self.hits = self.misses = 0
+
+    def encode(self, images: Tensor) -> Features:
+        """As the foundation's ``encode``, to float16's accuracy; on the foundation's device."""
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        entries = [self.folder / self._key(image) for image in images]
+        missing = [index for index, entry in enumerate(entries) if not entry.is_dir()]
+        self.hits += len(entries) - len(missing)
+        self.misses += len(missing)
+        fresh: dict[int, list[Tensor]] = {}
+        if missing:
+            encoded = self.foundation.encode(images[missing])
+            maps = [part.half().cpu() for part in (encoded.image, *encoded.levels)]
+            for place, index in enumerate(missing):
+                fresh[index] = [part[place] for part in maps]
+                self._keep(entries[index], fresh[index])
+        columns = [
+            fresh[index] if index in fresh else self._read(entry) for index, entry in enumerate(entries)
+        ]
+        parts = [torch.stack(part).to(self.foundation.device).float() for part in zip(*columns, strict=True)]
+        return Features(parts[0], tuple(parts[1:]), size)
+
+    def _key(self, image: Tensor) -> str:
+        digest = hashlib.sha256(self.foundation.sha256.encode())
+        digest.update(str(tuple(image.shape)).encode())
+        digest.update(image.detach().cpu().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _read(self, entry: Path) -> list[Tensor]:
+        files = sorted(entry.glob("*.npy"))
+        # The copy is of one entry only; the mapped file itself is read-only.
+        return [torch.from_numpy(np.array(np.load(file, mmap_mode="r"))) for file in files]
+
+    def _keep(self, entry: Path, maps: Sequence[Tensor]) -> None:
+        needed = sum(part.numel() * 2 for part in maps)
+        if self.size + needed > self.max_bytes or entry.exists():
+            return
+        room = Path(tempfile.mkdtemp(dir=self.folder, prefix=".new-"))
+        try:
+            for number, part in enumerate(maps):
+                with (room / f"{number}.npy").open("wb") as file:
+                    np.save(file, part.numpy())
+                    file.flush()
+                    os.fsync(file.fileno())
+            room.rename(entry)
+        except OSError as error:
+            shutil.rmtree(room, ignore_errors=True)
+            if entry.is_dir():
+                return
+            raise OutputError(f"feature cache '{self.folder}' cannot be written: {error.strerror}") from error
+        self.size += needed
+
+
+class FixedTiles:
+    """Tiles on a fixed grid in their eight turns, every one once an epoch, in an order by chance.
+
+    Parameters
+    ----------
+    scenes
+        Where tiles come from; they are brought to the model's resolution.
+    side
+        Side of a tile in pixels, a multiple of 32.
+    batch_size
+        Tiles in a batch; the last batch of an epoch is filled up from the next.
+    seed
+        Decides the order.
+
+    Raises
+    ------
+    InputError
+        If no tile has enough known ground.
+    """
+
+    def __init__(
+        self, scenes: Sequence[SampleSource], side: int, batch_size: int, seed: Sequence[int]
+    ) -> None:
+        self.side, self.batch_size, self._seed = side, batch_size, list(seed)
+        self.tiles = [
+            (scene, window)
+            for scene in scenes
+            for window in tile_windows(scene.shape, max(8, round(side * scene.ratio)))
+            if np.mean(scene.sample(window).labels != IGNORE) >= LEAST_KNOWN
+        ]
+        if not self.tiles:
+            raise InputError("no tile has enough labelled ground to train on: check the labels and the split")
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        count = len(self.tiles) * DIHEDRAL
+        samples: list[Sample] = []
+        for place in range(step * self.batch_size, (step + 1) * self.batch_size):
+            order = np.random.default_rng([*self._seed, place // count]).permutation(count)
+            index, element = divmod(int(order[place % count]), DIHEDRAL)
+            scene, window = self.tiles[index]
+            samples.append(dihedral(resize(scene.sample(window), self.side, self.side), element))
+        return Batch.of(samples)
+
+
+def tile_windows(shape: tuple[int, int], side: int) -> list[Window]:
+    """Windows that cover a scene; the last of a row or column is moved back inside."""
+    rows, cols = shape
+    height, width = min(side, rows), min(side, cols)
+    tops = sorted({min(top, rows - height) for top in range(0, rows, height)})
+    lefts = sorted({min(left, cols - width) for left in range(0, cols, width)})
+    return [Window(top, left, height, width) for top in tops for left in lefts]
