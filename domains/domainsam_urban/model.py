@@ -96,6 +96,7 @@ def load_model(options: MapOptions) -> SettlementModel:
     ConfigError
         If the device is unknown or absent.
     """
+    device = choose_device(options.run.device)
     path = options.model or SHIPPED
     if options.model is None and not SHIPPED.is_file():
         raise WeightsError(
@@ -103,7 +104,6 @@ def load_model(options: MapOptions) -> SettlementModel:
             "name one with --model, or train one with `domainsam urban train`"
         )
     header = read_header(path)
-    device = choose_device(options.run.device)
     precision = choose_precision(options.run.precision, device)
     foundation = None
     if options.run.method != "coarse":
