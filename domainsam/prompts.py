@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,18 +85,20 @@ class PromptSet:
 
     def __getitem__(self, keep: Tensor | slice) -> PromptSet:
         """The prompts chosen by a slice, an index tensor or a boolean tensor."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return PromptSet(**{name: None if part is None else part[keep] for name, part in parts.items()})
+        return self._each(lambda part: part[keep])
 
     def replace(self, **changes: Tensor | None) -> PromptSet:
         """A copy with the named parts changed."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return PromptSet(**{**parts, **changes})
+        return replace(self, **changes)  # type: ignore[arg-type]
 
     def to(self, device: torch.device | str) -> PromptSet:
         """A copy on another device."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return PromptSet(**{name: None if part is None else part.to(device) for name, part in parts.items()})
+        return self._each(lambda part: part.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> PromptSet:
+        parts = ((field.name, getattr(self, field.name)) for field in fields(self))
+        changed: dict[str, Any] = {name: change(part) for name, part in parts if part is not None}
+        return PromptSet(**changed)
 
     @classmethod
     def from_boxes(
@@ -108,7 +112,9 @@ class PromptSet:
         """Box prompts ``(N, 4)``; all of image 0, class 1 and score 1 unless told."""
         count, device = boxes.shape[0], boxes.device
         return cls(
-            image_index=torch.zeros(count, dtype=torch.int64, device=device) if image_index is None else image_index,
+            image_index=torch.zeros(count, dtype=torch.int64, device=device)
+            if image_index is None
+            else image_index,
             labels=torch.ones(count, dtype=torch.int64, device=device) if labels is None else labels,
             scores=torch.ones(count, device=device) if scores is None else scores,
             boxes=boxes,

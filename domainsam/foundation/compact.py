@@ -66,7 +66,9 @@ class RepVitEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Features:
         stride4, stride8, stride16, stride32 = self.trunk(images)
-        deep = F.interpolate(self.fuse_stage3(stride32), scale_factor=2.0, mode="bilinear", align_corners=False)
+        deep = F.interpolate(
+            self.fuse_stage3(stride32), scale_factor=2.0, mode="bilinear", align_corners=False
+        )
         image = self.neck(self.fuse_stage2(stride16) + deep)
         height, width = images.shape[-2:]
         return Features(image, (self.level4(stride4), self.level8(stride8)), (height, width))
@@ -133,7 +135,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        mixed: Tensor = x + self.body(x)
+        return mixed
 
 
 def mlp(width: int, out: int) -> nn.Sequential:
@@ -184,6 +187,9 @@ class CompactSam(nn.Module):
     form. Images are RGB floats in 0 to 1; sides are multiples of 32.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, encoder: str = "repvit_m1", mlp_dim: int = 1024) -> None:
         super().__init__()
         self.encoder = RepVitEncoder(encoder)
@@ -197,7 +203,8 @@ class CompactSam(nn.Module):
 
     def encode(self, images: Tensor) -> Features:
         """Features of images ``(B, 3, H, W)``, RGB in 0 to 1."""
-        return self.encoder((images - self.mean) / self.std)
+        features: Features = self.encoder((images - self.mean) / self.std)
+        return features
 
     def embed(self, prompts: PromptSet, size: tuple[int, int]) -> Tensor:
         """Sparse tokens ``(N, T, 256)`` of points and boxes."""
@@ -209,7 +216,9 @@ class CompactSam(nn.Module):
         per_prompt = features[prompts.image_index]
         grid = (features.image.shape[-2], features.image.shape[-1])
         position = self.prompt_encoder.pe_layer(grid)[None].to(tokens.dtype)
-        return self.decoder(per_prompt, position, tokens, self.dense_prompts(prompts, features.size))
+        dense = self.dense_prompts(prompts, features.size)
+        masks: Masks = self.decoder(per_prompt, position, tokens, dense)
+        return masks
 
     def decode(self, features: Features, prompts: PromptSet, multimask: bool = False) -> Masks:
         """One mask a prompt, or three readings of it."""

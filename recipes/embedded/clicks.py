@@ -49,7 +49,9 @@ def random_inside(mask: NDArray[np.bool_], rng: Generator) -> tuple[float, float
     return float(cols[pick]) + 0.5, float(rows[pick]) + 0.5
 
 
-def click(truth: NDArray[np.bool_], guess: NDArray[np.bool_] | None, rng: Generator | None) -> tuple[float, float, int]:
+def click(
+    truth: NDArray[np.bool_], guess: NDArray[np.bool_] | None, rng: Generator | None
+) -> tuple[float, float, int]:
     """The next click on an object, in map pixels: ``x, y, label``.
 
     The first goes inside the object; later ones into the largest wrong region,
@@ -87,7 +89,7 @@ def clicks(truth: Tensor, guess: Tensor | None, rng: Generator | None, scale: fl
 
 
 def rough_logits(masks: NDArray[np.bool_], rng: Generator) -> Tensor:
-    """What a weak specialist might have said: masks blurred, shrunk or grown, and noisy; logits ``(N, 1, h, w)``."""
+    """What a weak specialist might have said: blurred, shrunk or grown, noisy; logits ``(N, 1, h, w)``."""
     rough = np.zeros((len(masks), 1, *masks.shape[1:]), np.float32)
     for index, mask in enumerate(masks):
         soft = ndimage.gaussian_filter(mask.astype(np.float32), rng.uniform(0.5, 5.0))

@@ -51,7 +51,9 @@ def shrink(image: Image.Image, ids: NDArray[np.integer]) -> tuple[NDArray[np.uin
     """Scale both so that the longest side is at most :data:`LONGEST`."""
     scale = min(1.0, LONGEST / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    small = np.array(image.convert("RGB").resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST))
+    small = np.array(
+        image.convert("RGB").resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST)
+    )
     labels = np.array(Image.fromarray(ids.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
     return small, labels.astype(np.int16)
 
@@ -63,11 +65,14 @@ def drop_small(ids: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def record(source: str, name: str, image: Image.Image, ids: NDArray[np.integer], general: bool) -> Record:
+    """A record of an image and its ids, shrunk; ``general`` sets are split, others all train."""
     small, labels = shrink(image, ids)
     return Record(source, name, general and held_back(name), small, drop_small(labels))
 
 
-def components(classes: NDArray[np.integer], smallest: int) -> tuple[NDArray[np.int32], tuple[tuple[int, ...], ...]]:
+def components(
+    classes: NDArray[np.integer], smallest: int
+) -> tuple[NDArray[np.int32], tuple[tuple[int, ...], ...]]:
     """Connected parts of a class map, and the groups of parts that share a class."""
     ids = np.zeros(classes.shape, np.int32)
     groups = []
@@ -85,6 +90,7 @@ def components(classes: NDArray[np.integer], smallest: int) -> tuple[NDArray[np.
 
 
 def coco_open(root: Path) -> Iterator[Record]:
+    """COCO photographs with open licences: things and stuff."""
     for entry in json.loads((root / "general/coco_open/index_dev.json").read_text()):
         stem = Path(entry["file"]).stem
         ids = np.array(Image.open(root / f"general/coco_open/instances/{stem}.png")).astype(np.int32)
@@ -96,6 +102,7 @@ def coco_open(root: Path) -> Iterator[Record]:
 
 
 def ccp(root: Path) -> Iterator[Record]:
+    """Street fashion: garments, pairs of shoes, whole persons."""
     for path in sorted((root / "general/ccp/images").glob("*.jpg")):
         classes = np.array(Image.open(root / f"general/ccp/labels/{path.stem}.png"))
         image, small = shrink(Image.open(path), classes)
@@ -105,6 +112,7 @@ def ccp(root: Path) -> Iterator[Record]:
 
 
 def feral_cat(root: Path) -> Iterator[Record]:
+    """Cats outdoors, from polygons."""
     folder = root / "general/feral_cat/valid"
     for path in sorted((folder / "images").glob("*.jpg")):
         image = Image.open(path)
@@ -117,6 +125,7 @@ def feral_cat(root: Path) -> Iterator[Record]:
 
 
 def dsb2018(root: Path) -> Iterator[Record]:
+    """Nuclei under the microscope."""
     for path in sorted((root / "general/dsb2018/images").glob("*.png")):
         ids = np.array(Image.open(root / f"general/dsb2018/labels/{path.name}"))
         yield record("dsb2018", path.stem, Image.open(path), ids.astype(np.int32), general=True)
@@ -140,7 +149,9 @@ def buildings(root: Path) -> Iterator[Record]:
     from rasterio.features import rasterize
     from rasterio.transform import from_bounds
 
-    def burn(shapes: gpd.GeoDataFrame, size: tuple[int, int], transform: rasterio.Affine) -> NDArray[np.int32]:
+    def burn(
+        shapes: gpd.GeoDataFrame, size: tuple[int, int], transform: rasterio.Affine
+    ) -> NDArray[np.int32]:
         pairs = [(shape, index) for index, shape in enumerate(shapes.geometry, start=1) if not shape.is_empty]
         if not pairs:
             return np.zeros(size, np.int32)
@@ -163,9 +174,17 @@ def buildings(root: Path) -> Iterator[Record]:
             pixels = scene.read((1, 2, 3)).transpose(1, 2, 0)
             if not len(shapes) or not pixels.any():
                 continue
-            near = (shapes.to_crs(scene.crs) if scene.crs else shapes).cx[scene.bounds[0] : scene.bounds[2], scene.bounds[1] : scene.bounds[3]]
+            near = (shapes.to_crs(scene.crs) if scene.crs else shapes).cx[
+                scene.bounds[0] : scene.bounds[2], scene.bounds[1] : scene.bounds[3]
+            ]
             ids = burn(near, scene.shape, scene.transform)
-        yield record(path.parts[-3] if "rio" not in str(path) else "spacenet_rio", path.stem, Image.fromarray(pixels), ids, False)
+        yield record(
+            path.parts[-3] if "rio" not in str(path) else "spacenet_rio",
+            path.stem,
+            Image.fromarray(pixels),
+            ids,
+            False,
+        )
 
 
 def urban_villages(root: Path) -> Iterator[Record]:
@@ -190,14 +209,18 @@ def medical(root: Path) -> Iterator[Record]:
     demo = root / "medical/sammed2d_demo"
     for path in sorted((demo / "images").glob("*.png")):
         image = Image.open(path)
-        masks = [np.array(Image.open(mask)) > 0 for mask in sorted((demo / "masks").glob(f"{path.stem}_*.png"))]
+        masks = [
+            np.array(Image.open(mask)) > 0 for mask in sorted((demo / "masks").glob(f"{path.stem}_*.png"))
+        ]
         ids = np.zeros((image.height, image.width), np.int32)
         for index, mask in enumerate(sorted(masks, key=lambda mask: -int(mask.sum())), start=1):
             ids[mask] = index
         yield record("sammed2d", path.stem, image, ids, False)
     for path in sorted((root / "medical/medscribble").glob("*.npz")):
         sample = np.load(path)
-        yield record("medscribble", path.stem, Image.fromarray(sample["img"]), sample["seg"].astype(np.int32), False)
+        yield record(
+            "medscribble", path.stem, Image.fromarray(sample["img"]), sample["seg"].astype(np.int32), False
+        )
     folder = root / "medical/totalsegmentator"
     volume = np.asanyarray(nib.load(folder / "example_mr_sm.nii.gz").dataobj)
     labels = np.asanyarray(nib.load(folder / "example_seg_mr.nii.gz").dataobj)

@@ -1,6 +1,6 @@
 """Judge a promptable network on held-back images: box, one click, three clicks.
 
-    python recipes/embedded/evaluate.py DATA [--foundation embedded] [--json scores.json]
+python recipes/embedded/evaluate.py DATA [--foundation embedded] [--json scores.json]
 """
 
 from __future__ import annotations
@@ -40,8 +40,16 @@ def objects(record: Record) -> np.ndarray:
     areas[0] = 0
     values = np.flatnonzero(areas >= 100)
     values = values[np.argsort(areas[values], kind="stable")]
-    picked = values[np.linspace(0, len(values) - 1, min(OBJECTS, len(values))).round().astype(int)] if len(values) else values
-    return np.stack([record.ids == value for value in picked]) if len(picked) else np.zeros((0, *record.ids.shape), bool)
+    picked = (
+        values[np.linspace(0, len(values) - 1, min(OBJECTS, len(values))).round().astype(int)]
+        if len(values)
+        else values
+    )
+    return (
+        np.stack([record.ids == value for value in picked])
+        if len(picked)
+        else np.zeros((0, *record.ids.shape), bool)
+    )
 
 
 def to_original(logits: Tensor, size: int, shape: tuple[int, int], scale: float) -> Tensor:
@@ -52,6 +60,7 @@ def to_original(logits: Tensor, size: int, shape: tuple[int, int], scale: float)
 
 
 def iou(guess: Tensor, truth: Tensor) -> Tensor:
+    """IoU of each pair of masks ``(N, H, W)``: ``(N,)``."""
     return (guess & truth).sum((1, 2)) / (guess | truth).sum((1, 2)).clamp(min=1)
 
 
@@ -68,7 +77,9 @@ def judge(model: Any, record: Record, size: int) -> dict[str, list[float]]:
     boxes = torch.from_numpy(boxes_of(masks, 1.0))
     base = PromptSet.from_boxes(boxes * scale).to(device)
     shape = record.ids.shape
-    found: dict[str, Tensor] = {"box": to_original(model.decode(features, base).logits.cpu(), size, shape, scale)}
+    found: dict[str, Tensor] = {
+        "box": to_original(model.decode(features, base).logits.cpu(), size, shape, scale)
+    }
     filled = torch.zeros_like(truth)
     for index, (x1, y1, x2, y2) in enumerate(boxes.long().tolist()):
         filled[index, y1:y2, x1:x2] = True
@@ -79,12 +90,16 @@ def judge(model: Any, record: Record, size: int) -> dict[str, list[float]]:
     for turn in range(2):
         guess = to_original(answer.logits.cpu(), size, shape, scale)
         points = torch.cat([points, clicks(truth, guess, None, scale)], dim=1)
-        answer = model.decode(features, base.replace(boxes=None, points=points.to(device), mask_logits=answer.logits.float()))
+        answer = model.decode(
+            features, base.replace(boxes=None, points=points.to(device), mask_logits=answer.logits.float())
+        )
         found[f"{turn + 2}_clicks"] = to_original(answer.logits.cpu(), size, shape, scale)
     return {name: iou(guess, truth).tolist() for name, guess in found.items()}
 
 
-def evaluate(model: Any, records: Iterable[Record], size: int, limit: int | None = None, per_set: bool = False) -> dict[str, float]:
+def evaluate(
+    model: Any, records: Iterable[Record], size: int, limit: int | None = None, per_set: bool = False
+) -> dict[str, float]:
     """Mean IoU over all judged objects of the held-back images of the general sets."""
     scores: dict[str, dict[str, list[float]]] = {}
     taken: dict[str, int] = {}
@@ -97,7 +112,9 @@ def evaluate(model: Any, records: Iterable[Record], size: int, limit: int | None
         for name, values in judge(model, record, size).items():
             scores.setdefault(record.source, {}).setdefault(name, []).extend(values)
     names = ("box_itself", "box", "one_click", "2_clicks", "3_clicks")
-    summary = {name: round(float(np.mean([v for part in scores.values() for v in part[name]])), 4) for name in names}
+    summary = {
+        name: round(float(np.mean([v for part in scores.values() for v in part[name]])), 4) for name in names
+    }
     summary |= {f"box_{source}": round(float(np.mean(part["box"])), 4) for source, part in scores.items()}
     if per_set:
         for source, part in scores.items():
@@ -107,7 +124,10 @@ def evaluate(model: Any, records: Iterable[Record], size: int, limit: int | None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Judge the named foundation and print the scores."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--foundation", default="embedded")
     parser.add_argument("--size", type=int, help="default: the foundation's own")

@@ -35,7 +35,9 @@ class Sample:
     masks: torch.Tensor
 
 
-def crop(image: NDArray[np.uint8], ids: NDArray[np.int16], size: int, rng: Generator) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+def crop(
+    image: NDArray[np.uint8], ids: NDArray[np.int16], size: int, rng: Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
     """A random square window at a random scale, flipped and turned at random.
 
     Up to 30 % of the window may lie outside the image, where it is black and
@@ -48,11 +50,21 @@ def crop(image: NDArray[np.uint8], ids: NDArray[np.int16], size: int, rng: Gener
     left = rng.uniform(min(0, width - box_w), max(0, width - box_w))
     top = rng.uniform(min(0, height - box_h), max(0, height - box_h))
     box = (left, top, left + box_w, top + box_h)
-    pixels = np.array(Image.fromarray(image).transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR))
+    pixels = np.array(
+        Image.fromarray(image).transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
+    )
     if side > 1.6 * size:  # shrinking by more needs a wider filter than bilinear
         half = Image.fromarray(image).reduce(2)
-        pixels = np.array(half.transform((size, size), Image.Transform.EXTENT, tuple(v / 2 for v in box), Image.Resampling.BILINEAR))
-    labels = np.array(Image.fromarray(ids.astype(np.int32)).transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.NEAREST))
+        pixels = np.array(
+            half.transform(
+                (size, size), Image.Transform.EXTENT, tuple(v / 2 for v in box), Image.Resampling.BILINEAR
+            )
+        )
+    labels = np.array(
+        Image.fromarray(ids.astype(np.int32)).transform(
+            (size, size), Image.Transform.EXTENT, box, Image.Resampling.NEAREST
+        )
+    )
     labels = labels.astype(np.int16)
     if rng.random() < 0.5:
         pixels, labels = pixels[:, ::-1], labels[:, ::-1]
@@ -83,7 +95,10 @@ def jitter(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
 
 
 def paste(
-    image: NDArray[np.uint8], ids: NDArray[np.int16], donor: tuple[NDArray[np.uint8], NDArray[np.int16]], rng: Generator
+    image: NDArray[np.uint8],
+    ids: NDArray[np.int16],
+    donor: tuple[NDArray[np.uint8], NDArray[np.int16]],
+    rng: Generator,
 ) -> None:
     """Cut one object out of a donor crop and put it at a random place, in place."""
     pixels, labels = donor
@@ -113,15 +128,19 @@ def blobs(size: int, rng: Generator) -> NDArray[np.bool_]:
     return parts == rng.integers(1, count + 1) if count else np.zeros((size, size), bool)
 
 
-def compose(image: NDArray[np.uint8], ids: NDArray[np.int16], other: NDArray[np.uint8], rng: Generator) -> None:
+def compose(
+    image: NDArray[np.uint8], ids: NDArray[np.int16], other: NDArray[np.uint8], rng: Generator
+) -> None:
     """Fill a random smooth region with another image's texture, in place."""
     region = blobs(ids.shape[0], rng)
     image[region] = other[region]
     ids[region] = ids.max() + 1
 
 
-def choose_masks(labels: NDArray[np.int16], groups: Sequence[tuple[int, ...]], count: int, rng: Generator) -> NDArray[np.bool_]:
-    """``count`` object masks at a quarter size, larger objects a little likelier; repeated if there are few."""
+def choose_masks(
+    labels: NDArray[np.int16], groups: Sequence[tuple[int, ...]], count: int, rng: Generator
+) -> NDArray[np.bool_]:
+    """``count`` object masks at a quarter size, large ones a little likelier; repeated if few."""
     small = labels[2::4, 2::4]
     areas = np.bincount(small.ravel())
     areas[0] = 0
@@ -150,7 +169,9 @@ class SampleStream(IterableDataset[Sample]):
         counts: dict[str, int] = {}
         for item in self.records:
             counts[item.source] = counts.get(item.source, 0) + 1
-        weights = np.array([SOURCE_WEIGHT.get(item.source, 0.35) / counts[item.source] for item in self.records])
+        weights = np.array(
+            [SOURCE_WEIGHT.get(item.source, 0.35) / counts[item.source] for item in self.records]
+        )
         self.weights = weights / weights.sum()
         self.size, self.masks, self.seed = size, masks, seed
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import pickle
 import time
 from collections.abc import Iterator
@@ -68,7 +67,11 @@ def mask_loss(masks: Masks, truth: Tensor, ambiguous: bool, published: bool) -> 
         iou = overlap / union
     total = losses[:, 0].mean() + (masks.iou.float()[:, :1] - iou[:, :1]).square().mean()
     if ambiguous:
-        total = total + losses[:, 1:].min(dim=1).values.mean() + (masks.iou.float()[:, 1:] - iou[:, 1:]).square().mean()
+        total = (
+            total
+            + losses[:, 1:].min(dim=1).values.mean()
+            + (masks.iou.float()[:, 1:] - iou[:, 1:]).square().mean()
+        )
     return total
 
 
@@ -104,7 +107,10 @@ def rounds(
         prompts = PromptSet(index, ones.long(), ones)
         if start == "box":
             boxes = torch.from_numpy(jitter_boxes(boxes_of(truth.numpy()), features.size[0], rng))
-            rough = rough_logits(truth.numpy(), rng) * (torch.from_numpy(rng.random(len(truth))) < 0.35)[:, None, None, None]
+            rough = (
+                rough_logits(truth.numpy(), rng)
+                * (torch.from_numpy(rng.random(len(truth))) < 0.35)[:, None, None, None]
+            )
             prompts = prompts.replace(boxes=boxes, mask_logits=rough.float())
         else:
             prompts = prompts.replace(points=clicks(truth, None, rng))
@@ -156,13 +162,16 @@ def save(path: Path, state: dict[str, object]) -> None:
     """Write a training state so that a crash leaves the old one whole."""
     temporary = path.with_suffix(".part")
     torch.save(state, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def batches(records: list[Record], options: argparse.Namespace, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches; the order after a step is the same in every run."""
     size = options.size if step < options.last_from * options.steps else options.last_size
     stream = SampleStream(records, size, options.masks, seed=options.seed * 1_000_003 + step)
-    return iter(DataLoader(stream, options.batch, num_workers=options.workers, collate_fn=collate, prefetch_factor=4))
+    return iter(
+        DataLoader(stream, options.batch, num_workers=options.workers, collate_fn=collate, prefetch_factor=4)
+    )
 
 
 def corpus(options: argparse.Namespace) -> list[Record]:
@@ -176,6 +185,7 @@ def corpus(options: argparse.Namespace) -> list[Record]:
 
 
 def train(options: argparse.Namespace) -> None:
+    """Train, or go on from the last state, until the last step."""
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options.work.mkdir(parents=True, exist_ok=True)
@@ -220,7 +230,12 @@ def train(options: argparse.Namespace) -> None:
             marked = time.time()
             print(f"step {step} loss {running:.4f} {pace:.2f} s/step", flush=True)
         if step % options.every == 0 or step == options.steps:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state, "step": step}
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "average": average.state,
+                "step": step,
+            }
             save(latest, state)
             scores = evaluate(averaged(average, device), records, options.image_size, limit=options.limit)
             line = {"step": step, "minutes": round((time.time() - began) / 60, 1), **scores}
@@ -238,7 +253,10 @@ def averaged(average: Average, device: torch.device) -> CompactSam:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Parse the command line and do as told."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=Path("runs/embedded"))
     parser.add_argument("--steps", type=int, default=6000)
@@ -246,12 +264,21 @@ def main() -> None:
     parser.add_argument("--masks", type=int, default=5, help="prompts per encoded image")
     parser.add_argument("--size", type=int, default=256, help="side of the training crops")
     parser.add_argument("--last-size", type=int, default=384, help="side of the last training crops")
-    parser.add_argument("--last-from", type=float, default=0.8, help="share of the steps after which they come")
+    parser.add_argument(
+        "--last-from", type=float, default=0.8, help="share of the steps after which they come"
+    )
     parser.add_argument("--image-size", type=int, default=512, help="side at which it is judged and shipped")
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--published-from", type=float, default=0.6, help="share of the steps after which SAM's losses take over")
+    parser.add_argument(
+        "--published-from",
+        type=float,
+        default=0.6,
+        help="share of the steps after which SAM's losses take over",
+    )
     parser.add_argument("--every", type=int, default=300, help="steps between saved states")
-    parser.add_argument("--limit", type=int, default=12, help="held-back images of each set in the interim judgement")
+    parser.add_argument(
+        "--limit", type=int, default=12, help="held-back images of each set in the interim judgement"
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", type=Path, help="write the averaged weights here instead of training")
@@ -264,7 +291,14 @@ def main() -> None:
     state = torch.load(options.work / "latest.pt", map_location="cpu", weights_only=True)
     trainee = Trainee()
     trainee.load_state_dict(state["average"])
-    save_embedded(trainee.sam.eval(), options.export, {"image_size": str(options.image_size), "steps": str(state["step"])})
+    about = {
+        "name": "embedded",
+        "version": "1",
+        "licence": "Apache-2.0; trained in part on research-only imagery, see the model card",
+        "image_size": options.image_size,
+        "steps": state["step"],
+    }
+    save_embedded(trainee.sam.eval(), options.export, about)
 
 
 if __name__ == "__main__":
