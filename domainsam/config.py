@@ -20,8 +20,11 @@ from domainsam.errors import ConfigError, MissingInputError, OutputError
 Settings = TypeVar("Settings")
 
 
-def read_config(kind: type[Settings], path: Path) -> Settings:
+def read_config(kind: type[Settings], path: Path, defaults: Settings | None = None) -> Settings:
     """The dataclass ``kind`` as a TOML file says it.
+
+    What the file leaves out, at any depth, is as in ``defaults`` where they
+    are given, else as the classes have it.
 
     Raises
     ------
@@ -38,7 +41,18 @@ def read_config(kind: type[Settings], path: Path) -> Settings:
         raise MissingInputError(f"configuration file {path} cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if defaults is not None:
+        table = _overlaid(to_table(defaults), table)
     return from_table(kind, table, str(path))
+
+
+def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables of ``above`` laid over those of ``below``, key by key."""
+    merged = {**below, **above}
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(below.get(key), Mapping):
+            merged[key] = _overlaid(below[key], value)
+    return merged
 
 
 def write_config(settings: object, path: Path) -> None:

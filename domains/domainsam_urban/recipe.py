@@ -122,7 +122,7 @@ def read_recipe(path: Path) -> TrainConfig:
     ConfigError
         If it has an unknown key or an impossible value.
     """
-    return read_config(TrainConfig, path)
+    return read_config(TrainConfig, path, TrainConfig())
 
 
 def paper_recipe(config: TrainConfig) -> TrainConfig:

@@ -66,12 +66,11 @@ class FeatureCache:
         self.hits += len(entries) - len(missing)
         self.misses += len(missing)
         fresh: dict[int, list[Tensor]] = {}
-        if missing:
-            encoded = self.foundation.encode(images[missing])
-            maps = [part.half().cpu() for part in (encoded.image, *encoded.levels)]
-            for place, index in enumerate(missing):
-                fresh[index] = [part[place] for part in maps]
-                self._keep(entries[index], fresh[index])
+        for index in missing:
+            # One at a time: the last bits of a batch's features depend on the batch's size.
+            encoded = self.foundation.encode(images[index : index + 1])
+            fresh[index] = [part[0].half().cpu() for part in (encoded.image, *encoded.levels)]
+            self._keep(entries[index], fresh[index])
         columns = [
             fresh[index] if index in fresh else self._read(entry) for index, entry in enumerate(entries)
         ]

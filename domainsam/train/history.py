@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 Row = Mapping[str, float | str]
+
+DRAW_SECONDS = 60.0
+"""Least time between two drawings of the curves in the midst of a stage."""
 
 
 class History:
@@ -29,6 +33,7 @@ class History:
         self._sums: dict[str, float] = {}
         self._count = 0
         self._board: Any = None
+        self._drawn = monotonic()
 
     def step(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         """Note one step's losses."""
@@ -43,8 +48,8 @@ class History:
         self._sums, self._count = {}, 0
         return means
 
-    def write(self, rows: Sequence[Row]) -> None:
-        """Write table and curves anew from all rows, and the last row as events."""
+    def write(self, rows: Sequence[Row], final: bool) -> None:
+        """Write the table anew, the curves now and then and at last, and the last row as events."""
         if not self.enabled or not rows:
             return
         names = list(dict.fromkeys(name for row in rows for name in row))
@@ -54,7 +59,9 @@ class History:
             table.writeheader()
             table.writerows({name: _short(value) for name, value in row.items()} for row in rows)
         temporary.replace(self.folder / "log.csv")
-        draw_curves(rows, self.folder / "curves.png")
+        if final or monotonic() > self._drawn + DRAW_SECONDS:
+            draw_curves(rows, self.folder / "curves.png")
+            self._drawn = monotonic()
         last = rows[-1]
         for name, value in last.items():
             if name.endswith("iou") and isinstance(value, float):

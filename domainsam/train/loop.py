@@ -262,7 +262,7 @@ class _Trainer:
         self.state.optimizer = {} if self.state.done else self.optimizer.state_dict()
         if self.run_.devices.rank == 0:
             save_state(self.run_.state_path, self.state)
-            self.history.write(self.state.history)
+            self.history.write(self.state.history, self.state.done)
 
     def _finish(self) -> None:
         self.state.done = True
