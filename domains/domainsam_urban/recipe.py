@@ -33,6 +33,8 @@ class TrainConfig:
         Ground pixel in metres that the model learns at; by default that of the scenes.
     encoder_weights
         Folder or hub name of pretrained encoder weights; by default none.
+    start_from
+        Model file to train further, such as one of this package; by default none.
     batch_size, joint_batch_size
         Crops in a batch of either stage.
     joint_crop
@@ -51,6 +53,7 @@ class TrainConfig:
     foundation: str = DEFAULT
     resolution: float | None = None
     encoder_weights: str | None = None
+    start_from: str | None = None
     batch_size: int = 8
     joint_batch_size: int = 4
     joint_crop: int | None = None

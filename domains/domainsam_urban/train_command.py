@@ -46,6 +46,7 @@ def model_options(command: Any) -> Any:
             "--fusion", type=click.Choice(["sam", "gate"]), help="The foundation's mask, or a blend."
         ),
         click.option("--mixer", type=click.Choice(["mlp", "add"]), help="How embeddings join the box."),
+        click.option("--start-from", type=click.Path(), help="Model file to train further."),
         click.option("--encoder-weights", help="Pretrained encoder: folder, or hub name on this machine."),
         click.option("--encoder", type=click.Choice(ENCODERS), help="Size of the SegFormer."),
         click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
@@ -147,7 +148,9 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
         split=replace(config.split, seed=given["seed"], **chosen(given, {"block": "size_m"})),
         coarse=replace(config.coarse, **rate, **chosen(given, {"coarse_steps": "steps"})),
         joint=replace(config.joint, **rate, **chosen(given, {"joint_steps": "steps"})),
-        **chosen(given, {name: name for name in ("foundation", "encoder_weights", "resolution")}),
+        **chosen(
+            given, {name: name for name in ("foundation", "encoder_weights", "start_from", "resolution")}
+        ),
         **chosen(given, {"cache": "cache_gb"}),
         **({} if given["batch_size"] is None else dict.fromkeys(sizes, given["batch_size"])),
     )

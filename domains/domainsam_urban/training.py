@@ -17,7 +17,7 @@ from domainsam.errors import ConfigError, OutputError
 from domainsam.foundation import load_foundation
 from domainsam.prompter.mit import load_pretrained
 from domainsam.prompter.segformer import SegFormerPrompter
-from domainsam.prompter.trained import save_prompter
+from domainsam.prompter.trained import begin_from, save_prompter
 from domainsam.protocols import Foundation
 from domainsam.train.cache import FeatureCache
 from domainsam.train.crops import Batch, RandomCrops
@@ -133,6 +133,8 @@ def _learn(
         prompter = SegFormerPrompter(config.prompter)
     if config.encoder_weights:
         load_pretrained(prompter.encoder, config.encoder_weights)
+    if config.start_from:
+        begin_from(prompter, Path(config.start_from), PACK, foundation)
     prompter.to(run.devices.device)
     encode = foundation.encode
     if config.cache_gb:

@@ -46,6 +46,29 @@ def save_prompter(
     save(path, module_tensors(prompter, PREFIX), header, half)
 
 
+def begin_from(prompter: SegFormerPrompter, path: Path, pack: str, foundation: Foundation) -> None:
+    """Fill a prompter with another model's weights before it is trained further, in place.
+
+    The SegFormer is always taken. What speaks to the foundation (mixer, gate)
+    is taken as well where the model was trained on the same foundation with
+    the same parts; elsewhere it means nothing and starts anew.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, of another pack or format version, or its
+        SegFormer is of another size.
+    """
+    checkpoint = load(path, pack)
+    other = from_table(PrompterConfig, checkpoint.header.config.get(PREFIX, {}), f"header of {path}")
+    same_parts = (other.mixer, other.fusion) == (prompter.config.mixer, prompter.config.fusion)
+    if same_parts and checkpoint.header.foundation_sha256 == foundation.sha256:
+        checkpoint.restore(prompter, PREFIX)
+        return
+    checkpoint.restore(prompter.encoder, f"{PREFIX}.encoder")
+    checkpoint.restore(prompter.head, f"{PREFIX}.head")
+
+
 def load_prompter(
     path: Path, pack: str, foundation: Foundation | None = None
 ) -> tuple[SegFormerPrompter, CheckpointHeader]:

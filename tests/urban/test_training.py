@@ -16,8 +16,8 @@ from domainsam.checkpoint import load
 from domainsam.errors import CheckpointError, ConfigError, InputError, OutputError
 from domainsam.foundation.fake import FakeFoundation
 from domainsam.prompter.proposals import ProposalConfig
-from domainsam.prompter.segformer import PrompterConfig
-from domainsam.prompter.trained import load_prompter
+from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter
+from domainsam.prompter.trained import begin_from, load_prompter
 from domainsam.testing.synthetic import settlement_scene
 from domainsam.train.crops import CropOptions
 from domainsam.train.devices import OneDevice
@@ -80,6 +80,21 @@ def test_the_model_file_loads_again_and_says_where_it_came_from(trained: Path) -
     assert header.config["training"]["coarse"]["steps"] == 2
     assert 0 <= header.metrics["full_iou"] <= 1
     assert prompter.config == TINY.prompter
+
+
+def test_training_can_go_on_from_a_model(trained: Path) -> None:
+    known, _ = load_prompter(trained, "urban")
+    again = SegFormerPrompter(TINY.prompter)
+    begin_from(again, trained, "urban", FakeFoundation())
+    for name, tensor in known.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+    elsewhere = SegFormerPrompter(TINY.prompter)
+    drawn = elsewhere.mixer.hidden.weight.clone()
+    stranger = FakeFoundation()
+    stranger.sha256 = "0" * 64
+    begin_from(elsewhere, trained, "urban", stranger)
+    assert torch.equal(elsewhere.head.classify.weight, known.head.classify.weight)
+    assert torch.equal(elsewhere.mixer.hidden.weight, drawn)
 
 
 def test_both_stages_are_logged(trained: Path) -> None:
