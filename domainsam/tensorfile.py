@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from domainsam.errors import CheckpointError, OutputError
@@ -80,8 +81,9 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     stored = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(stored, temporary, dict(metadata))
-        with temporary.open("rb") as file:
+        # save_file would make a file that only its owner can read, whatever the umask.
+        with temporary.open("wb") as file:
+            file.write(serialise(stored, dict(metadata)))
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, SafetensorError) as error:

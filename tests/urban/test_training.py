@@ -172,10 +172,10 @@ def test_the_published_recipe() -> None:
 
 
 def test_the_shipped_recipe_can_be_read() -> None:
-    config = read_recipe(ROOT / "recipes" / "urban_villages.toml")
-    assert config.crops.size == 256
-    assert config.resolution == pytest.approx(1.83, abs=0.02)
-    assert config.crops.scale == (0.7, 1.6)
+    config = read_recipe(ROOT / "recipes" / "urban" / "joint.toml")
+    assert config.foundation == "embedded"
+    assert config.resolution == pytest.approx(1.217, abs=0.001)
+    assert (config.coarse.steps, config.prompter.fusion) == (0, "gate")
 
 
 @pytest.mark.slow
