@@ -175,8 +175,9 @@ def table(label: str, shape: tuple[int, int], rows: list[Row]) -> str:
     reference = next((row for row in rows if row.failure is None), None)
     against = reference.name if reference else "-"
     lines = [
-        f"\n### {label}: {shape[1]} x {shape[0]} pixels, {megapixels:.0f} Mpx; speed and IoU against {against}\n",
-        f"| contestant | Mpx/s | speed | CPU s/Mpx | peak GB | mask IoU | polygons |",
+        f"\n### {label}: {shape[1]} x {shape[0]} pixels, {megapixels:.0f} Mpx",
+        f"\nSpeed and IoU of the mask against {against}.\n",
+        "| contestant | Mpx/s | speed | CPU s/Mpx | peak GB | mask IoU | polygons |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:

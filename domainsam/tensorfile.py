@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
