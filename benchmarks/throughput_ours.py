@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import torch
 
@@ -86,7 +86,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     options = map_options(given)
     model = load_model(options)
-    start = perf_counter()
+    start, cpu = perf_counter(), process_time()
     if given.polygons:
         batch = map_scenes([given.scene], options, model)
         result = batch.results[0]
@@ -95,7 +95,8 @@ def main() -> None:
     else:
         facts = {}
         stages = map_raster(given.scene, options, model)
-    print(json.dumps({"seconds": perf_counter() - start, "stages": stages, **facts}))
+    took = {"seconds": perf_counter() - start, "cpu": process_time() - cpu}
+    print(json.dumps({**took, "stages": stages, **facts}))
 
 
 if __name__ == "__main__":

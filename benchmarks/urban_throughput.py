@@ -6,9 +6,9 @@
 All contestants get the same generated scene (RGB bytes with two wedges
 without data), network (SegFormer MiT-B0), weights, tiles, overlap, batch and
 threads, and are held to as many cores as threads. Each runs in a process of
-its own, in turns. The clock runs from opening the scene to the finished
-files; imports and loading the weights are not in it. Memory is the process's
-peak, imports and weights included. CPU seconds are the whole process's.
+its own, in turns. Wall and CPU seconds run from opening the scene to the
+finished files, without imports and loading the weights; memory is the
+process's peak, with them.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def run_contestant(row: Row, scene: Path, out: Path, given: argparse.Namespace) 
             return
         row.facts = json.loads(answer.read().splitlines()[-1])
     row.seconds.append(row.facts.pop("seconds"))
-    row.cpu.append(usage.ru_utime + usage.ru_stime)
+    row.cpu.append(row.facts.pop("cpu"))
 
 
 def reason(code: int, overtime: bool, complaint: str, timeout: float) -> str:
