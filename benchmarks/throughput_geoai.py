@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--published", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    prompter, _ = load_prompter(given.model, None, pack="urban")
+    prompter, _ = load_prompter(given.model, pack="urban")
     network = Probability(prompter, given.published).eval()
     start, cpu = perf_counter(), process_time()
     predict_geotiff(
