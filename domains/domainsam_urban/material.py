@@ -17,6 +17,7 @@ from domainsam.errors import InputError
 from domainsam.protocols import Window
 from domainsam.train.cache import FixedTiles
 from domainsam.train.crops import Batch, BatchStream, RandomCrops
+from domainsam.train.losses import IGNORE
 from domainsam.train.split import add_counts, choose_blocks
 from domainsam_urban.labels import (
     JUDGED,
@@ -157,11 +158,20 @@ def _ratio(source: RasterSource, resolution: float | None) -> float:
 
 
 def judging_tiles(scenes: Sequence[LabelledScene], side: int) -> Iterator[Batch]:
-    """Tiles that hold validation ground, each a batch of its own."""
+    """Tiles that hold validation ground, each a batch of its own.
+
+    The last tile of a row or column is pushed inside the scene, so that no
+    tile shows the network more blackness than scene; ground that the tile
+    before has judged already is unknown there.
+    """
     for scene in scenes:
-        for row in range(0, scene.shape[0], side):
-            for col in range(0, scene.shape[1], side):
-                tile = scene.judged(Window(row, col, side, side))
+        height, width = scene.shape
+        for row in range(0, height, side):
+            for col in range(0, width, side):
+                top, left = min(row, max(0, height - side)), min(col, max(0, width - side))
+                tile = scene.judged(Window(top, left, side, side))
+                tile.labels[: row - top] = IGNORE
+                tile.labels[:, : col - left] = IGNORE
                 if (tile.labels <= 1).any():
                     yield Batch.of([tile])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from domainsam.config import read_config
 from domainsam.errors import ConfigError
@@ -39,6 +40,10 @@ class TrainConfig:
         Crops in a batch of either stage.
     joint_crop
         Side of the joint stage's crops; that of the first stage by default.
+    joint_trains
+        ``"all"`` as published; ``"steering"``: the SegFormer stays as it is,
+        and only what speaks to the foundation (mixer, gate) learns. Wiser
+        where labels are few.
     val_tile
         Side of the tiles that validation ground is judged in.
     cache_gb
@@ -57,6 +62,7 @@ class TrainConfig:
     batch_size: int = 8
     joint_batch_size: int = 4
     joint_crop: int | None = None
+    joint_trains: Literal["all", "steering"] = "all"
     val_tile: int = 512
     cache_gb: float = 0.0
     prompter: PrompterConfig = field(default_factory=lambda: PrompterConfig(fusion="gate"))

@@ -194,6 +194,7 @@ def _stages(
                 lambda: judge(prompter, tiles(), devices, foundation),
                 "full_iou",
                 config.joint,
+                prepare=prompter.freeze_segformer if config.joint_trains == "steering" else None,
             )
         )
     if not stages:

@@ -9,7 +9,7 @@ tokens. Every part can be switched off, which is the paper's ablation.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -152,6 +152,20 @@ class SegFormerPrompter(nn.Module):
         self.gate = nn.Parameter(torch.zeros(())) if config.fusion == "gate" else None
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def freeze_segformer(self) -> None:
+        """From now on train only what speaks to the foundation: projection, mixer and gate."""
+        for part in (self.encoder, self.head):
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Change mode; a frozen SegFormer stays in evaluation mode, so its batch norms stay as they are."""
+        super().train(mode)
+        if not self.head.classify.weight.requires_grad:
+            self.encoder.eval()
+            self.head.eval()
+        return self
 
     def coarse(self, images: Tensor) -> Coarse:
         """First look: logits ``(B, classes, H/4, W/4)`` and the fused feature they came from.

@@ -131,6 +131,8 @@ class Stage:
         Scores of ``trained`` as it is when called.
     score
         The score by which weights are kept.
+    prepare
+        Called before the stage begins or goes on; freezes parts, for instance.
     """
 
     def __init__(
@@ -142,8 +144,9 @@ class Stage:
         evaluate: Evaluate,
         score: str,
         options: StageOptions,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
-        self.name, self.objective, self.trained = name, objective, trained
+        self.name, self.objective, self.trained, self.prepare = name, objective, trained, prepare
         self.stream, self.evaluate, self.score, self.options = stream, evaluate, score, options
 
     def run(self, run: Run, state: RunState, history: History) -> RunState:
@@ -156,6 +159,8 @@ class Stage:
             self.trained.load_state_dict(state.trained)
         if not fresh and state.done:
             return state
+        if self.prepare is not None:
+            self.prepare()
         trainer = _Trainer(self, run, state if not fresh else self._begin(run, state), history)
         devices = [run.devices.device] if run.devices.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):

@@ -394,3 +394,18 @@ def test_absent_encoder_weights_are_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_sizes_cover_b0_to_b5() -> None:
     assert list(MIT_SIZES) == [f"mit_b{index}" for index in range(6)]
+
+
+def test_a_frozen_segformer_stays_as_it_is_while_the_rest_learns() -> None:
+    prompter = SegFormerPrompter(PrompterConfig(fusion="gate"))
+    prompter.freeze_segformer()
+    prompter.train()
+    images = torch.rand(2, 3, 64, 64)
+    known = {name: tensor.clone() for name, tensor in prompter.state_dict().items()}
+    assert torch.equal(prompter.coarse(images).logits, prompter.coarse(images).logits), (
+        "no dropout, no drop path"
+    )
+    for name, tensor in prompter.state_dict().items():
+        assert torch.equal(tensor, known[name]), f"{name}: batch norms must not follow the batches"
+    learning = {name.split(".")[0] for name, part in prompter.named_parameters() if part.requires_grad}
+    assert learning == {"mixer", "gate"}
