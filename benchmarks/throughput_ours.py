@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -66,12 +67,14 @@ def map_raster(scene: str, options: MapOptions, model: SettlementModel) -> dict[
     out = options.outputs.probability
     assert out is not None
     with RasterSource(scene, resolution=model.resolution) as source:
+        # Small objects stay in, for the peer does not filter and the masks are to be compared.
+        engine = replace(engine_options(options, model, source.profile_info.work_pixel), min_pixels=1)
         answer = run_engine(
             source,
             model.prompter,
             model.foundation,
             out.with_suffix(".staged"),
-            engine_options(options, model, source.profile_info.work_pixel),
+            engine,
             device=model.device,
             identity=source.fingerprint,
         )
