@@ -158,7 +158,8 @@ class _Products:
         profile = self.mapped.source.profile_info
         result = self.result(polygons)
         area = "" if math.isnan(result.hectares) else f", {result.hectares:.1f} ha"
-        facts = f"{len(polygons)} settlements{area}; model {self.provenance.model}, {self.provenance.method}"
+        found = "1 settlement" if len(polygons) == 1 else f"{len(polygons)} settlements"
+        facts = f"{found}{area}; model {self.provenance.model}, {self.provenance.method}"
         draw_preview(
             self.staging[self.plan.preview],
             profile.path,

@@ -23,8 +23,8 @@ from domainsam.prompts import PromptSet
 from domainsam.protocols import Block, Coarse, Source, Window
 
 STAGE = "objects"
-PROMPTS_AT_ONCE = 32
-"""Prompts decoded together: bounds the decoder's memory in crops full of small objects."""
+PROMPTS_AT_ONCE = 8
+"""Prompts decoded together; 32 took 0.7 GB more on a CPU and saved no time."""
 MAP_STRIDE = 4
 """Masks are a quarter of the image's size, as in SAM."""
 LOGIT_LIMIT = 30.0
