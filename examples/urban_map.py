@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import geopandas
-from domainsam_urban.pipeline import map_scenes
 
 from domainsam_urban.map_options import MapOptions, OutputOptions, ShapeOptions
+from domainsam_urban.pipeline import map_scenes
 from domainsam_urban.sample import write_sample
 
 
