@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
-from domainsam_urban.map_command import reading_options
+from domainsam_urban.map_command import reading_options, threshold_option
 from domainsam_urban.map_options import MapOptions, OutputOptions, ReadOptions, RunOptions, ShapeOptions
 
 if TYPE_CHECKING:
@@ -55,13 +55,7 @@ def comparing_options(command: Any) -> Any:
             default=0.0,
             help="Predicted objects below this many m² take no part in object scores.",
         ),
-        click.option(
-            "--threshold",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            default=0.5,
-            show_default=True,
-            help="Probability from which a pixel is settlement.",
-        ),
+        threshold_option,
     ):
         command = option(command)
     return command

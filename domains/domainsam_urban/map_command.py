@@ -66,6 +66,15 @@ def reading_options(command: Any) -> Any:
     return command
 
 
+threshold_option = click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.5,
+    show_default=True,
+    help="Probability from which a pixel is settlement.",
+)
+
+
 def shape_options(command: Any) -> Any:
     """Options that say how probability becomes polygons."""
     positive = click.FloatRange(min=0)
@@ -73,13 +82,7 @@ def shape_options(command: Any) -> Any:
         click.option("--close-holes", type=positive, default=0.0, help="Fill holes up to this many m²."),
         click.option("--simplify", type=positive, default=0.0, help="Simplify outlines by this many metres."),
         click.option("--min-area", type=positive, default=0.0, help="Drop settlements below this many m²."),
-        click.option(
-            "--threshold",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            default=0.5,
-            show_default=True,
-            help="Probability from which a pixel is settlement.",
-        ),
+        threshold_option,
     ):
         command = option(command)
     return command
