@@ -100,10 +100,10 @@ def evaluate(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> No
     domainsam urban evaluate val/ --labels val/ --model model.safetensors --ablation
     domainsam urban evaluate scene.tif --labels truth.gpkg --predictions settlements.gpkg
     """  # noqa: D301 - click needs the control character itself
+    from domainsam.staging import Staging
     from domainsam_cli.progress import pixel_progress
     from domainsam_urban.evaluate import evaluate_scenes
     from domainsam_urban.pairing import find_scenes
-    from domainsam_urban.staging import Staging
 
     check(given)
     scenes = find_scenes(inputs)

@@ -10,6 +10,7 @@ from time import perf_counter
 from domainsam.errors import DomainSamError
 from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.options import EngineOptions
+from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam_cli.progress import pixel_progress
 from domainsam_urban.map_options import MapOptions
 from domainsam_urban.model import SettlementModel, load_model
@@ -17,7 +18,6 @@ from domainsam_urban.outputs import ScenePlan, check_outputs, is_complete, plan_
 from domainsam_urban.products import Mapped, write_products
 from domainsam_urban.raster import RasterSource
 from domainsam_urban.results import Batch, SceneResult
-from domainsam_urban.workroom import WorkRoom, require_space
 
 log = logging.getLogger(__name__)
 

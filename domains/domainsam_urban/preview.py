@@ -18,9 +18,9 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from domainsam.errors import OutputError
+from domainsam.staging import Staging
 from domainsam_urban.geodesy import apply_affine
 from domainsam_urban.sceneview import INVALID, View, fit_view, probability_picture, scene_picture
-from domainsam_urban.staging import Staging
 from domainsam_urban.styles import OUTLINE
 from domainsam_urban.tracing import open_raster
 

@@ -14,6 +14,8 @@ from typing import Any
 import domainsam
 from domainsam.infer.engine import EngineResult
 from domainsam.infer.store import RawRaster
+from domainsam.infer.workroom import WorkRoom
+from domainsam.staging import Staging
 from domainsam_urban.cog import CogLayout, Kind, write_cog
 from domainsam_urban.gridcells import grid_shares
 from domainsam_urban.map_options import MapOptions
@@ -34,9 +36,7 @@ from domainsam_urban.stac import (
     vector_output,
     write_item,
 )
-from domainsam_urban.staging import Staging
 from domainsam_urban.vectors import vector_format, write_vectors
-from domainsam_urban.workroom import WorkRoom
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from domainsam import __version__
-from domainsam.metrics.bootstrap import Interval
+from domainsam_cli.reports import render
 from domainsam_urban import pictures
 from domainsam_urban.charts import reliability_diagram, scene_bars
 from domainsam_urban.evaluation import Evaluation
@@ -32,16 +29,10 @@ class ReportText:
 
 def render_report(evaluation: Evaluation, text: ReportText) -> str:
     """The whole page as text."""
-    environment = Environment(
-        loader=PackageLoader("domainsam_urban"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(score=score, span=span, data_uri=data_uri)
     main = evaluation.variants[0]
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "domainsam_urban",
+        "report.html.j2",
         evaluation=evaluation,
         metrics=METRICS,
         ablated=ABLATED,
@@ -71,21 +62,3 @@ def facts(evaluation: Evaluation, variant: str) -> dict[str, Any]:
         "true_objects": int(evaluation.pooled(variant).found_half[0, [0, 2]].sum()),
         "tolerance": ", ".join(dict.fromkeys(f"{px:.3g} px ({m:.1f} m)" for px, m in tolerances)),
     }
-
-
-def score(value: float) -> str:
-    """Three decimals, or a dash for what is undefined."""
-    return f"{value:.3f}" if math.isfinite(value) else "–"
-
-
-def span(interval: Interval) -> str:
-    """The ends of an interval, or why there are none."""
-    if not math.isfinite(interval.low):
-        return "no interval" if math.isfinite(interval.value) else "undefined"
-    return f"{interval.low:.3f} to {interval.high:.3f}"
-
-
-def data_uri(content: bytes | str, media_type: str) -> str:
-    """A file's content as an address that holds it."""
-    raw = content.encode() if isinstance(content, str) else content
-    return f"data:{media_type};base64,{base64.b64encode(raw).decode()}"

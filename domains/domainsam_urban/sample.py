@@ -10,8 +10,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.warp import Resampling, reproject
 
+from domainsam.staging import Staging
 from domainsam.testing.synthetic import GROUND_PIXEL_M, settlement_scene
-from domainsam_urban.staging import Staging
 
 CRS = "EPSG:32650"
 """UTM zone 50 north, around Beijing, where the shipped model's training tiles lie."""

@@ -18,9 +18,9 @@ from affine import Affine
 from pyproj import Transformer
 
 import domainsam
+from domainsam.staging import Staging
 from domainsam_urban.geodesy import apply_affine, as_crs
 from domainsam_urban.provenance import Provenance
-from domainsam_urban.staging import Staging
 from domainsam_urban.styles import OUTLINE
 from domainsam_urban.tracing import open_raster
 from domainsam_urban.zonal import PROBABILITY_STEPS

@@ -12,7 +12,7 @@ import pyogrio
 import pyogrio.errors
 
 from domainsam.errors import ConfigError, InputError, OutputError
-from domainsam_urban.staging import Staging
+from domainsam.staging import Staging
 from domainsam_urban.styles import grid_qml, settlement_qml, store_default_styles
 
 SETTLEMENTS = "settlements"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from domainsam.errors import InputError, OutputError
+from domainsam.infer import workroom
 from domainsam.infer.engine import JOURNAL_FILE
-from domainsam_urban import workroom
-from domainsam_urban.workroom import WorkRoom, journalled_units, require_space
+from domainsam.infer.workroom import WorkRoom, journalled_units, require_space
 
 
 def work(folder: Path, units: int, error: BaseException | None = None, resume: bool = False) -> None:

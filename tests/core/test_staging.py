@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from domainsam.errors import OutputError
-from domainsam_urban.staging import Staging
+from domainsam.staging import Staging
 
 
 def everything(folder: Path) -> set[str]:

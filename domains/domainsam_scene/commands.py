@@ -1,0 +1,12 @@
+"""``domainsam scene``: the commands of the pack, each imported when it is called."""
+
+from __future__ import annotations
+
+import click
+
+from domainsam_cli.lazy import LazyGroup
+
+
+@click.group(cls=LazyGroup, lazy={})
+def scene() -> None:
+    """Scenes seen by several sensors: one semantic map."""
