@@ -34,7 +34,7 @@ def map_coarse(
         blocks = reader.map(padded_reader(source), [window for row in windows for window in row])
         for unit, row in zip(strip.units, windows, strict=True):
             for batch in batches(blocks, len(row), options.batch_size):
-                logits = networks.prompter.coarse(networks.images(batch)).logits
+                logits = networks.coarse_logits(networks.images(batch))
                 probability = upsample(foreground(logits), grid.size)[:, 0].cpu().numpy()
                 for block, values in zip(batch, probability, strict=True):
                     blend.add(block.index, values, block.valid)

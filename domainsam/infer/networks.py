@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -36,6 +36,15 @@ class ScenePrompter(Protocol):
         ...
 
 
+@runtime_checkable
+class QuickPrompter(Protocol):
+    """A prompter that has a faster way to its first look where no prompts will be made of it."""
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """The logits ``(B, K, H/4, W/4)`` of ``coarse`` alone."""
+        ...
+
+
 @dataclass(frozen=True)
 class Networks:
     """A specialist, the generalist it prompts (None where the specialist works alone), and where they run."""
@@ -59,6 +68,12 @@ class Networks:
     def images(self, blocks: Sequence[Block]) -> Tensor:
         """A batch ``(B, 3, H, W)`` on the device."""
         return torch.from_numpy(np.stack([block.image for block in blocks])).to(self.device)
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """The specialist's logits ``(B, K, H/4, W/4)``, the fastest way it has."""
+        if isinstance(self.prompter, QuickPrompter):
+            return self.prompter.coarse_logits(images)
+        return self.prompter.coarse(images).logits
 
 
 def foreground(logits: Tensor) -> Tensor:

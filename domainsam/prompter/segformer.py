@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domainsam.errors import ConfigError
+from domainsam.prompter.head import AllMlpHead
 from domainsam.prompter.mit import MIT_SIZES, build_encoder
 from domainsam.prompter.mixer import TOKEN_WIDTH, AddMixer, MlpMixer, pooled
 from domainsam.prompter.proposals import ProposalConfig, find_proposals
@@ -73,47 +74,6 @@ class PrompterConfig:
     drop_path: float = 0.1
     parts: PromptParts = field(default_factory=PromptParts)
     proposals: ProposalConfig = field(default_factory=ProposalConfig)
-
-
-class LevelShare(nn.Module):
-    """One level's projection and its share of the fusing convolution, as one matrix."""
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(channels, width)
-        self.fuse = nn.Linear(width, width, bias=False)
-
-    def forward(self, level: Tensor) -> Tensor:
-        """``(B, channels, h, w)`` to ``(B, width, h, w)``."""
-        weight = self.fuse.weight @ self.project.weight
-        return F.conv2d(level, weight[:, :, None, None], self.fuse.weight @ self.project.bias)
-
-
-class AllMlpHead(nn.Module):
-    """SegFormer's decode head, with its fused feature as an output.
-
-    Same parameters and function as the published head (a linear projection a
-    level, concatenation, a 1 x 1 fusing convolution, batch norm, ReLU). Since
-    bilinear resizing commutes with 1 x 1 convolutions, each level's projection
-    and its share of the fusion act as one matrix *before* the resizing, which
-    costs about a thirtieth of the published order for B0.
-    """
-
-    def __init__(self, widths: tuple[int, ...], width: int, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.shares = nn.ModuleList(LevelShare(channels, width) for channels in widths)
-        self.norm = nn.BatchNorm2d(width)
-        self.dropout = nn.Dropout(dropout)
-        self.classify = nn.Conv2d(width, classes, 1)
-
-    def forward(self, levels: tuple[Tensor, ...]) -> Coarse:
-        """Levels at strides 4, 8, 16 and 32 to logits and fused feature at stride 4."""
-        total: Tensor = self.shares[0](levels[0])
-        for level, share in zip(levels[1:], self.shares[1:], strict=True):
-            size = (total.shape[2], total.shape[3])
-            total = total + F.interpolate(share(level), size=size, mode="bilinear", align_corners=False)
-        features = F.relu(self.norm(total))
-        return Coarse(self.classify(self.dropout(features)), features)
 
 
 class SegFormerPrompter(nn.Module):
@@ -175,12 +135,27 @@ class SegFormerPrompter(nn.Module):
         ValueError
             If the images are not ``(B, 3, H, W)`` with sides multiples of 32.
         """
+        coarse: Coarse = self.head(self._levels(images))
+        return coarse
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """The logits of :meth:`coarse` alone, for those who need no prompts yet.
+
+        Raises
+        ------
+        ValueError
+            If the images are not ``(B, 3, H, W)`` with sides multiples of 32.
+        """
+        return self.head.logits(self._levels(images))
+
+    def _levels(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The encoder's four levels."""
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % 32 or images.shape[3] % 32:
             raise ValueError(
                 f"images have shape {tuple(images.shape)}, expected (B, 3, H, W), sides multiples of 32"
             )
-        coarse: Coarse = self.head(self.encoder((images - self.mean) / self.std))
-        return coarse
+        levels: tuple[Tensor, ...] = self.encoder((images - self.mean) / self.std)
+        return levels
 
     def prompts(
         self, coarse: Coarse, features: Features, foundation: Foundation, proposals: PromptSet | None = None
