@@ -1,0 +1,142 @@
+"""All years on the common ground: what change objects, figures and reports are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from domainsam.protocols import Window
+from domainsam_urban.handles import GDAL_OPTIONS
+from domainsam_urban.trend.common import CommonGround
+
+BLOCK = 512
+"""Side of the tiles of staged rasters; windows that are multiples of it read every tile once."""
+WINDOW = 2048
+"""Side of the windows that a sweep over the stack holds at a time: 4 MB a year."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How far a year lies from the reference year.
+
+    ``east_m`` and ``north_m`` are the median over ``windows`` places of what
+    was measured, ``spread_m`` the normalised median absolute deviation of the
+    two; ``windows`` is 0 where nothing could be matched. ``corrected`` says
+    that the year was moved back by as much.
+    """
+
+    east_m: float = 0.0
+    north_m: float = 0.0
+    spread_m: float = 0.0
+    windows: int = 0
+    corrected: bool = False
+
+
+@dataclass(frozen=True)
+class YearLayer:
+    """One year on the common ground.
+
+    Parameters
+    ----------
+    label
+        What the user calls it, ``2016`` or ``2016-05``.
+    moment
+        When the scene was taken, if known.
+    source
+        What the year was made from, as given.
+    probability
+        Tiled GeoTIFF of bytes on the common ground: ``round(254 p)``, 255 without data.
+    smoothed
+        The same after smoothing over the years, None where that was not asked for.
+    scene
+        The picture behind it, None where the year was given as a mask.
+    registration
+        Its place against the reference year; None for the reference itself, and where it was not measured.
+    """
+
+    label: str
+    moment: datetime | None
+    source: str
+    probability: Path
+    smoothed: Path | None = None
+    scene: str | None = None
+    registration: Registration | None = None
+
+
+@dataclass(frozen=True)
+class YearStack:
+    """Years in order of time, and the area that all of them saw.
+
+    Parameters
+    ----------
+    common_valid
+        Tiled GeoTIFF of bytes on the common ground: 1 where every year has data, else 0.
+    threshold
+        Smallest stored value that is settlement.
+    warnings
+        What the reader of the results ought to know, in sentences.
+    """
+
+    ground: CommonGround
+    years: tuple[YearLayer, ...]
+    common_valid: Path
+    threshold: int
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the years, in order."""
+        return tuple(year.label for year in self.years)
+
+    @property
+    def has_smoothed(self) -> bool:
+        """Whether every year has a smoothed layer beside its own."""
+        return all(year.smoothed is not None for year in self.years)
+
+    def as_smoothed(self) -> YearStack:
+        """The same stack with smoothed probabilities in place of each year's own."""
+        years = tuple(
+            replace(year, probability=year.smoothed, smoothed=None) if year.smoothed else year
+            for year in self.years
+        )
+        return replace(self, years=years)
+
+    def windows(
+        self, size: int = WINDOW
+    ) -> Iterator[tuple[Window, Mapping[str, NDArray[np.uint8]], NDArray[np.bool_]]]:
+        """Sweep over the ground, row by row of windows.
+
+        Yields
+        ------
+        tuple
+            The window; each year's stored values ``(h, w)`` by label, 255 where that year has no data;
+            and which pixels ``(h, w)`` all years saw.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(rasterio.Env(**GDAL_OPTIONS))
+            years = {year.label: stack.enter_context(rasterio.open(year.probability)) for year in self.years}
+            valid = stack.enter_context(rasterio.open(self.common_valid))
+            for window in ground_windows(self.ground.shape, size):
+                bounds = read_bounds(window)
+                values = {label: dataset.read(1, window=bounds) for label, dataset in years.items()}
+                yield window, values, valid.read(1, window=bounds) == 1
+
+
+def ground_windows(shape: tuple[int, int], size: int) -> Iterator[Window]:
+    """Windows of side ``size`` that tile a grid; those at the far edges are smaller."""
+    rows, cols = shape
+    for row in range(0, rows, size):
+        for col in range(0, cols, size):
+            yield Window(row, col, min(size, rows - row), min(size, cols - col))
+
+
+def read_bounds(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
+    """A window as rasterio's reading and writing take it: row and column ranges."""
+    return (window.row, window.row + window.height), (window.col, window.col + window.width)
