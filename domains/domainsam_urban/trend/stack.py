@@ -18,8 +18,8 @@ from domainsam_urban.trend.common import CommonGround
 
 BLOCK = 512
 """Side of the tiles of staged rasters; windows that are multiples of it read every tile once."""
-WINDOW = 2048
-"""Side of the windows that a sweep over the stack holds at a time: 4 MB a year."""
+SWEEP_BYTES = 1 << 25
+"""What a sweep over the stack holds at a time, all years together."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,14 @@ class YearStack:
         return replace(self, years=years)
 
     def windows(
-        self, size: int = WINDOW
+        self, size: int | None = None
     ) -> Iterator[tuple[Window, Mapping[str, NDArray[np.uint8]], NDArray[np.bool_]]]:
         """Sweep over the ground, row by row of windows.
+
+        Parameters
+        ----------
+        size
+            Side of the windows; by default as large as :data:`SWEEP_BYTES` allows.
 
         Yields
         ------
@@ -123,10 +128,16 @@ class YearStack:
             stack.enter_context(rasterio.Env(**GDAL_OPTIONS))
             years = {year.label: stack.enter_context(rasterio.open(year.probability)) for year in self.years}
             valid = stack.enter_context(rasterio.open(self.common_valid))
-            for window in ground_windows(self.ground.shape, size):
+            for window in ground_windows(self.ground.shape, size or sweep_size(len(self.years))):
                 bounds = read_bounds(window)
                 values = {label: dataset.read(1, window=bounds) for label, dataset in years.items()}
                 yield window, values, valid.read(1, window=bounds) == 1
+
+
+def sweep_size(layers: int) -> int:
+    """Side of windows, a multiple of :data:`BLOCK`, so that memory does not grow with the number of layers."""
+    side = int((SWEEP_BYTES / max(1, layers)) ** 0.5)
+    return max(BLOCK, side // BLOCK * BLOCK)
 
 
 def ground_windows(shape: tuple[int, int], size: int) -> Iterator[Window]:

@@ -1,0 +1,111 @@
+"""What ``domainsam urban trend`` may be told, as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from domainsam_urban.map_options import ReadOptions, RunOptions
+
+
+@dataclass(frozen=True)
+class GroundOptions:
+    """The common ground, where it is not to be chosen from the scenes.
+
+    ``extent`` is left, bottom, right, top in ``crs``; ``pixel`` is in metres.
+    """
+
+    crs: str | None = None
+    pixel: float | None = None
+    extent: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class FigureOptions:
+    """What areas are counted in, and what their uncertainty comes from.
+
+    Parameters
+    ----------
+    zones
+        Polygons, in any CRS; ``zone_field`` names them, by default the first column of text.
+    centre
+        Longitude and latitude in degrees from which distance rings are measured.
+    rings_km
+        Outer radii of the rings, in kilometres, ascending.
+    ring_zones
+        Ring-road polygons, in place of distances.
+    reference
+        Reference points or polygons of what was really there, for error-adjusted areas.
+    threshold
+        Probability from which a pixel is settlement.
+    threshold_spread
+        Low and high figures without a reference are taken at the threshold plus and minus this.
+    min_area
+        Change objects below this many square metres are left out.
+    seed
+        Of the bootstrap.
+    """
+
+    zones: Path | None = None
+    zone_field: str | None = None
+    centre: tuple[float, float] | None = None
+    rings_km: tuple[float, ...] = (2.0, 5.0, 10.0, 20.0)
+    ring_zones: Path | None = None
+    reference: Path | None = None
+    threshold: float = 0.5
+    threshold_spread: float = 0.1
+    min_area: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SmoothingOptions:
+    """A hidden Markov model over the years: rates a year at which settlement appears and vanishes."""
+
+    appear: float = 0.05
+    vanish: float = 0.01
+
+
+@dataclass(frozen=True)
+class TrendOptions:
+    """One call of ``domainsam urban trend``, without its inputs.
+
+    Parameters
+    ----------
+    masks
+        The inputs are existing results, not scenes.
+    mask_class
+        Values of mask rasters that are settlement.
+    asset
+        Key of the STAC asset to read, where items have several pictures.
+    reference_year
+        Label of the year that places, and with ``normalize="reference"`` brightness, are matched to;
+        by default the last.
+    align
+        Whether years are moved onto the reference year by what was measured.
+    workers
+        Years predicted at a time, each in a process of its own.
+    classifier
+        A model file that says which tiles are worth a closer look.
+    smoothing
+        None leaves the years as they are.
+    """
+
+    out: Path
+    model: Path | None = None
+    foundation: str | None = None
+    masks: bool = False
+    mask_class: tuple[int, ...] | None = None
+    asset: str | None = None
+    reference_year: str | None = None
+    align: bool = False
+    workers: int = 1
+    classifier: Path | None = None
+    smoothing: SmoothingOptions | None = None
+    ground: GroundOptions = field(default_factory=GroundOptions)
+    figures: FigureOptions = field(default_factory=FigureOptions)
+    read: ReadOptions = field(default_factory=ReadOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    overwrite: bool = False
+    resume: bool = False
+    quiet: bool = False
