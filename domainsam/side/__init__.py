@@ -1,0 +1,1 @@
+"""Trained networks that run beside a frozen foundation."""
