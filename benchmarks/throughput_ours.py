@@ -14,6 +14,7 @@ from time import perf_counter, process_time
 
 import torch
 
+from domainsam.infer.allocator import keep_freed_memory
 from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.store import RawRaster
 from domainsam_urban.cog import CogLayout, write_cog
@@ -34,7 +35,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--method", choices=["coarse", "full"], default="coarse")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="fp32")
     parser.add_argument("--polygons", action="store_true", help="polygons and mask as well")
     return parser.parse_args()
 
@@ -87,6 +88,8 @@ def map_raster(scene: str, options: MapOptions, model: SettlementModel) -> dict[
 def main() -> None:
     given = parse()
     torch.set_num_threads(given.threads)
+    # As `domainsam urban map` does before it loads the model.
+    keep_freed_memory()
     options = map_options(given)
     model = load_model(options)
     start, cpu = perf_counter(), process_time()

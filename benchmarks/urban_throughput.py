@@ -32,21 +32,21 @@ SIZES = "4k,8k,16k,32kx8k"
 CONTESTANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "geoai": ("throughput_geoai.py", ()),
     "geoai-published": ("throughput_geoai.py", ("--published",)),
-    "ours": ("throughput_ours.py", ()),
-    "ours-bf16": ("throughput_ours.py", ("--precision", "bf16")),
-    "ours-polygons": ("throughput_ours.py", ("--polygons",)),
-    "ours-full": ("throughput_ours.py", ("--polygons", "--method", "full")),
-    "ours-full-bf16": ("throughput_ours.py", ("--polygons", "--method", "full", "--precision", "bf16")),
+    "ours": ("throughput_ours.py", ("--precision", "auto")),
+    "ours-fp32": ("throughput_ours.py", ("--precision", "fp32")),
+    "ours-polygons": ("throughput_ours.py", ("--polygons", "--precision", "auto")),
+    "ours-full": ("throughput_ours.py", ("--polygons", "--method", "full", "--precision", "auto")),
+    "ours-full-fp32": ("throughput_ours.py", ("--polygons", "--method", "full", "--precision", "fp32")),
 }
 PEERS = ("geoai", "geoai-published")
 TITLES = {
     "geoai": "geoai, our network, fp32 → raster",
     "geoai-published": "geoai, transformers' SegFormer, fp32 → raster",
-    "ours": "ours, pass one, fp32 → raster",
-    "ours-bf16": "ours, pass one, bf16 → raster",
-    "ours-polygons": "ours, pass one, fp32 → rasters, polygons",
-    "ours-full": "ours, both passes, fp32 → rasters, polygons",
-    "ours-full-bf16": "ours, both passes, bf16 → rasters, polygons",
+    "ours": "ours, pass one, auto → raster",
+    "ours-fp32": "ours, pass one, fp32 → raster",
+    "ours-polygons": "ours, pass one, auto → rasters, polygons",
+    "ours-full": "ours, both passes, auto → rasters, polygons",
+    "ours-full-fp32": "ours, both passes, fp32 → rasters, polygons",
 }
 
 

@@ -13,6 +13,7 @@ from domainsam.checkpoint import CheckpointHeader, read_header
 from domainsam.config import from_table
 from domainsam.errors import ConfigError, WeightsError
 from domainsam.foundation import load_foundation
+from domainsam.infer.networks import quick_in_bfloat16
 from domainsam.infer.options import Precision
 from domainsam.prompter.segformer import SegFormerPrompter
 from domainsam.prompter.trained import load_prompter
@@ -79,9 +80,7 @@ def choose_precision(name: str, device: str) -> Precision:
     """What ``--precision`` means on a device."""
     if name != "auto":
         return PRECISIONS[name]
-    if device.startswith("cuda") and torch.cuda.is_bf16_supported():
-        return "bfloat16"
-    return "float32"
+    return "bfloat16" if quick_in_bfloat16(device) else "float32"
 
 
 def load_model(options: MapOptions) -> SettlementModel:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from time import perf_counter
 
 from domainsam.errors import DomainSamError
+from domainsam.infer.allocator import keep_freed_memory
 from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.workroom import WorkRoom, require_space
@@ -52,6 +53,7 @@ def map_scenes(inputs: Sequence[str], options: MapOptions, model: SettlementMode
     for plan in waiting:
         check_outputs(plan, options.outputs.overwrite)
     if waiting:
+        keep_freed_memory()
         model = model or load_model(options)
     results: list[SceneResult] = []
     failures: list[tuple[str, str]] = []

@@ -76,6 +76,21 @@ class Networks:
         return self.prompter.coarse(images).logits
 
 
+def quick_in_bfloat16(device: torch.device | str) -> bool:
+    """Whether a device computes faster in bfloat16 than in float32: GPUs and CPUs with units for it.
+
+    A CPU without them computes bfloat16 in float32 after converting it. What
+    the CPU has is told by torch from version 2.10 on.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    if kind != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+
+
 def foreground(logits: Tensor) -> Tensor:
     """Probability ``(B, 1, h, w)`` of anything but background, from class logits ``(B, K, h, w)``."""
     return 1 - torch.softmax(logits.float(), dim=1)[:, :1]

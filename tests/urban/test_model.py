@@ -36,7 +36,7 @@ def asked(path: Path | None, **run: object) -> MapOptions:
 
 
 def test_loaded_model_is_the_saved_one(model_file: Path) -> None:
-    model = load_model(asked(model_file))
+    model = load_model(asked(model_file, precision="fp32"))
     assert (model.name, model.foundation_name, model.resolution) == ("mine", "fake", 0.75)
     assert (model.tile, model.overlap, model.precision) == (256, 96, "float32")
     saved = tiny_prompter().state_dict()
@@ -53,6 +53,22 @@ def test_coarse_loads_no_foundation(model_file: Path, monkeypatch: pytest.Monkey
 def test_precision_is_handed_on(model_file: Path, precision: str) -> None:
     expected = {"fp32": "float32", "bf16": "bfloat16"}[precision]
     assert load_model(asked(model_file, precision=precision)).precision == expected
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [({}, "float32"), ({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16")],
+)
+def test_auto_is_short_where_the_processor_has_units_for_it(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **able}, raising=False)
+    assert load_model(asked(model_file)).precision == expected
+
+
+def test_auto_is_float32_where_torch_does_not_tell(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert load_model(asked(model_file)).precision == "float32"
 
 
 def rewrite(source: Path, target: Path, **changes: object) -> None:
