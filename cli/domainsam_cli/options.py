@@ -41,7 +41,7 @@ precision_option = click.option(
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="Arithmetic of the networks; auto is bf16 where GPU or CPU is made for it (training: GPU), else fp32.",
+    help="Arithmetic of the networks; auto: bf16 where GPU or CPU is made for it (training: GPU), else fp32.",
 )
 batch_size_option = click.option(
     "--batch-size", type=click.IntRange(min=1), default=4, show_default=True, help="Tiles computed together."
