@@ -1,0 +1,104 @@
+"""Low and high areas where nothing is known but the map: threshold bounds and a block bootstrap.
+
+Two doubts are told apart. The *threshold* may be wrong for the whole scene:
+areas are counted again with it moved either way. And the map may err here one
+way and there another: every block draws a threshold of its own, evenly from 0
+to 1, as if its pixels were right or wrong together and other blocks had
+nothing to do with it. If a probability of p means settlement in a share p of
+places, the sum over blocks then has the right mean, and its spread is that of
+errors as wide as a block. The interval reaches over both. Neither knows of
+settlements that the map does not see at all, or sees with certainty where
+there are none; only reference data does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from domainsam.grid import Float64
+from domainsam_urban.trend.estimates import Estimate
+from domainsam_urban.trend.tallies import CENTRAL, HIGH, LOW, STEPS, Tally
+
+CHUNK = 1 << 21
+"""Drawn thresholds held at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Bounds for one place.
+
+    Parameters
+    ----------
+    thresholds
+        ``(Y, 3)`` hectares by the strict, the own and the lax threshold.
+    draws
+        ``(R, Y)`` hectares of every draw.
+    moves
+        ``(P, 4, 4)``, see :class:`domainsam_urban.trend.tallies.Tally`.
+    level
+        Share of draws between the ends of an interval.
+    """
+
+    thresholds: Float64
+    draws: Float64
+    moves: Float64
+    level: float
+
+    @classmethod
+    def of(cls, tally: Tally, place: int, draws: int, level: float, seed: int, own: bool = False) -> Bounds:
+        """Draw for one place of a tally; ``own`` counts each year's own extent."""
+        cells = tally.cell_place == place
+        areas = (tally.own_at_least if own else tally.at_least)[cells]
+        random = np.random.default_rng([seed, place, int(own)])
+        return cls(
+            areas[:, :, [LOW, CENTRAL, HIGH]].sum(axis=0),
+            _drawn(areas[:, :, :STEPS], draws, random),
+            tally.moves[place],
+            level,
+        )
+
+    def area(self, year: int) -> Estimate:
+        """Hectares of settlement in a year."""
+        low, high = self._ends(self.draws[:, year])
+        strict, central, lax = self.thresholds[year]
+        return Estimate.spanning(central, strict, lax, low, high)
+
+    def net(self, early: int, late: int) -> Estimate:
+        """Hectares more in the later year; the threshold moves in both years alike, draws are separate."""
+        low, high = self._ends(self.draws[:, late] - self.draws[:, early])
+        strict, central, lax = self.thresholds[late] - self.thresholds[early]
+        return Estimate.spanning(central, strict, lax, low, high)
+
+    def gain(self, pair: int) -> Estimate:
+        """Hectares that became settlement: surely, by the threshold, possibly."""
+        return _crossed(self.moves[pair])
+
+    def loss(self, pair: int) -> Estimate:
+        """Hectares that ceased to be settlement: surely, by the threshold, possibly."""
+        return _crossed(self.moves[pair].T)
+
+    def _ends(self, values: Float64) -> tuple[float, float]:
+        low, high = np.quantile(values, [(1 - self.level) / 2, (1 + self.level) / 2])
+        return float(low), float(high)
+
+
+def _crossed(moves: Float64) -> Estimate:
+    """From below to above: of rows (earlier) and columns (later) by class."""
+    return Estimate(float(moves[0, 3]), float(moves[:2, 2:].sum()), float(moves[:3, 1:].sum()))
+
+
+def _drawn(areas: Float64, draws: int, random: np.random.Generator) -> Float64:
+    """Sums ``(R, Y)`` over blocks ``(C, Y, STEPS)``, each block and year at a level of its own."""
+    blocks, years, _ = areas.shape
+    sums = np.zeros((draws, years))
+    rows = max(1, CHUNK // max(1, blocks))
+    for year in range(years):
+        # Blocks without any settlement at any level add nothing to any draw.
+        some = areas[areas[:, year, 0] > 0, year]
+        for start in range(0, draws, rows):
+            count = min(rows, draws - start)
+            picks = random.integers(STEPS, size=(count, len(some)))
+            sums[start : start + count, year] = some[np.arange(len(some)), picks].sum(axis=1)
+    return sums

@@ -1,0 +1,72 @@
+"""Everything that a trend writes, made out of sight and put in place together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from domainsam.staging import Staging
+from domainsam_urban.trend.areas import Figures, bounded_figures
+from domainsam_urban.trend.product_options import ProductOptions
+from domainsam_urban.trend.stack import YearStack
+from domainsam_urban.trend.tables import change_table, write_table, year_table
+from domainsam_urban.trend.tallies import Blocks, Thresholds, tally
+from domainsam_urban.trend.zones import make_zonings
+
+PREDICTED, SMOOTHED = "as predicted", "smoothed"
+"""Series of figures: from each year by itself, and after smoothing over the years."""
+TABLES = ("areas", "changes")
+
+
+@dataclass(frozen=True)
+class TrendProducts:
+    """What was written, and its figures."""
+
+    files: tuple[Path, ...]
+    figures: Figures
+    notes: tuple[str, ...]
+
+
+def product_files(folder: Path) -> tuple[Path, ...]:
+    """Every file that :func:`write_products` makes in a folder."""
+    return tuple(folder / f"{name}.{end}" for name in TABLES for end in ("csv", "parquet"))
+
+
+def write_products(stack: YearStack, options: ProductOptions, folder: Path) -> TrendProducts:
+    """Count, compare and describe the years; every file appears, complete, or none does.
+
+    Raises
+    ------
+    InputError, ConfigError
+        If zones or reference data cannot be used.
+    OutputError
+        If a file exists and may not be replaced, or cannot be written.
+    """
+    files = product_files(folder)
+    with Staging(files, overwrite=options.overwrite) as staging:
+        zonings = make_zonings(stack.ground, options.zones)
+        thresholds = Thresholds.around(stack.threshold, options.uncertainty.spread)
+        blocks = Blocks.of(stack.ground, options.uncertainty.block_m)
+        all_figures = []
+        for name, years in _series(stack):
+            tallies = tally(years, zonings, thresholds, blocks)
+            all_figures.append(bounded_figures(years, tallies, options.uncertainty, name))
+        figures = _joined(all_figures)
+        tables = {"areas": year_table(figures), "changes": change_table(figures)}
+        for target in files:
+            write_table(tables[target.stem], staging[target], target)
+    notes = tuple(note for zoning in zonings for note in zoning.notes)
+    return TrendProducts(files, figures, notes)
+
+
+def _series(stack: YearStack) -> list[tuple[str, YearStack]]:
+    own = [(PREDICTED, stack)]
+    return [*own, (SMOOTHED, stack.as_smoothed())] if stack.has_smoothed else own
+
+
+def _joined(parts: Sequence[Figures]) -> Figures:
+    return Figures(
+        tuple(figure for part in parts for figure in part.years),
+        tuple(figure for part in parts for figure in part.changes),
+    )
