@@ -1,0 +1,135 @@
+"""Where the bytes of a DICOM series are: a folder, or a zip file of one.
+
+Names of files and folders often hold patients' names, so no message repeats
+them; only the path that the user typed is told.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from domainsam.errors import InputError, MissingInputError
+
+MEMBER_BYTES = 1 << 30
+"""No single slice is larger; a zip entry that claims more is a trap."""
+MEDIA_DIRECTORY = "DICOMDIR"
+"""An index of files, never an image."""
+RAW_STARTS = (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x16\x00")
+"""First tags of old files that lack the 128 bytes before the letters DICM."""
+
+
+class DicomFiles:
+    """The files under a folder or inside a zip file, opened by number.
+
+    Parameters
+    ----------
+    path
+        Folder, searched with everything below it, or ``.zip``.
+
+    Raises
+    ------
+    InputError
+        If the zip file is damaged, locked by a password, or too large to be true.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._zip: zipfile.ZipFile | None = None
+        self._members: list[Any]
+        if path.is_dir():
+            self._members = sorted(p for p in path.rglob("*") if p.is_file() and _wanted(p.name))
+            return
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise InputError(
+                f"{path}: is not a zip file, or a damaged one; copy or download it again"
+            ) from error
+        self._members = sorted(
+            (m for m in self._zip.infolist() if not m.is_dir() and _wanted(Path(m.filename).name)),
+            key=lambda member: member.filename,
+        )
+        if any(member.flag_bits & 1 for member in self._members):
+            self.close()
+            raise InputError(f"{path}: is locked by a password; unpack it first")
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @contextmanager
+    def open(self, number: int) -> Iterator[IO[bytes]]:
+        """One file's bytes.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read.
+        """
+        member = self._members[number]
+        try:
+            if self._zip is None:
+                with member.open("rb") as file:
+                    yield file
+                return
+            if member.file_size > MEMBER_BYTES:
+                raise InputError(f"{self.path}: holds a file of more than 1 GB, which is no CT slice")
+            with io.BytesIO(self._zip.read(member)) as memory:
+                yield memory
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            raise InputError(f"{self.path}: is a damaged zip file; copy or download it again") from error
+        except PermissionError as error:
+            raise MissingInputError(f"{self.path}: a file in it cannot be read; check permissions") from error
+
+    def close(self) -> None:
+        """Close the zip file, if it is one."""
+        if self._zip is not None:
+            self._zip.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_dataset(stream: IO[bytes], tags: list[str] | None = None) -> Any | None:
+    """A ``pydicom.Dataset``: all of it, or only ``tags``; None where the bytes are not DICOM.
+
+    pydicom's warnings quote values, which may be a patient's, and are kept quiet.
+    """
+    start = stream.read(132)
+    if start[128:] != b"DICM" and start[:4] not in RAW_STARTS:
+        return None
+    stream.seek(0)
+    with quiet():
+        try:
+            if tags is None:
+                return pydicom.dcmread(stream, force=True)
+            return pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
+        except (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError):
+            return None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings from libraries that quote header values in them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _wanted(name: str) -> bool:
+    return name.upper() != MEDIA_DIRECTORY and not name.startswith(".")
