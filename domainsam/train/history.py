@@ -64,7 +64,7 @@ class History:
             self._drawn = monotonic()
         last = rows[-1]
         for name, value in last.items():
-            if name.endswith("iou") and isinstance(value, float):
+            if is_score(name) and isinstance(value, float):
                 self._event(f"{last['stage']}/{name}", value, int(last["step"]))
 
     def _event(self, tag: str, value: float, step: int) -> None:
@@ -94,6 +94,11 @@ def _board(folder: Path) -> Any:
     return make(folder)
 
 
+def is_score(name: str) -> bool:
+    """Whether a value of a row is a score on validation data."""
+    return name.endswith("iou") or name == "dice" or name.startswith("dice_") and name != "dice_loss"
+
+
 def draw_curves(rows: Sequence[Row], path: Path) -> None:
     """Loss and scores against steps, one stage after the other."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -106,12 +111,12 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
     for stage in dict.fromkeys(str(row["stage"]) for row in rows):
         own = [row for row in rows if row["stage"] == stage]
         steps = [start + float(row["step"]) for row in own]
-        for axes, names in ((left, ["loss"]), (right, [name for name in own[-1] if name.endswith("iou")])):
+        for axes, names in ((left, ["loss"]), (right, [name for name in own[-1] if is_score(name)])):
             for name in names:
                 values = [float(row.get(name, "nan")) for row in own]
                 axes.plot(steps, values, marker=".", label=f"{stage}: {name.replace('_', ' ')}")
         start = steps[-1]
-    for axes, title in ((left, "loss"), (right, "pooled IoU on validation ground")):
+    for axes, title in ((left, "loss"), (right, "score on validation data")):
         axes.set(xlabel="step", title=title)
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:

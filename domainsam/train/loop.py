@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from domainsam.train.state import RunState, copied, load_state, save_state
 
 BETAS = (0.9, 0.999)
 """AdamW's, as published for UV-SAM."""
+POLY_POWER = 0.9
+"""Of the falling rate in TransUNet and all that copied its trainer."""
 EMA_LEAD = 10
 """Early averages forget faster: their decay is at most ``(1 + step) / (10 + step)`` (TensorFlow's rule)."""
 
@@ -47,6 +49,8 @@ class StageOptions:
         Steps in which the rate rises linearly from ``warmup_start`` of its height.
     lr_floor
         Share of the rate that the cosine ends at.
+    schedule
+        How the rate falls: ``"cosine"``, or ``"poly"`` with the power 0.9, counted from the warm-up's end.
     clip
         Greatest norm of the gradient; 0 for no limit.
     ema
@@ -63,6 +67,7 @@ class StageOptions:
     warmup: int = 50
     warmup_start: float = 1e-4
     lr_floor: float = 0.0
+    schedule: Literal["cosine", "poly"] = "cosine"
     clip: float = 1.0
     ema: float = 0.99
     eval_every: int = 50
@@ -77,11 +82,15 @@ class StageOptions:
 
 
 def learning_rate(step: int, options: StageOptions) -> float:
-    """The rate of a step, counted from 0: linear rise, then half a cosine over all steps."""
+    """The rate of a step, counted from 0: linear rise, then half a cosine over all steps, or a power."""
     rise = 1.0
     if step < options.warmup:
         rise = options.warmup_start + (1 - options.warmup_start) * (step + 1) / options.warmup
-    fall = 0.5 * (1 + math.cos(math.pi * step / max(1, options.steps)))
+    if options.schedule == "poly":
+        # As SAMed and SAM-LST: during the warm-up the rate does not fall yet.
+        fall = (1 - max(0, step - options.warmup) / max(1, options.steps)) ** POLY_POWER
+    else:
+        fall = 0.5 * (1 + math.cos(math.pi * step / max(1, options.steps)))
     return options.lr * rise * (options.lr_floor + (1 - options.lr_floor) * fall)
 
 
@@ -272,6 +281,8 @@ class _Trainer:
     def _finish(self) -> None:
         self.state.done = True
         best = self.state.best or copied(self.stage.trained.state_dict())
+        # Gradients are common to all processes; running statistics are each one's own.
+        self.run_.devices.align(best)
         self.stage.trained.load_state_dict(best)
         self.stage.trained.eval()
         self._save(copied(best))
