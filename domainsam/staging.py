@@ -136,6 +136,37 @@ class Staging:
                     folder.rmdir()
 
 
+def check_targets(targets: Iterable[Path], overwrite: bool) -> None:
+    """Refuse outputs that exist or cannot be written, before any work is done for them.
+
+    Raises
+    ------
+    OutputError
+        If a file exists and may not be replaced, or a folder cannot be written to.
+    """
+    targets = tuple(targets)
+    for path in targets:
+        if path.is_dir():
+            raise OutputError(f"output '{path}' is a folder: name a file in it")
+        if path.exists() and not overwrite:
+            raise OutputError(f"output '{path}' exists: choose another name, or allow it with --overwrite")
+    for folder in {path.parent for path in targets}:
+        _try_folder(folder)
+
+
+def _try_folder(folder: Path) -> None:
+    """Make and remove a trial folder in the nearest folder that exists."""
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".domainsam-", suffix=".part", dir=nearest):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to folder '{nearest}' ({error.strerror or error}): "
+            "check its permissions, or choose another folder"
+        ) from error
+
+
 def _flush(path: Path) -> None:
     """Have the kernel put a file or folder on the disk; Windows cannot open folders and need not."""
     if os.name == "nt" and path.is_dir():

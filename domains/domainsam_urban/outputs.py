@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from domainsam.errors import ConfigError, OutputError
+from domainsam.staging import check_targets
 from domainsam_urban.map_options import OutputOptions
 from domainsam_urban.vectors import grid_path, vector_format
 
@@ -126,13 +126,7 @@ def check_outputs(plan: ScenePlan, overwrite: bool) -> None:
     OutputError
         If a file exists and may not be replaced, or a folder cannot be written to.
     """
-    for path in plan.files:
-        if path.is_dir():
-            raise OutputError(f"output '{path}' is a folder: name a file in it")
-        if path.exists() and not overwrite:
-            raise OutputError(f"output '{path}' exists: choose another name, or allow it with --overwrite")
-    for folder in {path.parent for path in plan.files}:
-        _check_folder(folder)
+    check_targets(plan.files, overwrite)
 
 
 def is_complete(plan: ScenePlan) -> bool:
@@ -176,16 +170,3 @@ def _resolve(given: Path, kind: str, stem: str) -> Path:
     if path.is_dir() or not path.suffix:
         return path / FOLDER_NAMES[kind].format(stem=stem)
     return path
-
-
-def _check_folder(folder: Path) -> None:
-    """Make and remove a trial folder in the nearest folder that exists."""
-    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    try:
-        with tempfile.TemporaryDirectory(prefix=".domainsam-", suffix=".part", dir=nearest):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to folder '{nearest}' ({error.strerror or error}): "
-            "check its permissions, or choose another folder"
-        ) from error

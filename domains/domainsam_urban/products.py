@@ -16,6 +16,7 @@ from domainsam.infer.engine import EngineResult
 from domainsam.infer.store import RawRaster
 from domainsam.infer.workroom import WorkRoom
 from domainsam.staging import Staging
+from domainsam_cli.memory import peak_rss_mb
 from domainsam_urban.cog import CogLayout, Kind, write_cog
 from domainsam_urban.gridcells import grid_shares
 from domainsam_urban.map_options import MapOptions
@@ -25,7 +26,7 @@ from domainsam_urban.polygons import PolygonOptions, polygonise
 from domainsam_urban.preview import Caption, draw_preview
 from domainsam_urban.provenance import Provenance, acquisition
 from domainsam_urban.raster import RasterSource
-from domainsam_urban.results import SceneResult, peak_rss_mb
+from domainsam_urban.results import SceneResult
 from domainsam_urban.stac import (
     Output,
     mask_output,

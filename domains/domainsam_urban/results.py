@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -84,17 +83,6 @@ class Batch:
     def exit_code(self) -> int:
         """0 if every scene is done."""
         return SOME_FAILED if self.failures else 0
-
-
-def peak_rss_mb() -> float:
-    """Largest resident size of this process so far, in megabytes; NaN where the system does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return float("nan")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in kibibytes, macOS in bytes.
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def _plain(value: Any) -> Any:

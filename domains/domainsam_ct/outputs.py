@@ -1,0 +1,153 @@
+"""Which files a run will write, settled and checked before any work begins."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from domainsam.errors import ConfigError, OutputError
+from domainsam_ct.segment_options import OutputOptions
+
+MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+VOLUME_SUFFIXES = (*MASK_SUFFIXES, ".zip")
+COHORT_TABLE = "cohort.csv"
+_EXTENSION = re.compile(r"\.[A-Za-z]{2,5}")
+
+SIDE_FILES = {
+    "labels": "_labels.json",
+    "statistics": "_statistics.json",
+    "statistics table": "_statistics.csv",
+    "report": "_report.html",
+    "preview": "_preview.png",
+    "DICOM SEG": "_seg.dcm",
+    "RTSTRUCT": "_rtstruct.dcm",
+}
+"""What the files beside a mask are called, after its stem."""
+
+
+@dataclass(frozen=True)
+class CasePlan:
+    """One CT and every file that its run will write.
+
+    Parameters
+    ----------
+    source
+        What was given: a file, a DICOM folder or a zip of one.
+    stem
+        The case's name in file names, tables and reports.
+    masks
+        Mask files by organ name; the key of a mask of all organs is empty.
+    side
+        Further files, by their key in :data:`SIDE_FILES`.
+    """
+
+    source: Path
+    stem: str
+    masks: Mapping[str, Path]
+    side: Mapping[str, Path]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file."""
+        return (*self.masks.values(), *self.side.values())
+
+    @property
+    def named(self) -> dict[str, Path]:
+        """The files a person wants to hear about, by what they are."""
+        masks = {name or "mask": path for name, path in self.masks.items()}
+        if len(masks) > 1:
+            masks = {f"{len(masks)} masks": next(iter(self.masks.values())).parent}
+        return {**masks, **self.side}
+
+    @property
+    def work(self) -> Path:
+        """Hidden folder beside the first file, for what an interrupted run leaves to go on with."""
+        return self.files[0].parent / f".{self.stem}.domainsam"
+
+
+def case_stem(source: Path) -> str:
+    """A case's name: the input's own without extension, safe on any system."""
+    name = source.absolute().name
+    for suffix in VOLUME_SUFFIXES:
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    # nnU-Net's channel number: case_0000.nii.gz is the case called "case".
+    name = re.sub(r"(?<=.)_0000$", "", name)
+    return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "case"
+
+
+def plan_outputs(
+    inputs: Sequence[Path], organs: Iterable[str], outputs: OutputOptions
+) -> tuple[CasePlan, ...]:
+    """The files of every case.
+
+    Raises
+    ------
+    ConfigError
+        If two cases would share a file, or one mask file is named for separate organs.
+    OutputError
+        If an output would replace one of the inputs.
+    """
+    names = tuple(organs)
+    plans = tuple(_plan_case(source, names, outputs, len(inputs) > 1) for source in inputs)
+    counts = Counter(path.absolute() for plan in plans for path in plan.files)
+    path, times = counts.most_common(1)[0]
+    if times > 1:
+        raise ConfigError(
+            f"'{path}' would be written {times} times: give a folder, or put {{stem}} into the name "
+            "(cases of one name in several folders need separate runs)"
+        )
+    given = {source.resolve() for source in inputs}
+    for plan in plans:
+        for path in plan.files:
+            if path.resolve() in given:
+                raise OutputError(f"output '{path}' is one of the inputs: choose another name")
+    return plans
+
+
+def is_complete(plan: CasePlan) -> bool:
+    """Whether every file of the case is there already."""
+    return all(path.is_file() for path in plan.files)
+
+
+def is_folder(out: Path) -> bool:
+    """Whether an output path means a folder: it is one, or its name ends in no mask format."""
+    return out.is_dir() or not out.name.lower().endswith(MASK_SUFFIXES)
+
+
+def _plan_case(source: Path, organs: tuple[str, ...], outputs: OutputOptions, several: bool) -> CasePlan:
+    stem = case_stem(source)
+    out = Path(str(outputs.out).replace("{stem}", stem))
+    if is_folder(out):
+        if _EXTENSION.fullmatch(out.suffix) and not out.is_dir():
+            raise ConfigError(f"output '{out}' must end in {', '.join(MASK_SUFFIXES)}, or be a folder")
+        mask = out / f"{stem}_seg.nii.gz"
+        side_stem = out / stem
+    else:
+        if outputs.per_organ:
+            raise ConfigError(f"--per-organ writes several masks: name a folder instead of '{out}'")
+        mask = out
+        side_stem = out.with_name(_without_suffix(out.name))
+    masks = {"": mask}
+    if outputs.per_organ:
+        folder = out / stem if several else out
+        masks = {name: folder / f"{name}.nii.gz" for name in organs}
+    wanted = {
+        "labels": True,
+        "statistics": outputs.statistics or several,
+        "statistics table": outputs.statistics,
+        "report": outputs.report,
+        "preview": outputs.preview,
+        "DICOM SEG": outputs.dicom_seg,
+        "RTSTRUCT": outputs.rtstruct,
+    }
+    side = {kind: side_stem.with_name(side_stem.name + SIDE_FILES[kind]) for kind, on in wanted.items() if on}
+    return CasePlan(source, stem, masks, side)
+
+
+def _without_suffix(name: str) -> str:
+    return next(name[: -len(suffix)] for suffix in MASK_SUFFIXES if name.lower().endswith(suffix))
