@@ -1,15 +1,35 @@
-"""The network of the scene pack: several sensors in, one class map out."""
+"""The network of the scene pack: several sensors in, one class map out.
+
+========== =====================================================================
+method     how sensors are joined
+========== =====================================================================
+memorysam  one set of low-rank updates; sensors as frames of a memory; the mean
+mlesam     a low-rank expert a sensor; routed fusion of features; a second head
+both       an expert a sensor, memory between them, routed mean, a second head
+early      all channels mixed to three before the encoder, as a plain baseline
+single     one sensor alone, as a plain baseline
+========== =====================================================================
+
+Frozen parts are shared with the foundation and are in no state dict.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from domainsam.errors import ConfigError
+from domainsam.memory.bank import MemoryParts
+from domainsam.memory.memorysam import ClassDecoder, Frames, SequenceOptions, run_frames
+from domainsam.protocols import Foundation
+from domainsam.side.experts import ExpertEncoder, PyramidHead, Router, fuse
+from domainsam.side.lora import Width
+from domainsam.weights import IMAGENET
 
 Method = Literal["memorysam", "mlesam", "both", "early", "single"]
 
@@ -25,29 +45,74 @@ class NetworkConfig:
     modalities
         Sensors that it is trained on, in the order in which memory sees them.
     method
-        How sensors are joined.
+        How sensors are joined; see the module's text.
     image_size
         Longest side in pixels of the images that the network sees.
+    rank
+        Of the low-rank updates: 4 in MemorySAM, 32 in MLE-SAM.
+    lora_width
+        See :class:`domainsam.side.lora.LowRank`.
+    memory_trained
+        Train memory attention and encoder, as MemorySAM's paper has it; its
+        published script leaves them frozen.
+    sequence
+        Choices within memory.
+    router_keep
+        Sensors that the router keeps; None for all.
+    head_width
+        Of the second head.
+    checkpointing
+        Compute the encoder's activations anew in the backward pass.
     """
 
     labels: tuple[str, ...]
     modalities: tuple[str, ...]
     method: Method = "both"
     image_size: int = 256
+    rank: int = 8
+    lora_width: Width = "full"
+    memory_trained: bool = True
+    sequence: SequenceOptions = field(default_factory=SequenceOptions)
+    router_keep: int | None = None
+    head_width: int = 64
+    checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.labels) < 2 or not self.modalities:
-            raise ConfigError("a scene network needs two labels or more, and one modality or more")
+        if len(self.labels) < 2 or not self.modalities or len(set(self.modalities)) < len(self.modalities):
+            raise ConfigError(
+                f"labels {self.labels} and modalities {self.modalities}: "
+                "expected two labels or more, and one modality or more, each once"
+            )
+        if self.method == "single" and len(self.modalities) != 1:
+            raise ConfigError(f"method single takes one modality, not {', '.join(self.modalities)}")
+        if self.rank < 1 or self.image_size < 32:
+            raise ConfigError(f"rank {self.rank}, image_size {self.image_size}: expected 1 and 32 at least")
+
+    @property
+    def remembers(self) -> bool:
+        """Whether sensors pass through memory."""
+        return self.method in ("memorysam", "both")
+
+    @property
+    def routed(self) -> bool:
+        """Whether there are a router and a second head."""
+        return self.method != "memorysam"
+
+    @property
+    def experts(self) -> int:
+        """Sets of low-rank updates."""
+        return len(self.modalities) if self.method in ("mlesam", "both") else 1
 
 
 @dataclass(frozen=True)
 class SceneOutput:
     """What the network says of a batch.
 
-    ``logits`` is ``(B, K, H, W)``; ``auxiliary`` the same from a second head,
-    or None; ``per_modality`` ``(M, B, K, h, w)`` what each sensor says alone,
+    ``logits`` is ``(B, K, H, W)``; ``auxiliary`` the same from the second
+    head, or None; ``per_modality`` ``(M, B, K, h, w)`` what each sensor says,
     at a quarter of the size; ``weights`` ``(M, B)`` how much each sensor
     counts, summing to 1 over sensors. ``modalities`` names the ``M`` sensors.
+    ``finest`` ``(B, 32, h, w)`` is what prototypes are made of.
     """
 
     logits: Tensor
@@ -55,24 +120,162 @@ class SceneOutput:
     per_modality: Tensor
     weights: Tensor
     modalities: tuple[str, ...]
+    finest: Tensor
 
 
 class SceneNetwork(nn.Module):
-    """See the module's text."""
+    """See the module's text; ``foundation`` is one of SAM 2's kind.
 
-    def __init__(self, config: NetworkConfig) -> None:
+    Raises
+    ------
+    ConfigError
+        If the foundation has no memory parts.
+    """
+
+    def __init__(self, config: NetworkConfig, foundation: Foundation) -> None:
         super().__init__()
+        model: Any = getattr(foundation, "model", None)
+        if not hasattr(model, "memory_attention"):
+            raise ConfigError(
+                f"foundation {foundation.name!r} is not of SAM 2's kind, which scenes need: "
+                "use embedded_sam2 or a SAM 2 checkpoint"
+            )
         self.config = config
-        self.heads = nn.ModuleList(
-            nn.Conv2d(3, len(config.labels), 8, stride=4, padding=2) for _ in config.modalities
+        classes = len(config.labels)
+        mean, std = (
+            torch.tensor(values, device=foundation.device).view(3, 1, 1)
+            for values in (IMAGENET.mean, IMAGENET.std)
         )
+        self._encoder = ExpertEncoder(
+            model.image_encoder,
+            mean,
+            std,
+            config.rank,
+            config.experts,
+            config.lora_width,
+            config.checkpointing,
+        )
+        self.updates = self._encoder.updates
+        self.decoder = ClassDecoder(model, classes)
+        self.memory = MemoryParts(model) if config.remembers else None
+        if self.memory is not None:
+            self.memory.requires_grad_(config.memory_trained)
+            # Published: the pointers' projection stays frozen in either case.
+            self.memory.pointer.requires_grad_(False)
+        self.router = Router(keep=config.router_keep) if config.routed else None
+        self.head = PyramidHead(classes, width=config.head_width) if config.routed else None
+        self.stem = _mixing(len(config.modalities)) if config.method == "early" else None
+        self.no_memory: nn.Parameter | None = None
+        if self.memory is None:
+            self.no_memory = nn.Parameter(model.no_mem_embed.detach().clone().view(1, -1, 1, 1))
+        self.to(foundation.device)
 
     def forward(self, modalities: Mapping[str, Tensor]) -> SceneOutput:
-        """Class logits of registered images ``(B, 3, H, W)`` in 0 to 1, by sensor."""
+        """Class logits of registered images ``(B, 3, H, W)`` in 0 to 1, by sensor.
+
+        Any non-empty subset of the sensors, in any order; sides are multiples of 32.
+
+        Raises
+        ------
+        ConfigError
+            If none of them is known.
+        """
         names = tuple(name for name in self.config.modalities if name in modalities)
-        own = [self.heads[self.config.modalities.index(name)](modalities[name]) for name in names]
-        per_modality = torch.stack(own)
-        size = modalities[names[0]].shape[-2:]
-        logits = nn.functional.interpolate(per_modality.mean(0), size, mode="bilinear", align_corners=False)
-        weights = logits.new_full((len(names), logits.shape[0]), 1 / len(names))
-        return SceneOutput(logits, None, per_modality, weights, names)
+        if not names:
+            raise ConfigError(
+                f"none of {', '.join(modalities) or 'no sensors'} is known: {', '.join(self.config.modalities)}"
+            )
+        if self.stem is not None:
+            return self._early(names, modalities)
+        numbers = tuple(self.config.modalities.index(name) for name in names)
+        images = torch.stack([modalities[name] for name in names])
+        levels = self._encoder.encode(images, numbers)
+        weights = None if self.router is None else self.router(levels)
+        if self.memory is None:
+            return self._fused(levels, weights, names, images.shape[-2:])
+        frames = run_frames(levels, numbers, self.decoder, self.memory, self.config.sequence)
+        return self._remembered(frames, levels, weights, names, images.shape[-2:])
+
+    def trained(self) -> dict[str, Tensor]:
+        """The tensors that training changes, by name: what a model file holds."""
+        return {name: part for name, part in self.state_dict().items()}
+
+    def _fused(
+        self, levels: list[Tensor], weights: Tensor | None, names: tuple[str, ...], size: torch.Size
+    ) -> SceneOutput:
+        """One decoding of features that are fused over sensors."""
+        assert weights is not None
+        assert self.no_memory is not None
+        joined = [fuse(level, share) for level, share in zip(levels, weights, strict=True)]
+        finer = self.decoder.refine(joined)
+        logits = self.decoder(joined[2] + self.no_memory, finer).logits
+        own, auxiliary = self._second(levels, joined)
+        total = larger(logits, size) + larger(auxiliary, size)
+        return SceneOutput(total, larger(auxiliary, size), own, weights.mean(0), names, finer[0])
+
+    def _remembered(
+        self,
+        frames: Frames,
+        levels: list[Tensor],
+        weights: Tensor | None,
+        names: tuple[str, ...],
+        size: torch.Size,
+    ) -> SceneOutput:
+        """The mean of what the frames say; with a router weighed, and with the second head."""
+        finest = frames.finest.mean(0)
+        if weights is None:
+            last = self.config.sequence.residual == "last"
+            logits = frames.logits[-1] if last else frames.logits.mean(0)
+            share = logits.new_full((len(names), logits.shape[0]), 1 / len(names))
+            return SceneOutput(larger(logits, size), None, frames.logits, share, names, finest)
+        deep = [*levels[:2], frames.images]
+        joined = [fuse(level, part) for level, part in zip(deep, weights, strict=True)]
+        own, auxiliary = self._second(deep, joined)
+        total = larger(fuse(frames.logits, weights[2]) + auxiliary, size)
+        share = (weights[2] + 1 / len(names)) / 2
+        return SceneOutput(total, larger(auxiliary, size), frames.logits + own, share, names, finest)
+
+    def _second(self, levels: list[Tensor], joined: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What the second head says of each sensor alone ``(M, B, K, h, w)``, and of all ``(B, K, h, w)``."""
+        assert self.head is not None
+        if levels[0].shape[0] == 1:
+            logits = self.head(joined)
+            return logits[None], logits
+        if self.training:
+            # Only the answer needs it, not the loss.
+            return joined[0].new_zeros(len(levels[0]), *self.head(joined).shape), self.head(joined)
+        count = levels[0].shape[:2]
+        own: Tensor = self.head([level.flatten(0, 1) for level in levels])
+        return own.unflatten(0, count), self.head(joined)
+
+    def _early(self, names: tuple[str, ...], modalities: Mapping[str, Tensor]) -> SceneOutput:
+        """All sensors as channels of one image, 0 where one is absent."""
+        assert self.stem is not None
+        blank = torch.zeros_like(modalities[names[0]])
+        stacked = torch.cat([modalities.get(name, blank) for name in self.config.modalities], dim=1)
+        levels = self._encoder.encode(self.stem(stacked)[None], (0,))
+        weights = levels[0].new_ones(3, 1, len(blank))
+        answer = self._fused(levels, weights, ("all",), blank.shape[-2:])
+        count = len(names)
+        return SceneOutput(
+            answer.logits,
+            answer.auxiliary,
+            answer.per_modality.expand(count, -1, -1, -1, -1),
+            answer.weights.expand(count, -1) / count,
+            names,
+            answer.finest,
+        )
+
+
+def larger(logits: Tensor, size: torch.Size) -> Tensor:
+    """Logits at the images' size."""
+    return F.interpolate(logits.float(), (size[0], size[1]), mode="bilinear", align_corners=False)
+
+
+def _mixing(count: int) -> nn.Conv2d:
+    """A linear map of all channels to three that begins as the sensors' mean."""
+    mix = nn.Conv2d(3 * count, 3, 1)
+    with torch.no_grad():
+        mix.weight.copy_(torch.eye(3).repeat(1, count)[..., None, None] / count)
+        nn.init.zeros_(mix.bias)
+    return mix
