@@ -167,7 +167,9 @@ def _check_readable(dataset: Any, name: Path | str) -> None:
 def _outlines(dataset: Any, values: Collection[int]) -> Iterator[tuple[Any, int]]:
     """Polygons in the raster's CRS with their value, as GDAL closes them."""
     band = rasterio.band(dataset, 1)
-    for outline, value in features.shapes(band, mask=band, connectivity=4):
+    # rasterio takes bytes alone as a mask; without one, the background is traced and passed over.
+    mask = band if dataset.dtypes[0] == "uint8" else None
+    for outline, value in features.shapes(band, mask=mask, connectivity=4):
         if int(value) in values:
             rings = outline["coordinates"]
             yield shapely.Polygon(rings[0], rings[1:]), int(value)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from domainsam.infer.blend import LEVELS, NODATA
-from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import Lattice
 from domainsam.protocols import Window
 
@@ -28,6 +28,19 @@ BAND_PIXELS = 1 << 21
 Ints = NDArray[np.int64]
 Pieces = NDArray[np.void]
 """A 1-d array of :data:`PIECE`, sorted by id and quarter."""
+
+
+class StoredScene(Protocol):
+    """Stored probabilities that are read by windows, as :class:`domainsam.infer.store.RawRaster` is."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        ...
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """Bytes ``(h, w)`` of a window, 255 without data."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,7 @@ class Components:
     lookup: Ints
 
 
-def find_components(store: RawRaster, level: int, lattice: Lattice, min_pixels: int = 1) -> Components:
+def find_components(store: StoredScene, level: int, lattice: Lattice, min_pixels: int = 1) -> Components:
     """Objects of a staged probability scene.
 
     Parameters
@@ -112,7 +125,7 @@ def find_components(store: RawRaster, level: int, lattice: Lattice, min_pixels: 
     return _table(_group(pieces), roots, store.shape, min_pixels)
 
 
-def labelled_bands(store: RawRaster, level: int) -> Iterator[tuple[int, NDArray[np.uint8], Ints]]:
+def labelled_bands(store: StoredScene, level: int) -> Iterator[tuple[int, NDArray[np.uint8], Ints]]:
     """The scene in bands of rows: first row, stored values, and labels.
 
     Labels are 0 for background and otherwise count up from 1 through the whole
