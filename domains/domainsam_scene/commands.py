@@ -7,6 +7,11 @@ import click
 from domainsam_cli.lazy import LazyGroup
 
 
-@click.group(cls=LazyGroup, lazy={})
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "segment": ("domainsam_scene.segment_command:segment_command", "One map from all sensors."),
+    },
+)
 def scene() -> None:
     """Scenes seen by several sensors: one semantic map."""

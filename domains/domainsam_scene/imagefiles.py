@@ -1,0 +1,161 @@
+"""Image files of sensors as arrays: PNG, JPEG, TIFF, npy and npz, of any type of number.
+
+GDAL reads pictures, because it keeps 16 bits a channel, palettes and
+nodata; numpy reads its own files, never unpickling.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from domainsam.errors import InputError, MissingInputError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+ARRAYS = (".npy", ".npz")
+SUFFIXES = (*PICTURES, *ARRAYS)
+"""File endings that can be read."""
+
+_warning_filters = threading.Lock()
+"""Python's warning filters are shared by all threads; only one may change them at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawImage:
+    """What a file holds: ``values`` ``(C, H, W)`` of its own type, ``valid`` ``(H, W)`` bool."""
+
+    values: NDArray[Any]
+    valid: NDArray[np.bool_]
+
+
+def read_image(path: Path, *, indices: bool = False) -> RawImage:
+    """Read a file as it is.
+
+    Parameters
+    ----------
+    path
+        A picture (``(C, H, W)`` or ``(H, W, C)`` in numpy files, whichever has 4 channels or fewer).
+    indices
+        Keep the numbers of a picture with a palette, as labels need it; otherwise it turns into colours.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file.
+    InputError
+        If it is damaged or not an image.
+    """
+    if not path.exists():
+        raise MissingInputError(f"{path}: no such file; check the path")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, expected an image file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty (0 bytes); copy or download it again")
+    if path.suffix.lower() in ARRAYS:
+        return _array_image(path)
+    return _picture(path, indices)
+
+
+@contextmanager
+def quiet_rasterio() -> Iterator[None]:
+    """No complaint about pictures that have no place on the Earth; any thread may enter."""
+    with _warning_filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def open_quietly(path: Path | str) -> Any:
+    """``rasterio.open`` without its complaint about a picture that has no place."""
+    with quiet_rasterio():
+        return rasterio.open(path)
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """The array of a ``.npy`` file, or the one array of a ``.npz`` file.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or holds anything but one array of numbers.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded:
+                names = loaded.files
+                if len(names) != 1:
+                    held = ", ".join(names[:6]) or "none"
+                    raise InputError(f"{path}: holds {len(names)} arrays ({held}), expected one")
+                loaded = loaded[names[0]]
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: no such file; check the path") from error
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError) as error:
+        raise InputError(
+            f"{path}: is damaged, truncated or not a numpy file ({_short(error)}); copy or download it again"
+        ) from error
+    array: NDArray[Any] = np.asarray(loaded)
+    if array.dtype.kind not in "buif":
+        raise InputError(f"{path}: holds {array.dtype}, expected numbers")
+    return array
+
+
+def _array_image(path: Path) -> RawImage:
+    array = read_array(path)
+    if array.ndim == 2:
+        array = array[None]
+    elif array.ndim == 3 and array.shape[2] <= 4 < array.shape[0]:
+        array = array.transpose(2, 0, 1)
+    if array.ndim != 3 or array.shape[0] > 4 or 0 in array.shape:
+        raise InputError(f"{path}: has shape {array.shape}, expected (H, W), or with up to 4 channels")
+    return RawImage(array, _finite(array))
+
+
+def _picture(path: Path, indices: bool) -> RawImage:
+    try:
+        with open_quietly(path) as dataset:
+            values = dataset.read()
+            valid = _finite(values)
+            if dataset.nodata is not None and not indices:
+                valid &= ~np.all(values == dataset.nodata, axis=0)
+            palette = dataset.colormap(1) if _has_palette(dataset) and not indices else None
+            alpha = ColorInterp.alpha in dataset.colorinterp
+    except (RasterioError, CPLE_BaseError) as error:
+        raise InputError(
+            f"{path}: is damaged, truncated or not an image ({_short(error)}); copy or download it again"
+        ) from error
+    if palette is not None:
+        table = np.array([palette.get(value, (0, 0, 0, 255))[:3] for value in range(256)], np.uint8)
+        values = table[values[0]].transpose(2, 0, 1)
+    elif alpha and len(values) in (2, 4):
+        values = values[:-1]
+    return RawImage(values, valid)
+
+
+def _has_palette(dataset: Any) -> bool:
+    return bool(dataset.count == 1 and dataset.colorinterp[0] == ColorInterp.palette)
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.bool_]:
+    if values.dtype.kind != "f":
+        return np.ones(values.shape[1:], bool)
+    return np.asarray(np.isfinite(values).all(axis=0))
+
+
+def _short(error: BaseException) -> str:
+    cause = error.__cause__ if error.__cause__ is not None else error
+    return " ".join(str(cause).split())[:160]

@@ -1,0 +1,132 @@
+"""Which files a run will write, settled and checked before any work begins."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from domainsam.errors import ConfigError, OutputError
+from domainsam_scene.segment_options import OutputOptions
+
+FOLDER_NAMES = {
+    "map": "{stem}.png",
+    "probability": "{stem}_probability.npz",
+    "confidence": "{stem}_confidence.png",
+    "contribution": "{stem}_contribution.npz",
+    "preview": "{stem}_preview.png",
+    "summary": "{stem}_summary.json",
+}
+"""What a file is called in a folder that was given instead of a file."""
+SUFFIXES = {
+    "map": (".png", ".tif", ".tiff"),
+    "probability": (".npz",),
+    "confidence": (".png", ".tif", ".tiff"),
+    "contribution": (".npz", ".tif", ".tiff"),
+    "preview": (".png",),
+    "summary": (".json",),
+}
+GEO_SUFFIXES = {
+    "map": (".tif", ".tiff"),
+    "probability": (".tif", ".tiff"),
+    "confidence": (".tif", ".tiff"),
+    "contribution": (".tif", ".tiff"),
+    "preview": (".png",),
+    "summary": (".json",),
+}
+"""Endings for georeferenced stacks, whose results must keep their place."""
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """One sample and every file that its run will write, by kind of output."""
+
+    name: str
+    paths: Mapping[str, Path]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files."""
+        return tuple(self.paths.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file is there already."""
+        return all(path.is_file() for path in self.files)
+
+
+def plan_outputs(
+    names: Sequence[str], outputs: OutputOptions, inputs: Sequence[Path] = (), geo: bool = False
+) -> tuple[SamplePlan, ...]:
+    """The files of every sample.
+
+    Parameters
+    ----------
+    names
+        Samples; a ``/`` in a name becomes a folder below the one that is given.
+    inputs
+        Files that must not be written over.
+    geo
+        Whether results are georeferenced.
+
+    Raises
+    ------
+    ConfigError
+        If an ending is unknown, or two samples would share a file.
+    OutputError
+        If an output would replace an input.
+    """
+    plans = tuple(_plan(name, outputs, geo) for name in names)
+    counts = Counter(path.absolute() for plan in plans for path in plan.files)
+    path, times = counts.most_common(1)[0]
+    if times > 1:
+        raise ConfigError(
+            f"'{path}' would be written {times} times: give a folder, put {{stem}} into the name, "
+            "or give each output its own name"
+        )
+    read = {given.resolve() for given in inputs}
+    for plan in plans:
+        for path in plan.files:
+            if path.resolve() in read:
+                raise OutputError(f"output '{path}' is one of the inputs: choose another name")
+    return plans
+
+
+def check_outputs(plan: SamplePlan, overwrite: bool) -> None:
+    """Refuse outputs that exist, before any work.
+
+    Raises
+    ------
+    OutputError
+        If a file exists and may not be replaced, or is a folder.
+    """
+    for path in plan.files:
+        if path.is_dir():
+            raise OutputError(f"output '{path}' is a folder: name a file in it")
+        if path.exists() and not overwrite:
+            raise OutputError(f"output '{path}' exists: choose another name, or allow it with --overwrite")
+
+
+def _plan(name: str, outputs: OutputOptions, geo: bool) -> SamplePlan:
+    given = {kind: getattr(outputs, kind) for kind in FOLDER_NAMES}
+    endings = GEO_SUFFIXES if geo else SUFFIXES
+    paths: dict[str, Path] = {}
+    for kind, path in given.items():
+        if path is None:
+            continue
+        file = _resolve(path, kind, name, endings[kind])
+        if file.suffix.lower() not in endings[kind]:
+            option = "out" if kind == "map" else kind
+            raise ConfigError(f"--{option} '{file}' must end in {' or '.join(endings[kind])}")
+        paths[kind] = file
+    return SamplePlan(name, paths)
+
+
+def _resolve(given: Path, kind: str, name: str, endings: tuple[str, ...]) -> Path:
+    """A path as given, inside a folder under the sample's name, or with ``{stem}`` filled in."""
+    path = Path(str(given).replace("{stem}", name))
+    if path.is_dir() or not path.suffix:
+        file = path / FOLDER_NAMES[kind].format(stem=name)
+        return file if file.suffix in endings else file.with_suffix(endings[0])
+    return path

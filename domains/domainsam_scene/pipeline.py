@@ -1,0 +1,207 @@
+"""From sensors' files to finished maps: the main job, as the command line and Python call it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from domainsam.errors import ConfigError, InputError
+from domainsam.staging import Staging
+from domainsam_scene.modalities import Sample
+from domainsam_scene.model import SceneModel, load_model
+from domainsam_scene.outputs import SamplePlan, check_outputs, plan_outputs
+from domainsam_scene.predict import NODATA, SCALE, ScenePrediction
+from domainsam_scene.preview import Picture, draw_preview
+from domainsam_scene.readers import find_layout
+from domainsam_scene.readers.base import Layout, SampleRef, read_sample
+from domainsam_scene.readers.plain import PlainLayout
+from domainsam_scene.results import Batch, SegmentResult
+from domainsam_scene.segment_options import SegmentOptions
+from domainsam_scene.writing import Answer, write_answer
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many samples are done."""
+
+
+def segment_files(
+    files: Mapping[str, Path], options: SegmentOptions, model: SceneModel | None = None
+) -> Batch:
+    """Segment one scene from one file a sensor.
+
+    Parameters
+    ----------
+    files
+        By sensor.
+    model
+        A model that is loaded already; otherwise ``options`` says which.
+
+    Raises
+    ------
+    DomainSamError
+        If nothing can be read, sizes cannot be brought together, the model
+        does not know a sensor, or an output cannot be written.
+    """
+    if not files:
+        raise InputError("no sensor was given: name one or more, for example --rgb a.png --depth a_depth.png")
+    first = next(iter(files.values()))
+    (plan,) = plan_outputs([first.stem], options.outputs, tuple(files.values()))
+    if options.resume and plan.complete:
+        return Batch((), (), (plan.name,))
+    check_outputs(plan, options.outputs.overwrite)
+    model = model or load_model(options.model, options.foundation, options.run.device, options.run.precision)
+    _check_known(tuple(files), model)
+    ref = SampleRef(plan.name, {name: (path,) for name, path in files.items()})
+    return Batch((segment_sample(PlainLayout(), ref, tuple(files), plan, options, model),))
+
+
+def segment_layout(
+    layout: str,
+    root: Path,
+    split: str | None,
+    options: SegmentOptions,
+    model: SceneModel | None = None,
+    progress: Progress | None = None,
+) -> Batch:
+    """Segment every sample of a folder; one that fails is reported and the rest go on.
+
+    Raises
+    ------
+    DomainSamError
+        If the folder is not of the layout, outputs clash or exist, or the
+        model cannot be used; all before any work.
+    """
+    reader = find_layout(layout)
+    refs = reader.samples(root, split)
+    plans = plan_outputs([ref.name for ref in refs], options.outputs)
+    complete = {plan.name for plan in plans if options.resume and plan.complete}
+    waiting = [(ref, plan) for ref, plan in zip(refs, plans, strict=True) if plan.name not in complete]
+    for _, plan in waiting:
+        check_outputs(plan, options.outputs.overwrite)
+    results: list[SegmentResult] = []
+    failures: list[tuple[str, str]] = []
+    if waiting:
+        model = model or load_model(
+            options.model, options.foundation, options.run.device, options.run.precision
+        )
+    for index, (ref, plan) in enumerate(waiting):
+        assert model is not None
+        try:
+            sensors = choose_sensors(reader, model, options.modalities)
+            results.append(segment_sample(reader, ref, sensors, plan, options, model))
+        except InputError as error:
+            log.error("%s: %s", ref.name, error)
+            failures.append((ref.name, str(error)))
+        if progress is not None:
+            progress(index + 1, len(waiting))
+    if failures and not results and not complete:
+        raise InputError(f"{root}: not one of {len(failures)} samples could be segmented: {failures[0][1]}")
+    return Batch(tuple(results), tuple(failures), tuple(sorted(complete)))
+
+
+def segment_sample(
+    layout: Layout,
+    ref: SampleRef,
+    sensors: Sequence[str],
+    plan: SamplePlan,
+    options: SegmentOptions,
+    model: SceneModel,
+) -> SegmentResult:
+    """Segment one sample and write everything that was planned for it, or nothing.
+
+    Raises
+    ------
+    DomainSamError
+        If no sensor can be read, or an output cannot be written.
+    """
+    begin = perf_counter()
+    sample = read_sample(layout, ref, sensors, options.read)
+    for reason in sample.missing.values():
+        log.warning("%s; going on with %s", reason, ", ".join(sample.images))
+    for note in sample.notes:
+        log.warning("%s: %s", sample.name, note)
+    prediction = model.predict(sample.images, sample.valid)
+    with Staging(plan.files, overwrite=options.outputs.overwrite) as staging:
+        for kind, path in plan.paths.items():
+            if kind == "preview":
+                facts = f"{', '.join(sample.images)}; model {model.name}"
+                picture = Picture(sample.name, facts, sample.images, prediction, model.labels)
+                draw_preview(staging[path], picture)
+            elif kind != "summary":
+                write_answer(kind, staging[path], Answer(prediction, model.labels))
+        result = summed_up(sample, prediction, plan, model, begin)
+        if "summary" in plan.paths:
+            staging.write_text(plan.paths["summary"], json.dumps(result.document(), indent=2) + "\n")
+    return result
+
+
+def summed_up(
+    sample: Sample, prediction: ScenePrediction, plan: SamplePlan, model: SceneModel, begin: float
+) -> SegmentResult:
+    """A prediction in figures."""
+    judged = prediction.labels != NODATA
+    count = max(1, int(judged.sum()))
+    pixels = np.bincount(prediction.labels[judged], minlength=len(model.labels))
+    return SegmentResult(
+        name=sample.name,
+        paths=plan.paths,
+        shape=sample.shape,
+        sensors=tuple(sample.images),
+        missing=sample.missing,
+        notes=sample.notes,
+        shares={
+            label: float(number / count) for label, number in zip(model.labels, pixels, strict=True) if number
+        },
+        contribution={
+            name: float(part[judged].mean() / SCALE) if judged.any() else 0.0
+            for name, part in prediction.contribution.items()
+        },
+        confidence=float(prediction.confidence[judged].mean() / SCALE) if judged.any() else 0.0,
+        valid_share=float(judged.mean()),
+        seconds=perf_counter() - begin,
+        model=model.name,
+        foundation=model.foundation_name,
+    )
+
+
+def choose_sensors(layout: Layout, model: SceneModel, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The sensors to use: those asked for, else all that both the layout and the model know.
+
+    Raises
+    ------
+    ConfigError
+        If the layout does not know one that was asked for.
+    InputError
+        If the model does not know one that was asked for, or none of the layout's.
+    """
+    unknown = [name for name in wanted if layout.modalities and name not in layout.modalities]
+    if unknown:
+        raise ConfigError(
+            f"--modalities: {', '.join(unknown)} is not in layout {layout.name}; "
+            f"it has: {', '.join(layout.modalities)}"
+        )
+    if wanted:
+        _check_known(wanted, model)
+        return tuple(wanted)
+    shared = tuple(name for name in layout.modalities if name in model.modalities)
+    if not shared:
+        raise InputError(
+            f"the model was trained on {', '.join(model.modalities)}; the data has "
+            f"{', '.join(layout.modalities)}: no sensor in common"
+        )
+    return shared
+
+
+def _check_known(names: Sequence[str], model: SceneModel) -> None:
+    strangers = [name for name in names if name not in model.modalities]
+    if strangers:
+        raise InputError(
+            f"the model {model.name} was not trained on {', '.join(strangers)}; it knows: "
+            f"{', '.join(model.modalities)}; leave it out, or train a model that has it"
+        )
