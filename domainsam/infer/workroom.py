@@ -36,6 +36,9 @@ class WorkRoom:
     resume
         Whether what an earlier run left there is wanted. It is then kept
         whatever happens, until a run succeeds.
+    keep_on_bad_input
+        Whether bad input too leaves finished work behind: for runs over many
+        inputs, one of which may be mended.
 
     Raises
     ------
@@ -43,8 +46,9 @@ class WorkRoom:
         On entering, if the folder cannot be made or another run holds it.
     """
 
-    def __init__(self, folder: Path, resume: bool) -> None:
+    def __init__(self, folder: Path, resume: bool, keep_on_bad_input: bool = False) -> None:
         self.folder = folder
+        self._hopeless = () if keep_on_bad_input else (InputError, ConfigError)
         self._lock: IO[bytes] | None = None
         self._made: list[Path] = []
         self._inherited = resume and journalled_units(folder) > 0
@@ -99,7 +103,7 @@ class WorkRoom:
     def _worth_keeping(self, kind: type[BaseException]) -> bool:
         if self._inherited:
             return True
-        return not issubclass(kind, InputError | ConfigError) and journalled_units(self.folder) > 0
+        return not issubclass(kind, self._hopeless) and journalled_units(self.folder) > 0
 
     def _remove_made(self) -> None:
         """Remove folders that this run made, as far as they are empty."""

@@ -18,6 +18,8 @@ from domainsam_urban.trend.common import CommonGround
 
 BLOCK = 512
 """Side of the tiles of staged rasters; windows that are multiples of it read every tile once."""
+WINDOW = 2048
+"""Largest side of the windows that a sweep over the stack reads."""
 SWEEP_BYTES = 1 << 25
 """What a sweep over the stack holds at a time, all years together."""
 
@@ -116,7 +118,7 @@ class YearStack:
         Parameters
         ----------
         size
-            Side of the windows; by default as large as :data:`SWEEP_BYTES` allows.
+            Side of the windows; by default as large as :data:`SWEEP_BYTES` allows, at most :data:`WINDOW`.
 
         Yields
         ------
@@ -135,9 +137,9 @@ class YearStack:
 
 
 def sweep_size(layers: int) -> int:
-    """Side of windows, a multiple of :data:`BLOCK`, so that memory does not grow with the number of layers."""
+    """Side of windows, a multiple of :data:`BLOCK`, that hold the same memory for any number of layers."""
     side = int((SWEEP_BYTES / max(1, layers)) ** 0.5)
-    return max(BLOCK, side // BLOCK * BLOCK)
+    return min(WINDOW, max(BLOCK, side // BLOCK * BLOCK))
 
 
 def ground_windows(shape: tuple[int, int], size: int) -> Iterator[Window]:

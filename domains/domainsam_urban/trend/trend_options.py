@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from domainsam_urban.map_options import ReadOptions, RunOptions
+from domainsam_urban.trend.product_options import ProductOptions
 
 
 @dataclass(frozen=True)
@@ -18,44 +19,6 @@ class GroundOptions:
     crs: str | None = None
     pixel: float | None = None
     extent: tuple[float, float, float, float] | None = None
-
-
-@dataclass(frozen=True)
-class FigureOptions:
-    """What areas are counted in, and what their uncertainty comes from.
-
-    Parameters
-    ----------
-    zones
-        Polygons, in any CRS; ``zone_field`` names them, by default the first column of text.
-    centre
-        Longitude and latitude in degrees from which distance rings are measured.
-    rings_km
-        Outer radii of the rings, in kilometres, ascending.
-    ring_zones
-        Ring-road polygons, in place of distances.
-    reference
-        Reference points or polygons of what was really there, for error-adjusted areas.
-    threshold
-        Probability from which a pixel is settlement.
-    threshold_spread
-        Low and high figures without a reference are taken at the threshold plus and minus this.
-    min_area
-        Change objects below this many square metres are left out.
-    seed
-        Of the bootstrap.
-    """
-
-    zones: Path | None = None
-    zone_field: str | None = None
-    centre: tuple[float, float] | None = None
-    rings_km: tuple[float, ...] = (2.0, 5.0, 10.0, 20.0)
-    ring_zones: Path | None = None
-    reference: Path | None = None
-    threshold: float = 0.5
-    threshold_spread: float = 0.1
-    min_area: float = 0.0
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +35,8 @@ class TrendOptions:
 
     Parameters
     ----------
+    threshold
+        Probability from which a pixel is settlement.
     masks
         The inputs are existing results, not scenes.
     mask_class
@@ -94,6 +59,7 @@ class TrendOptions:
     out: Path
     model: Path | None = None
     foundation: str | None = None
+    threshold: float = 0.5
     masks: bool = False
     mask_class: tuple[int, ...] | None = None
     asset: str | None = None
@@ -103,7 +69,7 @@ class TrendOptions:
     classifier: Path | None = None
     smoothing: SmoothingOptions | None = None
     ground: GroundOptions = field(default_factory=GroundOptions)
-    figures: FigureOptions = field(default_factory=FigureOptions)
+    products: ProductOptions = field(default_factory=ProductOptions)
     read: ReadOptions = field(default_factory=ReadOptions)
     run: RunOptions = field(default_factory=RunOptions)
     overwrite: bool = False

@@ -1,0 +1,88 @@
+"""Where each year lies against the reference year: measured, put in words, and made into shifts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from math import hypot
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domainsam.infer.blend import NODATA
+from domainsam.protocols import Window
+from domainsam_urban.handles import Handles
+from domainsam_urban.trend.align import LEAST_WINDOWS, Picture, register
+from domainsam_urban.trend.common import CommonGround
+from domainsam_urban.trend.stack import Registration, read_bounds
+from domainsam_urban.trend.survey import YearInput
+from domainsam_urban.trend.warp import on_ground
+
+
+@contextmanager
+def picture(item: YearInput, own: Path, ground: CommonGround) -> Iterator[Picture]:
+    """A year as grey values on the ground: the scene's bands together, or the mask staged at ``own``."""
+    scene = item.reading is not None
+    handles = Handles(item.year.path if scene else own)
+    nodata = item.nodata if scene else float(NODATA)
+    bands = sorted(set(item.bands)) if scene else [1]
+    try:
+        with handles.reading("its pixels") as dataset, on_ground(dataset, ground, nodata) as warped:
+
+            def read(window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+                bounds = read_bounds(window)
+                values = warped.read(bands, window=bounds).astype(np.float32)
+                if nodata is None:
+                    seen = warped.read(warped.count, window=bounds) > 0
+                else:
+                    seen = (values != nodata).any(axis=0)
+                seen &= np.isfinite(values).all(axis=0)
+                return np.where(seen, values, 0).mean(axis=0, dtype=np.float32), seen
+
+            yield read
+    finally:
+        handles.close()
+
+
+def measure(
+    reference: tuple[YearInput, Path], year: tuple[YearInput, Path], ground: CommonGround
+) -> Registration:
+    """How far a year lies from the reference year; each with where it is staged if it is a mask."""
+    with picture(*reference, ground) as first, picture(*year, ground) as second:
+        return register(first, second, ground)
+
+
+def corrected(found: Registration, align: bool) -> Registration:
+    """The same, marked as corrected where years are to be aligned and enough was measured."""
+    return replace(found, corrected=align and found.windows >= LEAST_WINDOWS)
+
+
+def shift_of(found: Registration | None) -> tuple[float, float]:
+    """Metres east and north that a year is moved back by."""
+    return (found.east_m, found.north_m) if found is not None and found.corrected else (0.0, 0.0)
+
+
+def in_words(
+    labels: Sequence[str], found: Sequence[Registration | None], reference: int, ground: CommonGround
+) -> tuple[str, ...]:
+    """What a reader ought to know about the places of the years."""
+    said = []
+    for label, one in zip(labels, found, strict=True):
+        if one is None:
+            continue
+        off = hypot(one.east_m, one.north_m)
+        where = f"{label} lies {one.east_m:+.1f} m east and {one.north_m:+.1f} m north of {labels[reference]}"
+        if one.windows == 0:
+            said.append(f"{label}: its place against {labels[reference]} could not be measured")
+        elif one.windows < LEAST_WINDOWS and off > ground.pixel_m / 2:
+            said.append(f"{where}, by {one.windows} place(s) only: too few to rely on, so it was not moved")
+        elif one.corrected:
+            said.append(f"{where} (median of {one.windows} places) and was moved back by as much")
+        elif off > ground.pixel_m:
+            said.append(
+                f"{where} (median of {one.windows} places): changes along outlines are partly that; "
+                "--align corrects it"
+            )
+    return tuple(said)

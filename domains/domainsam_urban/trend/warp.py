@@ -1,0 +1,156 @@
+"""Rasters brought to the common ground, by windows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+
+from domainsam.errors import OutputError
+from domainsam.infer.blend import NODATA
+from domainsam.infer.store import sync_folder
+from domainsam.protocols import Window
+from domainsam_urban.handles import GDAL_OPTIONS, Handles
+from domainsam_urban.place import Place
+from domainsam_urban.trend.common import CommonGround
+from domainsam_urban.trend.stack import BLOCK, ground_windows, read_bounds
+
+STEP = 2048
+"""Side of the windows that are warped at a time."""
+AVERAGE_FROM = 1.5
+"""Pixels of the source in one of the ground, along a side, from which means are taken over them."""
+WARP_PIXELS = 0.02
+"""Greatest error of a warped position, in pixels; GDAL's own default is an eighth."""
+WARP_MEGABYTES = 64
+TIFF_OPTIONS = {
+    "driver": "GTiff",
+    "tiled": True,
+    "blockxsize": BLOCK,
+    "blockysize": BLOCK,
+    "compress": "deflate",
+    "zlevel": 1,
+    "bigtiff": "if_safer",
+}
+
+
+@contextmanager
+def on_ground(
+    dataset: Any, ground: CommonGround, nodata: float | None, shift: tuple[float, float] = (0.0, 0.0)
+) -> Iterator[Any]:
+    """An open raster as it looks on the ground; without ``nodata`` its last band is alpha.
+
+    Parameters
+    ----------
+    shift
+        Metres east and north by which the raster's content lies off, and is moved back.
+    """
+    ratio = ground.pixel_m / Place.of(dataset).pixel_metres()
+    with WarpedVRT(
+        dataset,
+        crs=ground.crs,
+        transform=Affine.translation(*shift) @ ground.affine,
+        height=ground.height,
+        width=ground.width,
+        resampling=Resampling.average if ratio >= AVERAGE_FROM else Resampling.bilinear,
+        tolerance=WARP_PIXELS,
+        warp_mem_limit=WARP_MEGABYTES,
+        **({"add_alpha": True} if nodata is None else {"src_nodata": nodata, "nodata": nodata}),
+    ) as warped:
+        yield warped
+
+
+def warp_to_ground(
+    source: Path, target: Path, ground: CommonGround, shift: tuple[float, float] = (0.0, 0.0)
+) -> None:
+    """Bring stored probabilities to the ground: means where the source is finer, else bilinear.
+
+    Raises
+    ------
+    InputError
+        If ``source`` cannot be read.
+    OutputError
+        If ``target`` cannot be written.
+    """
+    handles = Handles(source)
+    try:
+        with handles.reading("its pixels") as dataset, on_ground(dataset, ground, NODATA, shift) as warped:
+            write_ground(
+                target,
+                ground,
+                lambda window: np.asarray(warped.read(1, window=read_bounds(window)), np.uint8),
+            )
+    finally:
+        handles.close()
+
+
+def write_ground(
+    target: Path,
+    ground: CommonGround,
+    values: Callable[[Window], NDArray[np.uint8]],
+    nodata: int | None = NODATA,
+) -> None:
+    """Write a layer of the ground window by window; it appears under its name when it is complete.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with writing(target, ground, nodata) as layer:
+        for window in ground_windows(ground.shape, STEP):
+            layer.write(values(window), 1, window=read_bounds(window))
+
+
+@contextmanager
+def writing(target: Path, place: CommonGround | Place, nodata: int | None = NODATA) -> Iterator[Any]:
+    """A layer of bytes to be written by windows, renamed into place once it is on the disk.
+
+    Raises
+    ------
+    OutputError
+        If the disk refuses it.
+    """
+    rows, cols = place.shape
+    part = target.with_suffix(".part")
+    layout = {"crs": place.crs, "transform": place.affine, "height": rows, "width": cols, "nodata": nodata}
+    try:
+        with (
+            rasterio.Env(**GDAL_OPTIONS),
+            rasterio.open(part, "w", count=1, dtype="uint8", **layout, **TIFF_OPTIONS) as dataset,
+        ):
+            yield dataset
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(target)
+        sync_folder(target.parent)
+    except (RasterioError, CPLE_BaseError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise OutputError(f"cannot write {target}: {reason}; check free space and permissions") from error
+
+
+def write_common_valid(layers: tuple[Path, ...], target: Path, ground: CommonGround) -> int:
+    """Mark the pixels that every layer has data for; returns how many there are."""
+    count = 0
+
+    def seen_by_all(window: Window) -> NDArray[np.uint8]:
+        nonlocal count
+        seen = np.ones((window.height, window.width), dtype=bool)
+        for path in layers:
+            with rasterio.open(path) as dataset:
+                seen &= dataset.read(1, window=read_bounds(window)) != NODATA
+        count += int(seen.sum())
+        return seen.astype(np.uint8)
+
+    write_ground(target, ground, seen_by_all, nodata=None)
+    return count

@@ -1,0 +1,147 @@
+"""Which inputs are compared, and when each was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import rasterio
+
+from domainsam.errors import ConfigError, InputError
+from domainsam_urban.handles import Handles
+from domainsam_urban.provenance import Acquisition, acquisition
+from domainsam_urban.trend.dates import EXPECTED, Span, parse_span, shortest_labels
+from domainsam_urban.trend.listings import Listed, read_csv, read_stac
+
+Kind = Literal["scene", "mask-raster", "mask-vector"]
+
+VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".parquet", ".fgb", ".shp")
+
+
+@dataclass(frozen=True)
+class Year:
+    """One input of a trend.
+
+    ``stated`` says where the date comes from, for the outputs: ``the command
+    line``, ``the STAC item``, ``the table``, ``the file``.
+    """
+
+    label: str
+    moment: datetime
+    path: str
+    kind: Kind
+    stated: str
+
+
+def read_years(inputs: Sequence[str], masks: bool = False, asset: str | None = None) -> tuple[Year, ...]:
+    """The years of a comparison, in order of time.
+
+    Parameters
+    ----------
+    inputs
+        ``2016=path``, plain paths whose date stands in the file or its name, a
+        CSV of path and datetime, or a STAC item, item collection, collection or catalogue.
+    masks
+        The paths are existing results and not scenes.
+    asset
+        Key of the STAC asset to take.
+
+    Raises
+    ------
+    ConfigError
+        If a date on the command line cannot be read.
+    InputError
+        If a file is absent or has no date, there are fewer than two years, or
+        two inputs are of the same time.
+    """
+    listed = [item for given in inputs for item in _expand(given, masks, asset)]
+    dated = sorted(((item, _dated(item)) for item in listed), key=lambda pair: pair[1].middle)
+    if len(dated) < 2:
+        known = f"only one was given ({dated[0][0].path})" if dated else "none was given"
+        raise InputError(f"a comparison needs at least two years, {known}: add another, such as 2020=b.tif")
+    _refuse_same_time(dated)
+    moments = [span.middle for _, span in dated]
+    labels = [item.label for item, _ in dated]
+    plain = shortest_labels(moments)
+    chosen = [label or other for label, other in zip(labels, plain, strict=True)]
+    if len(set(chosen)) < len(chosen):
+        chosen = list(plain)
+    return tuple(
+        Year(label, span.middle, item.path, _kind(item.path, masks), item.stated)
+        for label, (item, span) in zip(chosen, dated, strict=True)
+    )
+
+
+def _expand(given: str, masks: bool, asset: str | None) -> list[Listed]:
+    """What one argument stands for."""
+    head, equals, path = given.partition("=")
+    if equals and not Path(given).exists():
+        if parse_span(head) is None:
+            raise ConfigError(f"'{given}': '{head}' is no date; {EXPECTED} before the =")
+        return [Listed(path, head, "the command line", label=head)]
+    suffix = Path(given).suffix.lower()
+    if suffix == ".csv":
+        return read_csv(Path(given))
+    if suffix == ".json" or (suffix == ".geojson" and not masks):
+        return read_stac(Path(given), asset)
+    return [Listed(given, None, "the file")]
+
+
+def _dated(item: Listed) -> Span:
+    """When an input was taken."""
+    if item.when is not None:
+        span = parse_span(item.when)
+        if span is None:
+            raise InputError(f"{item.path}: '{item.when}' in {item.stated} is no date; {EXPECTED}")
+        return span
+    found = acquisition(Path(item.path).name, _tags(item.path))
+    span_found = _span(found)
+    if span_found is None:
+        raise InputError(
+            f"{item.path}: no date in its metadata or name; write it before the file, for example "
+            f"2016={item.path}"
+        )
+    return span_found
+
+
+def _span(found: Acquisition) -> Span | None:
+    if found.instant is not None:
+        return Span(found.instant, found.instant)
+    if found.start is not None and found.end is not None:
+        return Span(found.start, found.end)
+    return None
+
+
+def _tags(path: str) -> dict[str, str]:
+    """Metadata of a raster in which a date may stand; a vector file has none."""
+    if Path(path).suffix.lower() in VECTOR_SUFFIXES:
+        return {}
+    handles = Handles(path)
+    try:
+        with handles.reading("its header") as dataset:
+            domains = [space for space in dataset.tag_namespaces() if not space.startswith("xml:")]
+            return {key: value for space in (None, *domains) for key, value in dataset.tags(ns=space).items()}
+    except (rasterio.errors.RasterioError, UnicodeDecodeError):
+        return {}
+    finally:
+        handles.close()
+
+
+def _refuse_same_time(dated: Sequence[tuple[Listed, Span]]) -> None:
+    for (one, first), (other, second) in pairwise(dated):
+        if first.overlaps(second):
+            same = first.start.date() if first == second else "the same time"
+            raise InputError(
+                f"{one.path} and {other.path} are both of {same}, so neither comes first: give one date "
+                "each, or join tiles of one date with gdalbuildvrt"
+            )
+
+
+def _kind(path: str, masks: bool) -> Kind:
+    if not masks:
+        return "scene"
+    return "mask-vector" if Path(path).suffix.lower() in VECTOR_SUFFIXES else "mask-raster"
