@@ -68,8 +68,18 @@ class Staging:
         OutputError
             If the disk refuses it.
         """
+        self.write_bytes(target, text.encode())
+
+    def write_bytes(self, target: Path | str, content: bytes) -> None:
+        """Write the whole of an output.
+
+        Raises
+        ------
+        OutputError
+            If the disk refuses it.
+        """
         try:
-            self[target].write_text(text, encoding="utf-8")
+            self[target].write_bytes(content)
         except OSError as error:
             reason = error.strerror or str(error)
             raise OutputError(

@@ -7,6 +7,21 @@ import click
 from domainsam_cli.lazy import LazyGroup
 
 
-@click.group(cls=LazyGroup, lazy={})
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "segment": (
+            "domainsam_ct.segment_command:segment_command",
+            "Segment organs in CT, as masks on the scan's own grid.",
+        ),
+        "train": ("domainsam_ct.train_command:train", "Train the organ model on your own labels."),
+        "evaluate": ("domainsam_ct.evaluate_command:evaluate", "Compare masks with labels."),
+        "statistics": (
+            "domainsam_ct.statistics_command:statistics",
+            "Volumes and Hounsfield units of any existing mask.",
+        ),
+        "demo": ("domainsam_ct.demo_command:demo", "Segment a volume that is generated here."),
+    },
+)
 def ct() -> None:
     """Organs in abdominal CT: masks, volumes, reports."""

@@ -79,6 +79,7 @@ class CaseResult:
             "notice": NOTICE,
             "case": self.case,
             "shape": list(self.shape),
+            "slices": self.slices,
             "spacing_mm": list(self.spacing_mm),
             "orientation": self.orientation,
             "units": UNITS,

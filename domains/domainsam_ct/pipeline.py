@@ -1,0 +1,134 @@
+"""From CTs to finished files: the main job, as the command line and Python call it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+from domainsam.checkpoint import read_header
+from domainsam.errors import ConfigError, DomainSamError
+from domainsam.infer.workroom import WorkRoom
+from domainsam.staging import check_targets
+from domainsam_cli.progress import pixel_progress
+from domainsam_ct.cohort import write_table
+from domainsam_ct.model import ORGANS, SHIPPED, OrganModel, load_model
+from domainsam_ct.outputs import CasePlan, is_complete, plan_outputs
+from domainsam_ct.products import Made, write_products
+from domainsam_ct.results import Batch, CaseResult
+from domainsam_ct.segment_options import SegmentOptions
+from domainsam_ct.segmenting import cleaning, output_labels, segment
+from domainsam_ct.volume import open_volume
+
+log = logging.getLogger(__name__)
+
+
+def segment_cases(
+    inputs: Sequence[Path],
+    options: SegmentOptions,
+    model: OrganModel | None = None,
+    told: Callable[[CaseResult], None] = lambda result: None,
+) -> Batch:
+    """Segment CTs one after another with one model.
+
+    A case that fails among several is reported and the rest go on; with
+    ``options.resume`` cases whose files are all there are passed over. Of
+    several cases a table is written beside their masks.
+
+    Parameters
+    ----------
+    inputs
+        Volume files, DICOM folders or zips of them.
+    model
+        A model that is loaded already; otherwise ``options`` says which.
+    told
+        Called with every result as soon as its files are in place.
+
+    Raises
+    ------
+    DomainSamError
+        If outputs clash or exist, or the model cannot be used (both before any
+        work); or, of a single case, whatever made it fail.
+    """
+    names = model.labels if model is not None else model_labels(options.model)
+    labels, _ = output_labels(names, options)
+    cleaning(options.clean, labels)
+    plans = plan_outputs(inputs, [organ.name for organ in labels.values()], options.outputs)
+    complete = [plan for plan in plans if options.resume and is_complete(plan)]
+    waiting = [plan for plan in plans if plan not in complete]
+    for plan in waiting:
+        check_targets(plan.files, options.outputs.overwrite)
+    if waiting:
+        model = prepared(model or chosen_model(options), options)
+    results: list[CaseResult] = []
+    failures: list[tuple[str, str]] = []
+    for plan in waiting:
+        assert model is not None
+        try:
+            results.append(segment_case(plan, options, model))
+            told(results[-1])
+        except DomainSamError as error:
+            if len(plans) == 1:
+                raise
+            log.error("%s: %s", plan.stem, error)
+            failures.append((plan.stem, str(error)))
+    table = write_table(plans, failures, labels, options) if len(plans) > 1 else None
+    return Batch(tuple(results), tuple(failures), tuple(plan.stem for plan in complete), table)
+
+
+def segment_case(plan: CasePlan, options: SegmentOptions, model: OrganModel) -> CaseResult:
+    """Segment one CT and write everything that was planned for it, or nothing.
+
+    Raises
+    ------
+    DomainSamError
+        If it cannot be read, the disk is full, or an output cannot be written.
+    """
+    begin = perf_counter()
+    with (
+        WorkRoom(plan.work, options.resume) as room,
+        open_volume(plan.source, options.series_uid, room.folder) as volume,
+    ):
+        for warning in volume.warnings:
+            log.warning("%s: %s", plan.stem, warning)
+        with pixel_progress(plan.stem, options.quiet) as progress:
+            segmented = segment(volume, model, options, room, plan.source, progress)
+        with segmented.mask:
+            return write_products(plan, Made(segmented, model, options, begin), room)
+
+
+def model_labels(path: Path | None) -> tuple[str, ...]:
+    """Labels of a model file, read from its header alone.
+
+    Raises
+    ------
+    CheckpointError
+        If it is absent or damaged.
+    """
+    if path is None and not SHIPPED.is_file():
+        return ("background", *ORGANS)
+    return read_header(path or SHIPPED).labels
+
+
+def chosen_model(options: SegmentOptions) -> OrganModel:
+    """The model that the options name."""
+    run = options.run
+    return load_model(options.model, options.foundation, run.device, run.precision, run.batch_size)
+
+
+def prepared(model: OrganModel, options: SegmentOptions) -> OrganModel:
+    """The model with the window that was asked for.
+
+    Raises
+    ------
+    ConfigError
+        If its lower value is not below its higher one.
+    """
+    window = options.run.window
+    if window is None:
+        return model
+    if window[0] >= window[1]:
+        raise ConfigError(f"--window {window[0]:g},{window[1]:g}: the lower value comes first")
+    return replace(model, config=replace(model.config, window=window))

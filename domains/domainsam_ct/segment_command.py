@@ -1,0 +1,214 @@
+"""``domainsam ct segment``: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from domainsam_cli.errors import RunState
+from domainsam_cli.options import compute_options, out_option, overwrite_option, resume_option, talk_options
+from domainsam_ct.segment_options import CleanOptions, OutputOptions, RunOptions, SegmentOptions
+
+if TYPE_CHECKING:
+    from domainsam_ct.results import Batch, CaseResult
+
+PATH = click.Path(path_type=Path)
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names with commas between them."""
+
+    name = "NAME,NAME"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(","))
+        if not all(names):
+            self.fail(f"{value!r} is not a list of names such as liver,spleen", param, ctx)
+        return names
+
+
+class Window(click.ParamType[tuple[float, float]]):
+    """Two Hounsfield units with a comma between them."""
+
+    name = "LOW,HIGH"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            low, high = (float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a pair of Hounsfield units such as -125,275", param, ctx)
+        return low, high
+
+
+def output_options(command: Any) -> Any:
+    """Options that name what is written."""
+    for option in (
+        click.option(
+            "--keep-identifiers",
+            is_flag=True,
+            help="Let patient names and numbers into file names and reports.",
+        ),
+        click.option("--preview", is_flag=True, help="Picture of three planes with contours, PNG."),
+        click.option("--report", is_flag=True, help="One page with pictures and volumes, HTML."),
+        click.option("--statistics", is_flag=True, help="Volumes and Hounsfield units, JSON and CSV."),
+        click.option("--rtstruct", is_flag=True, help="Contours as DICOM RTSTRUCT."),
+        click.option("--dicom-seg", is_flag=True, help="Mask as DICOM SEG."),
+        click.option("--per-organ", is_flag=True, help="A mask for each organ instead of one for all."),
+        out_option("Mask: .nii.gz .nii .nrrd .mha, or a folder."),
+    ):
+        command = option(command)
+    return command
+
+
+def mask_options(command: Any) -> Any:
+    """Options that say which organs a mask holds and how it is cleaned."""
+    for option in (
+        click.option(
+            "--keep-share",
+            type=click.FloatRange(0, 1, min_open=True),
+            default=0.1,
+            show_default=True,
+            help="Parts of an organ stay from this share of its largest part on.",
+        ),
+        click.option(
+            "--fill-holes", type=Names(), default="all", show_default=True, help="all, none, or organs."
+        ),
+        click.option(
+            "--cleanup",
+            type=Names(),
+            default="all",
+            show_default=True,
+            help="Organs whose stray parts go: all, none, or names.",
+        ),
+        click.option(
+            "--label-map", help="Numbers of the mask: synapse, btcv, totalsegmentator, or a TOML file."
+        ),
+        click.option("--organs", type=Names(), help="Only these organs [default: all that the model knows]."),
+    ):
+        command = option(command)
+    return command
+
+
+def model_options(command: Any) -> Any:
+    """Options that choose the network and how the CT is read."""
+    for option in (
+        click.option("--series", "series_uid", help="Series Instance UID, where a folder holds several."),
+        click.option("--window", type=Window(), help="Hounsfield units told apart [default: the model's]."),
+        click.option(
+            "--foundation", help="Name or checkpoint file [default: the one the model was trained on]."
+        ),
+        click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("segment")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=PATH)
+@output_options
+@mask_options
+@model_options
+@compute_options
+@resume_option
+@overwrite_option
+@talk_options
+@click.pass_context
+def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None:
+    r"""Segment organs in abdominal CT; masks lie on the scan's own grid.
+
+    INPUT is a NIfTI, NRRD or MHA file, a folder of DICOM files, or a zip of
+    one. In a folder as -o, results are named after each case; in a path {stem}
+    stands for its name. With several inputs the model is loaded once, each
+    case has its line, a bad one is passed over and listed (exit code 1), and
+    a table of all is written. Not a medical device.
+
+    \b
+    domainsam ct segment ct.nii.gz -o seg.nii.gz
+    domainsam ct segment study/ -o out/ --dicom-seg --rtstruct --statistics --report --preview
+    domainsam ct segment cohort/*.nii.gz -o out/ --resume
+    domainsam ct segment ct.nii.gz -o out/ --organs liver,spleen --per-organ
+    """
+    from domainsam_ct.pipeline import segment_cases
+
+    state = ctx.find_object(RunState)
+    if state is not None:
+        state.resumable = True
+
+    def told(result: CaseResult) -> None:
+        if not given["as_json"] and not given["quiet"]:
+            click.echo(result.sentence())
+
+    batch = segment_cases(inputs, gather(given), told=told)
+    if given["as_json"]:
+        print_json(batch)
+    elif not given["quiet"]:
+        print_paths(batch, len(inputs))
+    if batch.failures:
+        failed = ", ".join(case for case, _ in batch.failures)
+        click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} cases failed: {failed}", err=True)
+        ctx.exit(batch.exit_code)
+
+
+def gather(given: dict[str, Any]) -> SegmentOptions:
+    """Options as click gives them, as one value."""
+    kinds = ("per_organ", "dicom_seg", "rtstruct", "statistics", "report", "preview")
+    return SegmentOptions(
+        outputs=OutputOptions(
+            out=given["out"],
+            **{kind: given[kind] for kind in kinds},
+            overwrite=given["overwrite"],
+            keep_identifiers=given["keep_identifiers"],
+        ),
+        model=given["model"],
+        foundation=given["foundation"],
+        organs=given["organs"],
+        label_map=given["label_map"],
+        series_uid=given["series_uid"],
+        run=RunOptions(
+            device=given["device"],
+            precision=given["precision"],
+            batch_size=given["batch_size"],
+            workers=given["workers"],
+            window=given["window"],
+        ),
+        clean=CleanOptions(given["cleanup"], given["fill_holes"], given["keep_share"]),
+        resume=given["resume"],
+        quiet=given["quiet"],
+    )
+
+
+def print_json(batch: Batch) -> None:
+    """Everything about every case, for a program."""
+    document = {
+        "cases": [
+            {**result.document(), "paths": {kind: str(path) for kind, path in result.paths.items()}}
+            for result in batch.results
+        ],
+        "failures": [{"case": case, "error": reason} for case, reason in batch.failures],
+        "complete": list(batch.complete),
+        "table": None if batch.table is None else str(batch.table),
+    }
+    click.echo(json.dumps(document, indent=2))
+
+
+def print_paths(batch: Batch, inputs: int) -> None:
+    """Where the files are: of one case all of them, of several the table."""
+    for case in batch.complete:
+        click.echo(f"{case}: complete already")
+    if inputs == 1:
+        for result in batch.results:
+            for kind, path in result.paths.items():
+                click.echo(f"  {kind:<16} {path}")
+    elif batch.table is not None:
+        click.echo(f"  {'table':<16} {batch.table}")
