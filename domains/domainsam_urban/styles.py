@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,19 @@ def grid_qml() -> str:
             render="true",
         )
     _symbols(renderer, [Fill(colour, 0.7, "#ffffff", 0.1) for colour in RAMP])
+    return _text(root)
+
+
+def category_qml(attribute: str, fills: Mapping[str, Fill]) -> str:
+    """QGIS layer style of polygons with one symbol for each value of an attribute."""
+    root = _root()
+    renderer = xml.SubElement(root, "renderer-v2", type="categorizedSymbol", attr=attribute)
+    categories = xml.SubElement(renderer, "categories")
+    for number, value in enumerate(fills):
+        xml.SubElement(
+            categories, "category", value=value, label=value, symbol=str(number), type="string", render="true"
+        )
+    _symbols(renderer, list(fills.values()))
     return _text(root)
 
 

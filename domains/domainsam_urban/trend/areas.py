@@ -99,7 +99,7 @@ class Figures:
 
 
 def bounded_figures(
-    stack: YearStack, tallies: Sequence[Tally], options: UncertaintyOptions, series: str
+    stack: YearStack, tallies: Sequence[Tally], options: UncertaintyOptions, series: str, counts: Counts
 ) -> Figures:
     """Figures whose low and high values come from the map alone."""
     years: list[YearFigure] = []
@@ -119,7 +119,7 @@ def bounded_figures(
                     float(tally.place_ha[place]),
                     float(tally.valid_ha[place]),
                     bounds.area(index),
-                    Estimate.unknown(),
+                    counts.get((kind, name, year.label), Estimate.unknown()),
                     BOUNDS,
                 )
                 for index, year in enumerate(stack.years)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from domainsam.staging import Staging
 from domainsam_urban.trend.areas import Figures, bounded_figures
+from domainsam_urban.trend.geopackage import write_geopackage
+from domainsam_urban.trend.objects import change_objects
 from domainsam_urban.trend.product_options import ProductOptions
 from domainsam_urban.trend.stack import YearStack
 from domainsam_urban.trend.tables import change_table, write_table, year_table
@@ -16,6 +18,7 @@ from domainsam_urban.trend.zones import make_zonings
 
 PREDICTED, SMOOTHED = "as predicted", "smoothed"
 """Series of figures: from each year by itself, and after smoothing over the years."""
+GEOPACKAGE = "settlements.gpkg"
 TABLES = ("areas", "changes")
 
 
@@ -30,6 +33,10 @@ class TrendProducts:
 
 def product_files(folder: Path) -> tuple[Path, ...]:
     """Every file that :func:`write_products` makes in a folder."""
+    return (folder / GEOPACKAGE, *_table_files(folder))
+
+
+def _table_files(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / f"{name}.{end}" for name in TABLES for end in ("csv", "parquet"))
 
 
@@ -48,13 +55,16 @@ def write_products(stack: YearStack, options: ProductOptions, folder: Path) -> T
         zonings = make_zonings(stack.ground, options.zones)
         thresholds = Thresholds.around(stack.threshold, options.uncertainty.spread)
         blocks = Blocks.of(stack.ground, options.uncertainty.block_m)
+        package = folder / GEOPACKAGE
+        found = change_objects(stack, zonings, thresholds, options.objects, staging[package].parent)
+        write_geopackage(staging[package], package, stack, found, zonings)
         all_figures = []
         for name, years in _series(stack):
             tallies = tally(years, zonings, thresholds, blocks)
-            all_figures.append(bounded_figures(years, tallies, options.uncertainty, name))
+            all_figures.append(bounded_figures(years, tallies, options.uncertainty, name, found.counts))
         figures = _joined(all_figures)
         tables = {"areas": year_table(figures), "changes": change_table(figures)}
-        for target in files:
+        for target in _table_files(folder):
             write_table(tables[target.stem], staging[target], target)
     notes = tuple(note for zoning in zonings for note in zoning.notes)
     return TrendProducts(files, figures, notes)
