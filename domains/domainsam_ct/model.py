@@ -47,21 +47,21 @@ class ModelConfig:
     window
         Hounsfield units that become 0 and 1; the default is the published one.
     pixel_mm
-        Pixel of the network's grid; None stretches slices to ``side``, as published.
+        Pixel of the network's grid; 0 stretches slices to ``side`` pixels, as published.
     side
         Side in pixels of stretched slices, a multiple of 32.
     """
 
     window: tuple[float, float] = (-125.0, 275.0)
-    pixel_mm: float | None = 1.5
+    pixel_mm: float = 1.5
     side: int = 512
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
     def __post_init__(self) -> None:
         if self.window[0] >= self.window[1]:
             raise ConfigError(f"window is {list(self.window)}, expected a lower and a higher value in HU")
-        if self.pixel_mm is not None and not 0.1 <= self.pixel_mm <= 10:
-            raise ConfigError(f"pixel_mm is {self.pixel_mm:g}, expected 0.1 to 10 millimetres")
+        if self.pixel_mm and not 0.1 <= self.pixel_mm <= 10:
+            raise ConfigError(f"pixel_mm is {self.pixel_mm:g}, expected 0.1 to 10 millimetres, or 0")
         if self.side < 32 or self.side % 32:
             raise ConfigError(f"side is {self.side}, expected a multiple of 32")
 

@@ -58,7 +58,7 @@ class SliceGrid:
 
 
 def slice_grid(
-    size: tuple[int, int], spacing_mm: tuple[float, float], pixel_mm: float | None, side: int
+    size: tuple[int, int], spacing_mm: tuple[float, float], pixel_mm: float, side: int
 ) -> SliceGrid:
     """The network's grid for slices.
 
@@ -67,11 +67,11 @@ def slice_grid(
     size, spacing_mm
         Of the slices: (H, W) in pixels, and the pixel's height and width in millimetres.
     pixel_mm
-        The network's pixel; None stretches every slice to ``side``, as published.
+        The network's pixel; 0 stretches every slice to ``side``, as published.
     side
         Side of the network's grid where slices are stretched.
     """
-    if pixel_mm is None:
+    if not pixel_mm:
         return SliceGrid(size, (side, side), (size[0] / side, size[1] / side))
     steps = (pixel_mm / spacing_mm[0], pixel_mm / spacing_mm[1])
     height, width = (

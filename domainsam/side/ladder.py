@@ -56,7 +56,9 @@ class ResNetSpecialist(nn.Module):
         import timm
 
         try:
-            self.model: Any = timm.create_model(name, features_only=True, out_indices=(1, 2, 3), pretrained=False)
+            self.model: Any = timm.create_model(
+                name, features_only=True, out_indices=(1, 2, 3), pretrained=False
+            )
         except (RuntimeError, AssertionError, TypeError) as error:
             raise ConfigError(
                 f"specialist is {name!r}, expected resnet18, another ResNet of timm, or mit_b0 to mit_b5"
@@ -145,9 +147,7 @@ def load_specialist(ladder: Ladder, path: str) -> None:
     tensors = read_tensors(path)
     wanted = ladder.specialist.model.state_dict()
     absent = [
-        name
-        for name, value in wanted.items()
-        if name not in tensors or tensors[name].shape != value.shape
+        name for name, value in wanted.items() if name not in tensors or tensors[name].shape != value.shape
     ]
     absent = [name for name in absent if not name.endswith("num_batches_tracked")]
     if absent:
