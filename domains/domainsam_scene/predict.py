@@ -163,7 +163,9 @@ def contribution(
     """
     own = output.per_modality[:, 0].float()
     full = F.interpolate(own, output.logits.shape[-2:], mode="bilinear", align_corners=False)
-    full = F.interpolate(full[..., : inner[0], : inner[1]], labels.shape, mode="bilinear", align_corners=False)
+    full = F.interpolate(
+        full[..., : inner[0], : inner[1]], labels.shape, mode="bilinear", align_corners=False
+    )
     chosen = full.softmax(1).gather(1, labels.expand(len(own), 1, -1, -1))[:, 0]
     there = torch.from_numpy(np.stack([seen[name] for name in output.modalities])).to(chosen.device)
     part = chosen * output.weights[:, :1, None].float() * there
@@ -176,4 +178,6 @@ def _nothing(classes: int, shape: tuple[int, int], names: tuple[str, ...]) -> Sc
     """The answer where no sensor has data."""
     empty = np.full(shape, NODATA, np.uint8)
     probability = np.full((classes, *shape), 1 / classes, np.float16)
-    return ScenePrediction(empty, probability, empty.copy(), {name: np.zeros(shape, np.uint8) for name in names})
+    return ScenePrediction(
+        empty, probability, empty.copy(), {name: np.zeros(shape, np.uint8) for name in names}
+    )

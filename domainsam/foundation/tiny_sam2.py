@@ -116,7 +116,9 @@ def save(model: nn.Module, path: Path, facts: Mapping[str, object]) -> None:
     OutputError
         If the file cannot be written.
     """
-    write_safetensors(path, halved(stored(model.state_dict())), {HEADER: json.dumps(dict(facts), sort_keys=True)})
+    write_safetensors(
+        path, halved(stored(model.state_dict())), {HEADER: json.dumps(dict(facts), sort_keys=True)}
+    )
 
 
 def load(

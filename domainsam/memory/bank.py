@@ -131,9 +131,7 @@ class MemoryBank:
             return Features(empty, features.levels, features.size)
         grid: Grid = (image.shape[-2], image.shape[-1])
         position = rows(self.parts.position(image).to(image.dtype))
-        read = attention.attend(
-            self.parts.attention, rows(image), position, grid, seen, self._pointers(now)
-        )
+        read = attention.attend(self.parts.attention, rows(image), position, grid, seen, self._pointers(now))
         conditioned = read.transpose(1, 2).reshape(image.shape)
         return Features(conditioned, features.levels, features.size)
 

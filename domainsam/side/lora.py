@@ -58,7 +58,9 @@ class LowRank(nn.Module):
 
         ``x`` is as many equal blocks as there are ``experts``, one after the other.
         """
-        return self._update(x, self.down_q, self.up_q, experts), self._update(x, self.down_v, self.up_v, experts)
+        return self._update(x, self.down_q, self.up_q, experts), self._update(
+            x, self.down_v, self.up_v, experts
+        )
 
     @staticmethod
     def _update(x: Tensor, down: Tensor, up: Tensor, experts: tuple[int, ...]) -> Tensor:

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "embedded"))
 import corpus
@@ -84,7 +83,9 @@ class Levels:
         return total
 
 
-def prompt_loss(student: Any, levels: list[Tensor], masks: Tensor, size: int, rng: np.random.Generator) -> Tensor:
+def prompt_loss(
+    student: Any, levels: list[Tensor], masks: Tensor, size: int, rng: np.random.Generator
+) -> Tensor:
     """Loss of boxes for half of the objects and of first clicks for the others."""
     batch, count = masks.shape[:2]
     owner = torch.arange(batch).repeat_interleave(count)
@@ -200,7 +201,9 @@ def export(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Parse the command line and do as told."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=Path("runs/scene/distil"))
     parser.add_argument("--steps", type=int, default=1600)
