@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,7 +139,10 @@ def gather(
     names = ("background", *(label_map[value].name for value in values))
     table = {value: index + 1 for index, value in enumerate(values)}
     judged = choose_judged([pair.name for pair in pairs], split, seed)
-    training, validation, faults, notes = [], [], [], []
+    training: list[Case] = []
+    validation: list[Case] = []
+    faults: list[str] = []
+    notes: list[str] = []
     for number, pair in enumerate(pairs):
         keep = pair.name in judged
         try:
@@ -199,7 +203,7 @@ def stage_case(
         right, front, up = volume.spacing
         depth = volume.shape[2]
         folder.mkdir(parents=True)
-        arrays: dict[str, np.memmap] = {}  # type: ignore[type-arg]
+        arrays: dict[str, Any] = {}
         spacing = (up, front, right)
         for start in range(0, depth, CHUNK):
             stop = min(start + CHUNK, depth)
@@ -242,9 +246,7 @@ def check_same_grid(image: Grid, labels: Grid) -> None:
         )
 
 
-def renumbered(
-    labels: NDArray[np.uint8] | NDArray[np.uint16], table: Mapping[int, int], ignore_unknown: bool
-) -> NDArray[np.uint8]:
+def renumbered(labels: NDArray[Any], table: Mapping[int, int], ignore_unknown: bool) -> NDArray[np.uint8]:
     """Labels as classes of the model.
 
     Raises

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -174,7 +175,7 @@ def _places(
     return [place for part, count in zip(own, repeats, strict=True) for place in part * count]
 
 
-def case_dice(truth: np.ndarray, found: np.ndarray, labels: Sequence[str]) -> dict[str, float]:  # type: ignore[type-arg]
+def case_dice(truth: NDArray[np.uint8], found: NDArray[np.uint8], labels: Sequence[str]) -> dict[str, float]:
     """Dice of every organ that the truth shows, over a whole case; what is not known takes no part."""
     known = truth != IGNORE
     scores = {}

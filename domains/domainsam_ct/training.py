@@ -110,7 +110,7 @@ def learn(
 def judge(network: OrganNetwork, material: Material, config: TrainConfig) -> list[Mapping[str, float]]:
     """Dice of every organ on every judged case, at the case's own pixels."""
     model = OrganModel("training", material.labels, config.model, network, batch=JUDGED_TOGETHER)
-    scores = []
+    scores: list[Mapping[str, float]] = []
     for case in material.judged:
         found = model.predict(np.asarray(case.slices, np.float32), case.spacing_mm[1:])
         scores.append(case_dice(case.labels, found.labels, material.labels))

@@ -101,7 +101,7 @@ class Ladder(nn.Module):
         self.project = nn.ModuleDict()
         for depth in config.depths:
             have, want = self.specialist.widths[depth], LEVEL_WIDTHS[depth]
-            # ResNet18's third stage is as wide as the encoder's output, so the published blend needs no layer.
+            # ResNet18's third stage is as wide as the encoder's output: the published blend needs no layer.
             self.project[str(depth)] = nn.Identity() if have == want else nn.Conv2d(have, want, 1)
         self.gates = nn.Parameter(torch.zeros(len(config.depths)))
 
@@ -152,7 +152,8 @@ def load_specialist(ladder: Ladder, path: str) -> None:
     absent = [name for name in absent if not name.endswith("num_batches_tracked")]
     if absent:
         raise WeightsError(
-            f"{path} does not hold a {ladder.config.specialist}: {', '.join(absent[:3])} absent or of another shape"
+            f"{path} does not hold a {ladder.config.specialist}: {', '.join(absent[:3])} "
+            "absent or of another shape"
         )
     known = {name: tensors[name] for name in wanted if name in tensors}
     ladder.specialist.model.load_state_dict(known, strict=False)
