@@ -20,12 +20,10 @@ from domainsam import __version__
 from domainsam.errors import InputError, OutputError
 from domainsam.staging import Staging
 from domainsam_ct.dicom_files import quiet
-from domainsam_ct.dicom_source import frames, series_of, source_datasets
+from domainsam_ct.dicom_source import MAKER, MODEL, frames, series_of, source_datasets
 from domainsam_ct.labels import Code, Organ
 from domainsam_ct.volume import Volume
 
-MAKER = "domainsam"
-MODEL = "domainsam ct"
 SERIES_NUMBER = 9001
 """Far from the numbers that scanners give."""
 UNCODED = Code("85756007", "Tissue")

@@ -15,6 +15,9 @@ from domainsam_ct.dicom_headers import CT_IMAGE
 from domainsam_ct.dicom_series import Series
 from domainsam_ct.volume import Volume
 
+MAKER = "domainsam"
+MODEL = "domainsam ct"
+
 TYPE_TWO = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
     *("StudyDate", "StudyTime", "ReferringPhysicianName"),

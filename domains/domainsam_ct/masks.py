@@ -208,7 +208,7 @@ def read_mask(path: str | Path) -> ReadMask:
         from domainsam_ct.itk import read_itk_mask
 
         return read_itk_mask(path)
-    from domainsam_ct.dicom_seg import read_dicom_seg
+    from domainsam_ct.dicom_seg_reader import read_dicom_seg
 
     return read_dicom_seg(path)
 
