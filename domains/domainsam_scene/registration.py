@@ -47,8 +47,12 @@ def reference_sensor(names: Mapping[str, object]) -> str:
     return next((name for name in ("rgb", "image", "optical") if name in names), next(iter(names)))
 
 
-def common_grid(planes: Mapping[str, Plane], origin: str) -> tuple[dict[str, Plane], tuple[str, ...]]:
+def common_grid(
+    planes: Mapping[str, Plane], origin: str, any_aspect: bool = False
+) -> tuple[dict[str, Plane], tuple[str, ...]]:
     """All sensors at the size of the reference sensor, and notes on which were resized.
+
+    ``any_aspect`` lets pictures be stretched more one way than the other.
 
     Raises
     ------
@@ -60,7 +64,8 @@ def common_grid(planes: Mapping[str, Plane], origin: str) -> tuple[dict[str, Pla
     done, notes = {}, []
     for name, plane in planes.items():
         if plane.shape != (rows, cols):
-            _check_aspect(origin, reference, (rows, cols), name, plane.shape)
+            if not any_aspect:
+                _check_aspect(origin, reference, (rows, cols), name, plane.shape)
             done[name] = resized(plane, (rows, cols), nearest=name in SPARSE)
             notes.append(f"{name} resized from {plane.shape[1]} x {plane.shape[0]} to {cols} x {rows}")
         else:
@@ -150,7 +155,7 @@ def _edges(plane: Plane) -> Float32:
     grey = ndimage.gaussian_filter(plane.image.mean(axis=0), 1.0)
     steep = np.hypot(*np.gradient(grey))
     steep = np.minimum(steep, np.quantile(steep, 0.98))
-    fade = np.outer(*(np.hanning(side + 2)[1:-1] for side in steep.shape))
+    fade = np.outer(*(np.hanning(side + 2)[1:-1] for side in grey.shape))
     return np.asarray((steep - steep.mean()) * fade, np.float32)
 
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from domainsam.errors import ConfigError
 from domainsam_scene.readers.base import Layout
+from domainsam_scene.readers.deliver import DeliverLayout
+from domainsam_scene.readers.mcubes import McubesLayout
+from domainsam_scene.readers.muses import MusesLayout
+from domainsam_scene.readers.plain import PlainLayout
 
-LAYOUTS = ("plain",)
+LAYOUTS: dict[str, Callable[[], Layout]] = {
+    "plain": PlainLayout,
+    "deliver": DeliverLayout,
+    "mcubes": McubesLayout,
+    "muses": MusesLayout,
+}
 """What ``--layout`` knows."""
 
 
@@ -17,14 +28,12 @@ def find_layout(name: str) -> Layout:
     ConfigError
         If there is none.
     """
-    from domainsam_scene.readers.plain import PlainLayout
-
-    if name == "plain":
-        return PlainLayout()
-    raise ConfigError(f"--layout {name!r} is unknown; there are: {', '.join(LAYOUTS)}")
+    if name not in LAYOUTS:
+        raise ConfigError(f"--layout {name!r} is unknown; there are: {', '.join(LAYOUTS)}")
+    return LAYOUTS[name]()
 
 
 def published_colours() -> dict[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     """Colours of the classes that data sets publish, by the list of classes."""
-    layouts = [find_layout(name) for name in LAYOUTS]
+    layouts = [make() for make in LAYOUTS.values()]
     return {layout.labels: layout.colours for layout in layouts if layout.labels}

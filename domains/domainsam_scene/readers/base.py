@@ -71,6 +71,7 @@ class Layout(Protocol):
     the layout knows none), ``modalities`` its sensors (empty: any), ``splits``
     its parts. ``absent_iou`` is what a class without any pixel in truth and
     prediction counts in the published mean: 0, or None for not at all.
+    ``any_aspect`` says that sensors are stretched onto each other.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Layout(Protocol):
     modalities: tuple[str, ...]
     splits: tuple[str, ...]
     absent_iou: float | None
+    any_aspect: bool
 
     def samples(self, root: Path, split: str | None) -> tuple[SampleRef, ...]:
         """All samples of a split in a fixed order.
@@ -135,7 +137,7 @@ def read_sample(
     if not planes:
         reasons = "; ".join(missing.values()) or "none was asked for"
         raise InputError(f"{ref.name}: no sensor can be read: {reasons}")
-    laid, notes = common_grid(planes, ref.name)
+    laid, notes = common_grid(planes, ref.name, layout.any_aspect)
     if options.align:
         laid, moved = aligned(laid)
         notes = (*notes, *moved)

@@ -27,6 +27,7 @@ class PlainLayout:
     colours: tuple[tuple[int, int, int], ...] = ()
     splits: tuple[str, ...] = ()
     absent_iou: float | None = None
+    any_aspect = False
 
     def __init__(self) -> None:
         self.labels: tuple[str, ...] = ()
