@@ -264,4 +264,5 @@ def renumbered(labels: NDArray[Any], table: Mapping[int, int], ignore_unknown: b
     lookup = np.zeros(int(found.max(initial=0)) + 1, np.uint8)
     for value in found:
         lookup[value] = table.get(int(value), 0)
-    return lookup[labels]
+    classes: NDArray[np.uint8] = lookup[labels]
+    return classes

@@ -106,8 +106,6 @@ class SliceStream:
         many frozen embeddings a slice can be kept. 0: a new version every time.
     empty_share
         Share of slices without an organ that an epoch shows.
-    balance
-        Repeat small cases, so that all show equally many slices.
 
     Raises
     ------
@@ -126,12 +124,11 @@ class SliceStream:
         seed: Sequence[int],
         variants: int = 0,
         empty_share: float = 1.0,
-        balance: bool = False,
     ) -> None:
         self.cases, self.frame, self.augment, self.window = list(cases), frame, augment, window
         self.batch_size, self.variants, self._seed = batch_size, variants, list(seed)
         self._twins = mirror_pairs(labels)
-        self.places = _places(self.cases, empty_share, balance, self._seed)
+        self.places = _places(self.cases, empty_share, self._seed)
 
     @property
     def epoch_steps(self) -> int:
@@ -158,21 +155,14 @@ class SliceStream:
         return slices, torch.from_numpy(drawn.labels.astype(np.int64))
 
 
-def _places(
-    cases: Sequence[Case], empty_share: float, balance: bool, seed: Sequence[int]
-) -> list[tuple[int, int]]:
+def _places(cases: Sequence[Case], empty_share: float, seed: Sequence[int]) -> list[tuple[int, int]]:
     """Case and slice of everything that an epoch shows."""
-    rng = np.random.default_rng([*seed, len(cases)])
-    own: list[list[tuple[int, int]]] = []
-    for number, case in enumerate(cases):
-        filled = case.filled
-        shown = filled | (rng.random(len(filled)) < empty_share)
-        own.append([(number, int(index)) for index in np.flatnonzero(shown)] if filled.any() else [])
-    if not any(own):
+    filled = [case.filled for case in cases]
+    if not any(part.any() for part in filled):
         raise InputError("no case shows an organ to learn: check the labels and the label map")
-    most = max(map(len, own))
-    repeats = [round(most / len(part)) if balance and part else 1 for part in own]
-    return [place for part, count in zip(own, repeats, strict=True) for place in part * count]
+    rng = np.random.default_rng([*seed, len(cases)])
+    shown = [part | (rng.random(len(part)) < empty_share) for part in filled]
+    return [(case, int(index)) for case, part in enumerate(shown) for index in np.flatnonzero(part)]
 
 
 def case_dice(truth: NDArray[np.uint8], found: NDArray[np.uint8], labels: Sequence[str]) -> dict[str, float]:

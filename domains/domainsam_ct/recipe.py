@@ -68,8 +68,6 @@ class TrainConfig:
         Gigabytes on disk for those embeddings; 0 computes them every time.
     empty_share
         Share of slices without an organ that an epoch shows.
-    balance
-        Repeat the slices of small cases, so that all cases count alike.
     augment, loss, split, optimisation
         See the parts' own documentation.
     """
@@ -83,7 +81,6 @@ class TrainConfig:
     variants: int = 8
     cache_gb: float = 20.0
     empty_share: float = 1.0
-    balance: bool = False
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     loss: LossOptions = field(default_factory=lambda: LossOptions(stride=2))
     split: SplitOptions = field(default_factory=SplitOptions)
@@ -140,7 +137,6 @@ def paper_recipe(config: TrainConfig) -> TrainConfig:
         variants=0,
         cache_gb=0.0,
         empty_share=1.0,
-        balance=False,
         augment=AugmentOptions("paper"),
         loss=LossOptions(),
         split=SplitOptions(share=0.0),

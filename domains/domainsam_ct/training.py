@@ -83,7 +83,6 @@ def learn(
         (run.seed, run.devices.rank),
         config.variants,
         config.empty_share,
-        config.balance,
     )
     options = config.optimisation
     if not options.steps:
