@@ -115,7 +115,8 @@ def train(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
         state.resumable = True
     options = train_options(given)
     result = train_model(inputs, given["labels"], train_config(given), options, given["paper"])
-    tell(result, given)
+    if result.rank == 0:
+        tell(result, given)
 
 
 def train_options(given: dict[str, Any]) -> TrainOptions:

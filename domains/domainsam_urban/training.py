@@ -40,12 +40,16 @@ LABELS = ("background", "settlement")
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run has made: the model file, its scores on validation ground, and what was noted."""
+    """What a run has made: the model file, its scores on validation ground, and what was noted.
+
+    ``rank`` is the number of this process; the first one, 0, speaks for all.
+    """
 
     out: Path
     folder: Path
     metrics: dict[str, float]
     notes: tuple[str, ...]
+    rank: int = 0
 
 
 def train_model(
@@ -101,7 +105,8 @@ def train_model(
         prompter, metrics = _learn(config, material, foundation, run)
     if devices.rank == 0:
         _save(options.out, prompter, foundation, config, material.resolution, metrics)
-    return Trained(options.out, options.workroom, metrics, material.notes)
+    devices.close()
+    return Trained(options.out, options.workroom, metrics, material.notes, devices.rank)
 
 
 def _check_outputs(options: TrainOptions) -> None:
@@ -150,10 +155,12 @@ def _learn(
         state = stage.run(run, state, history)
     history.close()
     prompter.eval()
-    with_sam = foundation if config.prompter.parts.sam else None
-    scores = judge(
-        prompter, judging_tiles(material.judged, config.val_tile), run.devices, with_sam, foundation.encode
-    )
+    scores: dict[str, float] = {}
+    if run.devices.rank == 0:
+        with_sam = foundation if config.prompter.parts.sam else None
+        tiles = judging_tiles(material.judged, config.val_tile)
+        scores = judge(prompter, tiles, run.devices, with_sam, foundation.encode)
+    scores = run.devices.shared(scores)
     return prompter, {name: value for name, value in scores.items() if value == value}
 
 

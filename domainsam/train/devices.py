@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
@@ -13,6 +16,9 @@ from domainsam.errors import ConfigError, DependencyError
 
 Precision = Literal["float32", "bfloat16"]
 Value = TypeVar("Value")
+
+PATIENCE = timedelta(days=1)
+"""How long a process waits for the others: while the first one judges, they have nothing to do."""
 
 
 class Devices(Protocol):
@@ -38,6 +44,14 @@ class Devices(Protocol):
         """The value of process 0, in all processes."""
         ...
 
+    def align(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give tensors, in place, their values of process 0."""
+        ...
+
+    def close(self) -> None:
+        """Return once all processes have come here; nothing may be shared afterwards."""
+        ...
+
 
 class OneDevice:
     """One process that trains alone."""
@@ -59,6 +73,12 @@ class OneDevice:
 
     def shared(self, value: Value) -> Value:
         return value
+
+    def align(self, tensors: Mapping[str, Tensor]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class SeveralDevices:
@@ -82,10 +102,13 @@ class SeveralDevices:
             accelerator=accelerator,
             devices=devices,
             # A batch without prompts uses neither mixer nor gate.
-            strategy=DDPStrategy(find_unused_parameters=True),
+            strategy=DDPStrategy(find_unused_parameters=True, timeout=PATIENCE),
             precision="bf16-mixed" if precision == "bfloat16" else "32-true",
         )
         self._fabric.launch()
+        if accelerator == "cpu":
+            # More threads than cores spend their time waiting for one another.
+            torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // devices)))
         self.device = self._fabric.device
         self.rank = self._fabric.global_rank
 
@@ -103,6 +126,15 @@ class SeveralDevices:
     def shared(self, value: Value) -> Value:
         result: Value = self._fabric.broadcast(value, src=0)
         return result
+
+    def align(self, tensors: Mapping[str, Tensor]) -> None:
+        for tensor in tensors.values():
+            torch.distributed.broadcast(tensor, src=0)
+
+    def close(self) -> None:
+        # A process that left early would take the others' connections with it.
+        self._fabric.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def choose_devices(device: str, count: int, precision: Precision) -> Devices:

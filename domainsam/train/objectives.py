@@ -100,6 +100,10 @@ class JointObjective(nn.Module):
             masks = Masks(none[..., None, None], none)
         assert found.boxes is not None
         first, second = joint_loss(coarse.logits, masks, found, found.boxes, batch.labels, self.loss)
+        if not len(found):
+            # All that is trained may hang on prompts, and every process must take its step with the others.
+            trained = (part for part in self.prompter.parameters() if part.requires_grad)
+            second = second + sum(0 * part.sum() for part in trained)
         count = torch.tensor(len(found) / len(batch.images))
         return {"loss": first + second, "coarse": first.detach(), "prompt": second.detach(), "prompts": count}
 

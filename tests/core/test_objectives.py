@@ -65,6 +65,20 @@ def test_a_batch_without_prompts_teaches_the_coarse_mask_alone(batch: Batch) -> 
     parts["loss"].backward()
 
 
+def test_without_prompts_a_step_of_the_steering_parts_changes_nothing(batch: Batch) -> None:
+    model = prompter()
+    model.freeze_segformer()
+    with torch.no_grad():
+        model.head.classify.bias[:] = torch.tensor([50.0, -50.0])
+    parts = joint(model)(batch)
+    assert float(parts["prompts"]) == 0
+    parts["loss"].backward()
+    # Every part has a gradient, so that processes that found prompts do not wait for this one.
+    steering = [part for part in model.parameters() if part.requires_grad]
+    assert steering
+    assert all(part.grad is not None and not part.grad.any() for part in steering)
+
+
 def test_truth_boxes_are_jittered_about_the_truth(batch: Batch) -> None:
     torch.manual_seed(1)
     odds = torch.full((2, 1, 16, 16), -1.0)
