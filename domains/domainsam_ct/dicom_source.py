@@ -81,4 +81,4 @@ def frames(mask: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
     """
     if mask.shape != volume.shape:
         raise ValueError(f"mask of {mask.shape} for a volume of {volume.shape}")
-    return volume.native.orientation.to_native(mask).transpose(2, 1, 0)
+    return np.ascontiguousarray(volume.native.orientation.to_native(mask).transpose(2, 1, 0))
