@@ -57,7 +57,12 @@ class ResNetSpecialist(nn.Module):
 
         try:
             self.model: Any = timm.create_model(
-                name, features_only=True, out_indices=(1, 2, 3), pretrained=False
+                name,
+                features_only=True,
+                out_indices=(1, 2, 3),
+                pretrained=False,
+                # As torchvision begins, and with it the published code.
+                zero_init_last=False,
             )
         except (RuntimeError, AssertionError, TypeError) as error:
             raise ConfigError(
