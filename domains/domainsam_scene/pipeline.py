@@ -56,7 +56,7 @@ def segment_files(
         return Batch((), (), (plan.name,))
     check_outputs(plan, options.outputs.overwrite)
     model = model or load_model(options.model, options.foundation, options.run.device, options.run.precision)
-    _check_known(tuple(files), model)
+    check_known(tuple(files), model)
     ref = SampleRef(plan.name, {name: (path,) for name, path in files.items()})
     return Batch((segment_sample(PlainLayout(), ref, tuple(files), plan, options, model),))
 
@@ -187,7 +187,7 @@ def choose_sensors(layout: Layout, model: SceneModel, wanted: Sequence[str]) -> 
             f"it has: {', '.join(layout.modalities)}"
         )
     if wanted:
-        _check_known(wanted, model)
+        check_known(wanted, model)
         return tuple(wanted)
     shared = tuple(name for name in layout.modalities if name in model.modalities)
     if not shared:
@@ -198,7 +198,14 @@ def choose_sensors(layout: Layout, model: SceneModel, wanted: Sequence[str]) -> 
     return shared
 
 
-def _check_known(names: Sequence[str], model: SceneModel) -> None:
+def check_known(names: Sequence[str], model: SceneModel) -> None:
+    """Refuse sensors that the model was not trained on.
+
+    Raises
+    ------
+    InputError
+        If there are any.
+    """
     strangers = [name for name in names if name not in model.modalities]
     if strangers:
         raise InputError(

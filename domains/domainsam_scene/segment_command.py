@@ -45,6 +45,12 @@ def folder_options(command: Any) -> Any:
     """Options for folders and stacks of rasters."""
     for option in (
         click.option("--modalities", help="Sensors to use, with commas [default: all that the model knows]."),
+        click.option(
+            "--bands",
+            multiple=True,
+            metavar="NAME=N,N,N",
+            help="Up to three bands of a sensor (--geotiff) [default: the first three].",
+        ),
         click.option("--geotiff", "stack", is_flag=True, help="INPUT are georeferenced rasters, NAME=FILE."),
         click.option("--split", help="Part of the data, such as val."),
         click.option(
@@ -145,6 +151,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any
 def run(inputs: tuple[str, ...], given: dict[str, Any]) -> Batch:
     """Call what the options ask for: one scene, a folder, or a stack of rasters."""
     from domainsam_scene.pipeline import segment_files, segment_layout
+    from domainsam_scene.stack import segment_rasters
 
     files = named_files(given)
     ways = [given["layout"] is not None, given["stack"], bool(files)]
@@ -155,6 +162,11 @@ def run(inputs: tuple[str, ...], given: dict[str, Any]) -> Batch:
         if len(inputs) != 1:
             raise ConfigError(f"--layout needs one folder, {len(inputs)} were given")
         return segment_layout(given["layout"], Path(inputs[0]), given["split"], options)
+    if given["stack"]:
+        pairs = [split_pair(text, "--geotiff") for text in inputs]
+        if len(dict(pairs)) < len(pairs):
+            raise ConfigError("--geotiff: a sensor is given twice; give each name once")
+        return segment_rasters(dict(pairs), options, dict(map(parse_bands, given["bands"])))
     if inputs:
         raise ConfigError(f"what is {inputs[0]!r}? name its sensor, for example --rgb {inputs[0]}")
     return segment_files(files, options)
@@ -177,6 +189,15 @@ def split_pair(text: str, option: str) -> tuple[str, str]:
     if not (name.strip() and equals and path):
         raise ConfigError(f"{option} {text!r} is not of the form NAME=FILE, such as thermal=a.png")
     return name.strip(), path
+
+
+def parse_bands(text: str) -> tuple[str, tuple[int, ...]]:
+    """``optical=4,3,2`` as a sensor and its band numbers."""
+    name, numbers = split_pair(text, "--bands")
+    try:
+        return name, tuple(int(number) for number in numbers.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--bands {text!r} is not of the form optical=4,3,2") from error
 
 
 def gather(given: dict[str, Any]) -> SegmentOptions:
