@@ -15,6 +15,7 @@ from domainsam.checkpoint import CheckpointHeader, load, module_tensors, read_he
 from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError
 from domainsam.foundation import DEFAULT, load_foundation
+from domainsam.infer.networks import quick_in_bfloat16
 from domainsam.protocols import Foundation
 from domainsam_cli.options import choose_device
 from domainsam_ct.network import PREFIX, NetworkConfig, OrganNetwork
@@ -186,9 +187,7 @@ def choose_precision(name: str, device: str) -> torch.dtype:
     """What ``--precision`` means on a device."""
     if name != "auto":
         return PRECISIONS[name]
-    if device.startswith("cuda") and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+    return torch.bfloat16 if quick_in_bfloat16(device) else torch.float32
 
 
 def save_model(
