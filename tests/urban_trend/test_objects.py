@@ -11,7 +11,7 @@ import shapely
 from domainsam_urban.trend.objects import ChangeObjects, change_objects
 from domainsam_urban.trend.product_options import ObjectOptions
 from domainsam_urban.trend.stack import YearStack
-from domainsam_urban.trend.tallies import Thresholds
+from domainsam_urban.trend.sweep import Thresholds
 from domainsam_urban.trend.zones import Zoning, whole
 from tests.urban_trend.stacks import LEVEL, from_masks
 

@@ -1,8 +1,9 @@
 """Low and high areas where nothing is known but the map: threshold bounds and a block bootstrap.
 
-Two doubts are told apart. The *threshold* may be wrong for the whole scene:
-areas are counted again with it moved either way. And the map may err here one
-way and there another: every block draws a threshold of its own, evenly from 0
+Two doubts are told apart. The *threshold* may be wrong for the whole scene,
+and outlines lie a pixel off: areas are counted again with the threshold moved
+and the outline a pixel further in, and out. And the map may err here one way
+and there another: every block draws a threshold of its own, evenly from 0
 to 1, as if its pixels were right or wrong together and other blocks had
 nothing to do with it. If a probability of p means settlement in a share p of
 places, the sum over blocks then has the right mean, and its spread is that of
@@ -32,7 +33,7 @@ class Bounds:
     Parameters
     ----------
     thresholds
-        ``(Y, 3)`` hectares by the strict, the own and the lax threshold.
+        ``(Y, 3)`` hectares that are settlement surely, by the threshold, and possibly.
     draws
         ``(R, Y)`` hectares of every draw.
     moves

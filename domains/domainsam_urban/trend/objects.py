@@ -19,7 +19,7 @@ from domainsam_urban.trend.lineage import Settlement, Sizes, follow, overall_sta
 from domainsam_urban.trend.outlines import YearObjects, find_objects, outline_objects, overlaps
 from domainsam_urban.trend.product_options import ObjectOptions
 from domainsam_urban.trend.stack import YearStack
-from domainsam_urban.trend.tallies import Thresholds
+from domainsam_urban.trend.sweep import Thresholds
 from domainsam_urban.trend.zones import Zoning
 
 STAIRCASE = np.pi / 4

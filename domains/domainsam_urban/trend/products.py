@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from domainsam.staging import Staging
+from domainsam_urban.trend.adjusted import Adjustment, adjust
 from domainsam_urban.trend.areas import Figures, bounded_figures
 from domainsam_urban.trend.geopackage import write_geopackage
-from domainsam_urban.trend.objects import change_objects
+from domainsam_urban.trend.objects import ChangeObjects, change_objects
 from domainsam_urban.trend.product_options import ProductOptions
+from domainsam_urban.trend.reference import Reference, look_up, read_reference
 from domainsam_urban.trend.stack import YearStack
+from domainsam_urban.trend.sweep import Thresholds
 from domainsam_urban.trend.tables import change_table, write_table, year_table
-from domainsam_urban.trend.tallies import Blocks, Thresholds, tally
+from domainsam_urban.trend.tallies import Blocks, Tally, tally
 from domainsam_urban.trend.zones import make_zonings
 
 PREDICTED, SMOOTHED = "as predicted", "smoothed"
@@ -53,21 +56,46 @@ def write_products(stack: YearStack, options: ProductOptions, folder: Path) -> T
     files = product_files(folder)
     with Staging(files, overwrite=options.overwrite) as staging:
         zonings = make_zonings(stack.ground, options.zones)
+        reference = _reference(stack, options)
         thresholds = Thresholds.around(stack.threshold, options.uncertainty.spread)
         blocks = Blocks.of(stack.ground, options.uncertainty.block_m)
         package = folder / GEOPACKAGE
         found = change_objects(stack, zonings, thresholds, options.objects, staging[package].parent)
         write_geopackage(staging[package], package, stack, found, zonings)
-        all_figures = []
+        parts = []
         for name, years in _series(stack):
             tallies = tally(years, zonings, thresholds, blocks)
-            all_figures.append(bounded_figures(years, tallies, options.uncertainty, name, found.counts))
-        figures = _joined(all_figures)
+            parts.append(_figures(years, tallies, options, name, found, reference))
+        figures = _joined([part.figures for part in parts])
         tables = {"areas": year_table(figures), "changes": change_table(figures)}
         for target in _table_files(folder):
             write_table(tables[target.stem], staging[target], target)
-    notes = tuple(note for zoning in zonings for note in zoning.notes)
-    return TrendProducts(files, figures, notes)
+    notes = [note for zoning in zonings for note in zoning.notes]
+    notes += [] if reference is None else reference.notes
+    notes += [note for part in parts for note in part.notes]
+    return TrendProducts(files, figures, tuple(dict.fromkeys(notes)))
+
+
+def _reference(stack: YearStack, options: ProductOptions) -> Reference | None:
+    path = options.uncertainty.reference
+    return None if path is None else read_reference(path, stack.ground, stack.labels, options.uncertainty)
+
+
+def _figures(
+    stack: YearStack,
+    tallies: Sequence[Tally],
+    options: ProductOptions,
+    series: str,
+    found: ChangeObjects,
+    reference: Reference | None,
+) -> Adjustment:
+    """Figures of one series, from reference data where there are any."""
+    counts = found.counts if series == PREDICTED else {}
+    figures = bounded_figures(stack, tallies, options.uncertainty, series, counts)
+    if reference is None:
+        return Adjustment(figures, (), ())
+    units = look_up(stack, reference)
+    return adjust(stack, figures, tallies, units, options.uncertainty.level, series)
 
 
 def _series(stack: YearStack) -> list[tuple[str, YearStack]]:

@@ -1,4 +1,4 @@
-"""One pass over all years, a window at a time, with masks made soft at their outlines."""
+"""One pass over all years, a window at a time: what is settlement surely, by the threshold, and possibly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from domainsam.infer.blend import LEVELS, NODATA
 from domainsam.protocols import Window
@@ -18,6 +17,24 @@ from domainsam_urban.trend.stack import YearStack, ground_windows, sweep_size
 
 Bytes = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
+
+NOT, POSSIBLY, LIKELY, SURELY = 0, 1, 2, 3
+"""Classes of a pixel. From ``LIKELY`` on it reaches the threshold: that is the map."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Smallest stored values that are settlement: strictly, centrally and laxly judged."""
+
+    strict: int
+    central: int
+    lax: int
+
+    @classmethod
+    def around(cls, central: int, spread: float) -> Thresholds:
+        """Moved by ``spread``, a probability, either way, but never to 0 or above 1."""
+        moved = round(spread * LEVELS)
+        return cls(min(central + moved, LEVELS), central, max(central - moved, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,22 +45,20 @@ class Sight:
     ----------
     values
         ``(Y, h, w)`` stored probabilities, 255 without data.
+    classes
+        ``(Y, h, w)`` :data:`NOT` to :data:`SURELY`; see :func:`classify`.
     valid
         ``(h, w)`` pixels that all years saw.
     """
 
     window: Window
     values: Bytes
+    classes: Bytes
     valid: Bools
 
 
-def sweep(stack: YearStack, size: int | None = None) -> Iterator[Sight]:
-    """Windows of the ground, row by row, by default as large as the number of years allows.
-
-    A year that is sure of every pixel of a window (a mask) says nothing of its
-    own doubt. Its outline is then taken to be known to about a pixel: see
-    :func:`soft_outline`.
-    """
+def sweep(stack: YearStack, thresholds: Thresholds, size: int | None = None) -> Iterator[Sight]:
+    """Windows of the ground, row by row, by default as large as the number of years allows."""
     rows, columns = stack.ground.shape
     side = size or sweep_size(len(stack.years))
     with ExitStack() as files:
@@ -59,33 +74,45 @@ def sweep(stack: YearStack, size: int | None = None) -> Iterator[Sight]:
                 window.row - top : window.row - top + window.height,
                 window.col - left : window.col - left + window.width,
             ]
-            values = np.stack([_read(year, around, stack.threshold)[inner] for year in years])
-            yield Sight(window, values, common.read(1, window=around)[inner] == 1)
+            values = np.empty((len(years), window.height, window.width), np.uint8)
+            classes = np.empty_like(values)
+            for index, year in enumerate(years):
+                read: Bytes = year.read(1, window=around)
+                values[index] = read[inner]
+                classes[index] = classify(read, thresholds)[inner]
+            yield Sight(window, values, classes, common.read(1, window=around)[inner] == 1)
 
 
-def _read(year: rasterio.DatasetReader, around: object, threshold: int) -> Bytes:
-    values: Bytes = year.read(1, window=around)
-    sure = (values == 0) | (values >= LEVELS)
-    return soft_outline(values, threshold) if sure.all() else values
+def classify(values: Bytes, thresholds: Thresholds) -> Bytes:
+    """How sure the map is of every pixel, its outlines being known to about a pixel.
 
-
-def soft_outline(values: Bytes, threshold: int) -> Bytes:
-    """A mask with doubt at its outline: the share of mask pixels among each pixel's nine neighbours.
-
-    A straight outline gets two thirds inside and one third outside, so bounds
-    of 0.2 around a threshold of one half move it by one pixel either way.
-    Which pixels reach the threshold does not change.
+    Surely settlement is what reaches the strict threshold together with its
+    eight neighbours; possibly what has a neighbour that reaches the lax one.
+    Neighbours without data have no say.
 
     Parameters
     ----------
     values
-        ``(h, w)`` of 0, 254 and 255 (no data) alone.
-    threshold
-        Smallest stored value that is settlement.
+        ``(h, w)`` stored probabilities; pixels at the rim lack neighbours.
+
+    Returns
+    -------
+    NDArray
+        ``(h, w)`` classes; no data is :data:`NOT`.
     """
-    inside, known = values == LEVELS, values != NODATA
-    share = ndimage.uniform_filter(inside.astype(np.float32), 3, mode="nearest")
-    seen = ndimage.uniform_filter(known.astype(np.float32), 3, mode="nearest")
-    soft = np.rint(LEVELS * share / np.maximum(seen, 1 / 9)).clip(0, LEVELS).astype(np.uint8)
-    soft = np.where(inside, np.maximum(soft, threshold), np.minimum(soft, max(threshold - 1, 0)))
-    return np.where(known, soft, NODATA).astype(np.uint8)
+    known = values != NODATA
+    strict = ~_widened((values < thresholds.strict) & known) & known
+    lax = _widened((values >= thresholds.lax) & known) & known
+    central = (values >= thresholds.central) & known
+    return np.asarray(lax.astype(np.uint8) + central + strict, dtype=np.uint8)
+
+
+def _widened(mask: Bools) -> Bools:
+    """A mask with the eight neighbours of its pixels."""
+    wide = mask.copy()
+    wide[1:] |= mask[:-1]
+    wide[:-1] |= mask[1:]
+    wider = wide.copy()
+    wider[:, 1:] |= wide[:, :-1]
+    wider[:, :-1] |= wide[:, 1:]
+    return wider

@@ -17,7 +17,7 @@ from domainsam.protocols import Window
 from domainsam_urban.trend.common import CommonGround
 from domainsam_urban.trend.coverage import pixel_coverage
 from domainsam_urban.trend.stack import YearStack
-from domainsam_urban.trend.sweep import Sight, sweep
+from domainsam_urban.trend.sweep import Sight, Thresholds, sweep
 from domainsam_urban.trend.zones import Zoning
 
 STEPS = 20
@@ -26,29 +26,10 @@ BLOCK_M = 500.0
 """Side of a block unless that gives too few or too many; larger than most settlements are wide."""
 FEWEST, MOST = 4, 64
 """Blocks along the longer side of the ground."""
-LOW, CENTRAL, HIGH = STEPS, STEPS + 1, STEPS + 2
-"""Where :attr:`Tally.at_least` holds the strict, the own and the lax threshold."""
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Smallest stored values that are settlement: strictly, centrally and laxly judged."""
-
-    strict: int
-    central: int
-    lax: int
-
-    @classmethod
-    def around(cls, central: int, spread: float) -> Thresholds:
-        """Moved by ``spread``, a probability, either way, but never to 0 or above 1."""
-        moved = round(spread * LEVELS)
-        return cls(min(central + moved, LEVELS), central, max(central - moved, 1))
-
-    @property
-    def levels(self) -> NDArray[np.int64]:
-        """The bootstrap's levels, then strict, central and lax: ``(STEPS + 3,)`` stored values."""
-        middles = np.maximum(np.rint((np.arange(STEPS) + 0.5) / STEPS * LEVELS), 1)
-        return np.append(middles, [self.strict, self.central, self.lax]).astype(np.int64)
+HIGH, CENTRAL, LOW = STEPS, STEPS + 1, STEPS + 2
+"""Where :attr:`Tally.at_least` holds what is settlement possibly, by the threshold, and surely."""
+LEVELS_KEPT = np.maximum(np.rint((np.arange(STEPS) + 0.5) / STEPS * LEVELS), 1).astype(np.int64)
+"""The bootstrap's levels as stored values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +49,13 @@ class Tally:
     cell_place, cell_block
         ``(C,)`` place and block of each row of ``at_least``.
     at_least
-        ``(C, Y, STEPS + 3)`` hectares, seen in all years, from each level of :class:`Thresholds` on.
+        ``(C, Y, STEPS + 3)`` hectares, seen in all years, from each of :data:`LEVELS_KEPT` on; then those
+        of at least each class above :data:`domainsam_urban.trend.sweep.NOT`.
     own_at_least
         ``(C, Y, STEPS + 3)``, the same over each year's own extent.
     moves
-        ``(Z, P, 4, 4)`` hectares that went from one class to another between the years of a pair; classes
-        are below lax, below central, below strict, and the rest.
+        ``(Z, P, 4, 4)`` hectares that went from one class of :mod:`domainsam_urban.trend.sweep` to another
+        between the years of a pair.
     """
 
     zoning: Zoning
@@ -125,8 +107,8 @@ def tally(
     follows places and blocks, not pixels; each window looks at the places that
     touch it alone.
     """
-    counters = [_Counter(stack, zoning, thresholds, blocks) for zoning in zonings]
-    for sight in sweep(stack):
+    counters = [_Counter(stack, zoning, blocks) for zoning in zonings]
+    for sight in sweep(stack, thresholds):
         for counter in counters:
             counter.add(sight)
     return tuple(counter.result() for counter in counters)
@@ -135,14 +117,11 @@ def tally(
 class _Counter:
     """Sums for the places of one kind, growing window by window."""
 
-    def __init__(self, stack: YearStack, zoning: Zoning, thresholds: Thresholds, blocks: Blocks) -> None:
+    def __init__(self, stack: YearStack, zoning: Zoning, blocks: Blocks) -> None:
         self.ground, self.zoning, self.blocks = stack.ground, zoning, blocks
-        self.levels = thresholds.levels
         self.years, self.places = len(stack.years), len(zoning.names)
         self.pairs = year_pairs(self.years)
         self.tree = shapely.STRtree(zoning.polygons)
-        edges = [thresholds.lax, thresholds.central, thresholds.strict]
-        self.classes = np.searchsorted(edges, np.arange(LEVELS + 2), side="right").astype(np.uint8)
         self.seen = np.zeros(self.places)
         self.own_seen = np.zeros((self.places, self.years))
         self.moves = np.zeros((self.places, len(self.pairs), 16))
@@ -166,7 +145,8 @@ class _Counter:
             part.row - sight.window.row : part.row - sight.window.row + part.height,
             part.col - sight.window.col : part.col - sight.window.col + part.width,
         ]
-        values, valid = sight.values[:, *inside], sight.valid[inside]
+        values, classes = sight.values[:, *inside], sight.classes[:, *inside]
+        valid = sight.valid[inside]
         weight = None
         if polygon is not None:
             affine = self.ground.affine @ Affine.translation(part.col, part.row)
@@ -174,48 +154,36 @@ class _Counter:
         numbers, local = np.unique(self.blocks.numbers(part), return_inverse=True)
         local = local.reshape(valid.shape)
         self.seen[place] += float(valid.sum() if weight is None else weight[valid].sum())
-        both = np.zeros((len(numbers), 2, self.years, len(self.levels)))
+        both = np.zeros((len(numbers), 2, self.years, STEPS + 3))
         for year in range(self.years):
             known = values[year] != NODATA
             for own, where in enumerate((valid, known)):
-                both[:, own, year] = self._at_least(values[year], where, local, len(numbers), weight)
+                key, share = local[where], None if weight is None else weight[where]
+                both[:, own, year, :STEPS] = _from_on(
+                    key, values[year][where], share, (len(numbers), NODATA)
+                )[:, LEVELS_KEPT]
+                both[:, own, year, STEPS:] = _from_on(key, classes[year][where], share, (len(numbers), 4))[
+                    :, 1:
+                ]
             self.own_seen[place, year] += float(known.sum() if weight is None else weight[known].sum())
         for number, counted in zip(numbers, both, strict=True):
             key = (place, int(number))
             self.cells[key] = self.cells[key] + counted if key in self.cells else counted
-        self._count_moves(place, values, valid, weight)
-
-    def _at_least(
-        self,
-        values: NDArray[np.uint8],
-        where: NDArray[np.bool_],
-        local: NDArray[np.int64],
-        blocks: int,
-        weight: Float64 | None,
-    ) -> Float64:
-        """Pixels ``(blocks, levels)`` from each level on."""
-        key = local[where] * 256 + values[where]
-        weights = None if weight is None else weight[where]
-        histogram = np.bincount(key, weights, blocks * 256).reshape(blocks, 256)
-        above = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1]
-        # 255 is no data; it takes part in no count from a level on.
-        return np.asarray(above[:, self.levels] - histogram[:, [NODATA]], dtype=np.float64)
+        self._count_moves(place, classes, valid, weight)
 
     def _count_moves(
-        self, place: int, values: NDArray[np.uint8], valid: NDArray[np.bool_], weight: Float64 | None
+        self, place: int, classes: NDArray[np.uint8], valid: NDArray[np.bool_], weight: Float64 | None
     ) -> None:
-        classes = self.classes[values[:, valid]]
+        seen = classes[:, valid]
         weights = None if weight is None else weight[valid]
         for pair, (early, late) in enumerate(self.pairs):
-            self.moves[place, pair] += np.bincount(classes[early] * 4 + classes[late], weights, 16)
+            self.moves[place, pair] += np.bincount(seen[early] * 4 + seen[late], weights, 16)
 
     def result(self) -> Tally:
         """All sums as hectares."""
         pixel = self.ground.pixel_ha
         keys = sorted(self.cells)
-        cells = np.array([self.cells[key] for key in keys]).reshape(
-            len(keys), 2, self.years, len(self.levels)
-        )
+        cells = np.array([self.cells[key] for key in keys]).reshape(len(keys), 2, self.years, STEPS + 3)
         frame = shapely.box(*self.ground.bounds)
         area = shapely.area(shapely.intersection(self.zoning.polygons, frame))
         index = np.array(keys, dtype=np.int64).reshape(-1, 2)
@@ -231,6 +199,14 @@ class _Counter:
             cells[:, 1] * pixel,
             self.moves.reshape(self.places, len(self.pairs), 4, 4) * pixel,
         )
+
+
+def _from_on(
+    group: NDArray[np.int64], values: NDArray[np.uint8], weight: Float64 | None, shape: tuple[int, int]
+) -> Float64:
+    """Weights ``(groups, values)`` of the pixels of each group that have at least each value."""
+    histogram = np.bincount(group * shape[1] + values, weight, shape[0] * shape[1]).reshape(shape)
+    return np.asarray(np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1], dtype=np.float64)
 
 
 def _bounds(ground: CommonGround, window: Window) -> tuple[float, float, float, float]:
