@@ -103,7 +103,7 @@ class MaskWriter:
         See :class:`~domainsam_ct.volume.VolumeSource` for that numbering.
         """
         width, height, count = self._shape
-        number = min(max(0, (index.row + index.height // 2) // height), count - 1)
+        number = min(max(0, index.row // height), count - 1)
         first, _ = self.native.orientation.native_slices(number, number + 1, count)
         images = self.native.orientation.to_canonical(self._staged.read_slices(first, first + 1)).copy()
         image = images[::-1, ::-1, 0].T

@@ -77,27 +77,35 @@ def read_header(stream: ByteStream, path: Path) -> Header:
     raw = start + stream.read(size - 4)
     if len(raw) < size:
         raise InputError(f"{path}: is truncated within its header; copy or download it again")
-    parsed = HEADER_CLASSES[size](raw, check=False)
+    parsed = parse(raw)
     magic = bytes(parsed["magic"].tobytes())
     if not magic.startswith((b"n+1", b"n+2")):
         raise InputError(
             f"{path}: is not a single-file NIfTI (magic {magic[:3]!r}); convert Analyze or .hdr/.img pairs "
             "to .nii.gz, with their orientation"
         )
-    affine, notes = _affine(parsed, path)
+    shape, dtype = _shape(parsed, path), _dtype(parsed, path)
     slope, intercept = _scaling(parsed, path)
-    start_of_data = max(int(parsed["vox_offset"]) if np.isfinite(parsed["vox_offset"]) else 0, size + 4)
+    affine, notes = _affine(parsed, path)
+    offset = float(parsed["vox_offset"])
+    voxels = max(int(offset) if np.isfinite(offset) else 0, size + 4)
     return Header(
         raw=raw,
-        extensions=stream.read(min(start_of_data - size, EXTENSION_BYTES)),
-        shape=_shape(parsed, path),
-        dtype=_dtype(parsed, path),
-        start=start_of_data,
+        extensions=stream.read(min(voxels - size, EXTENSION_BYTES)),
+        shape=shape,
+        dtype=dtype,
+        start=voxels,
         affine=affine,
         slope=slope,
         intercept=intercept,
-        warnings=(*notes, *check_affine(str(path), affine)),
+        warnings=notes,
     )
+
+
+def parse(raw: bytes) -> Any:
+    """A nibabel header of the bytes of one, in the byte order that its first field tells."""
+    order = "<" if int.from_bytes(raw[:4], "little") == len(raw) else ">"
+    return HEADER_CLASSES[len(raw)](raw, endianness=order, check=False)
 
 
 def native_geometry(header: Header) -> NativeGeometry:
@@ -127,7 +135,7 @@ def _shape(parsed: Any, path: Path) -> tuple[int, int, int]:
 def _dtype(parsed: Any, path: Path) -> np.dtype[Any]:
     try:
         dtype = np.dtype(parsed.get_data_dtype())
-    except HeaderDataError as error:
+    except (HeaderDataError, KeyError) as error:
         raise InputError(f"{path}: its data type code {int(parsed['datatype'])} is unknown") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise InputError(f"{path}: holds {dtype.name} values, expected whole or floating-point numbers")
@@ -158,11 +166,10 @@ def _affine(parsed: Any, path: Path) -> tuple[NDArray[np.float64], tuple[str, ..
     qform = _qform(parsed, path) if parsed["qform_code"] > 0 else None
     if parsed["sform_code"] <= 0:
         assert qform is not None
-        return qform, ()
+        return qform, check_affine(str(path), qform)
     sform = np.asarray(parsed.get_sform(), np.float64)
-    return sform, () if qform is None or not np.isfinite(sform).all() else _agreement(
-        sform, qform, parsed, path
-    )
+    notes = check_affine(str(path), sform)
+    return sform, notes if qform is None else (*notes, *_agreement(sform, qform, parsed, path))
 
 
 def _qform(parsed: Any, path: Path) -> NDArray[np.float64]:

@@ -11,13 +11,14 @@ import nibabel as nib
 import numpy as np
 
 from domainsam_ct.geometry import SHEAR_NOTICE_DEGREES, NativeGeometry, shear_degrees
+from domainsam_ct.labels import catalogue
 from domainsam_ct.masks import MaskGeometry, ReadMask, collect_labels
 from domainsam_ct.nifti import open_stream, slabs
-from domainsam_ct.nifti_header import HEADER_CLASSES, native_geometry, read_header
+from domainsam_ct.nifti_header import native_geometry, parse, read_header
 
 LABEL_INTENT = 1002
-CARET_EXTENSION = 30
-"""Extension code of Caret XML, where viewers look for label names."""
+TEXT_EXTENSION = 0
+"""Code under which TotalSegmentator's files carry Caret XML, and the one nibabel gives out as text."""
 NAMED_LABEL = re.compile(rb'<Label Key="(\d+)"[^>]*><!\[CDATA\[(.*?)\]\]></Label>')
 SLAB_PLANES = 32
 
@@ -33,9 +34,9 @@ def mask_header(native: NativeGeometry, labels: Mapping[int, str]) -> bytes:
     if native.nifti_header is None:
         header = _fresh_header(native)
     else:
-        header = HEADER_CLASSES[len(native.nifti_header)](native.nifti_header, check=False)
+        header = parse(native.nifti_header)
     one = np.zeros((), header.structarr.dtype)
-    for field in ("cal_max", "cal_min", "toffset", "intent_p1", "intent_p2", "intent_p3", "aux_file"):
+    for field in ("cal_max", "cal_min", "intent_p1", "intent_p2", "intent_p3", "aux_file"):
         header[field] = one[field]
     for field in ("data_type", "db_name", "extents", "session_error", "regular", "glmax", "glmin"):
         if field in header.structarr.dtype.names:
@@ -67,7 +68,7 @@ def _label_extension(labels: Mapping[int, str], endianness: str) -> bytes:
         f'<Label Key="{value}" Red="{red:.4f}" Green="{green:.4f}" Blue="{blue:.4f}" Alpha="1">'
         f"<![CDATA[{name.replace(']]>', '')}]]></Label>\n"
         for value, name in sorted(labels.items())
-        for red, green, blue in [_colour(value)]
+        for red, green, blue in [_colour(value, name)]
     )
     text = (
         '<?xml version="1.0" encoding="UTF-8"?>\n<CaretExtension>\n'
@@ -77,12 +78,15 @@ def _label_extension(labels: Mapping[int, str], endianness: str) -> bytes:
     ).encode()
     size = -(-(len(text) + 8) // 16) * 16
     order = "<i4" if endianness == "<" else ">i4"
-    frame = np.array([size, CARET_EXTENSION], order).tobytes()
+    frame = np.array([size, TEXT_EXTENSION], order).tobytes()
     return b"\1\0\0\0" + frame + text.ljust(size - 8, b"\0")
 
 
-def _colour(value: int) -> tuple[float, float, float]:
-    """Colours far apart for neighbouring values: steps of the golden angle around the colour circle."""
+def _colour(value: int, name: str) -> tuple[float, float, float]:
+    """The organ's own colour; for others steps of the golden angle around the colour circle."""
+    known = catalogue().get(name)
+    if known is not None:
+        return known.colour[0] / 255, known.colour[1] / 255, known.colour[2] / 255
     hue = value * 0.618033988749895 % 1.0 * 6.0
     red, green, blue = (min(max(abs((hue + shift) % 6.0 - 3.0) - 1.0, 0.0), 1.0) for shift in (0, 4, 2))
     return red, green, blue

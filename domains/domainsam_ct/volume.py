@@ -172,7 +172,7 @@ class VolumeSource:
 
     Its axial images, ``height`` rows each, are thought to lie one below the
     other from foot to head. A :class:`~domainsam.protocols.Window` counts rows
-    through that pile. It belongs to the slice that holds its middle row; what
+    through that pile. It belongs to the slice that holds its first row; what
     overhangs that slice is invalid, though another slice lies there.
 
     Parameters
@@ -203,7 +203,7 @@ class VolumeSource:
     def read(self, window: Window) -> Block:
         """One block of one slice; parts outside it are invalid."""
         height, width = self.plane
-        number = min(max(0, (window.row + window.height // 2) // height), self.volume.shape[2] - 1)
+        number = min(max(0, window.row // height), self.volume.shape[2] - 1)
         row = window.row - number * height
         inside = slice(max(0, row), min(height, row + window.height))
         across = slice(max(0, window.col), min(width, window.col + window.width))
