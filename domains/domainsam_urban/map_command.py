@@ -66,6 +66,36 @@ def reading_options(command: Any) -> Any:
     return command
 
 
+class Box(click.ParamType[tuple[float, ...]]):
+    """Four numbers with commas between them."""
+
+    name = "W,S,E,N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            west, south, east, north = map(float, str(value).split(","))
+        except ValueError:
+            self.fail(
+                f"{value!r} is not west,south,east,north, such as 443200,4411900,443900,4412300", param, ctx
+            )
+        return west, south, east, north
+
+
+def area_options(command: Any) -> Any:
+    """Options that say which part of a scene is wanted."""
+    for option in (
+        click.option("--aoi", type=PATH, help="Map only inside these polygons; any file that OGR reads."),
+        click.option("--bbox-crs", help="CRS of --bbox, such as EPSG:4326 [default: the scene's]."),
+        click.option("--bbox", type=Box(), help="Map only inside this box."),
+    ):
+        command = option(command)
+    return command
+
+
 threshold_option = click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -141,6 +171,7 @@ def model_options(command: Any) -> Any:
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @output_options
 @reading_options
+@area_options
 @shape_options
 @model_options
 @compute_options
@@ -159,6 +190,7 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
     domainsam urban map scene.tif -o settlements.gpkg
     domainsam urban map scene.tif -o s.gpkg -o s.parquet --probability p.tif --preview p.png
     domainsam urban map scenes/*.tif -o out/ --device cuda --resume
+    domainsam urban map city.tif -o centre.gpkg --bbox 116.2,39.8,116.3,39.9 --bbox-crs EPSG:4326
     domainsam urban map ikonos.tif -o s.geojson --bands 3,2,1 --min-area 2000 --simplify 2
     """
     from domainsam_urban.pipeline import map_scenes
@@ -187,7 +219,8 @@ def gather(given: dict[str, Any]) -> MapOptions:
         model=given["model"],
         foundation=given["foundation"],
         read=ReadOptions(
-            given["bands"], given["nodata"], given["resolution"], given["normalize"], given["allow_no_crs"]
+            *(given[name] for name in ("bands", "nodata", "resolution", "normalize", "allow_no_crs")),
+            *(given[name] for name in ("bbox", "bbox_crs", "aoi")),
         ),
         run=RunOptions(
             device=given["device"],

@@ -15,7 +15,9 @@ class ReadOptions:
 
     ``bands`` are 1-based and in the order red, green, blue; ``nodata`` comes
     on top of what the file declares; ``resolution`` is the ground pixel in
-    metres that the model sees, by default the one it was trained at.
+    metres that the model sees, by default the one it was trained at. ``bbox``
+    is west, south, east, north in ``bbox_crs``, by default in the scene's own
+    CRS; ``aoi`` is a file of polygons. Outside of either there is no data.
     """
 
     bands: tuple[int, ...] | None = None
@@ -23,6 +25,9 @@ class ReadOptions:
     resolution: float | None = None
     normalize: str = "auto"
     allow_no_crs: bool = False
+    bbox: tuple[float, ...] | None = None
+    bbox_crs: str | None = None
+    aoi: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam_cli.progress import pixel_progress
+from domainsam_urban.area import WantedArea, wanted_area
 from domainsam_urban.map_options import MapOptions
 from domainsam_urban.model import SettlementModel, load_model
 from domainsam_urban.outputs import ScenePlan, check_outputs, is_complete, plan_outputs, scene_stem
@@ -47,6 +48,7 @@ def map_scenes(inputs: Sequence[str], options: MapOptions, model: SettlementMode
         If outputs clash or exist, or the model cannot be used (both before any
         work); or, of a single scene, whatever made it fail.
     """
+    area = wanted_area(options.read)
     plans = plan_outputs(inputs, options.outputs)
     complete = [plan for plan in plans if options.resume and is_complete(plan)]
     waiting = [plan for plan in plans if plan not in complete]
@@ -60,7 +62,7 @@ def map_scenes(inputs: Sequence[str], options: MapOptions, model: SettlementMode
     for plan in waiting:
         assert model is not None
         try:
-            results.append(map_scene(plan, options, model))
+            results.append(map_scene(plan, options, model, area))
         except DomainSamError as error:
             if len(plans) == 1:
                 raise
@@ -69,8 +71,10 @@ def map_scenes(inputs: Sequence[str], options: MapOptions, model: SettlementMode
     return Batch(tuple(results), tuple(failures), tuple(plan.source for plan in complete))
 
 
-def map_scene(plan: ScenePlan, options: MapOptions, model: SettlementModel) -> SceneResult:
-    """Map one scene and write everything that was planned for it, or nothing.
+def map_scene(
+    plan: ScenePlan, options: MapOptions, model: SettlementModel, area: WantedArea | None = None
+) -> SceneResult:
+    """Map one scene, or an area of it, and write everything that was planned for it, or nothing.
 
     Raises
     ------
@@ -90,6 +94,7 @@ def map_scene(plan: ScenePlan, options: MapOptions, model: SettlementModel) -> S
         resolution=read.resolution or model.resolution,
         normalize=read.normalize,
         allow_no_crs=read.allow_no_crs,
+        area=area,
     ) as source:
         if source.crs is None:
             log.warning("%s: no CRS, so sizes are in pixels and there are no areas", plan.source)

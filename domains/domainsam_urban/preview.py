@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from affine import Affine
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from domainsam.errors import OutputError
+from domainsam.protocols import Window
 from domainsam.staging import Staging
 from domainsam_urban.geodesy import apply_affine
 from domainsam_urban.sceneview import INVALID, View, fit_view, probability_picture, scene_picture
@@ -46,6 +48,7 @@ def draw_preview(
     caption: Caption,
     *,
     bands: tuple[int, ...] | None = None,
+    window: Window | None = None,
     probability_path: Path | str | None = None,
     longest: int = LONGEST,
     overwrite: bool = False,
@@ -62,6 +65,8 @@ def draw_preview(
     bands
         Bands to show, from 1: three as red, green, blue, or one as grey. By
         default the first three, or the first where there are fewer.
+    window
+        Rows and columns of the scene to show; all of it by default.
     probability_path
         If given, the probability is drawn beside the scene, on the same ground.
     longest
@@ -77,8 +82,10 @@ def draw_preview(
     panels = 1 if probability_path is None else 2
     with open_raster(scene_path) as dataset:
         room = (longest - 2 * MARGIN - (panels - 1) * GAP) / panels, longest - HEADER - FOOTER
-        view = fit_view(dataset.shape, dataset.transform, dataset.crs, room)
-        picture = scene_picture(dataset, bands, view.size)
+        shown = window or Window(0, 0, *dataset.shape)
+        affine = dataset.transform @ Affine.translation(shown.col, shown.row)
+        view = fit_view((shown.height, shown.width), affine, dataset.crs, room)
+        picture = scene_picture(dataset, bands, view.size, shown)
     figure = Figure(figsize=(1, 1), dpi=DPI, facecolor="white")
     canvas = FigureCanvasAgg(figure)
     width = max(panels * view.size[0] + (panels - 1) * GAP, NARROWEST - 2 * MARGIN) + 2 * MARGIN

@@ -167,6 +167,7 @@ class _Products:
             polygons,
             Caption(self.provenance.source, facts),
             bands=profile.bands,
+            window=self.mapped.source.window,
             probability_path=self.probability if self.plan.probability is not None else None,
             overwrite=True,
         )

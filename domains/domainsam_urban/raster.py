@@ -15,9 +15,11 @@ from domainsam.errors import InputError
 from domainsam.grid import Grid
 from domainsam.infer.tiling import TileGrid
 from domainsam.protocols import Block, Window
+from domainsam_urban.area import PixelArea, WantedArea
 from domainsam_urban.bands import always_valid, choose_bands, valid_pixels
 from domainsam_urban.ground import ground_pixel
 from domainsam_urban.handles import Handles
+from domainsam_urban.place import Place
 from domainsam_urban.radiometry import Radiometry, choose_rule, full_range, stretch
 from domainsam_urban.resample import AxisWeights, axis_weights, resample
 from domainsam_urban.workgrid import SceneProfile, centre_affine, work_shape
@@ -52,6 +54,10 @@ class RasterSource:
         Radiometry of a reference scene, in place of ``normalize``.
     allow_no_crs
         Accept a scene without CRS or geotransform; its frame is ``"pixel"``.
+    area
+        The part that is wanted. The work grid then covers only the window
+        that holds it, and pixels outside it have no data. Percentiles are
+        still those of the whole scene, so that a part gives what the whole does.
 
     Raises
     ------
@@ -71,11 +77,13 @@ class RasterSource:
         normalize: str = "auto",
         stats: Radiometry | Mapping[str, Any] | None = None,
         allow_no_crs: bool = False,
+        area: WantedArea | None = None,
     ) -> None:
         self.path = str(path)
         self._handles = Handles(path)
+        self._area: PixelArea | None = None
         try:
-            self._prepare(bands, nodata, resolution, normalize, stats, allow_no_crs)
+            self._prepare(bands, nodata, resolution, normalize, stats, allow_no_crs, area)
         except BaseException:
             self._handles.close()
             raise
@@ -88,6 +96,7 @@ class RasterSource:
         normalize: str,
         stats: Radiometry | Mapping[str, Any] | None,
         allow_no_crs: bool,
+        area: WantedArea | None,
     ) -> None:
         with self._handles.reading("its header") as dataset:
             self.bands = choose_bands(self.path, dataset, bands)
@@ -96,16 +105,31 @@ class RasterSource:
             self.crs = dataset.crs
             native_transform = dataset.transform
             self._check_place(dataset, allow_no_crs)
+            self.radiometry = self._choose_radiometry(dataset, normalize, stats, whole=area is None)
+            if area is not None:
+                native_transform = self._cut(area, native_transform)
             self._ground = self._measure(native_transform)
             self._shape = work_shape(self._native, self._ground, resolution)
             scale = self._native[1] / self._shape[1], self._native[0] / self._shape[0]
             self._resampled = self._shape != self._native
             self.transform: Affine = native_transform @ Affine.scale(*scale)
-            self.radiometry = self._choose_radiometry(dataset, normalize, stats)
             self.profile_info = self._profile(dataset)
             self._files = [Path(name) for name in dataset.files]
         frame = self.crs.to_wkt() if self.crs is not None else "pixel"
         self._grid = Grid(self._shape, centre_affine(self.transform), frame)
+
+    def _cut(self, area: WantedArea, transform: Affine) -> Affine:
+        """From now on see only what is wanted; returns the place of the window that holds it."""
+        crs = None if transform.is_identity else self.crs
+        self._area = area.on(self.path, Place(self._native, transform, crs))
+        window = self._area.window
+        self._native = (window.height, window.width)
+        return transform @ Affine.translation(window.col, window.row)
+
+    @property
+    def window(self) -> Window | None:
+        """The native pixels that the work grid covers; None for all."""
+        return None if self._area is None else self._area.window
 
     def _check_place(self, dataset: Any, allow_no_crs: bool) -> None:
         if allow_no_crs:
@@ -134,7 +158,7 @@ class RasterSource:
             raise InputError(f"{self.path}: {error}") from error
 
     def _choose_radiometry(
-        self, dataset: Any, normalize: str, stats: Radiometry | Mapping[str, Any] | None
+        self, dataset: Any, normalize: str, stats: Radiometry | Mapping[str, Any] | None, whole: bool
     ) -> Radiometry:
         dtype, count = np.dtype(dataset.dtypes[self.bands[0] - 1]), len(self.bands)
         rule = choose_rule(dtype, normalize)
@@ -145,7 +169,8 @@ class RasterSource:
             )
         if chosen is None and rule == "dtype":
             chosen = full_range(dtype, count)
-        if chosen is not None and self._nodata is None and always_valid(dataset, self.bands):
+        # Of a part nothing is read that it does not need, not even to see whether there is any data.
+        if chosen is not None and (not whole or (self._nodata is None and always_valid(dataset, self.bands))):
             return chosen
         samples, valid = self._overview(dataset)
         if not valid.any():
@@ -181,10 +206,16 @@ class RasterSource:
         size: tuple[int, int] | None = None,
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Raw values ``(C, h, w)`` of native pixels and their validity ``(h, w)``."""
+        if self._area is not None:
+            corner = self._area.window
+            rows = rows[0] + corner.row, rows[1] + corner.row
+            cols = cols[0] + corner.col, cols[1] + corner.col
         wanted = sorted(set(self.bands))
         shape = None if size is None else (len(wanted), *size)
         values = dataset.read(wanted, window=(rows, cols), out_shape=shape)
         valid = valid_pixels(dataset, wanted, values, (rows, cols), self._nodata)
+        if self._area is not None:
+            valid &= self._area.inside(rows, cols)
         return values[[wanted.index(band) for band in self.bands]], valid
 
     def _profile(self, dataset: Any) -> SceneProfile:
@@ -290,6 +321,7 @@ class RasterSource:
             "source_reading": {
                 "bands": list(self.bands),
                 "nodata": self._nodata,
+                "area": None if self._area is None else self._area.digest,
                 "shape": list(self._shape),
                 "transform": list(self.transform[:6]),
                 "crs": self._grid.frame,

@@ -12,9 +12,11 @@ from affine import Affine
 from pyproj import Transformer
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterWindow
 
 from domainsam.errors import InputError
 from domainsam.grid import Float64
+from domainsam.protocols import Window
 from domainsam_urban.geodesy import apply_affine, as_crs, geographic
 from domainsam_urban.tracing import open_raster
 from domainsam_urban.zonal import PROBABILITY_STEPS
@@ -90,19 +92,27 @@ def _degrees(points: Float64, crs: Any) -> tuple[Float64, Float64]:
     return np.asarray(lon) * degrees, np.asarray(lat) * degrees
 
 
-def scene_picture(dataset: Any, bands: tuple[int, ...] | None, size: tuple[int, int]) -> Float64:
-    """Scene ``(height, width, 3)`` in 0..1, stretched between percentiles."""
+def scene_picture(
+    dataset: Any, bands: tuple[int, ...] | None, size: tuple[int, int], window: Window | None = None
+) -> Float64:
+    """A window of the scene, or all of it, ``(height, width, 3)`` in 0..1, stretched between percentiles."""
     chosen = bands or ((1, 2, 3) if dataset.count >= 3 else (1,))
     if not set(chosen) <= set(range(1, dataset.count + 1)):
         raise InputError(f"bands {chosen} of '{dataset.name}': it has bands 1 to {dataset.count}")
     chosen = tuple(chosen[:3]) if len(chosen) >= 3 else (chosen[0],) * 3
     # A scene smaller than the picture is enlarged by the drawing, not by the reading.
-    shape = min(size[1], dataset.height), min(size[0], dataset.width)
+    window = window or Window(0, 0, *dataset.shape)
+    shape = min(size[1], window.height), min(size[0], window.width)
+    part = RasterWindow(window.col, window.row, window.width, window.height)
     try:
         values = dataset.read(
-            list(chosen), out_shape=(3, *shape), resampling=Resampling.average, out_dtype="float32"
+            list(chosen),
+            window=part,
+            out_shape=(3, *shape),
+            resampling=Resampling.average,
+            out_dtype="float32",
         )
-        valid = dataset.dataset_mask(out_shape=shape) > 0
+        valid = dataset.dataset_mask(out_shape=shape, window=part) > 0
     except RasterioError as error:
         raise InputError(f"'{dataset.name}' is damaged: {error}; fetch it again") from error
     valid &= np.isfinite(values).all(axis=0)
