@@ -13,6 +13,8 @@ from domainsam_cli.lazy import LazyGroup
         "map": ("domainsam_urban.map_command:map_command", "Find settlements in scenes, as polygons."),
         "train": ("domainsam_urban.train_command:train", "Train the settlement model on your own labels."),
         "evaluate": ("domainsam_urban.evaluate_command:evaluate", "Compare a model with labels."),
+        "change": ("domainsam_urban.trend.change_command:change", "Tell what changed between two scenes."),
+        "trend": ("domainsam_urban.trend.trend_command:trend", "Tell how settlements change over the years."),
     },
 )
 def urban() -> None:

@@ -42,7 +42,7 @@ Picture = Callable[[Window], tuple[NDArray[np.float32], NDArray[np.bool_]]]
 
 @dataclass(frozen=True)
 class Displacement:
-    """Rows and columns by which the second picture's content lies behind the first's, and the peak's height."""
+    """Rows and columns by which a second picture lies behind a first, and how high the peak is."""
 
     rows: float
     cols: float
@@ -52,7 +52,7 @@ class Displacement:
 def displacement(first: NDArray[np.float32], second: NDArray[np.float32]) -> Displacement:
     """Where the content of ``second`` lies against ``first``, both ``(h, w)`` float32.
 
-    Positive rows and columns mean that a thing at row ``r`` of the first stands at ``r + rows`` of the second.
+    What stands at row ``r`` of the first stands at ``r + rows`` of the second; columns likewise.
     """
     taper = hann_window(*first.shape)
     one, other = (np.fft.fft2((picture - picture.mean()) * taper) for picture in (first, second))

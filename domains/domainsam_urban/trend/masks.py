@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 
 from domainsam.errors import InputError
@@ -72,8 +73,8 @@ def mask_rule(path: str, classes: Sequence[int] | None = None) -> MaskRule:
                 least, most = _range(dataset)
                 if kind == "f" and (least < 0 or most > 1):
                     raise InputError(
-                        f"{path}: holds values {least:g} to {most:g}, expected probabilities from 0 to 1 or a "
-                        "mask of whole numbers; name the settlement's values with --mask-class"
+                        f"{path}: holds values {least:g} to {most:g}, expected probabilities from 0 to 1 or "
+                        "a mask of whole numbers; name the settlement's values with --mask-class"
                     )
                 return MaskRule(None, nodata)
             found = _distinct(dataset)
@@ -81,7 +82,7 @@ def mask_rule(path: str, classes: Sequence[int] | None = None) -> MaskRule:
         handles.close()
     # A mask that declares 0 as nodata means "no settlement": left out, it would leave no ground to compare.
     nodata = None if nodata == 0 else nodata
-    found -= {nodata}
+    found.discard(np.nan if nodata is None else nodata)
     if classes is not None:
         return MaskRule(tuple(classes), nodata)
     if found <= {0, 1}:
@@ -144,16 +145,14 @@ def polygon_place(path: str) -> Place | None:
     shapes, _ = read_polygons(Path(path))
     if not len(shapes):
         return None
-    from affine import Affine
-
     left, bottom, right, top = shapes.total_bounds
     affine = Affine(right - left, 0, left, 0, bottom - top, top)
     return Place((1, 1), affine, shapes.crs)
 
 
-def _distinct(dataset: Any) -> set[float | None]:
+def _distinct(dataset: Any) -> set[float]:
     """All values of the first band; stops once there are too many for a mask."""
-    found: set[float | None] = set()
+    found: set[float] = set()
     for window in ground_windows((dataset.height, dataset.width), STEP):
         found.update(float(value) for value in np.unique(dataset.read(1, window=read_bounds(window))))
         if len(found) > 256:

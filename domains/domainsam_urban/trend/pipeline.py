@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import domainsam
 from domainsam.errors import InputError, OutputError
@@ -17,7 +17,9 @@ from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam_urban.model import SettlementModel, load_model
 from domainsam_urban.trend import registration as place
 from domainsam_urban.trend.predict import as_map_options
+from domainsam_urban.trend.product_options import ProductOptions
 from domainsam_urban.trend.products import TrendProducts, product_files, write_products
+from domainsam_urban.trend.reference import read_reference
 from domainsam_urban.trend.smoothing import smooth_layers
 from domainsam_urban.trend.stack import Registration, YearLayer, YearStack
 from domainsam_urban.trend.steps import Steps, digest, file_marks
@@ -26,6 +28,7 @@ from domainsam_urban.trend.trend_options import TrendOptions
 from domainsam_urban.trend.warp import write_common_valid
 from domainsam_urban.trend.year_layers import LayerJob, LoadModel, make_layers, stage_existing
 from domainsam_urban.trend.years import Year, read_years
+from domainsam_urban.trend.zones import make_zonings
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +37,23 @@ STAGED_BYTES = 4
 FREE_OPTIONS = ("out", "overwrite", "resume", "quiet", "workers", "products")
 """Options that do not decide what is staged, and may change when a run goes on."""
 
-Finish = Callable[[YearStack], TrendProducts]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
-class TrendResult:
-    """A finished comparison."""
+class Compared(Generic[Made]):
+    """A finished comparison and what was made of it; the stack's layers are gone."""
 
     stack: YearStack
     years: tuple[Year, ...]
-    products: TrendProducts
+    products: Made
     resumed: bool
 
 
-def run_trend(inputs: Sequence[str], options: TrendOptions, load: LoadModel = load_model) -> TrendResult:
+TrendResult = Compared[TrendProducts]
+
+
+def run_trend(inputs: Sequence[str], options: TrendOptions, load: LoadModel | None = None) -> TrendResult:
     """Compare settlements over the years and write every product into a folder, or none.
 
     Parameters
@@ -55,7 +61,7 @@ def run_trend(inputs: Sequence[str], options: TrendOptions, load: LoadModel = lo
     inputs
         As :func:`domainsam_urban.trend.years.read_years` takes them.
     load
-        Loads the model; with several workers it has to be importable by name.
+        Loads the model, by default :func:`load_model`; with several workers it has to be importable by name.
 
     Raises
     ------
@@ -64,11 +70,11 @@ def run_trend(inputs: Sequence[str], options: TrendOptions, load: LoadModel = lo
     """
     check_folder(options)
     return compare(
-        inputs,
+        read_years(inputs, options.masks, options.asset),
         options,
         options.out.with_name(f".{options.out.name}.domainsam"),
         lambda stack: write_products(stack, options.products, options.out),
-        load,
+        load or load_model,
     )
 
 
@@ -90,8 +96,12 @@ def check_folder(options: TrendOptions) -> None:
 
 
 def compare(
-    inputs: Sequence[str], options: TrendOptions, work: Path, finish: Finish, load: LoadModel
-) -> TrendResult:
+    years: Sequence[Year],
+    options: TrendOptions,
+    work: Path,
+    finish: Callable[[YearStack], Made],
+    load: LoadModel,
+) -> Compared[Made]:
     """Bring the years to a common ground in the folder ``work``, and let ``finish`` make of it what it will.
 
     Raises
@@ -99,9 +109,9 @@ def compare(
     DomainSamError
         As :func:`run_trend`.
     """
-    years = read_years(inputs, options.masks, options.asset)
     model = None if options.masks else load(as_map_options(options))
     looked = survey(years, options, None if model is None else model.resolution)
+    check_places(looked, options.products)
     rows, cols = looked.ground.shape
     needed = rows * cols * len(years) * STAGED_BYTES
     require_space(work.parent, needed, f"{len(years)} years of {cols} x {rows} pixels")
@@ -113,7 +123,22 @@ def compare(
         for warning in stack.warnings:
             log.warning(warning)
         products = finish(stack)
-        return TrendResult(stack, years, products, journal.resumed)
+        return Compared(stack, tuple(years), products, journal.resumed)
+
+
+def check_places(looked: Survey, products: ProductOptions) -> None:
+    """Refuse zones and reference data that cannot be used before hours of work and not after.
+
+    Raises
+    ------
+    InputError, ConfigError
+        If one of them cannot be used.
+    """
+    make_zonings(looked.ground, products.zones)
+    uncertainty = products.uncertainty
+    if uncertainty.reference is not None:
+        labels = tuple(item.year.label for item in looked.inputs)
+        read_reference(uncertainty.reference, looked.ground, labels, uncertainty)
 
 
 def marks(years: Sequence[Year], looked: Survey, options: TrendOptions) -> dict[str, Any]:
@@ -233,7 +258,7 @@ class _Comparison:
             return [None] * len(layers)
         name = digest([path.name for path in layers])
         targets = [path.with_name(f"{path.stem}-smooth-{name}.tif") for path in layers]
-        moments = [item.year.moment for item in self.survey.inputs]
+        moments = [item.year.moment for item in self.survey.inputs if item.year.moment is not None]
         self.steps.once(
             ("smoothed", name),
             lambda: smooth_layers(layers, moments, targets, self.survey.ground, smoothing),

@@ -52,7 +52,7 @@ class Reading:
 
 
 def choose_resolution(path: str, read: ReadOptions, learnt: float | None) -> tuple[float | None, str | None]:
-    """The ground pixel at which a scene is looked at, and a warning where the model does not know such scenes.
+    """The ground pixel at which a scene is looked at, and a warning where the model knows none such.
 
     Raises
     ------
@@ -64,8 +64,8 @@ def choose_resolution(path: str, read: ReadOptions, learnt: float | None) -> tup
         with handles.reading("its header") as dataset:
             if dataset.crs is None or dataset.transform.is_identity:
                 raise InputError(
-                    f"{path}: has no place on the Earth, so it cannot be compared with other years; give it a "
-                    "CRS and a geotransform (gdal_translate -a_srs ... -a_ullr ...)"
+                    f"{path}: has no place on the Earth, so it cannot be compared with other years; give it "
+                    "a CRS and a geotransform (gdal_translate -a_srs ... -a_ullr ...)"
                 )
             native = max(ground_pixel(dataset.crs, dataset.transform, (dataset.height, dataset.width)))
     finally:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def smooth(
     np.clip(evidence, DOUBT, 1 - DOUBT, out=evidence)
     steps = [
         transitions((later - earlier).total_seconds() / YEAR_SECONDS, options)
-        for earlier, later in zip(moments[:-1], moments[1:], strict=True)
+        for earlier, later in pairwise(moments)
     ]
     forward = np.empty_like(evidence)
     forward[0] = evidence[0]

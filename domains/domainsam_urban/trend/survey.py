@@ -58,7 +58,9 @@ def survey(years: Sequence[Year], options: TrendOptions, learnt: float | None) -
         If the reference year is none of the years, or the ground asked for is impossible.
     """
     reference = reference_index(years, options.reference_year)
-    inputs, footprints, warnings = [], [], []
+    inputs: list[YearInput] = []
+    footprints: list[Footprint] = []
+    warnings: list[str] = []
     for year in years:
         looked = _scene(year, options, learnt) if year.kind == "scene" else _mask(year, options)
         inputs.append(looked.input)
@@ -76,7 +78,7 @@ def survey(years: Sequence[Year], options: TrendOptions, learnt: float | None) -
     chosen = choose_ground(rasters, options.ground)
     if chosen.shared < LITTLE_SHARED:
         warnings.append(
-            f"only {chosen.shared:.0%} of the ground is covered by all years; comparisons are made there alone"
+            f"only {chosen.shared:.0%} of the ground is seen in all years; comparisons are made there alone"
         )
     return Survey(tuple(inputs), chosen.ground, reference, (*warnings, *chosen.warnings))
 
@@ -165,8 +167,8 @@ def _refuse_other_bands(inputs: Sequence[YearInput]) -> None:
     if len(colours) > 1:
         grey, colour = colours[min(colours)], colours[max(colours)]
         raise InputError(
-            f"{grey.path} has {min(colours)} band and {colour.path} has {max(colours)}, so what differs would "
-            "be the sensor: choose bands that all years have, for example --bands 1,1,1"
+            f"{grey.path} has {min(colours)} band and {colour.path} has {max(colours)}, so what differs "
+            "would be the sensor: choose bands that all years have, for example --bands 1,1,1"
         )
 
 

@@ -116,8 +116,8 @@ def _in_processes(
                 failed = error
         if isinstance(failed, BrokenProcessPool):
             raise OutputError(
-                "a worker process was ended by the system, most likely for lack of memory: use fewer --workers, "
-                "and --resume to go on"
+                "a worker process was ended by the system, most likely for lack of memory: use fewer "
+                "--workers, and --resume to go on"
             ) from failed
         if failed is not None:
             raise failed

@@ -27,11 +27,12 @@ class Year:
     """One input of a trend.
 
     ``stated`` says where the date comes from, for the outputs: ``the command
-    line``, ``the STAC item``, ``the table``, ``the file``.
+    line``, ``STAC item a``, ``line 3`` of a table, ``the file``. ``moment`` may only
+    be unknown where two scenes are called before and after.
     """
 
     label: str
-    moment: datetime
+    moment: datetime | None
     path: str
     kind: Kind
     stated: str
@@ -76,19 +77,53 @@ def read_years(inputs: Sequence[str], masks: bool = False, asset: str | None = N
     )
 
 
+def read_pair(before: str, after: str, masks: bool = False) -> tuple[Year, Year]:
+    """Two inputs in the order given; named by their dates as far as both have one.
+
+    Raises
+    ------
+    ConfigError
+        If a date on the command line cannot be read.
+    InputError
+        If a file is absent, or the dates contradict the order.
+    """
+    items = [_expand_one(given) for given in (before, after)]
+    spans = [_found(item) for item in items]
+    first, second = spans
+    if first is not None and second is not None and first.middle > second.middle:
+        raise InputError(
+            f"{items[0].path} was taken after {items[1].path} ({first.middle:%Y-%m-%d}, "
+            f"{second.middle:%Y-%m-%d}): give the earlier one first"
+        )
+    labels: tuple[str, ...] = ("before", "after")
+    if first is not None and second is not None and not first.overlaps(second):
+        labels = shortest_labels([first.middle, second.middle])
+    one, other = (
+        Year(label, span.middle if span else None, item.path, _kind(item.path, masks), item.stated)
+        for label, item, span in zip(labels, items, spans, strict=True)
+    )
+    return one, other
+
+
 def _expand(given: str, masks: bool, asset: str | None) -> list[Listed]:
     """What one argument stands for."""
-    head, equals, path = given.partition("=")
-    if equals and not Path(given).exists():
-        if parse_span(head) is None:
-            raise ConfigError(f"'{given}': '{head}' is no date; {EXPECTED} before the =")
-        return [Listed(path, head, "the command line", label=head)]
+    single = _expand_one(given)
     suffix = Path(given).suffix.lower()
-    if suffix == ".csv":
+    if single.label is None and suffix == ".csv":
         return read_csv(Path(given))
-    if suffix == ".json" or (suffix == ".geojson" and not masks):
+    if single.label is None and (suffix == ".json" or (suffix == ".geojson" and not masks)):
         return read_stac(Path(given), asset)
-    return [Listed(given, None, "the file")]
+    return [single]
+
+
+def _expand_one(given: str) -> Listed:
+    """A path, with a date before it or not."""
+    head, equals, path = given.partition("=")
+    if not equals or Path(given).exists():
+        return Listed(given, None, "the file")
+    if parse_span(head) is None:
+        raise ConfigError(f"'{given}': '{head}' is no date; {EXPECTED} before the =")
+    return Listed(path, head, "the command line", label=head)
 
 
 def _dated(item: Listed) -> Span:
@@ -98,14 +133,20 @@ def _dated(item: Listed) -> Span:
         if span is None:
             raise InputError(f"{item.path}: '{item.when}' in {item.stated} is no date; {EXPECTED}")
         return span
-    found = acquisition(Path(item.path).name, _tags(item.path))
-    span_found = _span(found)
-    if span_found is None:
+    found = _found(item)
+    if found is None:
         raise InputError(
             f"{item.path}: no date in its metadata or name; write it before the file, for example "
             f"2016={item.path}"
         )
-    return span_found
+    return found
+
+
+def _found(item: Listed) -> Span | None:
+    """When an input was taken, as far as it is known."""
+    if item.when is not None:
+        return parse_span(item.when)
+    return _span(acquisition(Path(item.path).name, _tags(item.path)))
 
 
 def _span(found: Acquisition) -> Span | None:

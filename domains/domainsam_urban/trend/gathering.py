@@ -1,0 +1,86 @@
+"""Options of ``trend`` and ``change`` as click gives them, made into one value."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from domainsam_urban.map_options import ReadOptions, RunOptions
+from domainsam_urban.trend.product_options import (
+    ObjectOptions,
+    ProductOptions,
+    UncertaintyOptions,
+    ZoneOptions,
+)
+from domainsam_urban.trend.trend_options import GroundOptions, SmoothingOptions, TrendOptions
+
+NO_FIGURES: dict[str, Any] = {
+    **dict.fromkeys(("reference", "reference_column", "reference_class", "spread", "level", "title")),
+    **dict.fromkeys(("zones", "zone_name", "centre", "rings", "ring_polygons", "appear", "vanish")),
+    "seed": 0,
+    "smooth": False,
+}
+"""What stands for the options of figures where a command has none."""
+
+
+def gather(given: dict[str, Any]) -> TrendOptions:
+    """Options as click gives them, as one value."""
+    figures = {**NO_FIGURES, **given}
+    parts = ("box", "mask", "sam_embedding", "segformer_embedding")
+    uncertainty = UncertaintyOptions(
+        reference=figures["reference"],
+        year_column=figures["reference_column"],
+        class_column=figures["reference_class"],
+        seed=figures["seed"],
+        **_set(figures, "spread", "level"),
+    )
+    products = ProductOptions(
+        zones=ZoneOptions(
+            figures["zones"],
+            figures["zone_name"],
+            figures["centre"],
+            figures["rings"],
+            figures["ring_polygons"],
+        ),
+        uncertainty=uncertainty,
+        objects=ObjectOptions(**_set(given, "min_area")),
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        overwrite=given["overwrite"],
+        **_set(figures, "title"),
+    )
+    return TrendOptions(
+        out=given["out"],
+        model=given["model"],
+        foundation=given["foundation"],
+        threshold=given["threshold"],
+        masks=given["masks"],
+        mask_class=given["mask_class"],
+        asset=given["asset"],
+        reference_year=given["reference_year"],
+        align=given["align"],
+        workers=given["workers"],
+        classifier=given["classifier"],
+        smoothing=SmoothingOptions(**_set(figures, "appear", "vanish")) if figures["smooth"] else None,
+        ground=GroundOptions(given["crs"], given["pixel"], given["extent"]),
+        products=products,
+        read=ReadOptions(given["bands"], given["nodata"], given["resolution"], given["normalize"]),
+        run=RunOptions(
+            device=given["device"],
+            precision=given["precision"],
+            tile=given["tile"],
+            overlap=given["overlap"],
+            batch_size=given["batch_size"],
+            method=given["method"],
+            disabled=frozenset(part for part in parts if given[f"no_{part}"]),
+        ),
+        overwrite=given["overwrite"],
+        resume=given["resume"],
+        quiet=given["quiet"],
+    )
+
+
+def _set(given: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Those options that were given; the rest keep the defaults of their dataclass."""
+    return {name: given[name] for name in names if given[name] is not None}

@@ -1,0 +1,239 @@
+"""``domainsam urban trend``: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from domainsam_cli.errors import RunState
+from domainsam_cli.options import (
+    batch_size_option,
+    device_option,
+    out_option,
+    overwrite_option,
+    precision_option,
+    resume_option,
+    seed_option,
+    talk_options,
+)
+from domainsam_urban.map_command import PATH, Numbers, model_options, threshold_option
+from domainsam_urban.trend.gathering import gather
+
+if TYPE_CHECKING:
+    from domainsam_urban.trend.pipeline import TrendResult
+
+
+class Floats(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them; exactly ``count`` of them if that is given."""
+
+    def __init__(self, example: str, count: int | None = None) -> None:
+        self.example, self.count = example, count
+        self.name = "N" if count is None else ",".join(["N"] * count)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            numbers = ()
+        if not numbers or (self.count is not None and len(numbers) != self.count):
+            self.fail(f"{value!r} is not of the form {self.example}", param, ctx)
+        return numbers
+
+
+def year_options(command: Any) -> Any:
+    """Options that say which years are compared, and on what ground."""
+    for option in (
+        click.option(
+            "--reference-year", help="Year that places and brightness are matched to [default: the last]."
+        ),
+        click.option(
+            "--align", is_flag=True, help="Move years onto the reference year by what was measured."
+        ),
+        click.option(
+            "--extent",
+            type=Floats("0,0,5000,5000", 4),
+            help="Left, bottom, right, top of the ground in its CRS.",
+        ),
+        click.option(
+            "--pixel",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Pixel of the ground in metres [default: of the coarsest year].",
+        ),
+        click.option("--crs", help="CRS of the ground, in metres [default: equal-area around the scenes]."),
+        click.option("--asset", help="STAC asset to read, where items have several."),
+        click.option("--mask-class", type=Numbers(), help="Values of mask rasters that are settlement."),
+        click.option("--masks", is_flag=True, help="The inputs are masks or polygons, not scenes."),
+    ):
+        command = option(command)
+    return command
+
+
+def reading_options(command: Any) -> Any:
+    """Options that say how scenes are read."""
+    for option in (
+        click.option(
+            "--normalize",
+            type=click.Choice(["auto", "scene", "dtype", "reference"]),
+            default="auto",
+            show_default=True,
+            help="Radiometry: per scene as urban map, or matched to the reference year.",
+        ),
+        click.option(
+            "--resolution", type=click.FloatRange(min=0, min_open=True), help="Ground pixel in metres."
+        ),
+        click.option("--nodata", type=float, help="A further value that means no data."),
+        click.option(
+            "--bands", type=Numbers(), help="Red, green, blue band numbers, from 1 [default: 1,2,3]."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+min_area_option = click.option(
+    "--min-area",
+    type=click.FloatRange(min=0),
+    help="Leave out settlements below this many m² [default: 500].",
+)
+classifier_option = click.option(
+    "--classifier", type=PATH, help="Tile classifier: only tiles that may hold settlement are mapped."
+)
+
+
+def figure_options(command: Any) -> Any:
+    """Options that say for which places figures are made, and how sure they are."""
+    for option in (
+        min_area_option,
+        click.option(
+            "--spread",
+            type=click.FloatRange(min=0, max=0.5, max_open=True),
+            help="Without a reference: how far the threshold is moved for low and high figures.",
+        ),
+        click.option(
+            "--level", type=click.FloatRange(0.5, 1, max_open=True), help="Confidence level [default: 0.95]."
+        ),
+        click.option("--reference-class", help="Column of the reference with the truth."),
+        click.option("--reference-column", help="Column of the reference with the year's label."),
+        click.option(
+            "--reference", type=PATH, help="Points or polygons of known truth: error-adjusted areas."
+        ),
+        click.option("--ring-polygons", type=PATH, help="Areas within ring roads, in place of circles."),
+        click.option("--rings", type=Floats("2,5,10"), help="Radii of rings around the centre, in km."),
+        click.option(
+            "--centre", type=Floats("116.39,39.91", 2), help="Longitude,latitude of the city's centre."
+        ),
+        click.option("--zone-name", help="Column with the zones' names."),
+        click.option("--zones", type=PATH, help="Polygons, such as districts, with figures each."),
+    ):
+        command = option(command)
+    return command
+
+
+def smoothing_options(command: Any) -> Any:
+    """Options of the hidden Markov model over the years."""
+    rate = click.FloatRange(min=0)
+    for option in (
+        click.option("--vanish", type=rate, help="Rate a year at which settlement vanishes [default: 0.01]."),
+        click.option("--appear", type=rate, help="Rate a year at which settlement appears [default: 0.05]."),
+        click.option("--smooth", is_flag=True, help="Smooth over the years too, side by side with the rest."),
+    ):
+        command = option(command)
+    return command
+
+
+processes_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Years computed at a time, a process each.",
+)
+
+
+@click.command("trend")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@out_option("Folder for tables, polygons, pictures and the report.")
+@year_options
+@reading_options
+@figure_options
+@smoothing_options
+@click.option("--title", help="Heading of the report.")
+@threshold_option
+@model_options
+@classifier_option
+@seed_option
+@device_option
+@precision_option
+@batch_size_option
+@processes_option
+@resume_option
+@overwrite_option
+@talk_options
+@click.pass_context
+def trend(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
+    r"""Tell how settlement area changes over the years, and how sure that is.
+
+    INPUT is YEAR=FILE for each year; or files whose date stands in their
+    metadata or name; or a CSV with the columns path and datetime; or a STAC
+    item, item collection, collection or catalogue.
+
+    \b
+    domainsam urban trend 2016=a.tif 2018=b.tif 2020=c.tif -o trend/
+    domainsam urban trend catalog.json -o trend/ --zones districts.gpkg --centre 116.39,39.91
+    domainsam urban trend --masks 2016=m16.tif 2018=m18.gpkg -o trend/
+    domainsam urban trend scenes.csv -o trend/ --align --smooth --workers 2 --resume
+    """
+    from domainsam_urban.trend.pipeline import run_trend
+
+    state = ctx.find_object(RunState)
+    if state is not None:
+        state.resumable = True
+    result = run_trend(inputs, gather(given))
+    if given["as_json"]:
+        click.echo(json.dumps(document(result), indent=2))
+    elif not given["quiet"]:
+        print_result(result)
+
+
+def document(result: TrendResult) -> dict[str, Any]:
+    """The result as values that JSON can hold."""
+    stack = result.stack
+    return {
+        "ground": stack.ground.to_dict(),
+        "years": [
+            {
+                "label": year.label,
+                "datetime": None if year.moment is None else year.moment.isoformat(),
+                "date_from": year.stated,
+                "source": year.path,
+                "registration": None if layer.registration is None else asdict(layer.registration),
+            }
+            for year, layer in zip(result.years, stack.years, strict=True)
+        ],
+        "warnings": list(stack.warnings),
+        "notes": list(result.products.notes),
+        "files": [str(path) for path in result.products.files],
+        "resumed": result.resumed,
+    }
+
+
+def print_result(result: TrendResult) -> None:
+    """The years, their dates and what was written, for a person."""
+    ground = result.stack.ground
+    click.echo(
+        f"{len(result.years)} years on {ground.width} x {ground.height} pixels of {ground.pixel_m:g} m"
+    )
+    for year in result.years:
+        when = "" if year.moment is None else f"{year.moment:%Y-%m-%d} (date from {year.stated})  "
+        click.echo(f"  {year.label:<12} {when}{year.path}")
+    for note in result.products.notes:
+        click.echo(f"  note: {note}")
+    for path in result.products.files:
+        click.echo(f"  {path}")
