@@ -172,7 +172,9 @@ def load_model(
     config = from_table(ModelConfig, checkpoint.header.config.get("model", {}), f"header of {path}")
     network = OrganNetwork(config.network, generalist, len(header.labels))
     checkpoint.restore(network, PREFIX)
-    return OrganModel(path.stem, header.labels, config, network.to(device).eval(), dtype, batch)
+    return OrganModel(
+        path.stem, header.labels, config, network.to(device).arranged(dtype).eval(), dtype, batch
+    )
 
 
 def _untrained(generalist: Foundation, dtype: torch.dtype, batch: int) -> OrganModel:

@@ -63,6 +63,12 @@ class OrganNetwork(nn.Module):
         self.ladder = Ladder(config.ladder)
         self.decoder = ClassDecoder(foundation, classes, config.tokens)
 
+    def arranged(self, dtype: torch.dtype) -> OrganNetwork:
+        """The network itself, its weights laid out for computing in ``dtype``."""
+        # Convolutions in 16 bits are twice as fast with channels last; in 32 bits it makes no difference.
+        layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last
+        return self.to(memory_format=layout)
+
     @torch.no_grad()
     def encode(self, slices: Tensor) -> Features:
         """The frozen encoder's features of slices as :meth:`forward` takes them."""

@@ -103,7 +103,7 @@ def train_model(inputs: Sequence[Path], config: TrainConfig, options: TrainOptio
             options.workers,
             stack.enter_context(pixel_progress("train", options.quiet or devices.rank > 0)),
         )
-        network, metrics = learn(config, material, foundation, run)
+        network, metrics = learn(config, material, foundation, run, getattr(torch, precision))
     _finish(options, network, material, config, metrics, devices)
     return Trained(
         options.out, options.workroom, metrics, material.notes, network.ladder.shares(), devices.rank

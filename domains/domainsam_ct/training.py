@@ -45,7 +45,13 @@ class Material:
         return digest.hexdigest()
 
 
-def build_network(config: TrainConfig, foundation: Foundation, classes: int, seed: int) -> OrganNetwork:
+def build_network(
+    config: TrainConfig,
+    foundation: Foundation,
+    classes: int,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+) -> OrganNetwork:
     """An untrained network; the same seed gives the same weights.
 
     Raises
@@ -58,18 +64,24 @@ def build_network(config: TrainConfig, foundation: Foundation, classes: int, see
         network = OrganNetwork(config.model.network, foundation, classes)
     if config.specialist_weights:
         load_specialist(network.ladder, config.specialist_weights)
-    return network.to(foundation.device)
+    return network.to(foundation.device).arranged(dtype)
 
 
 def learn(
-    config: TrainConfig, material: Material, foundation: Foundation, run: Run
+    config: TrainConfig,
+    material: Material,
+    foundation: Foundation,
+    run: Run,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[OrganNetwork, dict[str, float]]:
     """Train on the material's cases; the network in evaluation mode, and its scores on the judged ones.
+
+    ``dtype`` is what the devices compute in.
 
     The kept weights are those that score best on the judged cases, the last
     ones where there are none.
     """
-    network = build_network(config, foundation, len(material.labels), run.seed)
+    network = build_network(config, foundation, len(material.labels), run.seed, dtype)
     encode: Encode = foundation.encode
     if config.cache_gb and config.variants:
         encode = FeatureCache(run.folder / "features", foundation, int(config.cache_gb * 1e9)).encode

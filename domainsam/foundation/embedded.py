@@ -59,6 +59,9 @@ class EmbeddedFoundation(FrozenFoundation):
         digest = tensor_digest(network.state_dict())
         merge_branches(network.eval())
         network = network.to(device)
+        if dtype != torch.float32:
+            # Twice as fast in 16 bits on a CPU, where the small convolutions otherwise reorder every map.
+            network.encoder.to(memory_format=torch.channels_last)
         super().__init__(network, name, image_size, digest)
         self.dtype = dtype
         self._encode = torch.compile(network.encode) if compile else network.encode

@@ -20,6 +20,7 @@ from domainsam_ct.cases import Case
 
 ORGANS = {"spleen": 1, "liver": 5, "aorta": 7}
 LIMB_SLICES = 3
+CHEST_SLICES = 12
 SOFT_HU = (-30.0, 300.0)
 
 
@@ -71,6 +72,21 @@ def _picture(picture: Picture, folder: Path) -> Case:
             labels[read(path) > 0] = value
     size = picture.pixel_mm
     return Case(picture.name, units[None].astype(np.int16), labels[None], (5.0, size, size))
+
+
+def read_chest(folder: Path) -> Case:
+    """Part of a chest and upper abdomen, a further subject of whom only the aorta is outlined."""
+    names = ("ct_cropped.nii.gz", "organ_aorta_T264.nii.gz")
+    images = [nibabel.as_closest_canonical(nibabel.load(folder / name)) for name in names]
+    volume, aorta = (np.asanyarray(image.dataobj)[::-1, ::-1].transpose(2, 1, 0) for image in images)
+    places = np.linspace(0, len(volume) - 1, CHEST_SLICES + 2)[1:-1].astype(int)
+    right, front, up = (float(size) for size in images[0].header.get_zooms()[:3])
+    slices = np.clip(volume[places], -1024, 3071).astype(np.int16)
+    soft = (slices > SOFT_HU[0]) & (slices < SOFT_HU[1])
+    labels = np.where(soft, IGNORE, 0).astype(np.uint8)
+    labels[aorta[places] > 0] = ORGANS["aorta"]
+    spacing = (up * float(places[1] - places[0]), front, right)
+    return Case("chest", slices, labels, spacing)
 
 
 def read_limbs(folder: Path) -> list[Case]:
