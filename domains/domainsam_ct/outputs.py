@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from domainsam.errors import ConfigError, OutputError
+from domainsam.infer.workroom import journalled_units
+from domainsam_ct.identifiers import public_stem
 from domainsam_ct.segment_options import OutputOptions
 
 MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -26,6 +29,8 @@ SIDE_FILES = {
     "RTSTRUCT": "_rtstruct.dcm",
 }
 """What the files beside a mask are called, after its stem."""
+DICOM_KINDS = ("DICOM SEG", "RTSTRUCT")
+"""Files that refer to the images they were made from, and that cannot be empty."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class CasePlan:
     stem: str
     masks: Mapping[str, Path]
     side: Mapping[str, Path]
+
+    def without(self, kinds: Iterable[str]) -> CasePlan:
+        """The same without some of the further files."""
+        left_out = set(kinds)
+        return replace(self, side={kind: path for kind, path in self.side.items() if kind not in left_out})
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -110,8 +120,28 @@ def plan_outputs(
 
 
 def is_complete(plan: CasePlan) -> bool:
-    """Whether every file of the case is there already."""
-    return all(path.is_file() for path in plan.files)
+    """Whether every file of the case is there already; without organs there are no DICOM objects."""
+    missing = {kind for kind, path in plan.side.items() if not path.is_file()}
+    if not all(path.is_file() for path in plan.masks.values()) or missing - set(DICOM_KINDS):
+        return False
+    return not missing or not _found_any(plan)
+
+
+def was_interrupted(plan: CasePlan) -> bool:
+    """Whether a run that was killed left work to go on with; its files may be half in place."""
+    return journalled_units(plan.work) > 0
+
+
+def _found_any(plan: CasePlan) -> bool:
+    """Whether the case's statistics, where there are any, tell of an organ."""
+    path = plan.side.get("statistics")
+    if path is None:
+        return True
+    try:
+        organs = json.loads(path.read_text(encoding="utf-8"))["organs"].values()
+        return any(organ["found"] for organ in organs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return True
 
 
 def is_folder(out: Path) -> bool:
@@ -121,6 +151,8 @@ def is_folder(out: Path) -> bool:
 
 def _plan_case(source: Path, organs: tuple[str, ...], outputs: OutputOptions, several: bool) -> CasePlan:
     stem = case_stem(source)
+    if not outputs.keep_identifiers:
+        stem = public_stem(source, stem)
     out = Path(str(outputs.out).replace("{stem}", stem))
     if is_folder(out):
         if _EXTENSION.fullmatch(out.suffix) and not out.is_dir():

@@ -24,8 +24,8 @@ from domainsam_ct.volume import open_volume
 TRUTH, PREDICTED = "#00e5ff", "#ffd400"
 HIT, FALSE_ALARM, MISS = "#009e73", "#e8590c", "#3b5bff"
 COLOURS = {"TRUTH": TRUTH, "PREDICTED": PREDICTED, "HIT": HIT, "FALSE_ALARM": FALSE_ALARM, "MISS": MISS}
-MARGIN_MM = 20.0
-"""Surroundings shown around an organ."""
+MARGIN_MM, FIELD_MM = 20.0, 120.0
+"""Surroundings shown around an organ, and the least that is shown across."""
 SIDE = 640
 """Longest side of a picture in pixels."""
 BLANK = 90
@@ -158,7 +158,8 @@ def _box(inside: NDArray[np.bool_], grid: Grid) -> tuple[slice, slice]:
     parts = []
     for axis in range(2):
         along = np.flatnonzero(inside.any(axis=1 - axis))
-        margin = round(MARGIN_MM / grid.spacing[axis])
+        extent = (int(along[-1]) + 1 - int(along[0])) * grid.spacing[axis]
+        margin = round(max(MARGIN_MM, (FIELD_MM - extent) / 2) / grid.spacing[axis])
         parts.append(slice(max(0, int(along[0]) - margin), int(along[-1]) + 1 + margin))
     return parts[0], parts[1]
 

@@ -14,8 +14,9 @@ from domainsam.infer.workroom import WorkRoom
 from domainsam.staging import check_targets
 from domainsam_cli.progress import pixel_progress
 from domainsam_ct.cohort import write_table
+from domainsam_ct.dicom_source import series_of
 from domainsam_ct.model import ORGANS, SHIPPED, OrganModel, load_model
-from domainsam_ct.outputs import CasePlan, is_complete, plan_outputs
+from domainsam_ct.outputs import DICOM_KINDS, CasePlan, is_complete, plan_outputs, was_interrupted
 from domainsam_ct.products import Made, write_products
 from domainsam_ct.results import Batch, CaseResult
 from domainsam_ct.segment_options import SegmentOptions
@@ -59,7 +60,7 @@ def segment_cases(
     complete = [plan for plan in plans if options.resume and is_complete(plan)]
     waiting = [plan for plan in plans if plan not in complete]
     for plan in waiting:
-        check_targets(plan.files, options.outputs.overwrite)
+        check_targets(plan.files, may_replace(plan, options))
     if waiting:
         model = prepared(model or chosen_model(options), options)
     results: list[CaseResult] = []
@@ -91,12 +92,29 @@ def segment_case(plan: CasePlan, options: SegmentOptions, model: OrganModel) -> 
         WorkRoom(plan.work, options.resume) as room,
         open_volume(plan.source, options.series_uid, room.folder) as volume,
     ):
+        if plan.side.keys() & set(DICOM_KINDS):
+            # Found out now and not after an hour's work.
+            series_of(volume, "a DICOM SEG or RTSTRUCT")
         for warning in volume.warnings:
             log.warning("%s: %s", plan.stem, warning)
         with pixel_progress(plan.stem, options.quiet) as progress:
             segmented = segment(volume, model, options, room, plan.source, progress)
         with segmented.mask:
-            return write_products(plan, Made(segmented, model, options, begin), room)
+            made = Made(segmented, model, options, begin)
+            return write_products(writable(plan, made), made, room, may_replace(plan, options))
+
+
+def may_replace(plan: CasePlan, options: SegmentOptions) -> bool:
+    """Whether files of a case may be replaced: a killed run may have left some of them in place."""
+    return options.outputs.overwrite or (options.resume and was_interrupted(plan))
+
+
+def writable(plan: CasePlan, made: Made) -> CasePlan:
+    """The plan without what cannot be written when no organ was found."""
+    if any(organ.found for organ in made.segmented.organs) or not plan.side.keys() & set(DICOM_KINDS):
+        return plan
+    log.warning("%s: no organ was found, so there is no DICOM SEG or RTSTRUCT", plan.stem)
+    return plan.without(DICOM_KINDS)
 
 
 def model_labels(path: Path | None) -> tuple[str, ...]:

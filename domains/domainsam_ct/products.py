@@ -16,6 +16,7 @@ import numpy as np
 from domainsam.infer.workroom import WorkRoom
 from domainsam.staging import Staging
 from domainsam_cli.memory import peak_rss_mb
+from domainsam_ct.identifiers import patient_text
 from domainsam_ct.labels import LabelMap, Organ
 from domainsam_ct.masks import MaskWriter
 from domainsam_ct.model import OrganModel
@@ -37,7 +38,7 @@ class Made:
     begin: float
 
 
-def write_products(plan: CasePlan, made: Made, room: WorkRoom) -> CaseResult:
+def write_products(plan: CasePlan, made: Made, room: WorkRoom, overwrite: bool) -> CaseResult:
     """Write every planned file, or none.
 
     Raises
@@ -45,8 +46,8 @@ def write_products(plan: CasePlan, made: Made, room: WorkRoom) -> CaseResult:
     OutputError
         If a file cannot be written; those that existed are untouched then.
     """
-    segmented, options = made.segmented, made.options
-    with Staging(plan.files, overwrite=options.outputs.overwrite) as staging:
+    segmented = made.segmented
+    with Staging(plan.files, overwrite=overwrite) as staging:
         room.note_staged({staging[path].parent for path in plan.files})
         for name, path in plan.masks.items():
             write_mask(staging[path], segmented, name, room.folder)
@@ -124,6 +125,7 @@ def summarise(plan: CasePlan, made: Made) -> CaseResult:
         paths=plan.named,
         shape=native.shape,
         spacing_mm=native.spacing,
+        patient=patient_text(volume) if made.options.outputs.keep_identifiers else None,
         orientation=native.orientation.code,
         slices=volume.shape[2],
         organs=segmented.organs,

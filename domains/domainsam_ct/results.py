@@ -32,6 +32,8 @@ class CaseResult:
         What clean-up removed and filled, in voxels by value.
     settings
         What decided the answer: model, foundation, window, clean-up.
+    patient
+        Name and number, None unless they were asked for.
     seconds
         From opening the file to the last rename.
     """
@@ -46,6 +48,7 @@ class CaseResult:
     cleaned: Cleaned
     warnings: tuple[str, ...]
     settings: Mapping[str, Any]
+    patient: str | None
     resumed: bool
     seconds: float
     peak_rss_mb: float
@@ -78,6 +81,7 @@ class CaseResult:
             "domainsam": domainsam.__version__,
             "notice": NOTICE,
             "case": self.case,
+            **({"patient": self.patient} if self.patient else {}),
             "shape": list(self.shape),
             "slices": self.slices,
             "spacing_mm": list(self.spacing_mm),
