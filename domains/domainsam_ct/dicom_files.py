@@ -7,6 +7,7 @@ them; only the path that the user typed is told.
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 import zipfile
 import zlib
@@ -125,10 +126,18 @@ def read_dataset(stream: IO[bytes], tags: list[str] | None = None) -> Any | None
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings from libraries that quote header values in them."""
+    """No warnings and no log lines from libraries that quote header values in them."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL + 1)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _wanted(name: str) -> bool:

@@ -109,13 +109,14 @@ def read_headers(files: DicomFiles) -> list[SliceHeader]:
             dataset = read_dataset(stream, [*PATIENT_AND_STUDY, *SLICE])
         if dataset is None or not len(dataset):
             continue
+        spacing = numbers(dataset, "PixelSpacing", 2)
         headers.append(
             SliceHeader(
                 number,
                 dataset,
                 numbers(dataset, "ImagePositionPatient", 3),
                 numbers(dataset, "ImageOrientationPatient", 6),
-                numbers(dataset, "PixelSpacing", 2),
+                spacing if spacing is not None and min(spacing) > 0 else None,
             )
         )
     return headers

@@ -12,7 +12,7 @@ import numpy as np
 from domainsam.errors import InputError
 from domainsam_ct.dicom_files import DicomFiles
 from domainsam_ct.dicom_headers import ENHANCED_CT, SliceHeader, read_headers
-from domainsam_ct.dicom_stack import SAME_PLACE_MM, UNIT_TOLERANCE, along, in_order, normal
+from domainsam_ct.dicom_stack import SAME_PLACE_MM, UNIT_TOLERANCE, along, check_orientation, in_order, normal
 
 AXIAL_COSINE = np.cos(np.radians(45))
 LISTED = 6
@@ -76,6 +76,8 @@ def find_series(files: DicomFiles) -> list[Series]:
     placed = [h for h in slices if h.position and h.orientation and h.spacing and h not in enhanced]
     groups: dict[str, list[SliceHeader]] = defaultdict(list)
     for header in placed:
+        assert header.orientation is not None
+        check_orientation(str(files.path), header.orientation)
         groups[header.series_uid].append(header)
     series = [one for uid, group in groups.items() for one in _stacks(uid, group)]
     if not series:

@@ -76,7 +76,6 @@ def stack_affine(name: str, headers: Sequence[SliceHeader]) -> tuple[NDArray[np.
     first = headers[0]
     assert first.orientation is not None
     assert first.spacing is not None
-    check_orientation(name, first.orientation)
     positions = np.array([header.position for header in headers], dtype=np.float64)
     step, notes = _even_step(name, positions, normal(first.orientation))
     affine = np.eye(4)
