@@ -21,5 +21,3 @@ UNSEEN = "#9a9a9a"
 SERIES = ("#0b5fa5", "#d9822b")
 """As predicted, and smoothed."""
 OWN_EXTENT = "#7a7a7a"
-PLACES = ("#0b5fa5", "#d9822b", "#5f7a3c", "#8b4a8b", "#2a9d8f", "#b23a48", "#7a6a53", "#4d6c9b")
-"""Zones and rings; more than these are not told apart in one chart."""

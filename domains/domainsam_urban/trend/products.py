@@ -6,22 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from domainsam.errors import OutputError
 from domainsam.staging import Staging
 from domainsam_urban.trend.adjusted import Adjustment, adjust
 from domainsam_urban.trend.areas import Figures, bounded_figures
+from domainsam_urban.trend.charts import CAPTIONS, Chart, draw_charts, rendered
 from domainsam_urban.trend.geopackage import write_geopackage
 from domainsam_urban.trend.objects import ChangeObjects, change_objects
-from domainsam_urban.trend.product_options import ProductOptions
+from domainsam_urban.trend.product_options import ProductOptions, ZoneOptions
+from domainsam_urban.trend.quicklooks import Pictures, change_map, draw_pictures
 from domainsam_urban.trend.reference import Reference, look_up, read_reference
+from domainsam_urban.trend.report import ReportMaterial, render_report
 from domainsam_urban.trend.stack import YearStack
 from domainsam_urban.trend.sweep import Thresholds
 from domainsam_urban.trend.tables import change_table, write_table, year_table
 from domainsam_urban.trend.tallies import Blocks, Tally, tally
-from domainsam_urban.trend.zones import make_zonings
+from domainsam_urban.trend.zones import Zoning, make_zonings
 
 PREDICTED, SMOOTHED = "as predicted", "smoothed"
 """Series of figures: from each year by itself, and after smoothing over the years."""
-GEOPACKAGE = "settlements.gpkg"
+REPORT, GEOPACKAGE, CHARTS, MAP = "report.html", "settlements.gpkg", "figures", "map_change"
 TABLES = ("areas", "changes")
 
 
@@ -33,10 +37,23 @@ class TrendProducts:
     figures: Figures
     notes: tuple[str, ...]
 
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return next(path for path in self.files if path.name == REPORT)
 
-def product_files(folder: Path) -> tuple[Path, ...]:
-    """Every file that :func:`write_products` makes in a folder."""
-    return (folder / GEOPACKAGE, *_table_files(folder))
+
+def product_files(folder: Path, zones: ZoneOptions | None = None) -> tuple[Path, ...]:
+    """Every file that :func:`write_products` makes in a folder; without options, all that it may make."""
+    charts = [name for name in CAPTIONS if zones is None or _wanted(name, zones)]
+    pictures = tuple(folder / CHARTS / f"{name}.{end}" for name in (*charts, MAP) for end in ("svg", "png"))
+    return (folder / REPORT, folder / GEOPACKAGE, *_table_files(folder), *pictures)
+
+
+def _wanted(chart: str, zones: ZoneOptions) -> bool:
+    if chart == "zones":
+        return zones.zones is not None
+    return chart != "rings" or zones.centre is not None or zones.ring_polygons is not None
 
 
 def _table_files(folder: Path) -> tuple[Path, ...]:
@@ -53,27 +70,57 @@ def write_products(stack: YearStack, options: ProductOptions, folder: Path) -> T
     OutputError
         If a file exists and may not be replaced, or cannot be written.
     """
-    files = product_files(folder)
+    files = product_files(folder, options.zones)
     with Staging(files, overwrite=options.overwrite) as staging:
         zonings = make_zonings(stack.ground, options.zones)
         reference = _reference(stack, options)
         thresholds = Thresholds.around(stack.threshold, options.uncertainty.spread)
-        blocks = Blocks.of(stack.ground, options.uncertainty.block_m)
         package = folder / GEOPACKAGE
         found = change_objects(stack, zonings, thresholds, options.objects, staging[package].parent)
         write_geopackage(staging[package], package, stack, found, zonings)
         parts = []
         for name, years in _series(stack):
+            blocks = Blocks.of(stack.ground, options.uncertainty.block_m)
             tallies = tally(years, zonings, thresholds, blocks)
             parts.append(_figures(years, tallies, options, name, found, reference))
         figures = _joined([part.figures for part in parts])
         tables = {"areas": year_table(figures), "changes": change_table(figures)}
         for target in _table_files(folder):
             write_table(tables[target.stem], staging[target], target)
+        notes = _notes(zonings, reference, parts)
+        charts = draw_charts(figures, found.statuses)
+        pictures = draw_pictures(stack, found)
+        _write_charts(staging, folder, charts, pictures, stack)
+        accuracies = [accuracy for part in parts for accuracy in part.accuracies]
+        material = ReportMaterial(
+            stack, options, figures, found, zonings, accuracies, charts, pictures, notes
+        )
+        staging.write_text(folder / REPORT, render_report(material))
+    return TrendProducts(files, figures, notes)
+
+
+def _notes(
+    zonings: Sequence[Zoning], reference: Reference | None, parts: Sequence[Adjustment]
+) -> tuple[str, ...]:
     notes = [note for zoning in zonings for note in zoning.notes]
     notes += [] if reference is None else reference.notes
     notes += [note for part in parts for note in part.notes]
-    return TrendProducts(files, figures, tuple(dict.fromkeys(notes)))
+    return tuple(dict.fromkeys(notes))
+
+
+def _write_charts(
+    staging: Staging, folder: Path, charts: Sequence[Chart], pictures: Pictures, stack: YearStack
+) -> None:
+    drawn = [(chart.name, chart.svg, chart.png) for chart in charts]
+    drawn.append((MAP, *rendered(change_map(pictures, stack))))
+    for name, svg, png in drawn:
+        staging.write_text(folder / CHARTS / f"{name}.svg", svg)
+        try:
+            staging[folder / CHARTS / f"{name}.png"].write_bytes(png)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write '{folder / CHARTS}' ({error.strerror}): free some space"
+            ) from error
 
 
 def _reference(stack: YearStack, options: ProductOptions) -> Reference | None:
