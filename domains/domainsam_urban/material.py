@@ -19,6 +19,7 @@ from domainsam.train.cache import FixedTiles
 from domainsam.train.crops import Batch, BatchStream, RandomCrops
 from domainsam.train.losses import IGNORE
 from domainsam.train.split import add_counts, choose_blocks
+from domainsam_urban.contradictions import hide_contradictions
 from domainsam_urban.labels import (
     JUDGED,
     LEARNT,
@@ -45,11 +46,14 @@ class Material:
     training: tuple[LabelledScene, ...]
     judged: tuple[LabelledScene, ...]
     resolution: float | None
+    remarks: tuple[str, ...] = ()
+    """What was noted of all scenes together."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was mended or assumed, each once."""
-        return tuple(dict.fromkeys(note for scene in self.training + self.judged for note in scene.notes))
+        own = (note for scene in self.training + self.judged for note in scene.notes)
+        return tuple(dict.fromkeys((*own, *self.remarks)))
 
     @property
     def signature(self) -> list[Any]:
@@ -91,14 +95,17 @@ def gather_material(
         return tuple(result)
 
     training = opened(scenes, labels, finest, "train")
+    remarks = hide_contradictions(training)
     if options.val is None:
         judged = opened(scenes, labels, resolution, "val")
+        hide_contradictions(judged)
         counts = add_counts([scene_counts(scene, config.split.size_m) for scene in judged])
         split = choose_blocks(counts, config.split)
         for scene in training + judged:
             scene.share_out(sides_of(scene, split.is_training, split.is_validation))
-        return Material(training, judged, resolution)
+        return Material(training, judged, resolution, remarks)
     judged = opened(find_scenes([options.val]), options.val, resolution, "val")
+    remarks += hide_contradictions(judged)
     for scene in judged:
         scene.sides[:] = JUDGED
     if all(scene.source.crs is not None for scene in training + judged):
@@ -110,7 +117,7 @@ def gather_material(
                 log.warning(
                     "%s: %.0f %% of it lies on validation scenes and is not used", scene.name, 100 * hidden
                 )
-    return Material(training, judged, resolution)
+    return Material(training, judged, resolution, remarks)
 
 
 def _label_file(scene: Scene, where: Path, shared: Path) -> Path:
