@@ -8,7 +8,7 @@ import click
 
 from domainsam.errors import PackError
 from domainsam.packs import find_packs, load_pack
-from domainsam_cli.options import json_option, out_option, overwrite_option, seed_option, verbose_option
+from domainsam_cli.options import free_folder, json_option, out_option, overwrite_option, seed_option, verbose_option
 
 
 @click.command()
@@ -48,12 +48,3 @@ def first_with_demo() -> str:
         except PackError:
             continue
     raise PackError("no installed pack has a demo; `domainsam packs` lists what is installed")
-
-
-def free_folder(wanted: Path) -> Path:
-    """``wanted``, or the same name with the first number that is not taken."""
-    folder, number = wanted, 1
-    while folder.exists():
-        number += 1
-        folder = wanted.with_name(f"{wanted.name}-{number}")
-    return folder

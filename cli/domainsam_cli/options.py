@@ -70,6 +70,15 @@ def compute_options(command: Command) -> Command:
     return device_option(precision_option(batch_size_option(workers_option(command))))
 
 
+def free_folder(wanted: Path) -> Path:
+    """``wanted``, or the same name with the first number that is not taken."""
+    folder, number = wanted, 1
+    while folder.exists():
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
+
+
 def choose_device(name: str) -> str:
     """The device that ``--device`` means on this machine.
 

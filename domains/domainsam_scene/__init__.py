@@ -20,4 +20,5 @@ PACK = DomainPack(
     commands="domainsam_scene.commands:scene",
     source="domainsam_scene.source:SceneSource",
     writer="domainsam_scene.mapwriter:MapWriter",
+    demo="domainsam_scene.demo_command:demo",
 )

@@ -189,7 +189,7 @@ def choose_sensors(layout: Layout, model: SceneModel, wanted: Sequence[str]) -> 
     if wanted:
         check_known(wanted, model)
         return tuple(wanted)
-    shared = tuple(name for name in layout.modalities if name in model.modalities)
+    shared = tuple(name for name in model.modalities if name in layout.modalities)
     if not shared:
         raise InputError(
             f"the model was trained on {', '.join(model.modalities)}; the data has "

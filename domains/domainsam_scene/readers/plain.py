@@ -5,10 +5,12 @@
     root/rgb/a.png  root/depth/a.png  root/event/a.npy  root/labels/a.png
     root/labels.txt    one class a line, in the order of their numbers (optional)
     root/val.txt       names of a split, one a line (optional; or root/val/rgb/a.png)
+    root/conditions.csv    name,weather,... what is known of each sample (optional)
 """
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 from domainsam.errors import InputError, MissingInputError
@@ -52,11 +54,13 @@ class PlainLayout:
         names = sorted(set().union(*sensors.values()))
         if split and base == root:
             names = _listed(root, split, names)
+        conditions = _conditions(root)
         return tuple(
             SampleRef(
                 name,
                 {sensor: (files[name],) for sensor, files in sensors.items() if name in files},
                 truth.get(name),
+                conditions.get(name, {}),
             )
             for name in names
         )
@@ -90,6 +94,21 @@ def _class_names(root: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def _conditions(root: Path) -> dict[str, dict[str, str]]:
+    """What ``conditions.csv`` says of each sample; its first column holds the names."""
+    path = root / "conditions.csv"
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        head, *rows = [row for row in csv.reader(file) if row] or [[]]
+    wrong = next((row for row in rows if len(row) != len(head)), None)
+    if wrong is not None:
+        raise InputError(
+            f"{path}: a line begins {wrong[0]!r} and has {len(wrong)} cells, expected {len(head)}"
+        )
+    return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
 
 
 def _listed(root: Path, split: str, names: list[str]) -> list[str]:
