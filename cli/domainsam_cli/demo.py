@@ -8,7 +8,14 @@ import click
 
 from domainsam.errors import PackError
 from domainsam.packs import find_packs, load_pack
-from domainsam_cli.options import free_folder, json_option, out_option, overwrite_option, seed_option, verbose_option
+from domainsam_cli.options import (
+    free_folder,
+    json_option,
+    out_option,
+    overwrite_option,
+    seed_option,
+    verbose_option,
+)
 
 
 @click.command()
