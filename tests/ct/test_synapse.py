@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 
-from domainsam.errors import InputError, MissingInputError
+from domainsam.config import write_config
+from domainsam.errors import ConfigError, InputError, MissingInputError
+from domainsam.train.loop import StageOptions
+from domainsam_ct.model import load_model
+from domainsam_ct.recipe import TrainConfig, paper_recipe, read_recipe
 from domainsam_ct.synapse import read_synapse
+from domainsam_ct.train_command import train
+from domainsam_ct.training import build_network
+from tests.ct.organs import tiny_foundation
 
 h5py = pytest.importorskip("h5py")
 
@@ -58,3 +69,38 @@ def test_slices_in_hounsfield_units_are_refused(tmp_path: Path) -> None:
     lists = write_tree(tmp_path, scale=300.0)
     with pytest.raises(InputError, match="windowed already"):
         read_synapse(tmp_path, *lists)
+
+
+def test_published_layout_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("run", "model"):
+        monkeypatch.setattr(f"domainsam_ct.{module}.load_foundation", lambda *_: tiny_foundation())
+    lists = write_tree(tmp_path / "data")
+    recipe = replace(
+        paper_recipe(TrainConfig()),
+        crop=64,
+        batch_size=2,
+        optimisation=StageOptions(2, warmup=1, schedule="poly", ema=0.0),
+    )
+    recipe = replace(recipe, model=replace(recipe.model, side=64))
+    write_config(recipe, tmp_path / "recipe.toml")
+    assert read_recipe(tmp_path / "recipe.toml") == recipe
+    out = tmp_path / "model.safetensors"
+    words = [tmp_path / "data", "--train-list", lists[0], "--test-list", lists[1], "-o", out]
+    words += ["--config", tmp_path / "recipe.toml", "--device", "cpu", "--json"]
+    done = CliRunner().invoke(train, [str(word) for word in words], catch_exceptions=False)
+    told = json.loads(done.stdout)
+    assert told["gates"].keys() == {"16"}
+    assert "dice_spleen" in told["metrics"]
+    model = load_model(out, device="cpu")
+    assert model.config.pixel_mm == 0
+    # Random and frozen as published, yet in the file: loading gives the very tokens of the training.
+    fresh = build_network(recipe, tiny_foundation(), len(model.labels), 0)
+    assert torch.equal(model.network.decoder.tokens, fresh.decoder.tokens)
+    assert not torch.equal(model.network.ladder.gates, fresh.ladder.gates)
+
+
+def test_the_layout_has_no_millimetres(tmp_path: Path) -> None:
+    lists = write_tree(tmp_path / "data")
+    words = [str(tmp_path / "data"), "--train-list", str(lists[0]), "-o", str(tmp_path / "m.safetensors")]
+    with pytest.raises(ConfigError, match="holds no spacing"):
+        CliRunner().invoke(train, [*words, "--device", "cpu"], catch_exceptions=False)
