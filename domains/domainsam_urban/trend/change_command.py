@@ -47,7 +47,7 @@ from domainsam_urban.trend.trend_command import (
 @talk_options
 @click.pass_context
 def change(ctx: click.Context, /, before: str, after: str, **given: Any) -> None:
-    r"""Tell which settlements appeared, grew, shrank or vanished between two scenes.
+    """Tell which settlements appeared, grew, shrank or vanished between two scenes.
 
     BEFORE and AFTER are files, with a date before them or not. For areas with
     their uncertainty use domainsam urban trend, which takes two years too.
@@ -56,7 +56,7 @@ def change(ctx: click.Context, /, before: str, after: str, **given: Any) -> None
     domainsam urban change before.tif after.tif -o change.gpkg
     domainsam urban change 2016=a.tif 2020=b.tif -o change.gpkg --align
     domainsam urban change --masks m16.gpkg m20.gpkg -o change.gpkg
-    """
+    """  # noqa: D301 - click takes a real backspace for "do not wrap"
     from domainsam_urban.trend.change import run_change
 
     state = ctx.find_object(RunState)

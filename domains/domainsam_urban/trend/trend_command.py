@@ -178,7 +178,7 @@ processes_option = click.option(
 @talk_options
 @click.pass_context
 def trend(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
-    r"""Tell how settlement area changes over the years, and how sure that is.
+    """Tell how settlement area changes over the years, and how sure that is.
 
     INPUT is YEAR=FILE for each year; or files whose date stands in their
     metadata or name; or a CSV with the columns path and datetime; or a STAC
@@ -189,7 +189,7 @@ def trend(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     domainsam urban trend catalog.json -o trend/ --zones districts.gpkg --centre 116.39,39.91
     domainsam urban trend --masks 2016=m16.tif 2018=m18.gpkg -o trend/
     domainsam urban trend scenes.csv -o trend/ --align --smooth --workers 2 --resume
-    """
+    """  # noqa: D301 - click takes a real backspace for "do not wrap"
     from domainsam_urban.trend.pipeline import run_trend
 
     state = ctx.find_object(RunState)
