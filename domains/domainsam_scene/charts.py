@@ -66,7 +66,7 @@ def class_bars(evaluation: Evaluation) -> str:
         figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=2)
     for place, value in zip(places, iou[order], strict=True):
         text = "–" if np.isnan(value) else f"{value:.2f}"
-        axes.text(np.nan_to_num(value) + 0.01, place, text, va="center", fontsize=7.5)
+        axes.text(float(np.nan_to_num(value)) + 0.01, float(place), text, va="center", fontsize=7.5)
     axes.set_yticks(places, [evaluation.labels[index] for index in order], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1)

@@ -29,6 +29,10 @@ ARRAYS = (".npy", ".npz")
 SUFFIXES = (*PICTURES, *ARRAYS)
 """File endings that can be read."""
 
+ENDINGS = {b"\x89PNG\r\n\x1a\n": b"IEND", b"\xff\xd8\xff": b"\xff\xd9"}
+"""How PNG and JPEG files begin, and what stands near their end."""
+TAIL_BYTES = 1024
+
 _warning_filters = threading.Lock()
 """Python's warning filters are shared by all threads; only one may change them at a time."""
 
@@ -92,9 +96,9 @@ def read_array(path: Path) -> NDArray[Any]:
         If the file is damaged, or holds anything but one array of numbers.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile):
                 names = loaded.files
                 if len(names) != 1:
                     held = ", ".join(names[:6]) or "none"
@@ -126,6 +130,7 @@ def _array_image(path: Path) -> RawImage:
 
 
 def _picture(path: Path, indices: bool) -> RawImage:
+    _check_ending(path)
     try:
         with open_quietly(path) as dataset:
             values = dataset.read()
@@ -144,6 +149,17 @@ def _picture(path: Path, indices: bool) -> RawImage:
     elif alpha and len(values) in (2, 4):
         values = values[:-1]
     return RawImage(values, valid)
+
+
+def _check_ending(path: Path) -> None:
+    """Refuse a picture whose end is missing: GDAL would fill it with zeros without a word."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        tail = file.read()
+    mark = next((mark for head, mark in ENDINGS.items() if start.startswith(head)), b"")
+    if mark not in tail:
+        raise InputError(f"{path}: is damaged, truncated or not an image; copy or download it again")
 
 
 def _has_palette(dataset: Any) -> bool:

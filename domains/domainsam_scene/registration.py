@@ -165,6 +165,6 @@ def _vertex(values: NDArray[np.floating], peak: tuple[np.intp, ...], axis: int) 
     if not 0 < place < values.shape[axis] - 1:
         return 0.0
     line = values.take(range(place - 1, place + 2), axis=axis)
-    before, here, after = (float(value) for value in line.take(int(peak[1 - axis]), axis=1 - axis))
+    before, here, after = np.take(line, int(peak[1 - axis]), axis=1 - axis).tolist()
     bend = before - 2 * here + after
     return 0.0 if bend == 0 else 0.5 * (before - after) / bend
