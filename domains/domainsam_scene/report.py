@@ -63,6 +63,9 @@ class Gallery:
         self.cases.sort(key=lambda case: (case.miou, case.name))
         del self.cases[self.most :]
 
+NO_METADATA: Any = {"Software": None}
+"""Pictures that do not name the library that drew them."""
+
 
 def render_report(evaluation: Evaluation, text: ReportText, cases: list[Case]) -> str:
     """The whole page as text."""
@@ -135,5 +138,5 @@ def _pictures(seen: Seen) -> dict[str, bytes]:
 
 def _png(picture: NDArray[Any]) -> bytes:
     file = io.BytesIO()
-    imsave(file, np.ascontiguousarray(picture), format="png", metadata={"Software": None})
+    imsave(file, np.ascontiguousarray(picture), format="png", metadata={"Software": "domainsam"})
     return file.getvalue()

@@ -11,7 +11,7 @@ from domainsam_scene.readers.mcubes import McubesLayout
 from domainsam_scene.readers.muses import MusesLayout
 from domainsam_scene.readers.plain import PlainLayout
 
-LAYOUTS: dict[str, Callable[[], Any]] = {
+LAYOUTS: dict[str, Callable[[], Layout]] = {
     "plain": PlainLayout,
     "deliver": DeliverLayout,
     "mcubes": McubesLayout,

@@ -69,8 +69,8 @@ class DeliverLayout:
     name = "deliver"
     labels = tuple(label for label, _ in CLASSES)
     colours = tuple(colour for _, colour in CLASSES)
-    modalities = tuple(FOLDERS)
-    splits = ("train", "val", "test")
+    modalities: tuple[str, ...] = tuple(FOLDERS)
+    splits: tuple[str, ...] = ("train", "val", "test")
     absent_iou: float | None = 0.0
     any_aspect = True
 

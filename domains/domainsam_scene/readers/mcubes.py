@@ -61,8 +61,8 @@ class McubesLayout:
     name = "mcubes"
     labels = tuple(label for label, _ in CLASSES)
     colours = tuple(colour for _, colour in CLASSES)
-    modalities = ("rgb", "aolp", "dolp", "nir")
-    splits = ("train", "val", "test")
+    modalities: tuple[str, ...] = ("rgb", "aolp", "dolp", "nir")
+    splits: tuple[str, ...] = ("train", "val", "test")
     absent_iou: float | None = 0.0
     any_aspect = False
 

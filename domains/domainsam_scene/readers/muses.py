@@ -66,8 +66,8 @@ class MusesLayout:
     name = "muses"
     labels = tuple(label for label, _ in CLASSES)
     colours = tuple(colour for _, colour in CLASSES)
-    modalities = tuple(SENSORS)
-    splits = ("train", "val", "test")
+    modalities: tuple[str, ...] = tuple(SENSORS)
+    splits: tuple[str, ...] = ("train", "val", "test")
     absent_iou: float | None = None
     any_aspect = False
 
