@@ -19,4 +19,5 @@ PACK = DomainPack(
     commands="domainsam_ct.commands:ct",
     source="domainsam_ct.volume:VolumeSource",
     writer="domainsam_ct.masks:MaskWriter",
+    demo="domainsam_ct.demo_command:demo",
 )

@@ -48,9 +48,7 @@ def demo(out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
         document = {**result.document(), "paths": paths, "generated": True, "dice_with_truth": dice}
         click.echo(json.dumps(document, indent=2))
         return
-    click.echo(
-        "This volume is generated: ellipsoids of usual density in their usual place, no anatomy."
-    )
+    click.echo("This volume is generated: ellipsoids of usual density in their usual place, no anatomy.")
     click.echo("It shows that the tool works here, not how good the model is; on real scans it differs.")
     click.echo(result.sentence())
     for kind, path in {"scan": image, "truth": truth, **result.paths}.items():

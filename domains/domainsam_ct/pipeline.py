@@ -9,9 +9,10 @@ from pathlib import Path
 from time import perf_counter
 
 from domainsam.checkpoint import read_header
-from domainsam.errors import ConfigError, DomainSamError
+from domainsam.errors import ConfigError
 from domainsam.infer.workroom import WorkRoom
 from domainsam.staging import check_targets
+from domainsam_cli.errors import explain
 from domainsam_cli.progress import pixel_progress
 from domainsam_ct.cohort import write_table
 from domainsam_ct.dicom_source import series_of
@@ -58,6 +59,8 @@ def segment_cases(
     cleaning(options.clean, labels)
     plans = plan_outputs(inputs, [organ.name for organ in labels.values()], options.outputs)
     complete = [plan for plan in plans if options.resume and is_complete(plan)]
+    for plan in complete:
+        _tidy(plan)
     waiting = [plan for plan in plans if plan not in complete]
     for plan in waiting:
         check_targets(plan.files, may_replace(plan, options))
@@ -70,11 +73,13 @@ def segment_cases(
         try:
             results.append(segment_case(plan, options, model))
             told(results[-1])
-        except DomainSamError as error:
+        except Exception as error:
+            # Even a fault of our own in one case must not cost the others.
             if len(plans) == 1:
                 raise
-            log.error("%s: %s", plan.stem, error)
-            failures.append((plan.stem, str(error)))
+            reason, _ = explain(error)
+            log.error("%s: %s", plan.stem, reason)
+            failures.append((plan.stem, reason))
     table = write_table(plans, failures, labels, options) if len(plans) > 1 else None
     return Batch(tuple(results), tuple(failures), tuple(plan.stem for plan in complete), table)
 
@@ -115,6 +120,13 @@ def writable(plan: CasePlan, made: Made) -> CasePlan:
         return plan
     log.warning("%s: no organ was found, so there is no DICOM SEG or RTSTRUCT", plan.stem)
     return plan.without(DICOM_KINDS)
+
+
+def _tidy(plan: CasePlan) -> None:
+    """Remove what a run left that was killed after a case's last file was in place."""
+    if plan.work.is_dir():
+        with WorkRoom(plan.work, resume=False):
+            pass
 
 
 def model_labels(path: Path | None) -> tuple[str, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 
+from domainsam_ct.model import ModelConfig
 from domainsam_ct.predict import Prediction
 from tests.ct.made import write_nifti
 
@@ -28,13 +28,16 @@ class DensityModel:
 
     name: str = "density"
     labels: tuple[str, ...] = NAMES
-    config: object = None
+    config: ModelConfig = field(default_factory=ModelConfig)
     batch: int = 4
     context: int = 0
     dtype: torch.dtype = torch.float32
     foundation_name: str = "none"
-    window: tuple[float, float] = (-125.0, 275.0)
     asked: int = 0
+
+    @property
+    def window(self) -> tuple[float, float]:
+        return self.config.window
 
     def predict(self, slices, spacing_mm, before=None, after=None) -> Prediction:
         assert spacing_mm == (SPACING[1], SPACING[0])
@@ -83,8 +86,3 @@ def write_case(path: Path) -> Path:
 def untouched(folder: Path) -> dict[str, bytes]:
     """Every file below a folder and what is in it."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def loaded(options: object) -> SimpleNamespace:
-    """What pipelines load in tests."""
-    return DensityModel()

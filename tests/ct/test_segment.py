@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -167,8 +168,9 @@ def test_patients_stay_out_of_names_and_reports(
     printed = capsys.readouterr()
     texts = [path.read_text() for path in out.iterdir() if path.suffix in (".json", ".csv", ".html")]
     everything = " ".join([printed.out, printed.err, *texts, *(path.name for path in out.iterdir())])
+    told = re.sub(r"base64,[^\"]*", "", everything.lower().replace(str(tmp_path).lower(), ""))
     for secret in ("doe", "jane", "4711", PATIENT.lower(), PATIENT_ID.lower()):
-        assert secret not in everything.lower().replace(str(tmp_path).lower(), "")
+        assert not re.search(rf"(?<![a-z]){re.escape(secret)}(?![a-z])", told)
     assert all(path.name.startswith("case-") for path in out.iterdir())
     # A DICOM SEG belongs to the patient's record and has to say whose it is.
     assert pydicom.dcmread(next(out.glob("*_seg.dcm"))).PatientID == PATIENT_ID
@@ -205,3 +207,4 @@ def test_json_tells_everything(tmp_path: Path, ct_segment, capsys: pytest.Captur
     assert case["paths"]["mask"] == str(tmp_path / "seg.nii.gz")
     assert case["orientation"] == "RAS"
     assert case["settings"]["model"] == "density"
+    assert case["settings"]["window"] == [-200, 600]

@@ -1,0 +1,209 @@
+"""Many cases in one run: one line each, errors kept apart, nothing lost when the run is killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from domainsam_ct import inference, pipeline
+from domainsam_ct.masks import read_mask
+from tests.conftest import ROOT
+from tests.ct.standin import DensityModel, abdomen, untouched, write_case
+
+
+def cases(folder: Path, count: int = 3) -> list[Path]:
+    return [write_case(folder / f"case{number}.nii.gz") for number in range(count)]
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_line_and_one_row_a_case(
+    tmp_path: Path, ct_segment, density_model: DensityModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ct_segment(*cases(tmp_path), "-o", tmp_path / "out") == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["case0", "case1", "case2"]
+    assert last.endswith("cohort.csv")
+    rows = table(tmp_path / "out" / "cohort.csv")
+    assert [(row["case"], row["status"], row["error"]) for row in rows] == [
+        (f"case{number}", "done", "") for number in range(3)
+    ]
+    assert all(float(row["liver_volume_ml"]) == pytest.approx(47.04) for row in rows)
+    assert all(row["gallbladder_volume_ml"] == "" for row in rows)
+    assert density_model.asked == 3 * 12
+
+
+def test_a_bad_case_is_listed_and_the_rest_go_on(
+    tmp_path: Path, ct_segment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = cases(tmp_path, 2)
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(good[0].read_bytes()[:200])
+    assert ct_segment(good[0], bad, good[1], "-o", tmp_path / "out") == 1
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines()] == ["case0", "case1", "table"]
+    assert captured.err.splitlines()[-1] == "domainsam: 1 of 3 cases failed: bad"
+    rows = {row["case"]: row for row in table(tmp_path / "out" / "cohort.csv")}
+    assert rows["bad"]["status"] == "failed"
+    assert "bad.nii.gz" in rows["bad"]["error"]
+    assert rows["bad"]["liver_volume_ml"] == ""
+    assert rows["case1"]["status"] == "done"
+    assert not list((tmp_path / "out").glob("*bad*"))
+
+
+def test_a_fault_of_ours_in_one_case_does_not_cost_the_others(
+    tmp_path: Path, ct_segment, density_model: DensityModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict, calls = DensityModel.predict, []
+
+    def faulty(self, *arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("a fault")
+        return predict(self, *arguments)
+
+    density_model.predict = faulty.__get__(density_model)
+    assert ct_segment(*cases(tmp_path, 2), "-o", tmp_path / "out") == 1
+    captured = capsys.readouterr()
+    assert "case0: unforeseen RuntimeError: a fault" in captured.err
+    assert captured.out.startswith("case1")
+
+
+def test_resume_passes_over_what_is_complete(
+    tmp_path: Path, ct_segment, density_model: DensityModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans, out = cases(tmp_path), tmp_path / "out"
+    assert ct_segment(*scans[:2], "-o", out, "-q") == 0
+    before = untouched(out)
+    density_model.asked = 0
+    assert ct_segment(*scans, "-o", out, "--resume") == 0
+    assert density_model.asked == 12
+    assert "case0: complete already" in capsys.readouterr().out
+    after = untouched(out)
+    assert {name: after[name] for name in before if name != "cohort.csv"} == {
+        name: content for name, content in before.items() if name != "cohort.csv"
+    }
+    assert [row["liver_volume_ml"] != "" for row in table(out / "cohort.csv")] == [True] * 3
+
+
+def test_without_resume_existing_results_are_kept(
+    tmp_path: Path, ct_segment, density_model: DensityModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans, out = cases(tmp_path), tmp_path / "out"
+    assert ct_segment(scans[0], scans[1], "-o", out, "-q") == 0
+    density_model.asked = 0
+    assert ct_segment(*scans, "-o", out) == 4
+    assert "--overwrite" in capsys.readouterr().err
+    assert density_model.asked == 0
+
+
+def test_an_interrupted_case_goes_on_in_its_middle(
+    tmp_path: Path, ct_segment, density_model: DensityModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, out = write_case(tmp_path / "ct.nii.gz"), tmp_path / "out"
+    read = inference.read_chunk
+
+    def interrupted(volume, start, stop, context):
+        if start >= 8:
+            raise KeyboardInterrupt
+        return read(volume, start, stop, context)
+
+    with monkeypatch.context() as limited:
+        limited.setattr(inference, "read_chunk", interrupted)
+        assert ct_segment(scan, "-o", out, "-q", "--workers", "1") == 130
+    assert [path.name for path in out.iterdir()] == [".ct.domainsam"]
+    density_model.asked = 0
+    assert ct_segment(scan, "-o", out, "-q", "--resume") == 0
+    assert 0 < density_model.asked < 12
+    np.testing.assert_array_equal(read_mask(out / "ct_seg.nii.gz").labels, abdomen()[1])
+    assert {path.name for path in out.iterdir()} == {"ct_seg.nii.gz", "ct_labels.json"}
+
+
+def test_work_of_another_run_is_not_mixed_in(
+    tmp_path: Path, ct_segment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, out = write_case(tmp_path / "ct.nii.gz"), tmp_path / "out"
+    monkeypatch.setattr(pipeline, "write_products", _interrupt)
+    assert ct_segment(scan, "-o", out, "-q") == 130
+    monkeypatch.undo()
+    assert "--resume" in capsys.readouterr().err
+    from domainsam_cli import main
+
+    monkeypatch.setattr(pipeline, "chosen_model", lambda options: DensityModel(name="another"))
+    assert main(["ct", "segment", str(scan), "-o", str(out), "--resume"]) == 2
+    line = capsys.readouterr().err
+    assert "cannot resume" in line
+    assert "model" in line
+
+
+def _interrupt(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+SCRIPT = """
+import sys, time
+from domainsam_ct import pipeline
+from tests.ct.standin import DensityModel
+
+class Slow(DensityModel):
+    def predict(self, *arguments):
+        time.sleep(float(sys.argv[1]))
+        return super().predict(*arguments)
+
+pipeline.chosen_model = lambda options: Slow()
+pipeline.model_labels = lambda path: Slow().labels
+from domainsam_cli import main
+sys.exit(main(["ct", "segment", *sys.argv[2:]]))
+"""
+
+
+def start(pause: float, *arguments: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", SCRIPT, str(pause), *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ}
+    )
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+@pytest.mark.parametrize("after", ["case1_seg.nii.gz", ".case2.domainsam/journal"])
+def test_kill_and_resume_loses_nothing(tmp_path: Path, after: str) -> None:
+    scans, out = cases(tmp_path / "in", 4), tmp_path / "out"
+    run = start(0.3, *scans, "-o", out, "--statistics")
+    deadline = time.monotonic() + 120
+    while not (out / after).exists():
+        assert run.poll() is None, "the run ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    run.kill()
+    run.communicate()
+    finished = {name: text for name, text in untouched(out).items() if name.startswith(("case0", "case1"))}
+    assert finished
+    run = start(0, *scans, "-o", out, "--statistics", "--resume")
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 0, errors.decode()
+    found = untouched(out)
+    expected = {f"case{n}{end}" for n in range(4) for end in ENDINGS}
+    assert set(found) == {*expected, "cohort.csv"}
+    complete = [n for n in range(2) if all(f"case{n}{end}" in finished for end in ENDINGS)]
+    assert complete
+    for name in (f"case{n}{end}" for n in complete for end in ENDINGS):
+        assert found[name] == finished[name]
+    for number in range(4):
+        np.testing.assert_array_equal(read_mask(out / f"case{number}_seg.nii.gz").labels, abdomen()[1])
+        assert json.loads(found[f"case{number}_statistics.json"])["organs"]["liver"]["found"]
+    assert [row["status"] for row in table(out / "cohort.csv")] == ["done"] * 4
+
+
+ENDINGS = ("_seg.nii.gz", "_labels.json", "_statistics.json", "_statistics.csv")
