@@ -10,9 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from domainsam.checkpoint import read_header
+from domainsam.errors import WeightsError
+from domainsam.foundation import load_foundation
 from domainsam_cli.options import choose_device
-from domainsam_scene.network import NetworkConfig, SceneNetwork
+from domainsam_scene.network import SceneNetwork
 from domainsam_scene.predict import ScenePrediction, predict
+from domainsam_scene.trained import load_network
 
 SHIPPED = Path(__file__).parent / "weights" / "generated.safetensors"
 """The model inside the package."""
@@ -81,9 +85,23 @@ def load_model(
     ConfigError
         If the device is unknown or absent.
     """
-    where = torch.device(choose_device(device))
-    config = NetworkConfig(("road", "grass", "building", "car"), ("rgb", "depth", "event", "lidar"))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = SceneNetwork(config)
-    return SceneModel("untrained", network.eval().to(where), "none", where, torch.float32)
+    where = choose_device(device)
+    if path is None and not SHIPPED.is_file():
+        raise WeightsError(
+            f"this installation has no scene model ({SHIPPED.name} is not in the package): "
+            "name one with --model, or train one with `domainsam scene train`"
+        )
+    file = path or SHIPPED
+    header = read_header(file)
+    dtype = _dtype(precision, where)
+    base = load_foundation(foundation or header.foundation, where)
+    network, _ = load_network(file, base)
+    return SceneModel(file.stem, network, base.name, torch.device(where), dtype)
+
+
+def _dtype(name: str, device: str) -> torch.dtype:
+    """What ``--precision`` means on a device."""
+    if name == "auto":
+        fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

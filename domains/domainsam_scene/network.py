@@ -35,15 +35,11 @@ Method = Literal["memorysam", "mlesam", "both", "early", "single"]
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
-    """What is built.
+class NetworkOptions:
+    """What is built, whatever the classes and sensors.
 
     Parameters
     ----------
-    labels
-        Class names; their order is the order of the logits.
-    modalities
-        Sensors that it is trained on, in the order in which memory sees them.
     method
         How sensors are joined; see the module's text.
     image_size
@@ -65,8 +61,6 @@ class NetworkConfig:
         Compute the encoder's activations anew in the backward pass.
     """
 
-    labels: tuple[str, ...]
-    modalities: tuple[str, ...]
     method: Method = "both"
     image_size: int = 256
     rank: int = 8
@@ -78,6 +72,27 @@ class NetworkConfig:
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
+        if self.rank < 1 or self.image_size < 32:
+            raise ConfigError(f"rank {self.rank}, image_size {self.image_size}: expected 1 and 32 at least")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(NetworkOptions):
+    """What is built for some classes and sensors.
+
+    Parameters
+    ----------
+    labels
+        Class names; their order is the order of the logits.
+    modalities
+        Sensors that it is trained on, in the order in which memory sees them.
+    """
+
+    labels: tuple[str, ...]
+    modalities: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.labels) < 2 or not self.modalities or len(set(self.modalities)) < len(self.modalities):
             raise ConfigError(
                 f"labels {self.labels} and modalities {self.modalities}: "
@@ -85,8 +100,6 @@ class NetworkConfig:
             )
         if self.method == "single" and len(self.modalities) != 1:
             raise ConfigError(f"method single takes one modality, not {', '.join(self.modalities)}")
-        if self.rank < 1 or self.image_size < 32:
-            raise ConfigError(f"rank {self.rank}, image_size {self.image_size}: expected 1 and 32 at least")
 
     @property
     def remembers(self) -> bool:
@@ -183,7 +196,8 @@ class SceneNetwork(nn.Module):
         names = tuple(name for name in self.config.modalities if name in modalities)
         if not names:
             raise ConfigError(
-                f"none of {', '.join(modalities) or 'no sensors'} is known: {', '.join(self.config.modalities)}"
+                f"none of {', '.join(modalities) or 'no sensors'} is known; "
+                f"there are: {', '.join(self.config.modalities)}"
             )
         if self.stem is not None:
             return self._early(names, modalities)
@@ -195,10 +209,6 @@ class SceneNetwork(nn.Module):
             return self._fused(levels, weights, names, images.shape[-2:])
         frames = run_frames(levels, numbers, self.decoder, self.memory, self.config.sequence)
         return self._remembered(frames, levels, weights, names, images.shape[-2:])
-
-    def trained(self) -> dict[str, Tensor]:
-        """The tensors that training changes, by name: what a model file holds."""
-        return {name: part for name, part in self.state_dict().items()}
 
     def _fused(
         self, levels: list[Tensor], weights: Tensor | None, names: tuple[str, ...], size: torch.Size
@@ -277,5 +287,6 @@ def _mixing(count: int) -> nn.Conv2d:
     mix = nn.Conv2d(3 * count, 3, 1)
     with torch.no_grad():
         mix.weight.copy_(torch.eye(3).repeat(1, count)[..., None, None] / count)
-        nn.init.zeros_(mix.bias)
+        if mix.bias is not None:
+            nn.init.zeros_(mix.bias)
     return mix

@@ -1,0 +1,183 @@
+"""Training of scene networks on labelled samples of any layout."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from domainsam.config import to_table
+from domainsam.errors import ConfigError, OutputError
+from domainsam.foundation import load_foundation
+from domainsam.metrics.overlap import Confusion
+from domainsam.train.devices import Precision, choose_devices
+from domainsam.train.history import History
+from domainsam.train.loop import Run, Stage
+from domainsam.train.losses import IGNORE
+from domainsam_cli.options import choose_device
+from domainsam_cli.progress import pixel_progress
+from domainsam_scene.learning import SceneObjective
+from domainsam_scene.material import LabelledScenes, LayoutScenes, SceneCrops
+from domainsam_scene.network import NetworkConfig, SceneNetwork
+from domainsam_scene.predict import predict
+from domainsam_scene.readers import find_layout
+from domainsam_scene.recipe import TrainConfig, TrainOptions, with_steps
+from domainsam_scene.trained import save_network
+
+SAMPLED = 20
+"""Scenes that class frequencies are counted on."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run has made: the model file, its scores on the validation split, and what was noted."""
+
+    out: Path
+    folder: Path
+    metrics: dict[str, float]
+    notes: tuple[str, ...]
+
+
+def train_model(root: Path, config: TrainConfig, options: TrainOptions) -> Trained:
+    """Train a network on a folder of labelled samples and write a model file.
+
+    Parameters
+    ----------
+    root
+        Folder that holds the layout.
+    config
+        The recipe.
+    options
+        Where things are and how they are run.
+
+    Raises
+    ------
+    DomainSamError
+        If samples, foundation or recipe cannot be used, or an output cannot be written.
+    """
+    layout = find_layout(options.layout)
+    scenes = LayoutScenes(layout, root, options.split, config.modalities, config.labels, options.read)
+    judged: LabelledScenes | None = None
+    if options.val is not None or options.val_split in layout.splits:
+        place, split = (options.val or root), options.val_split
+        judged = LayoutScenes(layout, place, split, scenes.modalities, scenes.labels, options.read)
+    return train_scenes(scenes, judged, config, options)
+
+
+def train_scenes(
+    scenes: LabelledScenes, judged: LabelledScenes | None, config: TrainConfig, options: TrainOptions
+) -> Trained:
+    """Train on scenes from anywhere; otherwise as :func:`train_model`."""
+    _check_outputs(options)
+    config = with_steps(config, len(scenes))
+    device = choose_device(options.device)
+    precision = _precision(options.precision, device)
+    devices = choose_devices(device, options.devices, precision)
+    foundation = load_foundation(config.foundation, devices.device)
+    network_config = NetworkConfig(
+        labels=scenes.labels, modalities=scenes.modalities, **_shallow(config.network)
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        network = SceneNetwork(network_config, foundation)
+    words = [to_table(config), foundation.sha256, scenes.labels, scenes.modalities, len(scenes), precision]
+    signature = hashlib.sha256(json.dumps([*words, options.seed, options.layout]).encode()).hexdigest()
+    with pixel_progress("train", options.quiet or devices.rank > 0) as progress:
+        run = Run(
+            options.workroom, signature, devices, options.seed, options.resume, options.workers, progress
+        )
+        metrics = _learn(network, scenes, judged, config, run)
+    if devices.rank == 0:
+        recipe = {"recipe": to_table(replace(config, labels=(), modalities=()))}
+        save_network(options.out, network, foundation, metrics, recipe)
+    notes = () if judged is not None else ("no samples to validate on: the last weights were kept",)
+    return Trained(options.out, options.workroom, metrics, notes)
+
+
+def _shallow(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass, nested ones as they are."""
+    return {name: getattr(settings, name) for name in asdict(settings)}
+
+
+def _learn(
+    network: SceneNetwork,
+    scenes: LabelledScenes,
+    judged: LabelledScenes | None,
+    config: TrainConfig,
+    run: Run,
+) -> dict[str, float]:
+    """The one stage; the scores of what is kept."""
+    frequency = class_frequency(scenes) if config.learning.balance else None
+    objective = SceneObjective(network, config.learning, frequency).to(run.devices.device)
+    seed = (run.seed, run.devices.rank)
+    # The core's batches are of single images; only this objective ever looks into a batch.
+    stream: Any = SceneCrops(scenes, config.crops, config.network.image_size, config.batch_size, seed)
+    history = History(run.folder, enabled=run.devices.rank == 0)
+
+    def evaluate() -> Mapping[str, float]:
+        return {} if judged is None else judge(network, judged, config.judged, run.devices.device)
+
+    stage = Stage("scene", objective, network, stream, evaluate, "mean_iou", config.stage)
+    stage.run(run, run.start(), history)
+    history.close()
+    network.eval()
+    return dict(evaluate())
+
+
+def class_frequency(scenes: LabelledScenes) -> torch.Tensor:
+    """Share of each class, on some scenes."""
+    counts = np.zeros(len(scenes.labels))
+    for number in np.linspace(0, len(scenes) - 1, min(SAMPLED, len(scenes))).round().astype(int):
+        _, labels = scenes.read(int(number))
+        counts += np.bincount(labels[labels != IGNORE].ravel(), minlength=len(counts))
+    return torch.from_numpy(counts / max(1.0, counts.sum())).float()
+
+
+def judge(network: SceneNetwork, scenes: LabelledScenes, most: int, device: torch.device) -> dict[str, float]:
+    """``"mean_iou"`` with all sensors, over classes that occur, and ``"worst_iou"``: with one sensor missing."""
+    network.eval()
+    sensors = network.config.modalities
+    without = list(itertools.combinations(sensors, len(sensors) - 1)) if len(sensors) > 1 else []
+    subsets = [sensors, *without]
+    counts = {subset: Confusion(len(scenes.labels), IGNORE) for subset in subsets}
+    count = len(scenes) if not most else min(most, len(scenes))
+    for number in np.linspace(0, len(scenes) - 1, count).round().astype(int):
+        sample, labels = scenes.read(int(number))
+        for subset in subsets:
+            there = {name: sample.images[name] for name in subset if name in sample.images}
+            if there:
+                valid = {name: sample.valid[name] for name in there}
+                answer = predict(network, there, valid, device, torch.float32)
+                counts[subset].add(labels, answer.labels)
+    scores = {subset: float(np.nanmean(part.scores().iou)) for subset, part in counts.items()}
+    found = {"mean_iou": scores[sensors]}
+    if without:
+        found["worst_iou"] = min(scores[subset] for subset in without)
+    return found
+
+
+def _check_outputs(options: TrainOptions) -> None:
+    if options.out.suffix != ".safetensors":
+        raise ConfigError(f"model file '{options.out}' should end in .safetensors")
+    if options.out.exists() and not (options.overwrite or options.resume):
+        raise OutputError(f"'{options.out}' exists: choose another name, or allow it with --overwrite")
+    try:
+        options.workroom.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"folder '{options.workroom}' cannot be made: {error.strerror}") from error
+
+
+def _precision(name: str, device: str) -> Precision:
+    """What ``--precision`` means for training."""
+    if name == "fp16":
+        raise ConfigError("training in fp16 is not supported: use --precision bf16 or fp32")
+    if name == "bf16" or (name == "auto" and device.startswith("cuda") and torch.cuda.is_bf16_supported()):
+        return "bfloat16"
+    return "float32"
