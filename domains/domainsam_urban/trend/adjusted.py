@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from domainsam.grid import Float64
 from domainsam_urban.trend.areas import COMMON, ChangeFigure, Figures, YearFigure, annual_rate
-from domainsam_urban.trend.estimates import Estimate
+from domainsam_urban.trend.estimates import Estimate, difference
 from domainsam_urban.trend.olofsson import Accuracy, assess_clusters, z_value
 from domainsam_urban.trend.reference import Units
 from domainsam_urban.trend.stack import YearStack
@@ -151,7 +152,7 @@ def _moved(tally: Tally, pair: int) -> Float64:
     return halves.reshape(-1, 4)
 
 
-def _year_sample(units: Units, year: int) -> tuple[Float64, Float64, Float64]:
+def _year_sample(units: Units, year: int) -> tuple[Any, Float64, Float64]:
     """Stratum, size and settlement of every part of a unit in a year; a divided polygon has two parts."""
     known = units.truth[:, year] >= 0
     size, truth = units.size[known, year], units.truth[known, year]
@@ -230,14 +231,6 @@ def _adjusted_change(
     gain, loss = (kind.total(moved) for kind in paired)
     method = SAMPLE if figure.kind == WHOLE else POOLED
     return replace(figure, net=difference(gain, loss), gain=gain, loss=loss, rate=rate, method=method)
-
-
-def difference(one: Estimate, other: Estimate) -> Estimate:
-    """One less the other, taken as independent (Zou and Donner 2008, equation 6)."""
-    central = one.central - other.central
-    below = math.hypot(one.central - one.low, other.high - other.central)
-    above = math.hypot(one.high - one.central, other.central - other.low)
-    return Estimate(central - below, central, central + above)
 
 
 def _place(tallies: Sequence[Tally], kind: str, place: str) -> tuple[Tally, int]:

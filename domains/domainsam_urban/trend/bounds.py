@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from domainsam.grid import Float64
-from domainsam_urban.trend.estimates import Estimate
+from domainsam_urban.trend.estimates import Estimate, difference
 from domainsam_urban.trend.tallies import CENTRAL, HIGH, LOW, STEPS, Tally
 
 CHUNK = 1 << 21
@@ -67,10 +67,8 @@ class Bounds:
         return Estimate.spanning(central, strict, lax, low, high)
 
     def net(self, early: int, late: int) -> Estimate:
-        """Hectares more in the later year; the threshold moves in both years alike, draws are separate."""
-        low, high = self._ends(self.draws[:, late] - self.draws[:, early])
-        strict, central, lax = self.thresholds[late] - self.thresholds[early]
-        return Estimate.spanning(central, strict, lax, low, high)
+        """Hectares more in the later year; the two years are taken to err independently."""
+        return difference(self.area(late), self.area(early))
 
     def gain(self, pair: int) -> Estimate:
         """Hectares that became settlement: surely, by the threshold, possibly."""

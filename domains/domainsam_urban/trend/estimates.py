@@ -38,3 +38,16 @@ class Estimate:
     def holds(self, value: float) -> bool:
         """Whether a value lies between low and high, ends included."""
         return self.low <= value <= self.high
+
+
+def difference(one: Estimate, other: Estimate) -> Estimate:
+    """One less the other, their errors taken as independent.
+
+    Zou and Donner 2008, "Construction of confidence limits about effect
+    measures", Statistics in Medicine 27, 1693-1702: distances to the ends add
+    up as squares, the lower end of one meeting the upper end of the other.
+    """
+    central = one.central - other.central
+    below = math.hypot(one.central - one.low, other.high - other.central)
+    above = math.hypot(one.high - one.central, other.central - other.low)
+    return Estimate(central - below, central, central + above)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -107,7 +108,7 @@ def _numbers(
 ) -> dict[tuple[str, str], int]:
     """Settlements by kind of place and place; each counts where the middle of its bounds lies."""
     middles = shapely.points(ground_points(ground, found))
-    numbers = {}
+    numbers: dict[tuple[str, str], int] = {}
     for zoning in zonings:
         inside = place_of(zoning, middles, every=True)
         total = np.bincount(inside, minlength=len(zoning.names))

@@ -139,7 +139,7 @@ def _accuracy(inside: Float64, covariance: Float64, weights: Float64, number: ND
     true = cells.sum(axis=0)
     right = np.diag(inside).copy()
     spread = np.maximum(number - 1, 1)
-    users_variance = right * (1 - right) / spread
+    users_variance = np.maximum(right * (1 - right), 0) / spread
     right[number == 0] = np.nan
     producers = np.divide(np.diag(cells), true, out=np.full_like(true, np.nan), where=true > 0)
     return Accuracy(

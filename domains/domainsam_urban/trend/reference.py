@@ -230,7 +230,8 @@ def _from_rows(
     order = {label: index for index, label in enumerate(labels)}
     years = [order.get(_label(value, labels), -1) for value in table[year_column]]
     places: dict[bytes, int] = {}
-    kept, truth = [], []
+    kept: list[Any] = []
+    truth: list[Any] = []
     for row, (key, year, value) in enumerate(zip(shapely.to_wkb(shapes), years, values, strict=True)):
         if year < 0:
             continue
