@@ -17,12 +17,15 @@ from domainsam_cli.options import (
     verbose_option,
 )
 
+MAIN = "urban"
+"""The pack whose job is shown to who does not ask for another."""
+
 
 @click.command()
 @out_option(
     "Folder for the sample and the results [default: domainsam-demo, or the next free name].", required=False
 )
-@click.option("--pack", "name", help="Which pack [default: the first that has a demo].")
+@click.option("--pack", "name", help="Which pack [default: urban, or else the first that has a demo].")
 @seed_option
 @overwrite_option
 @json_option
@@ -47,8 +50,9 @@ def demo(
 
 
 def first_with_demo() -> str:
-    """The first installed pack, by name, that has a demo."""
-    for name in find_packs():
+    """The main pack if it is installed, or else the first by name that has a demo."""
+    packs = find_packs()
+    for name in sorted(packs, key=lambda name: (name != MAIN, name)):
         try:
             if load_pack(name).demo is not None:
                 return name

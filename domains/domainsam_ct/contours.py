@@ -1,12 +1,13 @@
-"""Outlines of masks in one image plane, as closed polygons."""
+"""Outlines of masks in one image plane, as closed polygons without holes."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from contourpy import FillType, contour_generator
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects, label
 
 Points = NDArray[np.float64]
 
@@ -15,23 +16,32 @@ def outlines(inside: NDArray[np.bool_]) -> list[Points]:
     """Polygons ``(n, 2)`` of ``(column, row)`` around the true pixels ``(row, column)``; centres are whole.
 
     Polygons run half way between pixels inside and outside, so that exactly
-    the centres inside lie within them. A polygon with holes is cut open by
-    channels of no width from hole to hole and to the rim, for plans know no
-    holes. Each polygon is closed without repeating its first point.
+    the centres inside lie within one of them. Plans know no holes: a shape
+    with one is cut between two rows of pixels into shapes without. The other
+    custom, a channel of no width to the hole, passes through centres, and
+    programs then disagree on which side those lie. No polygon repeats its
+    first point.
     """
-    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    if not len(rows):
-        return []
-    top, left = int(rows[0]), int(cols[0])
-    part = np.pad(inside[top : rows[-1] + 1, left : cols[-1] + 1].astype(np.float32), 1)
-    generator = contour_generator(z=part, fill_type=FillType.OuterOffset)
-    polygons, offsets = generator.filled(0.5, np.inf)
-    shift = np.array([left - 1, top - 1], dtype=np.float64)
-    made = []
+    parts, _ = label(inside)
+    found: list[Points] = []
+    for number, box in enumerate(find_objects(parts), start=1):
+        shift = np.array([box[1].start, box[0].start], dtype=np.float64)
+        found += [ring + shift for ring in _rings(parts[box] == number)]
+    return found
+
+
+def _rings(part: NDArray[np.bool_]) -> list[Points]:
+    """Outlines of one connected part, cut where it has a hole."""
+    padded = np.pad(part.astype(np.float32), 1)
+    filled: Any = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, np.inf)
+    polygons, offsets = filled
     for points, starts in zip(polygons, offsets, strict=True):
-        rings = [_corners(points[start : stop - 1] + shift) for start, stop in pairwise(starts)]
-        made.append(_joined(rings[0], rings[1:]))
-    return made
+        if len(starts) > 2:
+            hole = points[starts[1] : starts[2], 1] - 1
+            cut = int(np.floor((hole.min() + hole.max()) / 2)) + 1
+            below = [ring + np.array((0, cut)) for ring in outlines(part[cut:])]
+            return outlines(part[:cut]) + below
+    return [_corners(points[:-1] - 1) for points in polygons]
 
 
 def _corners(ring: Points) -> Points:
@@ -39,14 +49,3 @@ def _corners(ring: Points) -> Points:
     before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
     turns = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]
     return ring[turns != 0]
-
-
-def _joined(outer: Points, holes: list[Points]) -> Points:
-    """One ring out of a rim and holes, each hole joined where it comes closest to what there is."""
-    ring = outer
-    for hole in sorted(holes, key=lambda points: float(points[:, 0].min())):
-        distance = np.square(ring[:, None] - hole[None]).sum(axis=2)
-        here, there = np.unravel_index(int(distance.argmin()), distance.shape)
-        tour = np.concatenate([hole[there:], hole[: there + 1]])
-        ring = np.concatenate([ring[: here + 1], tour, ring[here:]])
-    return ring

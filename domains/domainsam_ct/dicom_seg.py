@@ -69,7 +69,9 @@ def write_dicom_seg(
     numbers[present] = np.arange(1, len(present) + 1)
     organs = [labels[value] for value in present]
     with quiet():
-        segmentation = _segmentation(source_datasets(series), numbers[frames(mask, volume)], organs, volume)
+        segmentation = _segmentation(
+            source_datasets(series, volume.native.spacing[2]), numbers[frames(mask, volume)], organs, volume
+        )
     with Staging([path], overwrite=overwrite) as staged:
         try:
             segmentation.save_as(staged[path], enforce_file_format=True)
@@ -82,10 +84,9 @@ def write_dicom_seg(
 
 def _segmentation(sources: list[Any], labels: NDArray[np.uint8], organs: list[Organ], volume: Volume) -> Any:
     i, j, k = volume.native.spacing
-    thickness = sources[0].get("SliceThickness")
     measures = hd.PixelMeasuresSequence(
         pixel_spacing=(j, i),
-        slice_thickness=float(thickness) if thickness else k,
+        slice_thickness=float(sources[0].SliceThickness),
         spacing_between_slices=k,
     )
     return hd.seg.Segmentation(

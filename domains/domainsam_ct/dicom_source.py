@@ -11,7 +11,7 @@ from pydicom.uid import generate_uid
 
 from domainsam.errors import InputError
 from domainsam_ct.dicom_files import quiet
-from domainsam_ct.dicom_headers import CT_IMAGE
+from domainsam_ct.dicom_headers import CT_IMAGE, numbers
 from domainsam_ct.dicom_series import Series
 from domainsam_ct.volume import Volume
 
@@ -42,11 +42,12 @@ def series_of(volume: Volume, what: str) -> Series:
     return volume.native.series
 
 
-def source_datasets(series: Series) -> list[Any]:
+def source_datasets(series: Series, distance: float) -> list[Any]:
     """Headers of all slices, in order, with every tag that references need.
 
     UIDs that were emptied are replaced by new ones, the same for the same
-    slices each time, so that a SEG and an RTSTRUCT agree.
+    slices each time, so that a SEG and an RTSTRUCT agree. Where the thickness
+    of slices is missing, their ``distance`` in millimetres stands in for it.
     """
     first = series.headers[0]
     instance_uids = [header.instance_uid for header in series.headers]
@@ -65,6 +66,8 @@ def source_datasets(series: Series) -> list[Any]:
             for keyword in TYPE_TWO:
                 if keyword not in dataset:
                     setattr(dataset, keyword, "")
+            if not numbers(dataset, "SliceThickness", 1):
+                dataset.SliceThickness = distance
             if dataset.PatientSex not in SEXES:
                 dataset.PatientSex = ""
         made.append(dataset)

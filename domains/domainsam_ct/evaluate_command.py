@@ -96,7 +96,7 @@ def evaluate(ctx: click.Context, /, predicted: Path, truth: Path, **given: Any) 
     with Staging(outputs, overwrite=given["overwrite"]) as staging:
         with pixel_progress("compare", given["quiet"]) as progress:
             result = evaluate_pairs(
-                pairs, Names(*maps, given["organs"]), evaluation_options(given), worst, progress
+                pairs, Names(maps[0], maps[1], given["organs"]), evaluation_options(given), worst, progress
             )
         if given["csv_path"] is not None:
             with staging[given["csv_path"]].open("w", encoding="utf-8", newline="") as file:

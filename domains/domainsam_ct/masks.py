@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,7 +182,7 @@ class MaskGeometry:
 class ReadMask(NamedTuple):
     """A mask in memory: canonical labels ``(x, y, z)``, uint8 or uint16, and where they lie."""
 
-    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    labels: NDArray[Any]
     geometry: MaskGeometry
 
 

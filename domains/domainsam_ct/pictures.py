@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,9 @@ BLANK = 90
 FindImage = Callable[[str], Path | None]
 """From a case's name to its scan, None where there is none."""
 
+Box = tuple[slice, slice]
+"""Rows and columns of a part of a plane."""
+
 
 @dataclass(frozen=True, eq=False)
 class WorstSlice:
@@ -52,7 +56,7 @@ class WorstSlice:
     false_mm2: float
     found: NDArray[np.bool_]
     true: NDArray[np.bool_]
-    box: tuple[slice, slice]
+    box: Box
     grid: Grid
 
 
@@ -164,7 +168,7 @@ def _box(inside: NDArray[np.bool_], grid: Grid) -> tuple[slice, slice]:
     return parts[0], parts[1]
 
 
-def _image(plane: NDArray) -> NDArray:
+def _image(plane: NDArray[Any]) -> NDArray[Any]:
     """A canonical plane ``(X, Y)`` as radiologists see it."""
     return np.ascontiguousarray(plane[::-1, ::-1].T)
 

@@ -144,7 +144,7 @@ class PlaneStore:
         self._file.close()
 
     def _write(self, offset: int, values: NDArray[Any]) -> None:
-        data = memoryview(np.ascontiguousarray(values, self.dtype)).cast("B")
+        data = memoryview(np.ascontiguousarray(values, self.dtype).data).cast("B")
         try:
             with self._lock:
                 self._file.seek(self.offset + offset)

@@ -49,7 +49,7 @@ def write_rtstruct(
     """Write a mask as an RTSTRUCT: for each organ in it closed contours on the slices.
 
     Contours run half way between voxels inside and outside: exactly the
-    voxels' centres inside lie within. Holes are cut open to the rim.
+    voxels' centres inside lie within. Shapes with holes are cut into shapes without.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def write_rtstruct(
     if not present:
         raise InputError(f"{volume.source_name}: no organ was found, and an RTSTRUCT cannot be empty")
     with quiet():
-        sources = source_datasets(series)
+        sources = source_datasets(series, volume.native.spacing[2])
         dataset = _frame(sources)
         images = frames(mask, volume)
         for number, value in enumerate(present, start=1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -102,7 +103,7 @@ def write_sample(
     nib.save(image, path)
 
 
-def _inside(solid: Ellipsoid, axes: list[NDArray[np.float64]]) -> NDArray[np.bool_]:
+def _inside(solid: Ellipsoid, axes: list[NDArray[Any]]) -> NDArray[np.bool_]:
     x, y, z = (
         ((axis - centre) / radius) ** 2
         for axis, centre, radius in zip(axes, solid.centre, solid.radii, strict=True)

@@ -126,7 +126,7 @@ def mask_document(
 def table(organs: tuple[OrganStatistics, ...]) -> Iterator[str]:
     """Figures as lines of text; a dash for what is unknown."""
     heads = ("organ", "volume mL", "HU mean", "sd", "median", "touches edge")
-    rows = [heads]
+    rows: list[tuple[str, ...]] = [heads]
     for organ in organs:
         hu = organ.hu
         rows.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,12 +75,12 @@ def planes_at(volume: Volume, mask: StagedVolume, at: tuple[int, int, int]) -> t
         sagittal[0][:, start:stop], sagittal[1][:, start:stop] = hu[x], labels[:, x].T
     return (
         Plane("axial", *axial, (dy, dx), "RLAP", (z + 1, depth)),
-        Plane("coronal", *map(_cut, coronal), (dz, dx), "RLSI", (y + 1, height)),
-        Plane("sagittal", *map(_cut, sagittal), (dz, dy), "APSI", (x + 1, width)),
+        Plane("coronal", _cut(coronal[0]), _cut(coronal[1]), (dz, dx), "RLSI", (y + 1, height)),
+        Plane("sagittal", _cut(sagittal[0]), _cut(sagittal[1]), (dz, dy), "APSI", (x + 1, width)),
     )
 
 
-def _cut(plane: NDArray[np.generic]) -> NDArray:
+def _cut(plane: NDArray[Any]) -> NDArray[Any]:
     """A plane ``(a, b)`` of canonical axes as an image: both axes run backwards, ``b`` downwards."""
     return np.ascontiguousarray(plane[::-1, ::-1].T)
 

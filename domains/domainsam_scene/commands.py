@@ -11,6 +11,7 @@ from domainsam_cli.lazy import LazyGroup
     cls=LazyGroup,
     lazy={
         "segment": ("domainsam_scene.segment_command:segment_command", "One map from all sensors."),
+        "train": ("domainsam_scene.train_command:train", "Train a model on your own sensors."),
         "demo": ("domainsam_scene.demo_command:demo", "Draw scenes and segment them."),
         "evaluate": (
             "domainsam_scene.evaluate_command:evaluate",

@@ -179,7 +179,7 @@ class SceneCrops:
         mirrored = rng.random() < options.flip
         turns = int(rng.integers(4)) if options.turn else 0
         gain, lift = 1 + options.colour * rng.uniform(-1, 1), 0.5 * options.colour * rng.uniform(-1, 1)
-        images = {}
+        images: dict[str, Any] = {}
         for name in self.scenes.modalities:
             if name not in sample.images:
                 images[name] = np.zeros((3, side, side), np.float32)

@@ -119,7 +119,7 @@ def fitted(shape: tuple[int, int], longest: int) -> tuple[int, int]:
 
 
 def prepared(image: NDArray[np.float32], valid: NDArray[np.bool_], longest: int) -> Tensor:
-    """One sensor's image as the network takes it, ``(1, 3, h, w)``: scaled, and padded with its last pixels."""
+    """One sensor's image as networks take it, ``(1, 3, h, w)``: scaled, padded with its last pixels."""
     pixels = torch.from_numpy(np.where(valid, image, np.float32(0))).float()
     pixels = pixels.expand(3, -1, -1)[None]
     size = fitted(valid.shape, longest)

@@ -63,9 +63,6 @@ class Gallery:
         self.cases.sort(key=lambda case: (case.miou, case.name))
         del self.cases[self.most :]
 
-NO_METADATA: Any = {"Software": None}
-"""Pictures that do not name the library that drew them."""
-
 
 def render_report(evaluation: Evaluation, text: ReportText, cases: list[Case]) -> str:
     """The whole page as text."""

@@ -1,23 +1,17 @@
-"""Everything a settlement model is built, trained and mapped with by default.
+"""What a settlement model is built and mapped with: the tables that its file carries in the header.
 
-``default.toml`` beside this file holds the values with a word on each; a
-user's own file may say less and is filled up from the same defaults. The
-trained model file carries these tables in its header.
+A recipe (:mod:`domainsam_urban.recipe`) says how it is trained.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from domainsam.config import read_config
 from domainsam.errors import ConfigError
 from domainsam.foundation import DEFAULT
 from domainsam.infer.tiling import ALIGN
 from domainsam.prompter.segformer import PrompterConfig
 from domainsam_urban.map_options import ShapeOptions
-
-DEFAULT_FILE = Path(__file__).parent / "default.toml"
 
 
 @dataclass(frozen=True)
@@ -68,16 +62,3 @@ class UrbanConfig:
     scene: SceneConfig = field(default_factory=SceneConfig)
     shape: ShapeOptions = field(default_factory=ShapeOptions)
     prompter: PrompterConfig = field(default_factory=PrompterConfig)
-
-
-def read_urban_config(path: Path | None = None) -> UrbanConfig:
-    """The configuration a file asks for; the defaults without one.
-
-    Raises
-    ------
-    MissingInputError
-        If there is no such file.
-    ConfigError
-        If it has an unknown key or an impossible value.
-    """
-    return read_config(UrbanConfig, path or DEFAULT_FILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import shapely
@@ -35,7 +36,10 @@ def hide_contradictions(scenes: Sequence[LabelledScene]) -> tuple[str, ...]:
         counts = _compare(one, other) + _compare(other, one)
         shared, contradicted = shared + int(counts[0]), contradicted + int(counts[1])
         if counts[0] and counts[1] / counts[0] > worst:
-            worst, names = counts[1] / counts[0], f"{one.source.path} and {other.source.path}"
+            worst, names = (
+                counts[1] / counts[0],
+                f"{Path(one.source.path).name} and {Path(other.source.path).name}",
+            )
     if not contradicted:
         return ()
     for scene in placed:

@@ -11,17 +11,17 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 from zlib import crc32
 
 from domainsam.errors import InputError, OutputError
+from domainsam.infer.openfile import OpenFile
 from domainsam.infer.store import BINARY, sync_folder
 
 Record = dict[str, Any]
 
 
-class Journal:
+class Journal(OpenFile):
     """An append-only file: the run's fingerprint, then one record for each finished unit.
 
     Parameters
@@ -51,7 +51,7 @@ class Journal:
         """Records of earlier runs, in order."""
         self.resumed = bool(records)
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | BINARY, 0o644)
+            super().__init__(os.open(path, os.O_RDWR | os.O_CREAT | BINARY, 0o644))
             os.ftruncate(self._descriptor, length)
             os.lseek(self._descriptor, length, os.SEEK_SET)
         except OSError as error:
@@ -71,20 +71,6 @@ class Journal:
             os.fsync(self._descriptor)
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
-
-    def close(self) -> None:
-        """Close the file, which stays."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _read(path: Path) -> tuple[list[Record], int]:

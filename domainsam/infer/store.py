@@ -6,7 +6,6 @@ import errno
 import os
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -14,13 +13,14 @@ from numpy.typing import NDArray
 
 from domainsam.errors import OutputError
 from domainsam.infer.blend import NODATA, clip_window, within
+from domainsam.infer.openfile import OpenFile
 from domainsam.protocols import Window
 
 BINARY = getattr(os, "O_BINARY", 0)
 """Windows would otherwise change line ends."""
 
 
-class RawRaster:
+class RawRaster(OpenFile):
     """A scene of unsigned bytes in a plain file, one row after another.
 
     Reads and writes are positioned system calls, not a memory map, so the
@@ -35,9 +35,9 @@ class RawRaster:
     """
 
     def __init__(self, path: Path, shape: tuple[int, int], descriptor: int) -> None:
+        super().__init__(descriptor)
         self.path = path
         self.shape = shape
-        self._descriptor = descriptor
         self._lock = threading.Lock()
 
     @classmethod
@@ -147,20 +147,6 @@ class RawRaster:
     def sync(self) -> None:
         """Return once everything written so far is on the disk."""
         os.fsync(self._descriptor)
-
-    def close(self) -> None:
-        """Close the file, which stays."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _reserve(descriptor: int, size: int) -> None:

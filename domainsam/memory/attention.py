@@ -44,7 +44,7 @@ def turned(x: Tensor, grid: Grid, theta: float = 10000.0) -> Tensor:
     """Rows ``(B, h * w, C)`` turned by the rotary code of their places."""
     with torch.inference_mode(False):
         cosine, sine = _table(x.shape[-1], grid, theta, x.device)
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
     pairs = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1)
     return pairs.flatten(-2).type_as(x)
 
@@ -62,7 +62,7 @@ class Written:
 
 
 def write(attention: Any, values: Tensor, position: Tensor, grid: Grid | None) -> Written:
-    """Project a frame's memory ``(B, n, 64)`` with its position code; ``grid`` None for tokens without a place."""
+    """Project a frame's memory ``(B, n, 64)`` with its position code; no ``grid`` for placeless tokens."""
     keys = []
     for layer in attention.layers:
         projected = layer.cross_attn_image.k_proj(values + position)

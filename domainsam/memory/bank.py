@@ -198,7 +198,7 @@ class MemoryBank:
         chosen.sort(key=lambda item: (item.slot is None, item.time if item.slot is not None else -item.time))
         pointers = torch.stack([item.pointer for item in chosen if item.pointer is not None], dim=1)
         width = int(self.parts.time.shape[-1])
-        tokens = pointers.unflatten(2, (-1, width))
+        tokens = pointers.reshape(*pointers.shape[:2], -1, width)
         position = tokens.new_zeros(1, len(chosen), 1, width)
         if self.parts.timed_pointers:
             distance = [now - item.time if self.parts.signed else abs(now - item.time) for item in chosen]

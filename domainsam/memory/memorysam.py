@@ -65,7 +65,7 @@ PUBLISHED = SequenceOptions(class_map="iou", slots="same", object_gate=True)
 
 @dataclass(frozen=True)
 class Decoded:
-    """``logits`` ``(B, K, h, w)``, ``iou`` ``(B, K)``, ``tokens`` ``(B, K, 256)``, object ``score`` ``(B, 1)``."""
+    """Logits ``(B, K, h, w)``, IoU ``(B, K)``, tokens ``(B, K, 256)`` and object scores ``(B, 1)``."""
 
     logits: Tensor
     iou: Tensor
@@ -227,7 +227,7 @@ def remember(
 
 
 def class_map(logits: Tensor, iou: Tensor, kind: ClassMap) -> tuple[Tensor, Tensor]:
-    """The map ``(B, 1, h, w)`` of logits that memory is given, and the class ``(B,)`` whose token goes with it."""
+    """The logits ``(B, 1, h, w)`` that memory is given, and the class ``(B,)`` whose token goes with them."""
     if kind == "iou":
         chosen = iou.argmax(1)
         return logits[torch.arange(len(chosen), device=chosen.device), chosen][:, None], chosen

@@ -62,7 +62,7 @@ class ExpertEncoder:
             levels = checkpoint(self._run, flat, chosen, use_reentrant=False)
         else:
             levels = self._run(flat, chosen)
-        return [level.float().unflatten(0, images.shape[:2]) for level in levels]
+        return [level.float().reshape(*images.shape[:2], *level.shape[1:]) for level in levels]
 
     def _run(self, images: Tensor, experts: tuple[int, ...]) -> list[Tensor]:
         with self._choice.of(experts):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -123,9 +123,10 @@ def add_updates(
     blocks = getattr(trunk, "blocks", None)
     if not isinstance(blocks, nn.ModuleList) or not all(hasattr(block.attn, "qkv") for block in blocks):
         raise ConfigError(
-            f"low-rank updates need an encoder of attention blocks such as SAM 2's, not {type(trunk).__name__}"
+            f"low-rank updates need an encoder of attention blocks as SAM 2's, not {type(trunk).__name__}"
         )
     updates, choice = nn.ModuleList(), Choice()
+    block: Any
     for block in blocks:
         qkv = block.attn.qkv
         update = LowRank(qkv.in_features, qkv.out_features // 3, rank, experts, width)

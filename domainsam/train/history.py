@@ -96,7 +96,7 @@ def _board(folder: Path) -> Any:
 
 def is_score(name: str) -> bool:
     """Whether a value of a row is a score on validation data."""
-    return name.endswith("iou") or name == "dice" or name.startswith("dice_") and name != "dice_loss"
+    return name.endswith("iou") or name == "dice" or (name.startswith("dice_") and name != "dice_loss")
 
 
 def draw_curves(rows: Sequence[Row], path: Path) -> None:

@@ -88,7 +88,7 @@ def learning_rate(step: int, options: StageOptions) -> float:
         rise = options.warmup_start + (1 - options.warmup_start) * (step + 1) / options.warmup
     if options.schedule == "poly":
         # As SAMed and SAM-LST: during the warm-up the rate does not fall yet.
-        fall = (1 - max(0, step - options.warmup) / max(1, options.steps)) ** POLY_POWER
+        fall = math.pow(1 - max(0, step - options.warmup) / max(1, options.steps), POLY_POWER)
     else:
         fall = 0.5 * (1 + math.cos(math.pi * step / max(1, options.steps)))
     return options.lr * rise * (options.lr_floor + (1 - options.lr_floor) * fall)

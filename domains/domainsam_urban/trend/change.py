@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from domainsam.errors import OutputError
+from domainsam.infer.workroom import WorkRoom
 from domainsam.staging import Staging
 from domainsam_urban.model import load_model
 from domainsam_urban.trend.geopackage import write_geopackage
@@ -45,7 +46,7 @@ def run_change(
     _check(path, options.overwrite)
     years = read_pair(before, after, options.masks)
     work = path.with_name(f".{path.stem}.domainsam")
-    return compare(years, options, work, lambda stack: _write(stack, options), load or load_model)
+    return compare(years, options, work, lambda stack, room: _write(stack, options, room), load or load_model)
 
 
 def _check(path: Path, overwrite: bool) -> None:
@@ -57,13 +58,14 @@ def _check(path: Path, overwrite: bool) -> None:
         raise OutputError(f"output '{path}' exists: choose another name, or allow it with --overwrite")
 
 
-def _write(stack: YearStack, options: TrendOptions) -> Counter[str]:
+def _write(stack: YearStack, options: TrendOptions, room: WorkRoom) -> Counter[str]:
     """Write the GeoPackage; returns the number of settlements by status."""
     path, products = options.out, options.products
     zonings = make_zonings(stack.ground, products.zones)
     thresholds = Thresholds.around(stack.threshold, products.uncertainty.spread)
     with Staging((path,), overwrite=options.overwrite) as staging:
         folder = staging[path].parent
+        room.note_staged({folder})
         found = change_objects(stack, zonings, thresholds, products.objects, folder)
         write_geopackage(staging[path], path, stack, found, zonings)
     return Counter(found.statuses)

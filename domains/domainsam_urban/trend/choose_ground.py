@@ -60,7 +60,7 @@ def choose_ground(footprints: Sequence[Footprint], options: GroundOptions) -> Ch
     crs = _equal_area_around(footprints) if options.crs is None else _asked_for(options.crs)
     shapes = [_outline(footprint.place, crs) for footprint in footprints]
     common = _shared(footprints, shapes)
-    pixel = options.pixel or max(footprint.pixel_m for footprint in footprints)
+    pixel = options.pixel or _rounded(max(footprint.pixel_m for footprint in footprints))
     bounds = options.extent or shapely.union_all(shapes).bounds
     if not shapely.box(*bounds).intersects(common):
         extent = ", ".join(f"{value:.10g}" for value in bounds)
@@ -74,6 +74,11 @@ def choose_ground(footprints: Sequence[Footprint], options: GroundOptions) -> Ch
             f"{1 / ground.areal_scale:.4f} of the ground's centre",
         )
     return ChosenGround(ground, float(common.intersection(whole).area / whole.area), warnings)
+
+
+def _rounded(metres: float) -> float:
+    """To three digits: a pixel of 2 m in a UTM grid is 1.9993 m long on the ground, which nobody wants."""
+    return float(f"{metres:.3g}")
 
 
 def _grid(crs: pyproj.CRS, pixel: float, bounds: tuple[float, float, float, float]) -> CommonGround:

@@ -21,6 +21,7 @@ NO_FIGURES: dict[str, Any] = {
     **dict.fromkeys(("zones", "zone_name", "centre", "rings", "ring_polygons", "appear", "vanish")),
     "seed": 0,
     "smooth": False,
+    "layers": False,
 }
 """What stands for the options of figures where a command has none."""
 
@@ -47,7 +48,6 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         uncertainty=uncertainty,
         objects=ObjectOptions(**_set(given, "min_area")),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        overwrite=given["overwrite"],
         **_set(figures, "title"),
     )
     return TrendOptions(
@@ -75,6 +75,7 @@ def gather(given: dict[str, Any]) -> TrendOptions:
             method=given["method"],
             disabled=frozenset(part for part in parts if given[f"no_{part}"]),
         ),
+        layers=figures["layers"],
         overwrite=given["overwrite"],
         resume=given["resume"],
         quiet=given["quiet"],

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import hypot
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from domainsam.infer.blend import NODATA
 from domainsam.protocols import Window
 from domainsam_urban.handles import Handles
 from domainsam_urban.trend.align import LEAST_WINDOWS, Picture, register
@@ -22,12 +20,11 @@ from domainsam_urban.trend.warp import on_ground
 
 
 @contextmanager
-def picture(item: YearInput, own: Path, ground: CommonGround) -> Iterator[Picture]:
-    """A year as grey values on the ground: the scene's bands together, or the mask staged at ``own``."""
-    scene = item.reading is not None
-    handles = Handles(item.year.path if scene else own)
-    nodata = item.nodata if scene else float(NODATA)
-    bands = sorted(set(item.bands)) if scene else [1]
+def picture(item: YearInput, ground: CommonGround) -> Iterator[Picture]:
+    """A scene as grey values on the ground, its bands together."""
+    nodata = item.nodata
+    bands = sorted(set(item.bands))
+    handles = Handles(item.year.path)
     try:
         with handles.reading("its pixels") as dataset, on_ground(dataset, ground, nodata) as warped:
 
@@ -46,11 +43,9 @@ def picture(item: YearInput, own: Path, ground: CommonGround) -> Iterator[Pictur
         handles.close()
 
 
-def measure(
-    reference: tuple[YearInput, Path], year: tuple[YearInput, Path], ground: CommonGround
-) -> Registration:
-    """How far a year lies from the reference year; each with where it is staged if it is a mask."""
-    with picture(*reference, ground) as first, picture(*year, ground) as second:
+def measure(reference: YearInput, year: YearInput, ground: CommonGround) -> Registration:
+    """How far a scene lies from the reference year's."""
+    with picture(reference, ground) as first, picture(year, ground) as second:
         return register(first, second, ground)
 
 

@@ -57,6 +57,8 @@ def survey(years: Sequence[Year], options: TrendOptions, learnt: float | None) -
     ConfigError
         If the reference year is none of the years, or the ground asked for is impossible.
     """
+    if options.masks and options.align:
+        raise ConfigError("--align needs scenes: masks show only what changes, which tells nothing of places")
     reference = reference_index(years, options.reference_year)
     inputs: list[YearInput] = []
     footprints: list[Footprint] = []

@@ -164,6 +164,7 @@ processes_option = click.option(
 @reading_options
 @figure_options
 @smoothing_options
+@click.option("--layers", is_flag=True, help="Write each year's probability on the ground too, as GeoTIFF.")
 @click.option("--title", help="Heading of the report.")
 @threshold_option
 @model_options

@@ -52,6 +52,8 @@ class TrendOptions:
         Years predicted at a time, each in a process of its own.
     classifier
         A model file that says which tiles are worth a closer look.
+    layers
+        Whether each year's probability on the ground is among the products.
     smoothing
         None leaves the years as they are.
     """
@@ -72,6 +74,7 @@ class TrendOptions:
     products: ProductOptions = field(default_factory=ProductOptions)
     read: ReadOptions = field(default_factory=ReadOptions)
     run: RunOptions = field(default_factory=RunOptions)
+    layers: bool = False
     overwrite: bool = False
     resume: bool = False
     quiet: bool = False

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
+from rasterio.shutil import copy as gdal_copy
 from rasterio.vrt import WarpedVRT
 
 from domainsam.errors import OutputError
 from domainsam.infer.blend import NODATA
 from domainsam.infer.store import sync_folder
 from domainsam.protocols import Window
+from domainsam_urban.cog import COPY_OPTIONS, KIND_OPTIONS
 from domainsam_urban.handles import GDAL_OPTIONS, Handles
 from domainsam_urban.place import Place
 from domainsam_urban.trend.common import CommonGround
@@ -33,6 +35,8 @@ AVERAGE_FROM = 1.5
 WARP_PIXELS = 0.02
 """Greatest error of a warped position, in pixels; GDAL's own default is an eighth."""
 WARP_MEGABYTES = 64
+DESCRIPTION = "probability"
+"""Of the band, by which :func:`domainsam_urban.trend.masks.mask_rule` knows stored probabilities again."""
 TIFF_OPTIONS = {
     "driver": "GTiff",
     "tiled": True,
@@ -129,11 +133,28 @@ def writing(target: Path, place: CommonGround | Place, nodata: int | None = NODA
             rasterio.Env(**GDAL_OPTIONS),
             rasterio.open(part, "w", count=1, dtype="uint8", **layout, **TIFF_OPTIONS) as dataset,
         ):
+            dataset.set_band_description(1, DESCRIPTION)
             yield dataset
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(target)
         sync_folder(target.parent)
+    except (RasterioError, CPLE_BaseError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise OutputError(f"cannot write {target}: {reason}; check free space and permissions") from error
+
+
+def copy_as_cog(layer: Path, staged: Path, target: Path) -> None:
+    """Write a layer as a Cloud-Optimised GeoTIFF to ``staged``, which will become ``target``.
+
+    Raises
+    ------
+    OutputError
+        If the disk refuses it.
+    """
+    try:
+        with rasterio.Env(**GDAL_OPTIONS):
+            gdal_copy(layer, staged, **COPY_OPTIONS, **KIND_OPTIONS["probability"])
     except (RasterioError, CPLE_BaseError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise OutputError(f"cannot write {target}: {reason}; check free space and permissions") from error
