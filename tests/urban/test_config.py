@@ -1,33 +1,34 @@
-"""The urban pack's configuration: the documented file and the code say the same."""
+"""The tables in a model file's header: what is missing has its default, what is wrong is named."""
 
 from __future__ import annotations
 
 import tomllib
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from domainsam.config import to_table, to_toml
+from domainsam.config import from_table, to_table, to_toml
 from domainsam.errors import ConfigError
-from domainsam_urban.config import DEFAULT_FILE, SceneConfig, UrbanConfig, read_urban_config
+from domainsam_urban.config import SceneConfig, UrbanConfig
+
+HEADER = "the model's header"
 
 
-def test_the_file_says_what_the_code_does_and_leaves_nothing_out() -> None:
-    assert read_urban_config() == UrbanConfig()
-    assert tomllib.loads(DEFAULT_FILE.read_text(encoding="utf-8")) == to_table(UrbanConfig())
+def test_tables_are_read_back_as_they_were_written() -> None:
+    config = UrbanConfig(scene=SceneConfig(resolution=1.2, tile=256, overlap=64))
+    assert from_table(UrbanConfig, to_table(config), HEADER) == config
+    assert from_table(UrbanConfig, tomllib.loads(to_toml(config)), HEADER) == config
 
 
-def test_a_users_file_is_filled_up_with_defaults(tmp_path: Path) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text("[prompter.parts]\nbox = false\n[scene]\nresolution = 1\n")
-    config = read_urban_config(path)
-    parts = replace(UrbanConfig().prompter.parts, box=False)
-    assert config == UrbanConfig(
-        scene=SceneConfig(resolution=1.0), prompter=replace(UrbanConfig().prompter, parts=parts)
+def test_a_header_that_says_less_is_filled_up_with_defaults() -> None:
+    found = from_table(
+        UrbanConfig, {"prompter": {"parts": {"box": False}}, "scene": {"resolution": 1}}, HEADER
     )
-    path.write_text(to_toml(config))
-    assert read_urban_config(path) == config
+    prompter = UrbanConfig().prompter
+    assert found == UrbanConfig(
+        scene=SceneConfig(resolution=1.0),
+        prompter=replace(prompter, parts=replace(prompter.parts, box=False)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,11 +41,9 @@ def test_a_users_file_is_filled_up_with_defaults(tmp_path: Path) -> None:
         ("[prompter]\nmixer = 'sum'", "prompter.mixer is 'sum', expected one of 'mlp', 'add'"),
     ],
 )
-def test_faults_are_one_line_that_names_the_file(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text(text)
+def test_faults_are_one_line_that_names_the_place(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read_urban_config(path)
+        from_table(UrbanConfig, tomllib.loads(text), HEADER)
     assert message in str(caught.value)
-    assert str(path) in str(caught.value)
+    assert HEADER in str(caught.value)
     assert "\n" not in str(caught.value)
