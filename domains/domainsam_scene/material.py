@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +24,9 @@ from domainsam_scene.readers.base import Layout, ReadOptions, SampleRef, read_sa
 Labels = NDArray[np.uint8]
 KEPT_SCENES = 64
 """Scenes that stay in memory once they are read."""
+HELD_BACK = 5
+"""One in so many samples is held back where there is no validation split."""
+Part = Literal["all", "learnt", "held back"]
 
 
 class LabelledScenes(Protocol):
@@ -37,8 +42,21 @@ class LabelledScenes(Protocol):
         ...
 
 
+def in_part(names: Sequence[str], part: Part) -> list[bool]:
+    """Which samples belong to a part: a fifth, spread by a hash of the names, is held back."""
+    order = sorted(range(len(names)), key=lambda index: hashlib.sha256(names[index].encode()).digest())
+    held = set(order[: max(1, len(names) // HELD_BACK)])
+    return [part == "all" or (index in held) == (part == "held back") for index in range(len(names))]
+
+
 class LayoutScenes:
-    """The labelled samples of one split of a layout."""
+    """The labelled samples of one split of a layout, or a part of them.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
 
     def __init__(
         self,
@@ -48,13 +66,20 @@ class LayoutScenes:
         modalities: Sequence[str],
         labels: Sequence[str],
         options: ReadOptions,
+        part: Part = "all",
     ) -> None:
         self.layout, self.options = layout, options
         found = layout.samples(root, split)
-        self.refs: tuple[SampleRef, ...] = tuple(ref for ref in found if ref.truth is not None)
+        labelled = [ref for ref in found if ref.truth is not None]
+        chosen = in_part([ref.name for ref in labelled], part)
+        self.refs: tuple[SampleRef, ...] = tuple(itertools.compress(labelled, chosen))
         if not self.refs:
-            raise InputError(f"{root}: none of {len(found)} samples has labels to learn from")
+            raise InputError(
+                f"{root}: {len(labelled)} of {len(found)} samples have labels, too few to learn from and judge on"
+            )
         self.labels = tuple(labels) or layout.labels
+        if len(self.labels) < 2:
+            raise InputError(f"{root}: class names are unknown: write labels.txt, or name them with --labels")
         seen = sorted({name for ref in self.refs for name in ref.files})
         self.modalities = tuple(modalities) or layout.modalities or tuple(seen)
         self.read = lru_cache(KEPT_SCENES)(self._read)
@@ -199,14 +224,14 @@ def _cut(
     side: int,
     how: Image.Resampling,
     outside: int = 0,
-) -> NDArray[np.generic]:
+) -> NDArray[Any]:
     """A window resized to ``(side, side)``; what lies beyond the scene is ``outside``."""
     picture = Image.fromarray(values)
     cut = picture.transform((side, side), Image.Transform.EXTENT, box, how, fillcolor=outside)
     return np.asarray(cut)
 
 
-def _turned(values: NDArray[np.generic], mirrored: bool, turns: int) -> NDArray[np.generic]:
+def _turned(values: NDArray[np.generic], mirrored: bool, turns: int) -> NDArray[Any]:
     """Mirrored left to right, then turned by quarters, along the last two axes."""
     values = values[..., ::-1] if mirrored else values
     return np.ascontiguousarray(np.rot90(values, turns, (-2, -1)))

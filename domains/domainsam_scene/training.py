@@ -24,7 +24,7 @@ from domainsam.train.losses import IGNORE
 from domainsam_cli.options import choose_device
 from domainsam_cli.progress import pixel_progress
 from domainsam_scene.learning import SceneObjective
-from domainsam_scene.material import LabelledScenes, LayoutScenes, SceneCrops
+from domainsam_scene.material import LabelledScenes, LayoutScenes, Part, SceneCrops
 from domainsam_scene.network import NetworkConfig, SceneNetwork
 from domainsam_scene.predict import predict
 from domainsam_scene.readers import find_layout
@@ -62,13 +62,49 @@ def train_model(root: Path, config: TrainConfig, options: TrainOptions) -> Train
     DomainSamError
         If samples, foundation or recipe cannot be used, or an output cannot be written.
     """
+    scenes, judged, notes = find_material(root, config, options)
+    result = train_scenes(scenes, judged, config, options)
+    return replace(result, notes=(*notes, *result.notes))
+
+
+def find_material(
+    root: Path, config: TrainConfig, options: TrainOptions
+) -> tuple[LayoutScenes, LayoutScenes | None, tuple[str, ...]]:
+    """What to learn from, what to judge on, and notes on how they were told apart.
+
+    A plain folder without the asked-for splits is learnt from as a whole but
+    for a fifth of its samples, chosen by their names, which are judged on.
+
+    Raises
+    ------
+    InputError
+        If the folder does not hold the layout, or no sample has labels.
+    """
     layout = find_layout(options.layout)
-    scenes = LayoutScenes(layout, root, options.split, config.modalities, config.labels, options.read)
-    judged: LabelledScenes | None = None
-    if options.val is not None or options.val_split in layout.splits:
-        place, split = (options.val or root), options.val_split
-        judged = LayoutScenes(layout, place, split, scenes.modalities, scenes.labels, options.read)
-    return train_scenes(scenes, judged, config, options)
+
+    def scenes(place: Path, split: str | None, part: Part, like: LayoutScenes | None = None) -> LayoutScenes:
+        sensors = config.modalities if like is None else like.modalities
+        labels = config.labels if like is None else like.labels
+        return LayoutScenes(layout, place, split, sensors, labels, options.read, part)
+
+    val_place = options.val or root
+    if layout.splits:
+        learnt = scenes(root, options.split, "all")
+        has_val = options.val_split in layout.splits
+        return learnt, scenes(val_place, options.val_split, "all", learnt) if has_val else None, ()
+    split = options.split if _has_split(root, options.split) else None
+    val_split = options.val_split if _has_split(val_place, options.val_split) else None
+    if options.val is not None or val_split is not None:
+        learnt = scenes(root, split, "all")
+        return learnt, scenes(val_place, val_split, "all", learnt), ()
+    learnt = scenes(root, split, "learnt")
+    judged = scenes(root, split, "held back", learnt)
+    note = f"no validation split: {len(judged)} of {len(learnt) + len(judged)} samples were held back"
+    return learnt, judged, (note,)
+
+
+def _has_split(root: Path, split: str | None) -> bool:
+    return split is not None and ((root / split).is_dir() or (root / f"{split}.txt").is_file())
 
 
 def train_scenes(
@@ -141,7 +177,7 @@ def class_frequency(scenes: LabelledScenes) -> torch.Tensor:
 
 
 def judge(network: SceneNetwork, scenes: LabelledScenes, most: int, device: torch.device) -> dict[str, float]:
-    """``"mean_iou"`` with all sensors, over classes that occur, and ``"worst_iou"``: with one sensor missing."""
+    """``"mean_iou"`` with all sensors, over classes that occur; ``"worst_iou"``: with one missing."""
     network.eval()
     sensors = network.config.modalities
     without = list(itertools.combinations(sensors, len(sensors) - 1)) if len(sensors) > 1 else []

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from domainsam.train.losses import IGNORE
 
 EASY = 0.7
-"""Probability of the true class above which a pixel is easy (Shrivastava et al. 2016; the published value)."""
+"""Probability of the true class above which a pixel is easy (Shrivastava et al. 2016; as published)."""
 LEAST_SHARE = 16
 """At least one in so many known pixels counts, however easy they all are."""
 

@@ -1,4 +1,4 @@
-"""Every method against the best single sensor and early fusion, on real paired data, with all subsets of sensors.
+"""Every method against the best single sensor and early fusion, on real paired data, with all subsets.
 
     python recipes/scene/real.py DATA --work runs/scene/real
     python recipes/scene/real.py DATA --work runs/scene/real --ablation

@@ -1,4 +1,4 @@
-"""Two real sets of paired sensors, as folds: CT, MR and PET of tumours; NDVI, elevation and reflectance of land.
+"""Two real sets of paired sensors, as folds: CT, MR, PET of tumours; NDVI, elevation, reflectance of land.
 
 Both are small. Folds hold out subjects, or a third of the ground with a gap,
 so that nothing is judged that was near anything learnt.
@@ -6,6 +6,7 @@ so that nothing is judged that was near anything learnt.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ FOLDS = 3
 
 @dataclass(frozen=True)
 class Scene:
-    """``images`` by sensor ``(3, H, W)`` float32 in 0 to 1, ``labels`` ``(H, W)`` uint8; ``group`` is judged as one."""
+    """``images`` by sensor ``(3, H, W)`` float32 in 0 to 1, ``labels`` ``(H, W)``; a ``group`` is judged as one."""
 
     group: str
     images: dict[str, NDArray[np.float32]]
@@ -122,7 +123,7 @@ def land(root: Path) -> list[Fold]:
     images = land_images(root)
     edges = np.linspace(0, labels.shape[1], FOLDS + 1).round().astype(int)
     folds = []
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in itertools.pairwise(edges):
         learnt, judged = labels.copy(), np.full_like(labels, IGNORE)
         learnt[:, max(0, left - LAND_GAP) : right + LAND_GAP] = IGNORE
         judged[:, left:right] = labels[:, left:right]
