@@ -106,6 +106,10 @@ def masks_without_crs(folder: Path) -> list[str]:
     return ["--masks", *write_masks(folder, {2016: 20}), str(other)]
 
 
+def aligned_masks(folder: Path) -> list[str]:
+    return ["--masks", *write_masks(folder), "--align"]
+
+
 def empty_zones(folder: Path) -> list[str]:
     zones = folder / "zones.geojson"
     zones.write_text("no zones\n")
@@ -143,6 +147,7 @@ def bad_catalogue(folder: Path) -> list[str]:
         (elsewhere, ["--extent", "holds nothing"]),
         (mixed_classes, ["holds the values 2, 5", "--mask-class"]),
         (masks_without_crs, ["has no CRS", "give it one"]),
+        (aligned_masks, ["--align needs scenes"]),
         (empty_zones, ["zones.geojson"]),
         (bad_table, ["expected columns 'path' and 'datetime'"]),
         (bad_catalogue, ["leads to no item"]),

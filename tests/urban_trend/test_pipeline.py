@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +11,30 @@ import rasterio
 from affine import Affine
 
 from domainsam.errors import InputError, OutputError
+from domainsam.infer.workroom import WorkRoom
 from domainsam_urban.model import SettlementModel
-from domainsam_urban.trend import pipeline
+from domainsam_urban.trend import comparison, pipeline
 from domainsam_urban.trend.pipeline import compare
 from domainsam_urban.trend.stack import Registration, YearStack
 from domainsam_urban.trend.trend_options import GroundOptions, SmoothingOptions
 from domainsam_urban.trend.years import read_years
 from tests.urban.tiny import write_scene
-from tests.urban_trend.scenes import options, place, square, texture, write_mask, write_masks, write_years
+from tests.urban_trend.scenes import (
+    RUN,
+    options,
+    place,
+    square,
+    texture,
+    write_mask,
+    write_masks,
+    write_years,
+)
 
 
 class Kept:
     """Takes the stack in place of the products, with the values of all its layers."""
 
-    def __call__(self, stack: YearStack) -> None:
+    def __call__(self, stack: YearStack, room: WorkRoom) -> None:
         self.stack = stack
         self.layers = {year.label: read(year.probability) for year in stack.years}
         self.smoothed = {year.label: read(year.smoothed) for year in stack.years if year.smoothed}
@@ -144,7 +155,7 @@ def test_finished_years_outlive_a_bad_one(
     tiles = {"compress": "deflate", "tiled": True, "blockxsize": 64, "blockysize": 64}
     paths = write_years(tmp_path, (2016, 2018), **tiles)
     # A look at the places would find the damage before anything is predicted.
-    monkeypatch.setattr(pipeline.place, "measure", lambda *_: Registration())
+    monkeypatch.setattr(comparison.place, "measure", lambda *_: Registration())
     whole = paths[1].read_bytes()
     damaged = bytearray(whole)
     damaged[-9000:-3000] = bytes(6000)
@@ -162,9 +173,9 @@ def test_finished_years_outlive_a_bad_one(
     again = options(tmp_path / "out", resume=True)
     seen: dict[str, int] = {}
 
-    def finish(stack: YearStack) -> None:
+    def finish(stack: YearStack, room: WorkRoom) -> None:
         seen.update({path.name: path.stat().st_mtime_ns for path in (work / "ground").iterdir()})
-        kept(stack)
+        kept(stack, room)
 
     assert compare(years, again, work, finish, lambda _: model).resumed
     assert done.items() <= seen.items()
@@ -181,7 +192,7 @@ def run_kept(folder: Path, inputs: list[str], model: SettlementModel) -> Kept:
 def test_another_run_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     masks = read_years(write_masks(tmp_path), masks=True)
 
-    def interrupt(stack: YearStack) -> None:
+    def interrupt(stack: YearStack, room: WorkRoom) -> None:
         raise KeyboardInterrupt
 
     chosen = options(tmp_path / "out", masks=True)
@@ -221,6 +232,7 @@ def test_existing_products_are_refused_before_any_work(tmp_path: Path) -> None:
     assert existing.read_text() == "mine"
 
 
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 def test_scenes_in_several_crs(tmp_path: Path) -> None:
     """The same square, once in UTM and once in degrees."""
     from rasterio.warp import Resampling, calculate_default_transform, reproject
@@ -239,3 +251,32 @@ def test_scenes_in_several_crs(tmp_path: Path) -> None:
     areas = [(v[v != 255] >= 127).sum() * kept.stack.ground.pixel_ha for v in kept.layers.values()]
     assert areas[0] == pytest.approx(0.64, rel=0.03)
     assert areas[1] == pytest.approx(areas[0], rel=0.04)
+
+
+def test_a_run_anew_takes_nothing_from_an_interrupted_one(tmp_path: Path, model: SettlementModel) -> None:
+    """The first run stops with another method's predictions in the work room."""
+    years = read_years([str(path) for path in write_years(tmp_path)])
+
+    def interrupt(stack: YearStack, room: WorkRoom) -> None:
+        raise KeyboardInterrupt
+
+    coarse = options(tmp_path / "out", run=replace(RUN, method="coarse"))
+    with pytest.raises(KeyboardInterrupt):
+        compare(years, coarse, tmp_path / "work", interrupt, lambda _: model)
+    assert (tmp_path / "work").is_dir()
+    anew, fresh = Kept(), Kept()
+    compare(years, options(tmp_path / "out"), tmp_path / "work", anew, lambda _: model)
+    compare(years, options(tmp_path / "out"), tmp_path / "elsewhere", fresh, lambda _: model)
+    for label, values in fresh.layers.items():
+        np.testing.assert_array_equal(anew.layers[label], values)
+
+
+def test_layers_may_be_kept_and_compared_again(tmp_path: Path) -> None:
+    chosen = options(tmp_path / "out", masks=True, layers=True)
+    first = pipeline.run_trend(write_masks(tmp_path), chosen)
+    layers = [path for path in first.products.files if path.parent.name == "layers"]
+    assert [path.name for path in layers] == ["2016.tif", "2018.tif", "2020.tif"]
+    again = run(tmp_path, [str(path) for path in layers])
+    for path in layers:
+        values = again.layers[path.stem]
+        np.testing.assert_array_equal(values, read(path))

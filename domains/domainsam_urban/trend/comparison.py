@@ -1,0 +1,138 @@
+"""The steps from the years' inputs to a stack of layers, each done once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from domainsam.errors import InputError
+from domainsam.infer.blend import threshold_level
+from domainsam_urban.model import SettlementModel
+from domainsam_urban.trend import registration as place
+from domainsam_urban.trend.predict import as_map_options
+from domainsam_urban.trend.smoothing import smooth_layers
+from domainsam_urban.trend.stack import Registration, YearLayer, YearStack
+from domainsam_urban.trend.steps import Steps, digest, file_marks
+from domainsam_urban.trend.survey import Survey
+from domainsam_urban.trend.trend_options import TrendOptions
+from domainsam_urban.trend.warp import write_common_valid
+from domainsam_urban.trend.year_layers import LayerJob, LoadModel, make_layers
+
+FOLDERS = ("own", "ground")
+"""Of a run: years on their own grids, and on the common ground."""
+
+
+class Comparison:
+    """The steps of one run and what they share.
+
+    Parameters
+    ----------
+    looked
+        The inputs and their ground.
+    model, load
+        As :func:`~domainsam_urban.trend.year_layers.make_layers` takes them.
+    steps
+        What is done already.
+    folder
+        Takes the layers.
+    """
+
+    def __init__(
+        self,
+        looked: Survey,
+        options: TrendOptions,
+        model: SettlementModel | None,
+        load: LoadModel,
+        steps: Steps,
+        folder: Path,
+    ) -> None:
+        self.survey, self.options, self.model, self.load = looked, options, model, load
+        self.steps, self.folder = steps, folder
+        self.labels = [item.year.label for item in looked.inputs]
+        # Names tell versions of an input apart, so that a mended file is read anew.
+        self.versions = [digest([file_marks(item.year.path), asdict(item)]) for item in looked.inputs]
+
+    def stack(self) -> YearStack:
+        """All years on the ground."""
+        found = [self._registration(number) for number in range(len(self.labels))]
+        layers = self._layers(found)
+        valid = self.folder / "ground" / f"valid-{digest([path.name for path in layers])}.tif"
+        seen = self.steps.once(
+            ("valid", valid.stem),
+            lambda: write_common_valid(tuple(layers), valid, self.survey.ground),
+            (valid,),
+        )
+        if not seen:
+            raise InputError(
+                "no pixel has data in all years, so nothing can be compared: leave out the year with the "
+                f"least data (of {', '.join(self.labels)})"
+            )
+        smoothed = self._smoothed(layers)
+        years = tuple(
+            YearLayer(
+                label=item.year.label,
+                moment=item.year.moment,
+                source=item.year.path,
+                probability=layer,
+                smoothed=smooth,
+                scene=item.year.path if item.reading is not None else None,
+                registration=registration,
+            )
+            for item, layer, smooth, registration in zip(
+                self.survey.inputs, layers, smoothed, found, strict=True
+            )
+        )
+        words = place.in_words(self.labels, found, self.survey.reference, self.survey.ground)
+        return YearStack(
+            self.survey.ground,
+            years,
+            valid,
+            threshold_level(self.options.threshold),
+            (*self.survey.warnings, *words),
+        )
+
+    def _job(self, number: int, shift: tuple[float, float] = (0.0, 0.0)) -> LayerJob:
+        name = f"{number:03d}-{self.versions[number]}"
+        moved = "" if shift == (0.0, 0.0) else f"-{digest(shift)}"
+        return LayerJob(
+            number,
+            self.survey.inputs[number],
+            self.survey.ground,
+            self.folder / "own" / f"{name}.tif",
+            self.folder / "ground" / f"{name}{moved}.tif",
+            shift,
+        )
+
+    def _registration(self, number: int) -> Registration | None:
+        """Measured once, before anything is predicted; masks show only what changes."""
+        reference = self.survey.reference
+        if number == reference or self.options.masks:
+            return None
+        pair = self.survey.inputs[reference], self.survey.inputs[number]
+        key = ("registration", self.versions[reference], self.versions[number])
+        found = self.steps.once(key, lambda: asdict(place.measure(*pair, self.survey.ground)))
+        return place.corrected(Registration(**found), self.options.align)
+
+    def _layers(self, found: Sequence[Registration | None]) -> list[Path]:
+        jobs = [self._job(number, place.shift_of(one)) for number, one in enumerate(found)]
+        keys = {job.number: ("layer", job.layer.stem) for job in jobs}
+        waiting = [job for job in jobs if not self.steps.is_done(keys[job.number], (job.layer,))]
+        options = as_map_options(self.options)
+        for job in make_layers(waiting, options, self.model, self.load, self.options.workers):
+            self.steps.finish(keys[job.number])
+        return [job.layer for job in jobs]
+
+    def _smoothed(self, layers: Sequence[Path]) -> list[Path | None]:
+        smoothing = self.options.smoothing
+        if smoothing is None:
+            return [None] * len(layers)
+        name = digest([path.name for path in layers])
+        targets = [path.with_name(f"{path.stem}-smooth-{name}.tif") for path in layers]
+        moments = [item.year.moment for item in self.survey.inputs if item.year.moment is not None]
+        self.steps.once(
+            ("smoothed", name),
+            lambda: smooth_layers(layers, moments, targets, self.survey.ground, smoothing),
+            tuple(targets),
+        )
+        return list(targets)
