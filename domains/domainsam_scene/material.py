@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ class LayoutScenes:
         self.refs: tuple[SampleRef, ...] = tuple(itertools.compress(labelled, chosen))
         if not self.refs:
             raise InputError(
-                f"{root}: {len(labelled)} of {len(found)} samples have labels, too few to learn from and judge on"
+                f"{root}: {len(labelled)} of {len(found)} samples have labels, too few to learn and judge"
             )
         self.labels = tuple(labels) or layout.labels
         if len(self.labels) < 2:

@@ -27,7 +27,7 @@ FOLDS = 3
 
 @dataclass(frozen=True)
 class Scene:
-    """``images`` by sensor ``(3, H, W)`` float32 in 0 to 1, ``labels`` ``(H, W)``; a ``group`` is judged as one."""
+    """``images`` by sensor ``(3, H, W)`` in 0 to 1, ``labels`` ``(H, W)``; a ``group`` is judged as one."""
 
     group: str
     images: dict[str, NDArray[np.float32]]
