@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -153,57 +151,69 @@ def _interrupt(*arguments: object) -> None:
 
 
 SCRIPT = """
-import sys, time
-from domainsam_ct import pipeline
+import os, signal, sys
+from pathlib import Path
+from domainsam_ct import inference, pipeline
 from tests.ct.standin import DensityModel
 
-class Slow(DensityModel):
-    def predict(self, *arguments):
-        time.sleep(float(sys.argv[1]))
-        return super().predict(*arguments)
+stage, count = sys.argv[1], int(sys.argv[2])
 
-pipeline.chosen_model = lambda options: Slow()
-pipeline.model_labels = lambda path: Slow().labels
+def dies_after(function):
+    def counted(self, *arguments):
+        global count
+        result = function(self, *arguments)
+        if "case1" in str(getattr(self, "path", self)):
+            count -= 1
+            if count == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return counted
+
+if stage == "publish":
+    Path.replace = dies_after(Path.replace)
+if stage == "infer":
+    inference.Journal.append = dies_after(inference.Journal.append)
+pipeline.chosen_model = lambda options: DensityModel(batch=2)
+pipeline.model_labels = lambda path: DensityModel().labels
 from domainsam_cli import main
-sys.exit(main(["ct", "segment", *sys.argv[2:]]))
+sys.exit(main(["ct", "segment", *sys.argv[3:]]))
 """
 
+ENDINGS = ("_seg.nii.gz", "_labels.json", "_statistics.json", "_statistics.csv")
 
-def start(pause: float, *arguments: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", SCRIPT, str(pause), *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ}
-    )
+
+def run(stage: str, count: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", SCRIPT, stage, str(count), *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-@pytest.mark.parametrize("after", ["case1_seg.nii.gz", ".case2.domainsam/journal"])
-def test_kill_and_resume_loses_nothing(tmp_path: Path, after: str) -> None:
-    scans, out = cases(tmp_path / "in", 4), tmp_path / "out"
-    run = start(0.3, *scans, "-o", out, "--statistics")
-    deadline = time.monotonic() + 120
-    while not (out / after).exists():
-        assert run.poll() is None, "the run ended before it was killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    run.kill()
-    run.communicate()
-    finished = {name: text for name, text in untouched(out).items() if name.startswith(("case0", "case1"))}
-    assert finished
-    run = start(0, *scans, "-o", out, "--statistics", "--resume")
-    _, errors = run.communicate(timeout=120)
-    assert run.returncode == 0, errors.decode()
+@pytest.mark.parametrize(
+    ("stage", "count"),
+    [
+        ("publish", 2),
+        *(pytest.param("publish", count, marks=pytest.mark.slow) for count in (1, 3, 4)),
+        *(pytest.param("infer", count, marks=pytest.mark.slow) for count in (1, 4)),
+    ],
+)
+def test_kill_and_resume_loses_nothing(tmp_path: Path, stage: str, count: int) -> None:
+    scans, out = cases(tmp_path / "in", 3), tmp_path / "out"
+    killed = run(stage, count, *scans, "-o", out, "--statistics")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    finished = {name: text for name, text in untouched(out).items() if name.startswith("case0")}
+    assert set(finished) == {f"case0{end}" for end in ENDINGS}
+    again = run("none", 0, *scans, "-o", out, "--statistics", "--resume", "--json")
+    assert again.returncode == 0, again.stderr
+    document = json.loads(again.stdout)
+    assert "case0" in document["complete"]
+    resumed = {case["case"]: case["resumed"] for case in document["cases"]}
+    # All of its files were in place when the fourth rename was done.
+    assert resumed == (
+        {"case2": False} if (stage, count) == ("publish", 4) else {"case1": True, "case2": False}
+    )
     found = untouched(out)
-    expected = {f"case{n}{end}" for n in range(4) for end in ENDINGS}
-    assert set(found) == {*expected, "cohort.csv"}
-    complete = [n for n in range(2) if all(f"case{n}{end}" in finished for end in ENDINGS)]
-    assert complete
-    for name in (f"case{n}{end}" for n in complete for end in ENDINGS):
-        assert found[name] == finished[name]
-    for number in range(4):
+    assert set(found) == {*(f"case{n}{end}" for n in range(3) for end in ENDINGS), "cohort.csv"}
+    assert {name: found[name] for name in finished} == finished
+    for number in range(3):
         np.testing.assert_array_equal(read_mask(out / f"case{number}_seg.nii.gz").labels, abdomen()[1])
-        assert json.loads(found[f"case{number}_statistics.json"])["organs"]["liver"]["found"]
-    assert [row["status"] for row in table(out / "cohort.csv")] == ["done"] * 4
-
-
-ENDINGS = ("_seg.nii.gz", "_labels.json", "_statistics.json", "_statistics.csv")
+    assert [row["status"] for row in table(out / "cohort.csv")] == ["done"] * 3
