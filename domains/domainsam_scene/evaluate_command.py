@@ -142,7 +142,7 @@ def table(result: Evaluation) -> Iterator[str]:
             variant.name,
             cell(result.interval(variant.name)),
             number(result.published_miou(variant.name)),
-            number(result.accuracy(variant.name).value),
+            number(result.accuracy(variant.name)),
         ]
         for variant in result.variants
     ]

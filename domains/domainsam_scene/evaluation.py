@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TextIO
 
 import numpy as np
@@ -75,15 +75,25 @@ class Evaluation:
 
     def interval(self, variant: str) -> Interval:
         """Mean IoU of the classes that occur, with its interval over samples."""
-        return self._score(variant, partial(mean_iou, absent=None))
+        return self._intervals[variant]
 
     def published_interval(self, variant: str) -> Interval:
         """Mean IoU as published, with its interval over samples."""
         return self._score(variant, partial(mean_iou, absent=self.absent_iou))
 
-    def accuracy(self, variant: str) -> Interval:
+    def accuracy(self, variant: str) -> float:
+        """Share of pixels with the right class."""
+        return float(overlap_scores(self.matrix(variant)).accuracy)
+
+    def accuracy_interval(self, variant: str) -> Interval:
         """Share of pixels with the right class, with its interval over samples."""
         return self._score(variant, lambda sums: overlap_scores(sums).accuracy)
+
+    @cached_property
+    def _intervals(self) -> dict[str, Interval]:
+        """Mean IoU by variant; resampling takes a moment and is asked for often."""
+        score = partial(mean_iou, absent=None)
+        return {variant.name: self._score(variant.name, score) for variant in self.variants}
 
     def _score(self, variant: str, score: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Interval:
         parts = [sample.matrices[variant] for sample in self.samples if variant in sample.matrices]
@@ -155,7 +165,7 @@ class Evaluation:
             "miou_low": _plain(interval.low),
             "miou_high": _plain(interval.high),
             "miou_published": _plain(self.published_miou(variant.name)),
-            "accuracy": _plain(self.accuracy(variant.name).value),
+            "accuracy": _plain(self.accuracy(variant.name)),
             "class_iou": [_plain(value) for value in self.class_iou(variant.name)],
         }
 

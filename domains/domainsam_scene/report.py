@@ -74,7 +74,7 @@ def render_report(evaluation: Evaluation, text: ReportText, cases: list[Case]) -
         evaluation=evaluation,
         rows=rows,
         published={variant.name: evaluation.published_miou(variant.name) for variant, _ in rows},
-        accuracy=evaluation.accuracy(whole),
+        accuracy=evaluation.accuracy_interval(whole),
         published_whole=evaluation.published_interval(whole),
         heat={variant.name: heat_cells(evaluation.class_iou(variant.name)) for variant, _ in rows},
         conditions=evaluation.by_condition(whole),

@@ -65,7 +65,9 @@ def segment_rasters(
         sensor, or an output cannot be written.
     """
     begin = perf_counter()
-    stem = Path(str(next(iter(paths.values())))).stem if paths else "map"
+    if not paths:
+        raise InputError("no raster was given; expected for example --geotiff optical=o.tif sar=s.tif")
+    stem = Path(str(next(iter(paths.values())))).stem
     files = [Path(path) for path in paths.values() if "://" not in str(path)]
     (plan,) = plan_outputs([stem], options.outputs, files, geo=True)
     if options.resume and plan.complete:

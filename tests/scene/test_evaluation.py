@@ -67,14 +67,14 @@ def test_mean_iou_as_published_and_as_it_should_be() -> None:
     assert np.isnan(mean_iou(np.zeros((1, 2, 2)), None)[0])
 
 
-def test_mean_iou_agrees_with_scikit_learn() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
+def test_mean_iou_agrees_with_sets_of_pixels() -> None:
     rng = np.random.default_rng(0)
     truth, guess = rng.integers(0, 5, (2, 40, 40)).astype(np.uint8)
     guess[guess == 3] = 0
     truth[:5] = 255
     kept = truth != 255
-    expected = metrics.jaccard_score(truth[kept], guess[kept], average="macro", labels=range(5))
+    parts = [(kept & (truth == label), kept & (guess == label)) for label in range(5)]
+    expected = np.mean([(one & other).sum() / (one | other).sum() for one, other in parts])
     matrix = confusion(truth, guess, 5)[None].astype(float)
     assert mean_iou(matrix, 0.0)[0] == pytest.approx(expected)
 
@@ -130,7 +130,7 @@ def test_command_with_report(samples: Path, tmp_path: Path, scene, capsys) -> No
     printed = capsys.readouterr().out
     for fact in ("3 samples, 10 classes", "all sensors", "each fails at 50%", "noise 0.2", "weather: day"):
         assert fact in printed
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert len(rows) == 15 + 3 + 2
     assert {"variant", "miou", "miou_published", "ground"} <= set(rows[0])
     page = report.read_text()
@@ -142,7 +142,7 @@ def test_command_with_report(samples: Path, tmp_path: Path, scene, capsys) -> No
     assert scene(*words, "--json", "--limit", "1") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["samples"] == 1
-    assert document["variants"][0]["miou"] == pytest.approx(document["variants"][0]["miou"])
+    assert document["variants"][0]["miou_low"] is None
     assert set(document["fall_without_sensor"]) == set(SENSORS)
 
 
