@@ -74,7 +74,11 @@ class FeatureCache:
         columns = [
             fresh[index] if index in fresh else self._read(entry) for index, entry in enumerate(entries)
         ]
-        parts = [torch.stack(part).to(self.foundation.device).float() for part in zip(*columns, strict=True)]
+        device = self.foundation.device
+        # Widened one by one: a CPU that computes in bfloat16 refuses to stack float16.
+        parts = [
+            torch.stack([entry.to(device).float() for entry in part]) for part in zip(*columns, strict=True)
+        ]
         return Features(parts[0], tuple(parts[1:]), size)
 
     def _key(self, image: Tensor) -> str:

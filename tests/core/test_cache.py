@@ -141,3 +141,10 @@ def test_tiles_cover_the_scene_and_stay_inside() -> None:
         covered[window.slices] += 1
     assert covered.min() == 1
     assert tile_windows((20, 40), 32)[0] == Window(0, 0, 20, 32)
+
+
+def test_features_come_back_under_reduced_precision(tmp_path: Path, images: torch.Tensor) -> None:
+    cache = FeatureCache(tmp_path / "f", FakeFoundation(), PLENTY)
+    plain = cache.encode(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert same(cache.encode(images), plain)
