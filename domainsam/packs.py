@@ -24,8 +24,9 @@ class DomainPack:
     that are imported only when needed: a ``click.Group``, a ``Source`` class
     and a ``Writer`` class. ``demo``, where there is one, is a click command
     that runs the pack's main job on generated data. ``describe``, where there
-    is one, is a function from a path to a dict of facts about that file; it
-    raises :class:`~domainsam.errors.InputError` for a file it cannot read.
+    is one, is a function from a path to a dict of facts about that file: empty
+    for a file that is clearly another pack's; it raises
+    :class:`~domainsam.errors.InputError` for a file it cannot read.
     """
 
     name: str

@@ -51,7 +51,9 @@ def ask_packs(file: str) -> dict[str, dict[str, object]]:
             pack = load_pack(name)
             if pack.describe is None:
                 continue
-            answers[name] = pack.load("describe")(file)
+            facts = pack.load("describe")(file)
+            if facts:
+                answers[name] = facts
         except InputError as error:
             refusals.append(error)
         except PackError as error:

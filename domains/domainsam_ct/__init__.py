@@ -20,4 +20,5 @@ PACK = DomainPack(
     source="domainsam_ct.volume:VolumeSource",
     writer="domainsam_ct.masks:MaskWriter",
     demo="domainsam_ct.demo_command:demo",
+    describe="domainsam_ct.describe:describe",
 )

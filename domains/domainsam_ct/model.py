@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from domainsam.checkpoint import CheckpointHeader, load, module_tensors, read_header, save
 from domainsam.config import from_table, to_table
-from domainsam.errors import ConfigError
-from domainsam.foundation import DEFAULT, load_foundation
+from domainsam.errors import ConfigError, WeightsError
+from domainsam.foundation import load_foundation
 from domainsam.infer.networks import quick_in_bfloat16
-from domainsam.protocols import Foundation
 from domainsam_cli.options import choose_device
 from domainsam_ct.network import PREFIX, NetworkConfig, OrganNetwork
 from domainsam_ct.predict import Prediction, checked_slices, predict_slices
@@ -26,17 +25,6 @@ PACK = "ct"
 SHIPPED = Path(__file__).parent / "weights" / "abdomen.safetensors"
 """The model inside the package."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-ORGANS = (
-    "spleen",
-    "kidney_right",
-    "kidney_left",
-    "gallbladder",
-    "liver",
-    "stomach",
-    "aorta",
-    "pancreas",
-)
-"""The eight organs of SAM-LST's Synapse split, in its order."""
 
 
 @dataclass(frozen=True)
@@ -156,16 +144,13 @@ def load_model(
     CheckpointError
         If the model file is absent, damaged, of another pack, or fits another foundation.
     WeightsError
-        If the foundation's weights are absent.
+        If the foundation's weights are absent, or the package has no model of its own.
     ConfigError
         If the device is unknown or absent.
     """
     device = choose_device(device)
     dtype = choose_precision(precision, device)
-    if path is None and not SHIPPED.is_file():
-        generalist = load_foundation(foundation or DEFAULT, device, dtype)
-        return _untrained(generalist, dtype, batch)
-    path = path or SHIPPED
+    path = path or shipped_model()
     header = read_header(path)
     generalist = load_foundation(foundation or header.foundation, device, dtype)
     checkpoint = load(path, PACK, generalist)
@@ -177,12 +162,20 @@ def load_model(
     )
 
 
-def _untrained(generalist: Foundation, dtype: torch.dtype, batch: int) -> OrganModel:
-    config, labels = ModelConfig(), ("background", *ORGANS)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = OrganNetwork(config.network, generalist, len(labels))
-    return OrganModel("untrained", labels, config, network.to(generalist.device).eval(), dtype, batch)
+def shipped_model() -> Path:
+    """File of the model inside the package.
+
+    Raises
+    ------
+    WeightsError
+        If it is not there.
+    """
+    if not SHIPPED.is_file():
+        raise WeightsError(
+            f"this installation has no organ model ({SHIPPED.name} is not in the package): "
+            "name one with --model, or train one with `domainsam ct train`"
+        )
+    return SHIPPED
 
 
 def choose_precision(name: str, device: str) -> torch.dtype:

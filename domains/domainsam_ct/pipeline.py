@@ -16,7 +16,7 @@ from domainsam_cli.errors import explain
 from domainsam_cli.progress import pixel_progress
 from domainsam_ct.cohort import write_table
 from domainsam_ct.dicom_source import series_of
-from domainsam_ct.model import ORGANS, SHIPPED, OrganModel, load_model
+from domainsam_ct.model import OrganModel, load_model, shipped_model
 from domainsam_ct.outputs import DICOM_KINDS, CasePlan, is_complete, plan_outputs, was_interrupted
 from domainsam_ct.products import Made, write_products
 from domainsam_ct.results import Batch, CaseResult
@@ -136,10 +136,10 @@ def model_labels(path: Path | None) -> tuple[str, ...]:
     ------
     CheckpointError
         If it is absent or damaged.
+    WeightsError
+        If none is named and the package has none of its own.
     """
-    if path is None and not SHIPPED.is_file():
-        return ("background", *ORGANS)
-    return read_header(path or SHIPPED).labels
+    return read_header(path or shipped_model()).labels
 
 
 def chosen_model(options: SegmentOptions) -> OrganModel:

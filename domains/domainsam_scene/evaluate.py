@@ -86,7 +86,8 @@ def evaluate_layout(
             log.error("%s: %s", ref.name, error)
             skipped.append((ref.name, str(error)))
         if progress is not None:
-            progress("evaluate", index + 1, len(refs))
+            pixels = int(samples[-1].matrices[variants[0].name].sum()) if samples else 1
+            progress("evaluate", (index + 1) * pixels, len(refs) * pixels)
     if not samples:
         raise InputError(f"{root}: not one of {len(refs)} samples could be scored: {skipped[0][1]}")
     return Evaluation(model.labels, variants, tuple(samples), tuple(skipped), reader.absent_iou, options.seed)

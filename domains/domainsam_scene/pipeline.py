@@ -26,8 +26,8 @@ from domainsam_scene.writing import Answer, write_answer
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-"""Told how many of how many samples are done."""
+Watcher = Callable[[SegmentResult], None]
+"""Shown every result as soon as it is there."""
 
 
 def segment_files(
@@ -67,9 +67,11 @@ def segment_layout(
     split: str | None,
     options: SegmentOptions,
     model: SceneModel | None = None,
-    progress: Progress | None = None,
+    watch: Watcher | None = None,
 ) -> Batch:
     """Segment every sample of a folder; one that fails is reported and the rest go on.
+
+    ``watch`` is shown every result as soon as it is there.
 
     Raises
     ------
@@ -90,16 +92,16 @@ def segment_layout(
         model = model or load_model(
             options.model, options.foundation, options.run.device, options.run.precision
         )
-    for index, (ref, plan) in enumerate(waiting):
+    for ref, plan in waiting:
         assert model is not None
         try:
             sensors = choose_sensors(reader, model, options.modalities)
             results.append(segment_sample(reader, ref, sensors, plan, options, model))
+            if watch is not None:
+                watch(results[-1])
         except InputError as error:
             log.error("%s: %s", ref.name, error)
             failures.append((ref.name, str(error)))
-        if progress is not None:
-            progress(index + 1, len(waiting))
     if failures and not results and not complete:
         raise InputError(f"{root}: not one of {len(failures)} samples could be segmented: {failures[0][1]}")
     return Batch(tuple(results), tuple(failures), tuple(sorted(complete)))

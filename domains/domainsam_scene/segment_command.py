@@ -138,8 +138,9 @@ def segment_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any
     if given["as_json"]:
         print_json(batch)
     elif not given["quiet"]:
-        for result in batch.results:
-            print_summary(result, many=given["layout"] is not None)
+        if given["layout"] is None:
+            for result in batch.results:
+                print_summary(result)
         if batch.complete:
             click.echo(f"{len(batch.complete)} complete already")
     if batch.failures:
@@ -161,7 +162,9 @@ def run(inputs: tuple[str, ...], given: dict[str, Any]) -> Batch:
     if given["layout"] is not None:
         if len(inputs) != 1:
             raise ConfigError(f"--layout needs one folder, {len(inputs)} were given")
-        return segment_layout(given["layout"], Path(inputs[0]), given["split"], options)
+        silent = given["quiet"] or given["as_json"]
+        watch = None if silent else lambda result: click.echo(result.sentence())
+        return segment_layout(given["layout"], Path(inputs[0]), given["split"], options, watch=watch)
     if given["stack"]:
         pairs = [split_pair(text, "--geotiff") for text in inputs]
         if len(dict(pairs)) < len(pairs):
@@ -236,9 +239,8 @@ def print_json(batch: Batch) -> None:
     click.echo(json.dumps(document, indent=2))
 
 
-def print_summary(result: SegmentResult, many: bool) -> None:
-    """What was found and where it is, for a person; one line each where there are many."""
+def print_summary(result: SegmentResult) -> None:
+    """What was found and where it is, for a person."""
     click.echo(result.sentence())
-    if not many:
-        for kind, path in result.paths.items():
-            click.echo(f"  {kind:<12} {path}")
+    for kind, path in result.paths.items():
+        click.echo(f"  {kind:<12} {path}")

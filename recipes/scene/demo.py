@@ -6,6 +6,7 @@ python recipes/scene/demo.py --work runs/scene/demo --out WEIGHTS
 from __future__ import annotations
 
 import argparse
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from domainsam_scene.network import NetworkOptions
 from domainsam_scene.recipe import TrainConfig, TrainOptions
 from domainsam_scene.training import train_scenes
 
+DRAWN = 300
+"""Scenes to learn from; each is drawn once and kept."""
 JUDGED_FROM = 1_000_000
 """Seeds of the scenes that weights are chosen by, far from those they learn from."""
 
@@ -32,7 +35,8 @@ def drawn(first: int, size: int) -> DrawnScenes:
         images = {name: scene.images[name] for name in there}
         return Sample(f"{first + number}", images, {name: scene.valid[name] for name in there}), scene.labels
 
-    return DrawnScenes(make, 100_000 if first < JUDGED_FROM else 40, CLASSES, SENSORS)
+    kept = lru_cache(DRAWN)(make)
+    return DrawnScenes(kept, DRAWN if first < JUDGED_FROM else 40, CLASSES, SENSORS)
 
 
 def main() -> None:
@@ -41,16 +45,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--crop", type=int, default=160, help="side of crops")
-    parser.add_argument("--size", type=int, default=256, help="side of scenes")
+    parser.add_argument("--steps", type=int, default=440)
+    parser.add_argument("--batch", type=int, default=3)
+    parser.add_argument("--crop", type=int, default=128, help="side of crops")
+    parser.add_argument("--size", type=int, default=160, help="side of scenes")
     parser.add_argument("--method", default="both")
     parser.add_argument("--precision", default="fp32")
     options = parser.parse_args()
     config = TrainConfig(
         batch_size=options.batch,
-        judged=24,
+        judged=12,
         network=NetworkOptions(method=options.method, image_size=options.size),
         crops=SceneCropOptions(options.crop, scale=(0.8, 1.4), colour=0.2),
         learning=LearningOptions(drop=0.25, balance=True),
@@ -60,7 +64,7 @@ def main() -> None:
             weight_decay=0.01,
             warmup=30,
             ema=0.98,
-            eval_every=max(50, options.steps // 6),
+            eval_every=max(50, options.steps // 4),
         ),
     )
     run = TrainOptions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from domainsam.testing.packs import PackContract
 from domainsam_ct.labels import label_map_of, load_label_map
-from domainsam_ct.model import ORGANS
+from domainsam_ct.pipeline import model_labels
 
 
 class TestCt(PackContract):
@@ -14,5 +14,5 @@ class TestCt(PackContract):
 def test_labels_are_those_of_the_shipped_map() -> None:
     from domainsam_ct import PACK
 
-    assert PACK.labels == ("background", *ORGANS)
+    assert PACK.labels == model_labels(None)
     assert label_map_of(PACK.labels) == load_label_map("synapse")

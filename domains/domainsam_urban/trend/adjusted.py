@@ -19,7 +19,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from domainsam.grid import Float64
-from domainsam_urban.trend.areas import COMMON, ChangeFigure, Figures, YearFigure, annual_rate
+from domainsam_urban.trend.areas import (
+    COMMON,
+    NET_ONLY,
+    POOLED,
+    SAMPLE,
+    ChangeFigure,
+    Figures,
+    YearFigure,
+    annual_rate,
+)
 from domainsam_urban.trend.estimates import Estimate, difference
 from domainsam_urban.trend.olofsson import Accuracy, assess_clusters, z_value
 from domainsam_urban.trend.reference import Units
@@ -27,9 +36,6 @@ from domainsam_urban.trend.stack import YearStack
 from domainsam_urban.trend.tallies import CENTRAL, Tally
 from domainsam_urban.trend.zones import WHOLE
 
-SAMPLE = "reference sample (Olofsson et al. 2014)"
-POOLED = "reference sample, error rates of the whole area"
-NET_ONLY = "net: reference sample; gain and loss: threshold"
 FEW = 30
 """Fewer sampled units than this in a stratum are pointed out; Olofsson et al. 2014 advise 50 or more."""
 

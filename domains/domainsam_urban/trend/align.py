@@ -20,8 +20,10 @@ from domainsam.protocols import Window
 from domainsam_urban.trend.common import CommonGround
 from domainsam_urban.trend.stack import Registration
 
-SIDE = 256
-"""Side of a window in pixels of the ground; displacements up to a quarter of it are found."""
+SIDES = (64, 256)
+"""Least and usual side of a window in pixels of the ground; displacements up to a quarter of it are found."""
+FEWEST = 4
+"""Windows along the shorter side of a ground that the usual side is made smaller for."""
 PLACES = 6
 """Windows along either side of the ground, at most."""
 FINE = 20
@@ -31,8 +33,6 @@ LEAST_SEEN = 0.7
 LEAST_PEAK = 8.0
 """Height of a peak over the spread of the whole correlation, below which it may be chance: the highest of
 65,000 normal values stands between 4 and 5.5."""
-LEAST_WINDOWS = 3
-"""So many windows must agree before years are moved."""
 NMAD = 1.4826
 """Median absolute deviation to standard deviation, for normal errors."""
 
@@ -116,7 +116,8 @@ def register(reference: Picture, year: Picture, ground: CommonGround) -> Registr
 
 def measuring_windows(shape: tuple[int, int]) -> list[Window]:
     """Windows spread evenly over a ground: at most :data:`PLACES` a side, smaller where the ground is."""
-    height, width = (min(SIDE, length) for length in shape)
+    side = max(SIDES[0], min(SIDES[1], min(shape) // FEWEST))
+    height, width = (min(side, length) for length in shape)
     starts = [
         np.unique(np.linspace(0, length - side, min(PLACES, -(-length // side))).astype(int))
         for length, side in zip(shape, (height, width), strict=True)

@@ -15,7 +15,10 @@ from domainsam_urban.trend.tallies import Tally
 from domainsam_urban.trend.zones import WHOLE
 
 BOUNDS = "threshold and block bootstrap"
-"""Method of figures made without reference data."""
+SAMPLE = "reference sample (Olofsson et al. 2014)"
+POOLED = "reference sample, error rates of the whole area"
+NET_ONLY = "net: reference sample; gain and loss: threshold"
+"""How figures were made: from the map alone; from a sample of the same ground; of the whole area; in part."""
 COMMON, OWN = "common", "own"
 """Extents: what all years saw, and what a year itself saw."""
 YEAR_DAYS = 365.25

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from domainsam_urban.trend.areas import OWN, ChangeFigure, Figures, YearFigure
+from domainsam_urban.trend.areas import OWN, SAMPLE, ChangeFigure, Figures, YearFigure
 from domainsam_urban.trend.estimates import Estimate
 from domainsam_urban.trend.palette import GAIN, LOSS, OWN_EXTENT, SERIES, STATUS_COLOURS
 from domainsam_urban.trend.zones import RINGS, ZONES
@@ -78,7 +78,9 @@ def area_chart(figures: Figures) -> Figure:
         areas = [figure.area for figure in figures.of_years(series=name)]
         low, central, high = _ends(areas)
         axes.fill_between(places, low, high, color=colour, alpha=0.16, linewidth=0)
-        axes.plot(places, central, "o-", color=colour, markersize=5, linewidth=2, label=name)
+        adjusted = figures.of_years(series=name)[0].method == SAMPLE
+        label = f"{name}, error-adjusted" if adjusted else name
+        axes.plot(places, central, "o-", color=colour, markersize=5, linewidth=2, label=label)
         if name == figures.series[0]:
             for place, area in zip(places, areas, strict=True):
                 label = _number(area.central)
@@ -87,8 +89,7 @@ def area_chart(figures: Figures) -> Figure:
     axes.set_ylabel("settlement, ha")
     axes.set_ylim(bottom=0)
     axes.margins(y=0.12)
-    if len(axes.get_legend_handles_labels()[0]) > 1:
-        axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=3)
     return figure
 
 
@@ -197,7 +198,7 @@ def ring_chart(figures: Figures) -> Figure:
     axes.set_xticks(range(len(names)), names, fontsize=8, rotation=0 if len(names) <= 6 else 30)
     axes.set_ylabel("settlement, % of the ring")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=8, ncols=min(len(years), 6))
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=min(len(years), 8))
     return figure
 
 

@@ -26,8 +26,6 @@ from domainsam_urban.trend.trend_options import TrendOptions
 MOST_ENLARGED = 5.0
 """A scene is not enlarged beyond this on the way to the model's resolution: it would cost by the square and
 show nothing new."""
-FAR_FACTOR = 2.0
-"""A scene coarser than the model's resolution by more is far from what the model has learnt."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,8 @@ class Reading:
         )
 
 
-def choose_resolution(path: str, read: ReadOptions, learnt: float | None) -> tuple[float | None, str | None]:
-    """The ground pixel at which a scene is looked at, and a warning where the model knows none such.
+def choose_resolution(path: str, read: ReadOptions, learnt: float | None) -> tuple[float | None, float]:
+    """The ground pixel at which a scene is looked at, and how many times coarser than learnt the scene is.
 
     Raises
     ------
@@ -71,14 +69,8 @@ def choose_resolution(path: str, read: ReadOptions, learnt: float | None) -> tup
     finally:
         handles.close()
     if read.resolution is not None or learnt is None:
-        return read.resolution, None
-    warning = None
-    if native > learnt * FAR_FACTOR:
-        warning = (
-            f"{Path(path).name} has pixels of {native:.3g} m and the model has learnt at {learnt:.3g} m: "
-            "what it finds there is uncertain beyond the intervals given"
-        )
-    return max(learnt, native / MOST_ENLARGED), warning
+        return read.resolution, 1.0 if learnt is None else native / learnt
+    return max(learnt, native / MOST_ENLARGED), native / learnt
 
 
 def as_map_options(options: TrendOptions) -> MapOptions:

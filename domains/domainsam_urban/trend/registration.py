@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.protocols import Window
 from domainsam_urban.handles import Handles
-from domainsam_urban.trend.align import LEAST_WINDOWS, Picture, register
+from domainsam_urban.trend.align import Picture, register
 from domainsam_urban.trend.common import CommonGround
-from domainsam_urban.trend.stack import Registration, read_bounds
+from domainsam_urban.trend.stack import LEAST_PLACES, Registration, read_bounds
 from domainsam_urban.trend.survey import YearInput
 from domainsam_urban.trend.warp import on_ground
 
@@ -50,8 +49,8 @@ def measure(reference: YearInput, year: YearInput, ground: CommonGround) -> Regi
 
 
 def corrected(found: Registration, align: bool) -> Registration:
-    """The same, marked as corrected where years are to be aligned and enough was measured."""
-    return replace(found, corrected=align and found.windows >= LEAST_WINDOWS)
+    """The same, marked as corrected where years are to be aligned and this one is certainly off."""
+    return replace(found, corrected=align and found.is_off)
 
 
 def shift_of(found: Registration | None) -> tuple[float, float]:
@@ -67,17 +66,17 @@ def in_words(
     for label, one in zip(labels, found, strict=True):
         if one is None:
             continue
-        off = hypot(one.east_m, one.north_m)
-        where = f"{label} lies {one.east_m:+.1f} m east and {one.north_m:+.1f} m north of {labels[reference]}"
-        if one.windows == 0:
-            said.append(f"{label}: its place against {labels[reference]} could not be measured")
-        elif one.windows < LEAST_WINDOWS and off > ground.pixel_m / 2:
-            said.append(f"{where}, by {one.windows} place(s) only: too few to rely on, so it was not moved")
-        elif one.corrected:
-            said.append(f"{where} (median of {one.windows} places) and was moved back by as much")
-        elif off > ground.pixel_m:
+        where = (
+            f"{label} lies {one.east_m:+.1f} m east and {one.north_m:+.1f} m north of {labels[reference]} "
+            f"(median of {one.windows} places, standard error {one.error_m:.1f} m)"
+        )
+        if one.windows < LEAST_PLACES:
             said.append(
-                f"{where} (median of {one.windows} places): changes along outlines are partly that; "
-                "--align corrects it"
+                f"the place of {label} against {labels[reference]} could not be measured: "
+                f"{one.windows} of the windows show the same structure"
             )
+        elif one.corrected:
+            said.append(f"{where} and was moved back by as much")
+        elif one.is_off and one.distance_m > ground.pixel_m / 2:
+            said.append(f"{where}: changes along outlines are partly that; --align corrects it")
     return tuple(said)

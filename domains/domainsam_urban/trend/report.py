@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from domainsam import __version__
 from domainsam_cli.reports import data_uri, render
-from domainsam_urban.trend.adjusted import NET_ONLY, POOLED, SAMPLE, YearAccuracy
+from domainsam_urban.trend.adjusted import YearAccuracy
 from domainsam_urban.trend.areas import BOUNDS, OWN, ChangeFigure, Figures
 from domainsam_urban.trend.charts import Chart
 from domainsam_urban.trend.estimates import Estimate
@@ -67,8 +67,7 @@ def render_report(material: ReportMaterial) -> str:
         smoothed=figures.of_years(series=figures.series[1]) if len(figures.series) > 1 else [],
         tables=[_place_table(figures, zoning) for zoning in material.zonings if zoning.kind != WHOLE],
         statuses=[(name, Counter(material.found.statuses)[name]) for name in STATUS_COLOURS],
-        methods=dict.fromkeys(figure.method for figure in figures.years),
-        names={"bounds": BOUNDS, "sample": SAMPLE, "pooled": POOLED, "net_only": NET_ONLY},
+        bounded=any(figure.method == BOUNDS for figure in figures.of_years()),
         block_m=Blocks.of(stack.ground, material.options.uncertainty.block_m).side * stack.ground.pixel_m,
         threshold=stack.threshold / 254,
         colours={"gain": GAIN, "kept": KEPT, "loss": LOSS, "unseen": UNSEEN, "outline": OUTLINE},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from domainsam.protocols import Window
 from domainsam_urban.handles import GDAL_OPTIONS
 from domainsam_urban.trend.common import CommonGround
 
+LEAST_PLACES = 3
+"""So many places have to be measured before a displacement is believed."""
 BLOCK = 512
 """Side of the tiles of staged rasters; windows that are multiples of it read every tile once."""
 WINDOW = 2048
@@ -39,6 +42,23 @@ class Registration:
     spread_m: float = 0.0
     windows: int = 0
     corrected: bool = False
+
+    @property
+    def distance_m(self) -> float:
+        """How far the year lies off."""
+        return math.hypot(self.east_m, self.north_m)
+
+    @property
+    def error_m(self) -> float:
+        """Standard error of the medians, for normal errors; infinite where too few places were measured."""
+        if self.windows < LEAST_PLACES:
+            return math.inf
+        return math.sqrt(math.pi / 2) * self.spread_m / math.sqrt(self.windows)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the year lies off by more than chance explains: twice the standard error."""
+        return self.distance_m > 2 * self.error_m
 
 
 @dataclass(frozen=True)

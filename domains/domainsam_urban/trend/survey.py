@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from domainsam_urban.trend.predict import Reading, choose_resolution, match_radi
 from domainsam_urban.trend.trend_options import TrendOptions
 from domainsam_urban.trend.years import Year
 
+FAR_FACTOR = 2.0
+"""A scene coarser than the model's resolution by more is far from what the model has learnt."""
 LITTLE_SHARED = 0.5
 """Share of the ground that all years cover, below which the reader is told."""
 
@@ -63,14 +65,17 @@ def survey(years: Sequence[Year], options: TrendOptions, learnt: float | None) -
     inputs: list[YearInput] = []
     footprints: list[Footprint] = []
     warnings: list[str] = []
+    coarser: dict[str, float] = {}
     for year in years:
         looked = _scene(year, options, learnt) if year.kind == "scene" else _mask(year, options)
         inputs.append(looked.input)
+        coarser[year.label] = looked.coarser
         warnings += looked.warnings
         if looked.place is not None:
             footprints.append(Footprint(year.label, looked.place, looked.pixel_m))
     if not footprints:
         raise InputError("every year is empty, so there is nothing to compare and no place to compare it")
+    warnings += _far(coarser)
     if options.read.normalize == "reference":
         inputs = _match(inputs, reference, options)
     _refuse_other_bands(inputs)
@@ -87,11 +92,16 @@ def survey(years: Sequence[Year], options: TrendOptions, learnt: float | None) -
 
 @dataclass(frozen=True)
 class _Looked:
-    """What was seen of one input; ``pixel_m`` is 0 for polygons, which have none."""
+    """What was seen of one input.
+
+    ``pixel_m`` is 0 for polygons, which have none; ``coarser`` is a scene's
+    pixel over that which the model has learnt at.
+    """
 
     input: YearInput
     place: Place | None
     pixel_m: float
+    coarser: float = 1.0
     warnings: tuple[str, ...] = ()
 
 
@@ -114,7 +124,7 @@ def reference_index(years: Sequence[Year], label: str | None) -> int:
 
 
 def _scene(year: Year, options: TrendOptions, learnt: float | None) -> _Looked:
-    resolution, warning = choose_resolution(year.path, options.read, learnt)
+    resolution, coarser = choose_resolution(year.path, options.read, learnt)
     reading = Reading(options.read, resolution)
     with reading.open(year.path) as source:
         profile = source.profile_info
@@ -123,7 +133,7 @@ def _scene(year: Year, options: TrendOptions, learnt: float | None) -> _Looked:
     place, _ = _place(year.path)
     pixel = max(native[0] * native[1], work[0] * work[1]) ** 0.5
     chosen = YearInput(year, reading=reading, bands=bands, nodata=nodata)
-    return _Looked(chosen, place, pixel, () if warning is None else (warning,))
+    return _Looked(chosen, place, pixel, coarser)
 
 
 def _mask(year: Year, options: TrendOptions) -> _Looked:
@@ -132,12 +142,24 @@ def _mask(year: Year, options: TrendOptions) -> _Looked:
             f"{Path(year.path).name} holds polygons, which do not say what was not looked at: all of the "
             "ground counts as seen in that year"
         )
-        return _Looked(YearInput(year), polygon_place(year.path), 0.0, (note,))
+        return _Looked(YearInput(year), polygon_place(year.path), 0.0, warnings=(note,))
     rule = mask_rule(year.path, options.mask_class)
     place, pixel = _place(year.path)
     if place.crs is None:
         raise InputError(f"{year.path}: has no CRS, so it cannot be compared with other years; give it one")
     return _Looked(YearInput(year, rule=rule, nodata=255), place, pixel)
+
+
+def _far(coarser: Mapping[str, float]) -> list[str]:
+    """A warning about years whose scenes the model knows none like."""
+    far = [label for label, factor in coarser.items() if factor > FAR_FACTOR]
+    if not far:
+        return []
+    times = max(coarser[label] for label in far)
+    return [
+        f"the scenes of {', '.join(far)} have pixels up to {times:.1f} times as coarse as those that the "
+        "model has learnt on: what it finds there is uncertain beyond the intervals given"
+    ]
 
 
 def _place(path: str) -> tuple[Place, float]:
