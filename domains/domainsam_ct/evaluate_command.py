@@ -66,7 +66,7 @@ def comparing_options(command: Any) -> Any:
 @talk_options
 @click.pass_context
 def evaluate(ctx: click.Context, /, predicted: Path, truth: Path, **given: Any) -> None:
-    r"""Compare masks with labels: Dice, HD95 and surface Dice in millimetres.
+    """Compare masks with labels: Dice, HD95 and surface Dice in millimetres.
 
     PREDICTED and TRUTH are two masks, or two folders in which X.nii.gz,
     X_seg.nii.gz and X_label.nii.gz belong together; a folder of masks named
@@ -78,7 +78,7 @@ def evaluate(ctx: click.Context, /, predicted: Path, truth: Path, **given: Any) 
     domainsam ct evaluate pred/ truth/ --label-map labels.toml --report report.html
     domainsam ct evaluate seg.nii.gz truth.nii.gz --label-map totalsegmentator --images ct.nii.gz
     domainsam ct evaluate pred/ truth/ --paper
-    """
+    """  # noqa: D301 - click needs the control character itself
     from domainsam.staging import Staging
     from domainsam_cli.progress import pixel_progress
     from domainsam_ct.evaluate import Names, evaluate_pairs

@@ -125,7 +125,7 @@ def model_options(command: Any) -> Any:
 @talk_options
 @click.pass_context
 def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None:
-    r"""Segment organs in abdominal CT; masks lie on the scan's own grid.
+    """Segment organs in abdominal CT; masks lie on the scan's own grid.
 
     INPUT is a NIfTI, NRRD or MHA file, a folder of DICOM files, or a zip of
     one. In a folder as -o, results are named after each case; in a path {stem}
@@ -138,7 +138,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
     domainsam ct segment study/ -o out/ --dicom-seg --rtstruct --statistics --report --preview
     domainsam ct segment cohort/*.nii.gz -o out/ --resume
     domainsam ct segment ct.nii.gz -o out/ --organs liver,spleen --per-organ
-    """
+    """  # noqa: D301 - click needs the control character itself
     from domainsam_ct.pipeline import segment_cases
 
     state = ctx.find_object(RunState)

@@ -38,7 +38,7 @@ def statistics(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    r"""Volumes, Hounsfield units and places of the organs in any mask.
+    """Volumes, Hounsfield units and places of the organs in any mask.
 
     MASK is NIfTI, NRRD, MHA or DICOM SEG, or a folder of masks named after one
     organ each. Names come from --label-map, else from the file itself.
@@ -47,7 +47,7 @@ def statistics(
     \b
     domainsam ct statistics seg.nii.gz --image ct.nii.gz
     domainsam ct statistics seg.nii.gz --label-map totalsegmentator -o volumes.csv
-    """
+    """  # noqa: D301 - click needs the control character itself
     from domainsam.staging import Staging
     from domainsam_ct.labelled import read_labelled
     from domainsam_ct.labels import load_label_map

@@ -120,7 +120,7 @@ def model_options(command: Any) -> Any:
 @talk_options
 @click.pass_context
 def segment_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
-    r"""Make one map of classes from all sensors that saw a scene.
+    """Make one map of classes from all sensors that saw a scene.
 
     Sensors may differ in size, and any of them may be left out or fail.
     In any output path {stem} stands for the scene's name.
@@ -130,7 +130,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any
     domainsam scene segment --rgb a.png --depth a_d.png -o map.png --probability p.npz --preview v.png
     domainsam scene segment --layout deliver /data/DELIVER --split val -o out/ --resume
     domainsam scene segment --geotiff optical=o.tif sar=s.tif dem=d.tif -o landcover.tif
-    """
+    """  # noqa: D301 - click needs the control character itself
     state = ctx.find_object(RunState)
     if state is not None:
         state.resumable = True
