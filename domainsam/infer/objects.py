@@ -69,7 +69,9 @@ def map_objects(
         [window for window in grid.row_windows(unit.row, strip.columns) if (window.row, window.col) in plan]
         for unit in strip.units
     ]
-    band = ObjectBand(grid.size[0], strip.columns, strip.top)
+    here = [prompt for row in rows for window in row for prompt in plan[window.row, window.col]]
+    layers = 1 + max((prompt.layer for prompt in here), default=0)
+    band = ObjectBand(grid.size[0], strip.columns, strip.top, layers)
     outlines: dict[OutlineKey, Outline] = {}
     with ReadAhead(options.workers, options.workers + options.batch_size) as reader, networks.running():
         blocks = reader.map(padded_reader(source), [window for row in rows for window in row])
@@ -91,13 +93,21 @@ def map_objects(
 class ObjectBand:
     """Decoded objects combined in a sliding band of rows.
 
-    Logits of large objects, seen in several crops, are averaged with Hann
-    weights; whole objects are final; where several claim a pixel, the highest
-    probability holds.
+    Logits of one large object, seen in several crops, are averaged with Hann
+    weights, in a layer that other objects nearby do not use; whole objects are
+    final. Where several objects claim a pixel, the highest probability holds:
+    the answer is their union.
+
+    Parameters
+    ----------
+    height, columns, top
+        As of :class:`~domainsam.infer.blend.Band`.
+    layers
+        Layers of large objects; each costs two planes of float32.
     """
 
-    def __init__(self, height: int, columns: tuple[int, int], top: int = 0) -> None:
-        self.band = Band(3, height, columns, top)
+    def __init__(self, height: int, columns: tuple[int, int], top: int = 0, layers: int = 1) -> None:
+        self.band = Band(1 + 2 * layers, height, columns, top)
 
     def add(self, crop: Window, decoded: Decoded) -> None:
         """Add one mask that was decoded in a crop."""
@@ -105,12 +115,13 @@ class ObjectBand:
         planes, part = self.band.view(limit)
         logits = np.clip(decoded.logits[part], -LOGIT_LIMIT, LOGIT_LIMIT)
         if decoded.prompt.whole:
-            np.maximum(planes[2], sigmoid(logits), out=planes[2])
+            np.maximum(planes[0], sigmoid(logits), out=planes[0])
             return
         inside = Window(limit.row - crop.row, limit.col - crop.col, limit.height, limit.width)
         weight = hann_window(crop.height, crop.width)[inside.slices][part]
-        planes[0] += weight * logits
-        planes[1] += weight
+        first = 1 + 2 * decoded.prompt.layer
+        planes[first] += weight * logits
+        planes[first + 1] += weight
 
     def finish(self, end: int, coarse: RawRaster, level: int) -> NDArray[np.uint8]:
         """Stored probabilities of all rows before ``end``.
@@ -120,10 +131,11 @@ class ObjectBand:
         miss is still seen as one.
         """
         first, columns = self.band.top, self.band.columns
-        total, weight, best = self.band.finish(end)
-        seen = weight > 0
-        mean = np.divide(total, weight, out=np.zeros_like(total), where=seen)
-        best = np.maximum(best, np.where(seen, sigmoid(mean), 0))
+        best, *layers = self.band.finish(end)
+        for total, weight in zip(layers[::2], layers[1::2], strict=True):
+            seen = weight > 0
+            mean = np.divide(total, weight, out=np.zeros_like(total), where=seen)
+            best = np.maximum(best, np.where(seen, sigmoid(mean), 0))
         before = coarse.read(Window(first, columns[0], end - first, columns[1] - columns[0]))
         values = np.where(best > 0, quantise(best), np.minimum(before, np.uint8(level - 1)))
         return np.where(before == NODATA, np.uint8(NODATA), values)

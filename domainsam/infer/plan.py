@@ -7,7 +7,7 @@ not depend on the tile grid of pass one.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from domainsam.infer.components import Component, Components, Pieces
@@ -19,6 +19,9 @@ MARGIN_SHARE = 0.1
 MARGIN_LEAST = 16
 """... but at least by this many pixels: what one cell of a stride-16 feature covers."""
 
+MOST_LAYERS = 4
+"""Layers cost memory; objects entangled beyond that share the last one and are averaged there."""
+
 Spot = tuple[int, int]
 """First row and column of a crop."""
 
@@ -29,7 +32,9 @@ class CropPrompt:
 
     ``box`` and ``limit`` are scene pixels: the object's bounding box within the
     crop, and that box grown by the margin, outside which its mask is ignored.
-    ``whole`` says that the object is decoded in this crop alone.
+    ``whole`` says that the object is decoded in this crop alone. The parts of
+    a large object are averaged within a ``layer`` that no other object shares
+    with it anywhere near.
     """
 
     component: Component
@@ -37,6 +42,7 @@ class CropPrompt:
     limit: Window
     area: int
     whole: bool
+    layer: int = 0
 
 
 Plan = Mapping[Spot, Sequence[CropPrompt]]
@@ -51,6 +57,7 @@ def plan_prompts(components: Components, lattice: Lattice) -> Plan:
     is left to the neighbours, which see it with more context.
     """
     plan: defaultdict[Spot, list[CropPrompt]] = defaultdict(list)
+    layers = _Layers(lattice.grid.size)
     starts = _piece_ranges(components)
     for component, (first, end) in zip(components.items, starts, strict=True):
         home = _home(component.bounds, lattice)
@@ -59,10 +66,55 @@ def plan_prompts(components: Components, lattice: Lattice) -> Plan:
             spot = (home.row, home.col)
             plan[spot].append(CropPrompt(component, component.bounds, limit, component.area, whole=True))
             continue
-        for crop, box, area in _parts(components.pieces, first, end, lattice):
-            limit = _shared(_grown(box, lattice), crop)
-            plan[crop.row, crop.col].append(CropPrompt(component, box, limit, area, whole=False))
+        parts = [
+            (crop, box, _shared(_grown(box, lattice), crop), area)
+            for crop, box, area in _parts(components.pieces, first, end, lattice)
+        ]
+        layer = layers.place([limit for _, _, limit, _ in parts])
+        for crop, box, limit, area in parts:
+            plan[crop.row, crop.col].append(CropPrompt(component, box, limit, area, whole=False, layer=layer))
     return dict(plan)
+
+
+class _Layers:
+    """Puts large objects into layers, each into the first in which it meets no other.
+
+    Parameters
+    ----------
+    size
+        Height and width of the cells that limits are looked up by: of a crop,
+        so that a limit lies in four of them at most.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
+        self._placed: defaultdict[Spot, list[tuple[Window, int]]] = defaultdict(list)
+
+    def place(self, limits: Sequence[Window]) -> int:
+        """The layer of the next object, whose parts lie within ``limits``."""
+        taken = {
+            layer
+            for limit in limits
+            for cell in self._cells(limit)
+            for other, layer in self._placed[cell]
+            if _meet(limit, other)
+        }
+        layer = next((layer for layer in range(MOST_LAYERS) if layer not in taken), MOST_LAYERS - 1)
+        for limit in limits:
+            for cell in self._cells(limit):
+                self._placed[cell].append((limit, layer))
+        return layer
+
+    def _cells(self, limit: Window) -> Iterator[Spot]:
+        height, width = self._size
+        for row in range(limit.row // height, (limit.row + limit.height - 1) // height + 1):
+            for col in range(limit.col // width, (limit.col + limit.width - 1) // width + 1):
+                yield row, col
+
+
+def _meet(one: Window, other: Window) -> bool:
+    shared = _shared(one, other)
+    return shared.height > 0 and shared.width > 0
 
 
 def _piece_ranges(components: Components) -> list[tuple[int, int]]:

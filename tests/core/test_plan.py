@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from domainsam.infer.components import Component, find_components
 from domainsam.infer.networks import upsample
 from domainsam.infer.objects import Decoded, ObjectBand, scene_log_odds, sigmoid, upsample_part
-from domainsam.infer.plan import MARGIN_LEAST, CropPrompt, Plan, plan_prompts
+from domainsam.infer.plan import MARGIN_LEAST, MOST_LAYERS, CropPrompt, Plan, plan_prompts
 from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import Lattice
 from domainsam.protocols import Window
@@ -70,6 +70,30 @@ def test_a_large_object_is_prompted_wherever_it_is(tmp_path: Path) -> None:
     assert not any(100 < spot[0] < 250 and spot[1] > 200 for spot, _ in parts)
 
 
+def test_large_objects_that_meet_lie_in_different_layers(tmp_path: Path) -> None:
+    values = np.zeros((500, 900), dtype=np.uint8)
+    for left in (20, 60):  # two frames, one around the other: their boxes overlap everywhere
+        values[left : 500 - left, left : 460 - left] = 200
+        values[left + 12 : 488 - left, left + 12 : 448 - left] = 0
+    values[20:480, 700:712] = 200  # a third, far from both
+    plan, _ = plan_of(tmp_path, values)
+    layers: dict[int, set[int]] = {}
+    for _, prompt in prompts_of(plan):
+        assert not prompt.whole
+        layers.setdefault(prompt.component.id, set()).add(prompt.layer)
+    assert all(len(found) == 1 for found in layers.values())
+    assert sorted(found.pop() for found in layers.values()) == [0, 0, 1]
+
+
+def test_entangled_objects_take_a_bounded_number_of_layers(tmp_path: Path) -> None:
+    values = np.zeros((400, 400), dtype=np.uint8)
+    values[::20, 5:395] = 200  # twenty long stripes, each within the margins of its neighbours
+    plan, _ = plan_of(tmp_path, values)
+    used = {prompt.layer for _, prompt in prompts_of(plan)}
+    assert used == set(range(len(used)))
+    assert 1 < len(used) <= MOST_LAYERS
+
+
 def test_part_of_an_upsampled_map_equals_the_whole_one() -> None:
     logits = torch.randn(32, 24, generator=torch.Generator().manual_seed(0))
     whole = upsample(logits[None, None], (128, 96))[0, 0].numpy()
@@ -100,10 +124,10 @@ def test_scene_log_odds_leave_missing_pixels_out(tmp_path: Path) -> None:
     np.testing.assert_allclose(odds[0, 0].numpy(), expected, atol=1e-4)
 
 
-def decoded(limit: Window, logit: float, whole: bool) -> Decoded:
+def decoded(limit: Window, logit: float, whole: bool, layer: int = 0) -> Decoded:
     item = Component(1, limit, (limit.row, limit.col), 1, 0.8, False, 0.8)
     logits = np.full((limit.height, limit.width), logit, dtype=np.float32)
-    return Decoded(CropPrompt(item, limit, limit, 1, whole), logits, 0.9)
+    return Decoded(CropPrompt(item, limit, limit, 1, whole, layer), logits, 0.9)
 
 
 def test_objects_combine_by_maximum_and_the_rest_stays_below_the_threshold(tmp_path: Path) -> None:
@@ -124,3 +148,23 @@ def test_objects_combine_by_maximum_and_the_rest_stays_below_the_threshold(tmp_p
     assert set(found[20:30, 20:30][seen[20:30, 20:30]]) == {low}
     assert set(found[:, 40:][seen[:, 40:]]) == {large}
     assert set(found[40:, :40][seen[40:, :40]]) == {10, 126}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_parts_of_one_object_are_averaged_and_other_objects_do_not_dilute_them(
+    tmp_path: Path, order: int
+) -> None:
+    scene = Window(0, 0, 64, 64)
+    parts = [
+        (scene, decoded(scene, 2.0, whole=False, layer=0)),
+        (scene, decoded(scene, 1.0, whole=False, layer=0)),
+        # Another large object's box covers the same ground, and its mask says: not mine.
+        (scene, decoded(scene, -9.0, whole=False, layer=1)),
+    ]
+    with RawRaster.create(tmp_path / "a.u8", (64, 64)) as store:
+        store.write(scene, np.full((64, 64), 130, dtype=np.uint8))
+        band = ObjectBand(64, (0, 64), layers=2)
+        for crop, part in parts[::order]:
+            band.add(crop, part)
+        found = band.finish(64, store, 127)
+    assert set(found.ravel()) == {round(254 * float(sigmoid(np.float32(1.5))))}
