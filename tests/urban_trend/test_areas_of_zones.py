@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_zones_equal_exactextract(stack: YearStack) -> None:
         rows = exactextract.exact_extract(str(path), zones, ["sum"], output="pandas")
         theirs = rows["sum"].to_numpy() * stack.ground.pixel_ha
         np.testing.assert_allclose(settled(counted)[:, index], theirs, rtol=1e-3)
-        assert theirs.min() > 0.1
+        assert theirs.min() > 200 * stack.ground.pixel_ha
 
 
 def test_zones_equal_rasterstats(stack: YearStack) -> None:
@@ -100,7 +101,10 @@ def test_zones_equal_rasterstats(stack: YearStack) -> None:
     # Pixels a quarter the size, so that whole ones are fine enough.
     fine = pixels.repeat(8, 0).repeat(8, 1)
     affine = stack.ground.affine @ Affine.scale(1 / 8)
-    (row,) = rasterstats.zonal_stats([zone], fine, affine=affine, stats=["sum"], nodata=-1)
+    with warnings.catch_warnings():
+        # Of how rasterstats itself multiplies affine transforms.
+        warnings.filterwarnings("ignore", "Use `@` matmul", PendingDeprecationWarning)
+        (row,) = rasterstats.zonal_stats([zone], fine, affine=affine, stats=["sum"], nodata=-1)
     assert settled(counted)[0, 0] == pytest.approx(row["sum"] / 64 * stack.ground.pixel_ha, rel=1e-3)
 
 
@@ -123,6 +127,7 @@ def test_figures_do_not_depend_on_windows(stack: YearStack, monkeypatch: pytest.
     monkeypatch.setattr("domainsam_urban.trend.sweep.sweep_size", lambda layers: 64)
     after = count(stack, whole(stack.ground), zoning)
     for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one.cell_block, other.cell_block)
         np.testing.assert_allclose(one.at_least, other.at_least, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(one.moves, other.moves, rtol=1e-9, atol=1e-12)
 

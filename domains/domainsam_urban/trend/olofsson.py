@@ -113,7 +113,8 @@ def assess_clusters(stratum: ArrayLike, size: ArrayLike, truth: ArrayLike, areas
     for one in np.flatnonzero(number):
         here = stratum == one
         total = size[here].sum()
-        inside[one] = truth[here].sum(axis=0) / total
+        # Two sums of the same sizes may differ in their last digit.
+        inside[one] = np.minimum(truth[here].sum(axis=0) / total, 1)
         residual = truth[here] - size[here, None] * inside[one]
         mean = total / number[one]
         # Cochran's n - 1 becomes equation 10's for units of one size; the finite population is ignored.
@@ -139,7 +140,7 @@ def _accuracy(inside: Float64, covariance: Float64, weights: Float64, number: ND
     true = cells.sum(axis=0)
     right = np.diag(inside).copy()
     spread = np.maximum(number - 1, 1)
-    users_variance = np.maximum(right * (1 - right), 0) / spread
+    users_variance = right * (1 - right) / spread
     right[number == 0] = np.nan
     producers = np.divide(np.diag(cells), true, out=np.full_like(true, np.nan), where=true > 0)
     return Accuracy(

@@ -47,7 +47,8 @@ class Tally:
     own_valid_ha
         ``(Z, Y)`` of it, what each year saw.
     cell_place, cell_block
-        ``(C,)`` place and block of each row of ``at_least``.
+        ``(C,)`` place and block of each row of ``at_least``; blocks without settlement at any level in any
+        year have none.
     at_least
         ``(C, Y, STEPS + 3)`` hectares, seen in all years, from each of :data:`LEVELS_KEPT` on; then those
         of at least each class above :data:`domainsam_urban.trend.sweep.NOT`.
@@ -167,6 +168,9 @@ class _Counter:
                 ]
             self.own_seen[place, year] += float(known.sum() if weight is None else weight[known].sum())
         for number, counted in zip(numbers, both, strict=True):
+            # Blocks without settlement at any level would follow from how windows lie.
+            if not counted.any():
+                continue
             key = (place, int(number))
             self.cells[key] = self.cells[key] + counted if key in self.cells else counted
         self._count_moves(place, classes, valid, weight)
