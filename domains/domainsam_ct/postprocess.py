@@ -4,6 +4,10 @@ Every organ is judged by itself. Left and right of a pair are different
 organs here, so neither is ever measured against the other, and nothing is
 filled that two organs enclose together.
 
+A part of an organ is stray if the network was hardly sure of it, if it is small
+beside the organ's largest part, or far from it: what the model of a few
+subjects finds at the body's edge, or in a bladder that it takes for a liver.
+
 The volume is read slice by slice, twice for each step: parts of single slices
 are joined to parts in space by what overlaps from slice to slice, and looked
 up on the second reading. Voxels of an organ are connected over edges and
@@ -26,6 +30,7 @@ from scipy.sparse.csgraph import connected_components
 from domainsam_ct.staged import StagedVolume
 
 Ids = NDArray[np.int32]
+Vector = tuple[float, float, float]
 Plane = tuple[NDArray[np.uint8], Ids]
 """A slice ``(X, Y)`` and the numbers of its parts; 0 where there is no part to number."""
 _EDGES_AND_CORNERS = np.ones((3, 3), int)
@@ -45,11 +50,17 @@ class CleanUp:
     keep_share
         A part stays if it has at least this share of the voxels of the organ's
         largest part; 1 keeps the largest alone.
+    keep_within_mm
+        A part stays if its box is so near to the largest part's; organs are of one piece.
+    keep_confidence
+        A part stays if the network gave the organ at least this probability, on average.
     """
 
     parts: frozenset[int] = frozenset()
     holes: frozenset[int] = frozenset()
     keep_share: float = 0.1
+    keep_within_mm: float = 30.0
+    keep_confidence: float = 0.67
 
 
 @dataclass(frozen=True)
@@ -60,23 +71,37 @@ class Cleaned:
     filled: Mapping[int, int] = field(default_factory=dict)
 
 
-def clean_up(mask: StagedVolume, confidence: StagedVolume | None, options: CleanUp) -> Cleaned:
+def clean_up(
+    mask: StagedVolume,
+    options: CleanUp,
+    spacing_mm: Vector,
+    confidence: StagedVolume | None = None,
+) -> Cleaned:
     """Clean a mask in place.
 
-    Where a cavity is filled, ``confidence`` becomes 0, because the network
-    said nothing for the organ there.
+    Parameters
+    ----------
+    spacing_mm
+        Between voxels: right, anterior, superior.
+    confidence
+        255 times the network's probability at each voxel; without it, parts are not judged by that.
     """
-    removed = remove_parts(mask, options.parts, options.keep_share) if options.parts else {}
-    filled = fill_holes(mask, confidence, options.holes) if options.holes else {}
+    removed = remove_parts(mask, options, spacing_mm, confidence) if options.parts else {}
+    filled = fill_holes(mask, options.holes) if options.holes else {}
     return Cleaned(removed, filled)
 
 
-def remove_parts(mask: StagedVolume, values: frozenset[int], keep_share: float) -> dict[int, int]:
-    """Set small parts of the given values to background; returns voxels removed by value."""
+def remove_parts(
+    mask: StagedVolume, options: CleanUp, spacing_mm: Vector, confidence: StagedVolume | None = None
+) -> dict[int, int]:
+    """Set stray parts of organs to background; returns voxels removed by value."""
     parts = _Parts()
     before: Plane | None = None
-    for _, labels, ids in _organ_parts(mask, values):
+    for index, labels, ids in _organ_parts(mask, options.parts):
         parts.count(ids, labels)
+        parts.place(ids, index)
+        if confidence is not None:
+            parts.weigh(ids, confidence.read(index, index + 1)[0])
         if before is not None:
             same = (ids > 0) & (before[1] > 0) & (labels == before[0])
             parts.join(before[1][same], ids[same])
@@ -84,13 +109,14 @@ def remove_parts(mask: StagedVolume, values: frozenset[int], keep_share: float) 
     sizes, value_of, root = parts.solve()
     if not len(sizes):
         return {}
-    largest = np.zeros(256, np.int64)
-    np.maximum.at(largest, value_of, sizes)
-    gone = sizes < keep_share * largest[value_of]
+    gone = np.zeros(len(sizes), bool)
+    if confidence is not None:
+        gone = parts.weights(root, len(sizes)) < options.keep_confidence * 255 * sizes
+    gone |= _astray(sizes, value_of, parts.boxes(root, len(sizes)) * spacing_mm, gone, options)
     removed = np.bincount(value_of[gone], sizes[gone], minlength=256).astype(np.int64)
     if gone.any():
         lost = gone[root]
-        for index, labels, ids in _organ_parts(mask, values):
+        for index, labels, ids in _organ_parts(mask, options.parts):
             stray = lost[ids] & (ids > 0)
             if stray.any():
                 labels[stray] = 0
@@ -98,7 +124,25 @@ def remove_parts(mask: StagedVolume, values: frozenset[int], keep_share: float) 
     return {int(value): int(removed[value]) for value in np.flatnonzero(removed)}
 
 
-def fill_holes(mask: StagedVolume, confidence: StagedVolume | None, values: frozenset[int]) -> dict[int, int]:
+def _astray(
+    sizes: NDArray[np.int64],
+    value_of: NDArray[np.uint8],
+    boxes: NDArray[np.float64],
+    gone: NDArray[np.bool_],
+    options: CleanUp,
+) -> NDArray[np.bool_]:
+    """Which parts are too small beside the largest of those that are not ``gone``, or too far from it."""
+    astray = np.zeros(len(sizes), bool)
+    for value in np.unique(value_of[~gone]):
+        own = np.flatnonzero((value_of == value) & ~gone)
+        first = own[sizes[own].argmax()]
+        apart = np.maximum(boxes[0, own] - boxes[1, first], boxes[0, first] - boxes[1, own]).clip(min=0)
+        far = np.linalg.norm(apart, axis=1) > options.keep_within_mm
+        astray[own] = far | (sizes[own] < options.keep_share * sizes[first])
+    return astray
+
+
+def fill_holes(mask: StagedVolume, values: frozenset[int]) -> dict[int, int]:
     """Fill background that one of the given values alone encloses; returns voxels filled by value.
 
     What reaches the volume's border is no cavity.
@@ -127,8 +171,6 @@ def fill_holes(mask: StagedVolume, confidence: StagedVolume | None, values: froz
             new[ids == 0] = 0
             if new.any():
                 mask.write(index, np.where(new > 0, new, labels).astype(np.uint8)[None])
-                if confidence is not None:
-                    confidence.write(index, np.where(new > 0, 0, confidence.read(index, index + 1)[0])[None])
     return {int(value): int(filled[value]) for value in np.flatnonzero(filled)}
 
 
@@ -141,6 +183,8 @@ class _Parts:
         self._pairs: list[NDArray[np.int64]] = []
         self._met: list[NDArray[np.int64]] = []
         self._open: list[NDArray[np.int32]] = []
+        self._boxes: list[NDArray[np.int64]] = []
+        self._weights: list[NDArray[np.float64]] = []
         self._seen = 0
 
     def count(self, ids: Ids, labels: NDArray[np.uint8]) -> None:
@@ -155,6 +199,21 @@ class _Parts:
         values[local] = labels[inside]
         self._values.append(values)
         self._seen = last
+
+    def place(self, ids: Ids, index: int) -> None:
+        """Take note of where the parts of slice ``index`` lie, after :meth:`count`."""
+        found = [box for box in ndimage.find_objects(self._local(ids)) if box is not None]
+        ends = [[[box[0].start, box[1].start, index], [box[0].stop, box[1].stop, index + 1]] for box in found]
+        self._boxes.append(np.array(ends, np.int64).reshape(-1, 2, 3))
+
+    def weigh(self, ids: Ids, weights: NDArray[np.uint8]) -> None:
+        """Take note of the sum of a slice's weights over its parts, after :meth:`count`."""
+        self._weights.append(np.bincount(self._local(ids).ravel(), weights.ravel())[1:])
+
+    def _local(self, ids: Ids) -> Ids:
+        """The last slice's numbers, from 1 on."""
+        first = self._seen - (len(self._sizes[-1]) if ids.any() else 0)
+        return np.where(ids > 0, ids - first, 0).astype(np.int32)
 
     def join(self, one: Ids, other: Ids) -> None:
         """Say that these parts are one, pair by pair."""
@@ -197,6 +256,19 @@ class _Parts:
         values = np.zeros(count, np.uint8)
         values[part] = np.concatenate(self._values)
         return sizes, values, np.concatenate([[0], part]).astype(np.int32)
+
+    def weights(self, root: NDArray[np.int32], count: int) -> NDArray[np.float64]:
+        """Sum of the weights of every part in space."""
+        return np.bincount(root[1:], np.concatenate(self._weights), minlength=count)
+
+    def boxes(self, root: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+        """Faces of every part in space, ``(2, count, 3)`` voxels: lowest, highest."""
+        ends = np.concatenate(self._boxes)
+        low = np.full((count, 3), np.iinfo(np.int64).max)
+        high = np.zeros((count, 3), np.int64)
+        np.minimum.at(low, root[1:], ends[:, 0])
+        np.maximum.at(high, root[1:], ends[:, 1])
+        return np.stack([low, high])
 
     def enclosing(self, root: NDArray[np.int32], count: int) -> NDArray[np.uint8]:
         """The value that alone encloses each part; 0 where there are several, none, or the border."""

@@ -75,6 +75,20 @@ def mask_options(command: Any) -> Any:
     """Options that say which organs a mask holds and how it is cleaned."""
     for option in (
         click.option(
+            "--keep-confidence",
+            type=click.FloatRange(0, 1),
+            default=0.67,
+            show_default=True,
+            help="Parts stay whose mean probability is at least this; 0 keeps all.",
+        ),
+        click.option(
+            "--keep-within",
+            type=click.FloatRange(0),
+            default=30.0,
+            show_default=True,
+            help="Parts stay that are so near to the organ's largest part, in millimetres.",
+        ),
+        click.option(
             "--keep-share",
             type=click.FloatRange(0, 1, min_open=True),
             default=0.1,
@@ -182,7 +196,13 @@ def gather(given: dict[str, Any]) -> SegmentOptions:
             workers=given["workers"],
             window=given["window"],
         ),
-        clean=CleanOptions(given["cleanup"], given["fill_holes"], given["keep_share"]),
+        clean=CleanOptions(
+            given["cleanup"],
+            given["fill_holes"],
+            given["keep_share"],
+            given["keep_within"],
+            given["keep_confidence"],
+        ),
         resume=given["resume"],
         quiet=given["quiet"],
     )

@@ -30,6 +30,8 @@ class CleanOptions:
     parts: tuple[str, ...] = (EVERY,)
     holes: tuple[str, ...] = (EVERY,)
     keep_share: float = 0.1
+    keep_within_mm: float = 30.0
+    keep_confidence: float = 0.67
 
 
 @dataclass(frozen=True)

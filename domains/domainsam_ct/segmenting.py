@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from domainsam.errors import ConfigError
 from domainsam.grid import Grid
 from domainsam.infer.workroom import WorkRoom, require_space
@@ -23,6 +25,9 @@ from domainsam_ct.volume import Volume
 
 MASK_BYTES = 1
 """Bytes a voxel that a mask may take before it is compressed."""
+CLEAN_FILE = "clean.raw"
+CLEAN_BYTES = 1
+"""Bytes a voxel of the cleaned mask. It is a copy: a run that is killed in its middle cleans anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,27 +96,37 @@ def segment(
     labels, values = output_labels(model.labels, options)
     voxels = volume.shape[0] * volume.shape[1] * volume.shape[2]
     require_space(
-        room.folder, voxels * (STAGED_BYTES + MASK_BYTES), f"a volume of {size_text(volume.shape)} voxels"
+        room.folder,
+        voxels * (STAGED_BYTES + CLEAN_BYTES + MASK_BYTES),
+        f"a volume of {size_text(volume.shape)} voxels",
     )
     fingerprint = {**source_identity(source), **model_identity(model), "values": sorted(values.items())}
-    mask, confidence, resumed = segment_volume(
+    found, confidence, resumed = segment_volume(
         volume, model, values, room.folder, fingerprint, options.resume, options.run.workers, progress
     )
-    with closing(confidence):
-        cleaned = clean_up(mask, confidence, cleaning(options.clean, labels))
-        tally = measure(volume, mask, confidence, labels)
+    with closing(found), closing(confidence):
+        mask = found.copied(room.folder / CLEAN_FILE)
+        cleaned = clean_up(mask, cleaning(options.clean, labels), volume.spacing, confidence)
+        tally = measure(volume, mask, found, confidence, labels)
     organs = tally.statistics(native_grid(volume))
     return Segmented(volume, mask, labels, tally, organs, cleaned, resumed)
 
 
-def measure(volume: Volume, mask: StagedVolume, confidence: StagedVolume, labels: LabelMap) -> Tally:
-    """Gather everything there is to say about the organs in one pass."""
+def measure(
+    volume: Volume, mask: StagedVolume, found: StagedVolume, confidence: StagedVolume, labels: LabelMap
+) -> Tally:
+    """Gather everything there is to say about the organs in one pass.
+
+    ``confidence`` belongs to ``found``, the mask before clean-up: of cavities
+    that were filled since, nothing is known.
+    """
     tally = Tally(volume.grid, labels)
     for start, chunk in mask.chunks(CHUNK):
         if chunk.any():
             stop = start + len(chunk)
             hu = volume.slices(start, stop).transpose(2, 0, 1)
-            tally.add(start, chunk, hu, confidence.read(start, stop))
+            certain = np.where(found.read(start, stop) == chunk, confidence.read(start, stop), 0)
+            tally.add(start, chunk, hu, certain.astype(np.uint8))
     return tally
 
 
@@ -129,7 +144,13 @@ def cleaning(options: CleanOptions, labels: LabelMap) -> CleanUp:
             return frozenset(labels)
         return frozenset(choose(labels, [name for name in names if name != NOBODY]))
 
-    return CleanUp(values(options.parts), values(options.holes), options.keep_share)
+    return CleanUp(
+        values(options.parts),
+        values(options.holes),
+        options.keep_share,
+        options.keep_within_mm,
+        options.keep_confidence,
+    )
 
 
 def native_grid(volume: Volume) -> Grid:

@@ -87,6 +87,19 @@ class StagedVolume:
         for start in range(0, self.depth, size):
             yield start, self.read(start, min(start + size, self.depth))
 
+    def copied(self, path: Path) -> Self:
+        """A copy in a file of its own.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written or has not enough room.
+        """
+        made = self.create(path, self.shape)
+        for start, slices in self.chunks():
+            made.write(start, slices)
+        return made
+
     def sync(self) -> None:
         """Return once everything written so far is on the disk."""
         self._raster.sync()

@@ -11,6 +11,8 @@ from scipy import ndimage
 from domainsam_ct.postprocess import CleanUp, clean_up, fill_holes, remove_parts
 from domainsam_ct.staged import StagedVolume
 
+MILLIMETRE = (1.0, 1.0, 1.0)
+
 
 def staged(path: Path, volume: np.ndarray) -> StagedVolume:
     """A canonical volume ``(X, Y, Z)`` as a file."""
@@ -69,7 +71,8 @@ def blobs(seed: int, shape: tuple[int, int, int] = (23, 19, 37)) -> np.ndarray:
 def test_parts_removed_are_those_of_the_whole_volume(tmp_path: Path, seed: int, share: float) -> None:
     volume = blobs(seed)
     with staged(tmp_path / "mask", volume) as mask:
-        removed = remove_parts(mask, frozenset({1, 3}), share)
+        options = CleanUp(frozenset({1, 3}), keep_share=share, keep_within_mm=1e9)
+        removed = remove_parts(mask, options, MILLIMETRE)
         expected = removed_at_once(volume, [1, 3], share)
         np.testing.assert_array_equal(whole(mask), expected)
     assert removed == {
@@ -86,11 +89,10 @@ def test_holes_filled_are_those_of_the_whole_volume(tmp_path: Path, seed: int) -
     random = np.random.default_rng(seed)
     volume = np.where(random.random((17, 15, 33)) < 0.25, 0, 1).astype(np.uint8)
     volume[:, 8:] *= 2
-    with staged(tmp_path / "mask", volume) as mask, staged(tmp_path / "c", volume * 0 + 9) as confidence:
-        filled = fill_holes(mask, confidence, frozenset({1, 2}))
+    with staged(tmp_path / "mask", volume) as mask:
+        filled = fill_holes(mask, frozenset({1, 2}))
         expected = filled_at_once(volume, [1, 2])
         np.testing.assert_array_equal(whole(mask), expected)
-        np.testing.assert_array_equal(whole(confidence) == 0, expected != volume)
     assert set(filled) == {1, 2}
     assert sum(filled.values()) == int((expected != volume).sum())
 
@@ -108,10 +110,37 @@ def kidneys() -> np.ndarray:
 def test_a_pair_is_two_organs(tmp_path: Path) -> None:
     volume = kidneys()
     with staged(tmp_path / "mask", volume) as mask:
-        clean_up(mask, None, CleanUp(frozenset({2, 3}), frozenset({2, 3}), keep_share=1.0))
+        clean_up(mask, CleanUp(frozenset({2, 3}), frozenset({2, 3}), keep_share=1.0), MILLIMETRE)
         done = whole(mask)
     assert (done == 3).sum() == 4 * 4 * 4, "the small kidney of a pair stays, its own cavity filled"
     assert done[30, 5, 5] == 2
+
+
+@pytest.mark.parametrize(("spacing", "stays"), [((1, 1, 1), True), ((2, 1, 1), False), ((1, 1, 9), True)])
+def test_parts_far_from_the_largest_go(
+    tmp_path: Path, spacing: tuple[float, float, float], stays: bool
+) -> None:
+    volume = np.zeros((40, 8, 8), np.uint8)
+    volume[:10], volume[28:36] = 5, 5
+    with staged(tmp_path / "mask", volume) as mask:
+        removed = remove_parts(mask, CleanUp(frozenset({5}), keep_within_mm=20), spacing)
+        assert (whole(mask)[28:36] == 5).all() == stays
+    assert removed == ({} if stays else {5: 8 * 8 * 8})
+
+
+def test_parts_that_the_network_doubts_go_however_large(tmp_path: Path) -> None:
+    volume, certain = np.zeros((20, 6, 9), np.uint8), np.zeros((20, 6, 9), np.uint8)
+    volume[:10], certain[:10] = 2, 150
+    volume[12:16], certain[12:16] = 2, 200
+    volume[18:], certain[18:, :, :4], certain[18:, :, 4:] = 3, 255, 90
+    with staged(tmp_path / "mask", volume) as mask, staged(tmp_path / "certain", certain) as confidence:
+        options = CleanUp(frozenset({2, 3}), keep_confidence=0.64)
+        removed = remove_parts(mask, options, MILLIMETRE, confidence)
+        done = whole(mask)
+    assert removed == {2: int((volume[:10] > 0).sum())}, (
+        "the doubtful part is not what others are measured by"
+    )
+    np.testing.assert_array_equal(done[10:], volume[10:])
 
 
 def test_what_two_organs_enclose_stays_open(tmp_path: Path) -> None:
@@ -119,14 +148,14 @@ def test_what_two_organs_enclose_stays_open(tmp_path: Path) -> None:
     volume[:5] = 3
     volume[4:6, 4, 4] = 0
     with staged(tmp_path / "mask", volume) as mask:
-        assert fill_holes(mask, None, frozenset({2, 3})) == {}
+        assert fill_holes(mask, frozenset({2, 3})) == {}
         np.testing.assert_array_equal(whole(mask), volume)
 
 
 def test_what_is_switched_off_is_left_alone(tmp_path: Path) -> None:
     volume = blobs(0)
     with staged(tmp_path / "mask", volume) as mask:
-        done = clean_up(mask, None, CleanUp())
+        done = clean_up(mask, CleanUp(), MILLIMETRE)
         np.testing.assert_array_equal(whole(mask), volume)
     assert not done.removed
     assert not done.filled
@@ -137,7 +166,7 @@ def test_thin_and_empty_volumes(tmp_path: Path, depth: int) -> None:
     everything = CleanUp(frozenset({1}), frozenset({1}))
     for value in (0, 1):
         with staged(tmp_path / "mask", np.full((5, 4, depth), value, np.uint8)) as mask:
-            done = clean_up(mask, None, everything)
+            done = clean_up(mask, everything, MILLIMETRE)
             assert (whole(mask) == value).all()
         assert not done.removed
         assert not done.filled
