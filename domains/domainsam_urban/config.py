@@ -13,6 +13,9 @@ from domainsam.infer.tiling import ALIGN
 from domainsam.prompter.segformer import PrompterConfig
 from domainsam_urban.map_options import ShapeOptions
 
+PACK = "urban"
+"""The pack that a model file must have been trained for."""
+
 
 @dataclass(frozen=True)
 class SceneConfig:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
-from domainsam_urban.map_command import reading_options, threshold_option
+from domainsam_urban.map_command import models_threshold_option, reading_options
 from domainsam_urban.map_options import MapOptions, OutputOptions, ReadOptions, RunOptions, ShapeOptions
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def comparing_options(command: Any) -> Any:
             default=0.0,
             help="Predicted objects below this many m² take no part in object scores.",
         ),
-        threshold_option,
+        models_threshold_option,
     ):
         command = option(command)
     return command
@@ -106,6 +106,7 @@ def evaluate(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> No
     from domainsam_urban.pairing import find_scenes
 
     check(given)
+    given["threshold"] = threshold(given)
     scenes = find_scenes(inputs)
     options = evaluation_options(given)
     outputs = [path for path in (given["csv_path"], given["report"]) if path is not None]
@@ -139,6 +140,15 @@ def check(given: dict[str, Any]) -> None:
     for name in ("model", "foundation", "ablation"):
         if given[name]:
             raise click.UsageError(f"--predictions are compared as they are: leave out --{name}")
+
+
+def threshold(given: dict[str, Any]) -> float:
+    """The threshold that was given, else the model's; existing predictions have the ordinary one."""
+    from domainsam_urban.model import shape_settings
+
+    if given["predictions"] is not None:
+        return float(given["threshold"] or ShapeOptions.threshold)
+    return shape_settings(given["model"], {"threshold": given["threshold"]}).threshold
 
 
 def evaluation_options(given: dict[str, Any]) -> EvaluationOptions:

@@ -16,7 +16,6 @@ from domainsam_urban.map_options import (
     OutputOptions,
     ReadOptions,
     RunOptions,
-    ShapeOptions,
 )
 
 if TYPE_CHECKING:
@@ -96,23 +95,29 @@ def area_options(command: Any) -> Any:
     return command
 
 
+PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
 threshold_option = click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     default=0.5,
     show_default=True,
     help="Probability from which a pixel is settlement.",
 )
+models_threshold_option = click.option(
+    "--threshold",
+    type=PROBABILITY,
+    help="Probability from which a pixel is settlement [default: the model's, commonly 0.5].",
+)
 
 
 def shape_options(command: Any) -> Any:
-    """Options that say how probability becomes polygons."""
+    """Options that say how probability becomes polygons; a model file may bring other defaults than 0."""
     positive = click.FloatRange(min=0)
     for option in (
-        click.option("--close-holes", type=positive, default=0.0, help="Fill holes up to this many m²."),
-        click.option("--simplify", type=positive, default=0.0, help="Simplify outlines by this many metres."),
-        click.option("--min-area", type=positive, default=0.0, help="Drop settlements below this many m²."),
-        threshold_option,
+        click.option("--close-holes", type=positive, help="Fill holes up to this many m²."),
+        click.option("--simplify", type=positive, help="Simplify outlines by this many metres."),
+        click.option("--min-area", type=positive, help="Drop settlements below this many m²."),
+        models_threshold_option,
     ):
         command = option(command)
     return command
@@ -161,6 +166,7 @@ def model_options(command: Any) -> Any:
         click.option(
             "--foundation", help="Name or checkpoint file [default: the one the model was trained on]."
         ),
+        click.option("--classifier", type=PATH, help="Map only where this classifier expects settlement."),
         click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
     ):
         command = option(command)
@@ -213,11 +219,15 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
 
 
 def gather(given: dict[str, Any]) -> MapOptions:
-    """Options as click gives them, as one value."""
+    """Options as click gives them, as one value; what is left open about shapes, the model file says."""
+    from domainsam_urban.model import shape_settings
+
+    shape = {name: given[name] for name in ("threshold", "min_area", "simplify", "close_holes")}
     parts = ("box", "mask", "sam_embedding", "segformer_embedding")
     return MapOptions(
         model=given["model"],
         foundation=given["foundation"],
+        classifier=given["classifier"],
         read=ReadOptions(
             *(given[name] for name in ("bands", "nodata", "resolution", "normalize", "allow_no_crs")),
             *(given[name] for name in ("bbox", "bbox_crs", "aoi")),
@@ -232,7 +242,7 @@ def gather(given: dict[str, Any]) -> MapOptions:
             method=given["method"],
             disabled=frozenset(part for part in parts if given[f"no_{part}"]),
         ),
-        shape=ShapeOptions(given["threshold"], given["min_area"], given["simplify"], given["close_holes"]),
+        shape=shape_settings(given["model"], shape),
         outputs=OutputOptions(
             vectors=given["out"],
             probability=given["probability"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from domainsam.errors import ConfigError
+
 METHODS = ("full", "coarse")
 """``full``: prompts decoded by the foundation. ``coarse``: the prompter's first look alone, no foundation."""
 
@@ -47,12 +49,25 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class ShapeOptions:
-    """How probability becomes polygons: areas in square metres, lengths in metres."""
+    """How probability becomes polygons: areas in square metres, lengths in metres.
+
+    Raises
+    ------
+    ConfigError
+        If the threshold does not lie between 0 and 1, or another value is negative.
+    """
 
     threshold: float = 0.5
     min_area: float = 0.0
     simplify: float = 0.0
     close_holes: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ConfigError(f"threshold is {self.threshold}, expected a probability between 0 and 1")
+        for name in ("min_area", "simplify", "close_holes"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -82,3 +97,5 @@ class MapOptions:
     shape: ShapeOptions = field(default_factory=ShapeOptions)
     resume: bool = False
     quiet: bool = False
+    classifier: Path | None = None
+    """A file that says which cells of ground are worth a closer look."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,14 +20,18 @@ from domainsam.prompter.segformer import SegFormerPrompter
 from domainsam.prompter.trained import load_prompter
 from domainsam.protocols import Foundation
 from domainsam_cli.options import choose_device
-from domainsam_urban.config import SceneConfig
-from domainsam_urban.map_options import MapOptions
+from domainsam_urban.classifier import CellClassifier, load_classifier
+from domainsam_urban.config import PACK, SceneConfig
+from domainsam_urban.map_options import MapOptions, ShapeOptions
+from domainsam_urban.screening import ScreenedPrompter
 
 SHIPPED = Path(__file__).parent / "weights" / "urban_villages.safetensors"
 """The model inside the package."""
 PRECISIONS: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 SCENE_TABLE = "scene"
 """Table of a model file's configuration that says how its training scenes were cut."""
+SHAPE_TABLE = "shape"
+"""Table of a model file's configuration that says how its probability becomes polygons."""
 PARTS = ("box", "mask", "sam_embedding", "segformer_embedding")
 
 
@@ -47,6 +52,14 @@ class SettlementModel:
     resolution: float | None
     tile: int = SceneConfig.tile
     overlap: int = SceneConfig.overlap
+    classifier: CellClassifier | None = None
+
+    @property
+    def specialist(self) -> SegFormerPrompter | ScreenedPrompter:
+        """The prompter, looking only where the classifier expects settlement if there is one."""
+        if self.classifier is None:
+            return self.prompter
+        return ScreenedPrompter(self.prompter, self.classifier, self.resolution).eval()
 
     @property
     def foundation_name(self) -> str:
@@ -108,7 +121,7 @@ def load_model(options: MapOptions) -> SettlementModel:
     if options.run.method != "coarse":
         wanted = options.foundation or header.foundation
         foundation = load_foundation(wanted, device, getattr(torch, precision))
-    prompter, header = load_prompter(path, "urban", foundation)
+    prompter, header = load_prompter(path, PACK, foundation)
     scene = scene_settings(header)
     return SettlementModel(
         name=path.stem,
@@ -119,6 +132,7 @@ def load_model(options: MapOptions) -> SettlementModel:
         resolution=None if scene is None else scene.resolution,
         tile=SceneConfig.tile if scene is None else scene.tile,
         overlap=SceneConfig.overlap if scene is None else scene.overlap,
+        classifier=None if options.classifier is None else load_classifier(options.classifier).to(device),
     )
 
 
@@ -126,6 +140,32 @@ def scene_settings(header: CheckpointHeader) -> SceneConfig | None:
     """How a model's training scenes were cut, None if its file does not say."""
     table = header.config.get(SCENE_TABLE)
     return None if table is None else from_table(SceneConfig, table, "the model's header")
+
+
+def shape_settings(path: Path | None, given: Mapping[str, float | None]) -> ShapeOptions:
+    """How a model's probability becomes polygons: as given, else as its file says, else the defaults.
+
+    Parameters
+    ----------
+    path
+        The model file; None for the model inside the package.
+    given
+        Fields of :class:`ShapeOptions`, None where nothing was said.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is absent, damaged or no model.
+    ConfigError
+        If its table has an unknown key or an impossible value.
+    """
+    table: Mapping[str, Any] = {}
+    # Loading the model says what is wrong with a model of another pack, or with a package without one.
+    if path is not None or SHIPPED.is_file():
+        header = read_header(path or SHIPPED)
+        table = header.config.get(SHAPE_TABLE, {}) if header.pack == PACK else {}
+    own = from_table(ShapeOptions, table, "the model's header")
+    return replace(own, **{name: value for name, value in given.items() if value is not None})
 
 
 def shipped_resolution() -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 from domainsam.errors import DomainSamError
@@ -29,7 +30,12 @@ WRITTEN_BYTES = 2
 """Bytes a pixel that mask and probability may take before they are compressed."""
 
 
-def map_scenes(inputs: Sequence[str], options: MapOptions, model: SettlementModel | None = None) -> Batch:
+def map_scenes(
+    inputs: Sequence[str],
+    options: MapOptions,
+    model: SettlementModel | None = None,
+    first_pass: Path | None = None,
+) -> Batch:
     """Map scenes one after another with one model.
 
     A scene that fails among several is reported and the rest go on; with
@@ -41,6 +47,9 @@ def map_scenes(inputs: Sequence[str], options: MapOptions, model: SettlementMode
         Paths, ``/vsi`` paths or anything else GDAL opens.
     model
         A model that is loaded already; otherwise ``options`` says which.
+    first_pass
+        Of a single scene: the file that keeps pass one's answer, see
+        :func:`domainsam.infer.engine.map_scene`.
 
     Raises
     ------
@@ -62,7 +71,7 @@ def map_scenes(inputs: Sequence[str], options: MapOptions, model: SettlementMode
     for plan in waiting:
         assert model is not None
         try:
-            results.append(map_scene(plan, options, model, area))
+            results.append(map_scene(plan, options, model, area, first_pass))
         except DomainSamError as error:
             if len(plans) == 1:
                 raise
@@ -72,7 +81,11 @@ def map_scenes(inputs: Sequence[str], options: MapOptions, model: SettlementMode
 
 
 def map_scene(
-    plan: ScenePlan, options: MapOptions, model: SettlementModel, area: WantedArea | None = None
+    plan: ScenePlan,
+    options: MapOptions,
+    model: SettlementModel,
+    area: WantedArea | None = None,
+    first_pass: Path | None = None,
 ) -> SceneResult:
     """Map one scene, or an area of it, and write everything that was planned for it, or nothing.
 
@@ -105,7 +118,7 @@ def map_scene(
             with pixel_progress(scene_stem(plan.source), options.quiet) as progress:
                 answer = run_engine(
                     source,
-                    model.prompter,
+                    model.specialist,
                     model.foundation,
                     room.folder,
                     engine_options(options, model, source.profile_info.work_pixel),
@@ -113,6 +126,7 @@ def map_scene(
                     identity=source.fingerprint,
                     resume=options.resume,
                     progress=progress,
+                    first_pass=first_pass,
                 )
             return write_products(plan, Mapped(source, answer, model, options, begin), room)
 

@@ -16,7 +16,7 @@ from domainsam.train.loop import StageOptions
 from domainsam.train.losses import LossOptions
 from domainsam.train.objectives import PromptingOptions
 from domainsam.train.split import BlockOptions
-from domainsam_urban.map_options import ReadOptions
+from domainsam_urban.map_options import ReadOptions, ShapeOptions
 
 PAPER_EPOCHS = 100
 PAPER_SIDE = 1024
@@ -51,6 +51,8 @@ class TrainConfig:
         without changes of scale or colour, and keeps the foundation's
         features of them on disk, up to so many gigabytes. An epoch then
         costs the specialist alone.
+    shape
+        What mapping with the model takes unless told otherwise: threshold, least area and so on.
     prompter, crops, loss, prompting, split, coarse, joint
         See the parts' own documentation.
     """
@@ -65,6 +67,7 @@ class TrainConfig:
     joint_trains: Literal["all", "steering"] = "all"
     val_tile: int = 512
     cache_gb: float = 0.0
+    shape: ShapeOptions = field(default_factory=ShapeOptions)
     prompter: PrompterConfig = field(default_factory=lambda: PrompterConfig(fusion="gate"))
     crops: CropOptions = field(default_factory=CropOptions)
     loss: LossOptions = field(

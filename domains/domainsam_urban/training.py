@@ -28,13 +28,12 @@ from domainsam.train.objectives import CoarseObjective, Encode, JointObjective
 from domainsam.train.validate import judge
 from domainsam_cli.options import choose_device
 from domainsam_cli.progress import pixel_progress
-from domainsam_urban.config import SceneConfig, UrbanConfig
+from domainsam_urban.config import PACK, SceneConfig, UrbanConfig
 from domainsam_urban.labels import CELL
 from domainsam_urban.material import Material, gather_material, joint_stream, judging_tiles
 from domainsam_urban.pairing import find_scenes
 from domainsam_urban.recipe import PAPER_SIDE, TrainConfig, TrainOptions, with_epochs
 
-PACK = "urban"
 LABELS = ("background", "settlement")
 
 
@@ -79,9 +78,9 @@ def train_model(
     DomainSamError
         If scenes, labels, foundation or recipe cannot be used, or an output cannot be written.
     """
-    _check_outputs(options)
+    check_outputs(options)
     device = choose_device(options.device)
-    precision = _precision(options.precision, device)
+    precision = training_precision(options.precision, device)
     devices = choose_devices(device, options.devices, precision)
     foundation = load_foundation(config.foundation, devices.device, getattr(torch, precision))
     with ExitStack() as stack:
@@ -109,7 +108,16 @@ def train_model(
     return Trained(options.out, options.workroom, metrics, material.notes, devices.rank)
 
 
-def _check_outputs(options: TrainOptions) -> None:
+def check_outputs(options: TrainOptions) -> None:
+    """Refuse an output before any work, and make the folder of the run.
+
+    Raises
+    ------
+    ConfigError
+        If the name is none of a model file.
+    OutputError
+        If the file exists or the folder cannot be made.
+    """
     if options.out.suffix != ".safetensors":
         raise ConfigError(f"model file '{options.out}' should end in .safetensors")
     if options.out.exists() and not (options.overwrite or options.resume):
@@ -120,7 +128,7 @@ def _check_outputs(options: TrainOptions) -> None:
         raise OutputError(f"folder '{options.workroom}' cannot be made: {error.strerror}") from error
 
 
-def _precision(name: str, device: str) -> Precision:
+def training_precision(name: str, device: str) -> Precision:
     """What ``--precision`` means for training."""
     if name == "fp16":
         raise ConfigError("training in fp16 is not supported: use --precision bf16 or fp32")
@@ -220,5 +228,5 @@ def _save(
     """Write the model file, with the tables that mapping reads and the recipe they came from."""
     pixel = SceneConfig().resolution if resolution is None else resolution
     scene = SceneConfig(resolution=pixel)
-    tables = to_table(UrbanConfig(foundation.name, scene, prompter=config.prompter))
+    tables = to_table(UrbanConfig(foundation.name, scene, config.shape, config.prompter))
     save_prompter(out, prompter, foundation, PACK, LABELS, {**tables, "training": to_table(config)}, metrics)

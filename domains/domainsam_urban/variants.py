@@ -35,6 +35,8 @@ ABLATION = (
 def model_answers(options: MapOptions, variants: tuple[Variant, ...] = STAGES) -> Predict:
     """A function that maps a scene with every variant and keeps the probabilities.
 
+    Variants differ in pass two alone, so pass one runs once a scene.
+
     ``options`` says how to read the scene and run the networks; its outputs,
     method and disabled parts are set here.
 
@@ -50,14 +52,16 @@ def model_answers(options: MapOptions, variants: tuple[Variant, ...] = STAGES) -
 
     def predict(scene: Path, workdir: Path) -> Mapping[str, Path]:
         answers: dict[str, Path] = {}
+        first_pass = workdir / "first_pass.u8"
         for variant in variants:
             path = workdir / f"{variant.name.replace(' ', '_')}.tif"
             run = replace(options.run, method=variant.method, disabled=variant.disabled)
             outputs = OutputOptions(vectors=(), probability=path, stac=False)
-            batch = map_scenes((str(scene),), replace(options, run=run, outputs=outputs), model)
+            batch = map_scenes((str(scene),), replace(options, run=run, outputs=outputs), model, first_pass)
             if batch.failures:
                 raise InputError(batch.failures[0][1])
             answers[variant.name] = path
+        first_pass.unlink(missing_ok=True)
         return answers
 
     return predict

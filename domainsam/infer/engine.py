@@ -77,6 +77,7 @@ def map_scene(
     identity: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: Progress = silent,
+    first_pass: Path | None = None,
 ) -> EngineResult:
     """Map a scene.
 
@@ -95,6 +96,10 @@ def map_scene(
         JSON can hold it; a run is only resumed with the same.
     resume
         Continue the run whose journal is in ``folder``; starts anew without one.
+    first_pass
+        File that keeps pass one's answer for further runs that differ in pass
+        two alone: taken where it exists, made where it does not. That the
+        source, the specialist and the tiles are the same is the caller's care.
 
     Raises
     ------
@@ -123,7 +128,7 @@ def map_scene(
     }
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(folder / JOURNAL_FILE, marks, resume))
-        run = _Run(source, networks, chosen, folder, journal, progress, stack)
+        run = _Run(source, networks, chosen, folder, journal, progress, stack, first_pass)
         return run.all()
 
 
@@ -139,10 +144,12 @@ class _Run:
         journal: Journal,
         progress: Progress,
         stack: ExitStack,
+        first_pass: Path | None,
     ) -> None:
         rows, cols = source.grid.shape
         self.source, self.networks, self.options = source, networks, options
         self.journal, self.progress = journal, progress
+        self.first_pass = first_pass
         self.shape = (rows, cols)
         # A run killed before its first unit may have left no store, or half of one.
         open_store = RawRaster.open if journal.records else RawRaster.create
@@ -161,7 +168,12 @@ class _Run:
     def all(self) -> EngineResult:
         """Run every stage that is not done yet."""
         start = perf_counter()
-        self._pass_one()
+        if self.first_pass is not None and self.first_pass.exists():
+            self._take(self.first_pass)
+        else:
+            self._pass_one()
+            if self.first_pass is not None:
+                self._keep(self.first_pass)
         between = perf_counter()
         components = find_components(self.coarse, self.level, self.lattice, self.options.min_pixels)
         self.seconds = {"coarse": between - start, "components": perf_counter() - between}
@@ -200,6 +212,19 @@ class _Run:
                 pass_one.map_coarse(
                     self.source, self.networks, grid, strip, options, recorder, counter.advance
                 )
+
+    def _take(self, first_pass: Path) -> None:
+        """Use what an earlier run found."""
+        with RawRaster.open(first_pass, self.shape) as found:
+            self.coarse.copy_from(found)
+        _Counter(pass_one.STAGE, self.shape, self.progress).advance(self.shape[0] * self.shape[1])
+
+    def _keep(self, first_pass: Path) -> None:
+        """Leave pass one's answer for later runs; it appears when it is complete."""
+        making = first_pass.with_name(f".{first_pass.name}.part")
+        with RawRaster.create(making, self.shape) as kept:
+            kept.copy_from(self.coarse)
+        making.replace(first_pass)
 
     def _pass_two(self, components: Components) -> tuple[int, dict[pass_two.OutlineKey, pass_two.Outline]]:
         options = self.options

@@ -18,6 +18,8 @@ from domainsam.protocols import Window
 
 BINARY = getattr(os, "O_BINARY", 0)
 """Windows would otherwise change line ends."""
+COPIED_AT_ONCE = 1 << 22
+"""Bytes held while a raster is copied."""
 
 
 class RawRaster(OpenFile):
@@ -143,6 +145,14 @@ class RawRaster(OpenFile):
                     os.lseek(self._descriptor, offset, os.SEEK_SET)
                     count = os.write(self._descriptor, data)
             data, offset = data[count:], offset + count
+
+    def copy_from(self, other: RawRaster) -> None:
+        """Take all bytes of another raster of the same shape."""
+        rows, cols = self.shape
+        height = max(1, COPIED_AT_ONCE // max(1, cols))
+        for row in range(0, rows, height):
+            window = Window(row, 0, min(height, rows - row), cols)
+            self.write(window, other.read(window))
 
     def sync(self) -> None:
         """Return once everything written so far is on the disk."""

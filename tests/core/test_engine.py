@@ -165,6 +165,22 @@ def test_coarse_method_only_drops_small_objects(scene: ArraySource, tmp_path: Pa
     assert result.found > len(result.components)
 
 
+def test_pass_one_is_run_once_for_runs_that_share_it(
+    scene: ArraySource, tmp_path: Path, reference: NDArray[np.uint8]
+) -> None:
+    kept = tmp_path / "kept.u8"
+    options = EngineOptions(tile=128, overlap=64, min_pixels=60)
+    prompter = BrightPrompter()
+    calls = []
+    for name in ("a", "b"):
+        result = map_scene(scene, prompter, FakeFoundation(), tmp_path / name, options, first_pass=kept)
+        calls.append(prompter.calls)
+        assert result.probability.read_bytes() == reference.tobytes()
+        assert result.coarse.read_bytes() == kept.read_bytes()
+    assert 0 < calls[1] - calls[0] < calls[0]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["kept.u8"]
+
+
 def test_objects_need_a_foundation(scene: ArraySource, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs a foundation"):
         map_scene(scene, BrightPrompter(), None, tmp_path)

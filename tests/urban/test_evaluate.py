@@ -27,7 +27,7 @@ from domainsam_urban.evaluate import evaluate_scenes, existing_answers
 from domainsam_urban.evaluate_command import evaluate
 from domainsam_urban.evaluation import Evaluation, EvaluationOptions
 from domainsam_urban.layers import PolygonLayer, raster_layer, read_polygons
-from domainsam_urban.map_options import MapOptions, OutputOptions
+from domainsam_urban.map_options import MapOptions, OutputOptions, ShapeOptions
 from domainsam_urban.pairing import answer_of, find_scenes, labels_of
 from domainsam_urban.pictures import draw_case, worst_windows
 from domainsam_urban.place import Place
@@ -474,6 +474,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     """Stand-ins for the modules that load torch: what is tested is how they are called."""
     pipeline, model = ModuleType("domainsam_urban.pipeline"), ModuleType("domainsam_urban.model")
     model.load_model = lambda options: options.model  # type: ignore[attr-defined]
+    model.shape_settings = lambda path, given: ShapeOptions(given["threshold"] or 0.5)  # type: ignore[attr-defined]
     for module in (pipeline, model):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return pipeline, model
@@ -481,8 +482,10 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
 
 def test_model_runs_once_for_every_variant(folder: Path, networks: tuple[ModuleType, ModuleType]) -> None:
     seen: list[tuple[str, frozenset[str], Any, float]] = []
+    kept: list[Path] = []
 
-    def map_scenes(inputs: tuple[str, ...], options: MapOptions, model: Any) -> Any:
+    def map_scenes(inputs: tuple[str, ...], options: MapOptions, model: Any, first_pass: Path) -> Any:
+        kept.append(first_pass)
         seen.append((options.run.method, options.run.disabled, model, options.shape.threshold))
         mask = truth_mask(shift=0 if options.run.method == "full" else 9)
         affine = METRE @ Affine.translation(0 if "a_image" in inputs[0] else 500, 0)
@@ -494,6 +497,8 @@ def test_model_runs_once_for_every_variant(folder: Path, networks: tuple[ModuleT
     arguments = ("--model", "m.safetensors", "--threshold", 0.4, "--block", 40)
     result = call(folder, "--labels", folder, "--ablation", "--json", *arguments)
     assert result.exit_code == 0, result.output
+    # Pass one of a scene is shared by its variants, and by nothing else.
+    assert [kept.count(path) for path in dict.fromkeys(kept)] == [len(ABLATION)] * 2
     assert seen == 2 * [(v.method, v.disabled, Path("m.safetensors"), 0.4) for v in ABLATION]
     document = json.loads(result.stdout)
     assert list(document["scores"]) == [variant.name for variant in ABLATION]

@@ -15,8 +15,8 @@ from domainsam.foundation.fake import FakeFoundation
 from domainsam.prompter.trained import save_prompter
 from domainsam_cli import main
 from domainsam_urban import model as model_module
-from domainsam_urban.map_options import MapOptions, OutputOptions, RunOptions
-from domainsam_urban.model import load_model
+from domainsam_urban.map_options import MapOptions, OutputOptions, RunOptions, ShapeOptions
+from domainsam_urban.model import load_model, shape_settings
 from tests.urban.tiny import tiny_prompter, write_scene
 
 LABELS = ("background", "settlement")
@@ -155,6 +155,31 @@ def test_package_without_a_model_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(WeightsError, match=r"--model.*domainsam urban train"):
         load_model(asked(None))
     assert model_module.shipped_resolution() is None
+
+
+def test_shapes_are_as_given_else_as_the_model_file_says(tmp_path: Path, model_file: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    shape = {"shape": {"threshold": 0.3, "min_area": 250.0}}
+    save_prompter(own, tiny_prompter(), FakeFoundation(), "urban", LABELS, shape, {})
+    open_ = {"threshold": None, "min_area": None}
+    assert shape_settings(own, open_) == ShapeOptions(0.3, 250.0)
+    assert shape_settings(own, {**open_, "threshold": 0.6}) == ShapeOptions(0.6, 250.0)
+    assert shape_settings(model_file, {**open_, "simplify": 2.0}) == ShapeOptions(simplify=2.0)
+    assert shape_settings(None, open_) == ShapeOptions()
+
+
+@pytest.mark.parametrize(
+    ("shape", "word"), [({"threshold": 1.5}, "threshold is 1.5"), ({"min_aera": 3.0}, "min_area")]
+)
+def test_impossible_shapes_in_a_model_file_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: dict[str, float], word: str
+) -> None:
+    own = tmp_path / "own.safetensors"
+    save_prompter(own, tiny_prompter(), FakeFoundation(), "urban", LABELS, {"shape": shape}, {})
+    scene = write_scene(tmp_path / "scene.tif")
+    assert main(["urban", "map", str(scene), "-o", str(tmp_path / "s.gpkg"), "--model", str(own)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert word in line
 
 
 def test_whole_way_from_model_file_to_polygons(tmp_path: Path, model_file: Path) -> None:
