@@ -12,6 +12,10 @@ from domainsam_cli.lazy import LazyGroup
     lazy={
         "map": ("domainsam_urban.map_command:map_command", "Find settlements in scenes, as polygons."),
         "train": ("domainsam_urban.train_command:train", "Train the settlement model on your own labels."),
+        "train-classifier": (
+            "domainsam_urban.classifier_command:train_classifier",
+            "Train the classifier that passes over ground without settlement.",
+        ),
         "evaluate": ("domainsam_urban.evaluate_command:evaluate", "Compare a model with labels."),
         "change": ("domainsam_urban.trend.change_command:change", "Tell what changed between two scenes."),
         "trend": ("domainsam_urban.trend.trend_command:trend", "Tell how settlements change over the years."),

@@ -20,7 +20,6 @@ from domainsam_cli.options import (
 from domainsam_urban.map_command import model_options, threshold_option
 from domainsam_urban.trend.gathering import gather
 from domainsam_urban.trend.trend_command import (
-    classifier_option,
     min_area_option,
     processes_option,
     reading_options,
@@ -37,7 +36,6 @@ from domainsam_urban.trend.trend_command import (
 @min_area_option
 @threshold_option
 @model_options
-@classifier_option
 @device_option
 @precision_option
 @batch_size_option

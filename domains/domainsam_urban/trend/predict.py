@@ -79,6 +79,7 @@ def as_map_options(options: TrendOptions) -> MapOptions:
         OutputOptions(()),
         model=options.model,
         foundation=options.foundation,
+        classifier=options.classifier,
         read=options.read,
         run=options.run,
         shape=ShapeOptions(options.threshold, options.products.objects.min_area),
@@ -109,7 +110,7 @@ def predict_year(
     with reading.open(path) as source:
         answer = map_scene(
             source,
-            model.prompter,
+            model.specialist,
             model.foundation,
             folder,
             engine_options(options, model, source.profile_info.work_pixel),

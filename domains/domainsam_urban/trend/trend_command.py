@@ -102,9 +102,6 @@ min_area_option = click.option(
     type=click.FloatRange(min=0),
     help="Leave out settlements below this many m² [default: 500].",
 )
-classifier_option = click.option(
-    "--classifier", type=PATH, help="Tile classifier: only tiles that may hold settlement are mapped."
-)
 
 
 def figure_options(command: Any) -> Any:
@@ -168,7 +165,6 @@ processes_option = click.option(
 @click.option("--title", help="Heading of the report.")
 @threshold_option
 @model_options
-@classifier_option
 @seed_option
 @device_option
 @precision_option

@@ -51,7 +51,7 @@ class TrendOptions:
     workers
         Years predicted at a time, each in a process of its own.
     classifier
-        A model file that says which tiles are worth a closer look.
+        A file that says which cells of ground are worth a closer look.
     layers
         Whether each year's probability on the ground is among the products.
     smoothing
