@@ -70,7 +70,7 @@ class ClassifierRecipe:
     @property
     def material(self) -> TrainConfig:
         """What gathering scenes and labels has to know."""
-        crops = CropOptions(self.model.side, self.scale, positive_share=0.25)
+        crops = CropOptions(self.model.side, self.scale, positive_share=0.0)
         return TrainConfig(resolution=self.model.resolution, crops=crops, split=self.split)
 
 
@@ -104,9 +104,10 @@ def judge(classifier: CellClassifier, cells: Iterable[Batch], devices: Devices) 
 
     ``likelihood`` is the geometric mean of the probabilities given to the
     truth, ``auc`` the chance that a settled cell is ranked above an empty one
-    (NaN without either), ``threshold`` the largest one, at most a half, that
-    keeps :data:`AREA_KEPT` of the settlement, ``area_kept`` what it does keep,
-    ``empty_found`` the share of truly empty cells that it passes over.
+    (NaN without either), ``threshold`` one that keeps :data:`AREA_KEPT` of the
+    settlement and no more than it must, halfway to the first cell below it,
+    ``area_kept`` what it does keep, ``empty_found`` the share of truly empty
+    cells that it passes over.
     """
     classifier.eval()
     probabilities, truths = [], []
@@ -129,8 +130,9 @@ def scores(probability: Float64, share: Float64) -> dict[str, float]:
     threshold = 0.5
     if settled.any():
         order = np.argsort(-probability, kind="stable")
-        kept = np.cumsum(share[order]) / share.sum()
-        threshold = min(threshold, float(probability[order][np.argmax(kept >= AREA_KEPT)]))
+        ranked = probability[order]
+        least = ranked[np.argmax(np.cumsum(share[order]) >= AREA_KEPT * share.sum())]
+        threshold = float(least + ranked[ranked < least].max(initial=0.0)) / 2
     passed = probability < threshold
     return {
         "likelihood": float(np.exp(np.log(given).mean())),

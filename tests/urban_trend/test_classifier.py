@@ -129,12 +129,13 @@ def test_cells_are_cut_to_the_ground_that_was_learnt() -> None:
 def test_the_threshold_keeps_the_settlement() -> None:
     probability, share = np.array([0.9, 0.6, 0.2, 0.1, 0.05]), np.array([0.8, 0.0, 0.5, 0.0, 0.0])
     found = scores(probability, share)
-    assert found["threshold"] == pytest.approx(0.2)
+    assert found["threshold"] == pytest.approx(0.15)
     assert found["area_kept"] == 1
     assert found["empty_found"] == pytest.approx(2 / 3)
     assert found["auc"] == pytest.approx(5 / 6)
     assert np.isnan(scores(probability, np.zeros(5))["auc"])
-    assert scores(np.array([0.9, 0.8]), np.array([1.0, 1.0]))["threshold"] == 0.5
+    assert scores(probability, np.zeros(5))["threshold"] == 0.5
+    assert scores(np.array([0.9, 0.8]), np.array([1.0, 1.0]))["threshold"] == pytest.approx(0.4)
 
 
 def test_the_file_says_what_it_is(trained: Path) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from domainsam.grid import Float64
 from domainsam_urban.trend.estimates import Estimate, difference
@@ -49,13 +50,18 @@ class Bounds:
 
     @classmethod
     def of(cls, tally: Tally, place: int, draws: int, level: float, seed: int, own: bool = False) -> Bounds:
-        """Draw for one place of a tally; ``own`` counts each year's own extent."""
+        """Draw for one place of a tally; ``own`` counts each year's own extent.
+
+        Both extents are drawn alike, so that the smaller one never gets the larger area.
+        """
         cells = tally.cell_place == place
         areas = (tally.own_at_least if own else tally.at_least)[cells]
-        random = np.random.default_rng([seed, place, int(own)])
+        # Blocks without any settlement at any level add nothing to any draw.
+        some = tally.own_at_least[cells, :, 0] > 0
+        random = np.random.default_rng([seed, place])
         return cls(
             areas[:, :, [LOW, CENTRAL, HIGH]].sum(axis=0),
-            _drawn(areas[:, :, :STEPS], draws, random),
+            _drawn(areas[:, :, :STEPS], some, draws, random),
             tally.moves[place],
             level,
         )
@@ -88,16 +94,15 @@ def _crossed(moves: Float64) -> Estimate:
     return Estimate(float(moves[0, 3]), float(moves[:2, 2:].sum()), float(moves[:3, 1:].sum()))
 
 
-def _drawn(areas: Float64, draws: int, random: np.random.Generator) -> Float64:
-    """Sums ``(R, Y)`` over blocks ``(C, Y, STEPS)``, each block and year at a level of its own."""
-    blocks, years, _ = areas.shape
+def _drawn(areas: Float64, some: NDArray[np.bool_], draws: int, random: np.random.Generator) -> Float64:
+    """Sums ``(R, Y)`` over blocks ``(C, Y, STEPS)``, of ``some`` ``(C, Y)``, each at a level of its own."""
+    number, years, _ = areas.shape
     sums = np.zeros((draws, years))
-    rows = max(1, CHUNK // max(1, blocks))
+    rows = max(1, CHUNK // max(1, number))
     for year in range(years):
-        # Blocks without any settlement at any level add nothing to any draw.
-        some = areas[areas[:, year, 0] > 0, year]
+        blocks = areas[some[:, year], year]
         for start in range(0, draws, rows):
             count = min(rows, draws - start)
-            picks = random.integers(STEPS, size=(count, len(some)))
-            sums[start : start + count, year] = some[np.arange(len(some)), picks].sum(axis=1)
+            picks = random.integers(STEPS, size=(count, len(blocks)))
+            sums[start : start + count, year] = blocks[np.arange(len(blocks)), picks].sum(axis=1)
     return sums

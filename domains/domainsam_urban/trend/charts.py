@@ -127,7 +127,7 @@ def count_chart(figures: Figures) -> Figure:
     axes.plot(places, central, "-", color=SERIES[0], alpha=0.5)
     axes.errorbar(places, central, yerr=[central - low, high - central], fmt="o", color=SERIES[0], capsize=3)
     _year_axis(axes, main, places)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(axes.get_ylim()[1], 1.0))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("settlements")
     return figure
@@ -145,6 +145,7 @@ def status_chart(statuses: Sequence[str]) -> Figure:
         axes.text(value, place, f" {value}", va="center", fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.12)
+    axes.set_xlim(0, max(axes.get_xlim()[1], 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("settlements")
     return figure
