@@ -95,7 +95,8 @@ def percent(value: float, digits: int = 1) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{100 * value:.{digits}f} %".replace("-", "−")
+    text = f"{100 * value:.{digits}f}"
+    return f"{text.replace('-', '−') if float(text) else text.lstrip('-')} %"
 
 
 def whole_number(value: float) -> str:
