@@ -13,6 +13,7 @@ from domainsam.staging import Staging
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.outputs import COHORT_TABLE, CasePlan, is_complete
 from domainsam_ct.segment_options import SegmentOptions
+from domainsam_ct.statistics import table_cell
 
 FIGURES = ("volume_ml", "hu_mean", "touches_border", "confidence")
 """What the table tells of each organ; the rest is in the case's own statistics."""
@@ -66,6 +67,5 @@ def case_row(plan: CasePlan, reason: str | None, labels: LabelMap) -> dict[str, 
         figures = organs.get(organ.name, {})
         flat = {**figures, "hu_mean": (figures.get("hu") or {}).get("mean")}
         for figure in FIGURES:
-            value = flat.get(figure)
-            row[f"{organ.name}_{figure}"] = "" if value is None else value
+            row[f"{organ.name}_{figure}"] = table_cell(flat.get(figure))
     return row

@@ -93,6 +93,12 @@ def compare(
         predicted = read_labelled(pair.predicted, truth.labels)
     require_same_grid(predicted.grid, pair.predicted.name, truth.grid, pair.truth.name)
     found, known = _values(predicted), _values(truth)
+    unknown = [name for name in names.organs or () if name not in known or name not in found]
+    if unknown:
+        raise InputError(
+            f"{pair.case}: labels and prediction do not both name {', '.join(unknown)}; labels name "
+            f"{_listed(known)}, the prediction {_listed(found)}"
+        )
     organs = [name for name in known if name in found and (names.organs is None or name in names.organs)]
     if not organs:
         raise InputError(

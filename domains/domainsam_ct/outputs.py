@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from domainsam.errors import ConfigError, OutputError
+from domainsam.errors import ConfigError
 from domainsam.infer.workroom import journalled_units
+from domainsam.staging import check_apart
 from domainsam_ct.identifiers import public_stem
 from domainsam_ct.segment_options import OutputOptions
 
@@ -104,18 +104,7 @@ def plan_outputs(
     """
     names = tuple(organs)
     plans = tuple(_plan_case(source, names, outputs, len(inputs) > 1) for source in inputs)
-    counts = Counter(path.absolute() for plan in plans for path in plan.files)
-    path, times = counts.most_common(1)[0]
-    if times > 1:
-        raise ConfigError(
-            f"'{path}' would be written {times} times: give a folder, or put {{stem}} into the name "
-            "(cases of one name in several folders need separate runs)"
-        )
-    given = {source.resolve() for source in inputs}
-    for plan in plans:
-        for path in plan.files:
-            if path.resolve() in given:
-                raise OutputError(f"output '{path}' is one of the inputs: choose another name")
+    check_apart((path for plan in plans for path in plan.files), inputs, "cases")
     return plans
 
 

@@ -58,7 +58,7 @@ class CleanUp:
 
     parts: frozenset[int] = frozenset()
     holes: frozenset[int] = frozenset()
-    keep_share: float = 0.1
+    keep_share: float = 0.2
     keep_within_mm: float = 30.0
     keep_confidence: float = 0.67
 
@@ -112,7 +112,7 @@ def remove_parts(
     gone = np.zeros(len(sizes), bool)
     if confidence is not None:
         gone = parts.weights(root, len(sizes)) < options.keep_confidence * 255 * sizes
-    gone |= _astray(sizes, value_of, parts.boxes(root, len(sizes)) * spacing_mm, gone, options)
+    gone |= _astray(sizes, value_of, parts.boxes(root, len(sizes)) * np.array(spacing_mm), gone, options)
     removed = np.bincount(value_of[gone], sizes[gone], minlength=256).astype(np.int64)
     if gone.any():
         lost = gone[root]
@@ -208,7 +208,7 @@ class _Parts:
 
     def weigh(self, ids: Ids, weights: NDArray[np.uint8]) -> None:
         """Take note of the sum of a slice's weights over its parts, after :meth:`count`."""
-        self._weights.append(np.bincount(self._local(ids).ravel(), weights.ravel())[1:])
+        self._weights.append(np.bincount(self._local(ids).ravel(), weights.ravel())[1:].astype(np.float64))
 
     def _local(self, ids: Ids) -> Ids:
         """The last slice's numbers, from 1 on."""
@@ -259,7 +259,7 @@ class _Parts:
 
     def weights(self, root: NDArray[np.int32], count: int) -> NDArray[np.float64]:
         """Sum of the weights of every part in space."""
-        return np.bincount(root[1:], np.concatenate(self._weights), minlength=count)
+        return np.bincount(root[1:], np.concatenate(self._weights), minlength=count).astype(np.float64)
 
     def boxes(self, root: NDArray[np.int32], count: int) -> NDArray[np.int64]:
         """Faces of every part in space, ``(2, count, 3)`` voxels: lowest, highest."""

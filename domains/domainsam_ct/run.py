@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 
 from domainsam.config import to_table
-from domainsam.errors import ConfigError, OutputError
+from domainsam.errors import ConfigError
 from domainsam.foundation import load_foundation
-from domainsam.train.devices import Devices, Precision, choose_devices
+from domainsam.train.devices import Devices, choose_devices, training_precision
 from domainsam.train.loop import Run
+from domainsam.train.state import prepare_run
 from domainsam_cli.options import choose_device
 from domainsam_cli.progress import pixel_progress
 from domainsam_ct.labels import load_label_map
@@ -85,7 +86,7 @@ def train_model(inputs: Sequence[Path], config: TrainConfig, options: TrainOptio
     DomainSamError
         If cases, labels, foundation or recipe cannot be used, or an output cannot be written.
     """
-    check_outputs(options)
+    prepare_run(options.out, options.workroom, options.overwrite or options.resume)
     device = choose_device(options.device)
     precision = training_precision(options.precision, device)
     devices = choose_devices(device, options.devices, precision)
@@ -154,38 +155,3 @@ def read_material(
         options.seed,
         options.ignore_unknown,
     )
-
-
-def check_outputs(options: TrainOptions) -> None:
-    """Refuse a model file that could not be written, before hours of training.
-
-    Raises
-    ------
-    ConfigError
-        If its name ends otherwise than in ``.safetensors``.
-    OutputError
-        If it exists, or its folder cannot be made.
-    """
-    if options.out.suffix != ".safetensors":
-        raise ConfigError(f"model file '{options.out}' should end in .safetensors")
-    if options.out.exists() and not (options.overwrite or options.resume):
-        raise OutputError(f"'{options.out}' exists: choose another name, or allow it with --overwrite")
-    try:
-        options.workroom.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder '{options.workroom}' cannot be made: {error.strerror}") from error
-
-
-def training_precision(name: str, device: str) -> Precision:
-    """What ``--precision`` means for training.
-
-    Raises
-    ------
-    ConfigError
-        If float16 is asked for.
-    """
-    if name == "fp16":
-        raise ConfigError("training in fp16 is not supported: use --precision bf16 or fp32")
-    if name == "bf16" or (name == "auto" and device.startswith("cuda") and torch.cuda.is_bf16_supported()):
-        return "bfloat16"
-    return "float32"

@@ -91,7 +91,7 @@ def mask_options(command: Any) -> Any:
         click.option(
             "--keep-share",
             type=click.FloatRange(0, 1, min_open=True),
-            default=0.1,
+            default=0.2,
             show_default=True,
             help="Parts of an organ stay from this share of its largest part on.",
         ),

@@ -29,7 +29,7 @@ class CleanOptions:
 
     parts: tuple[str, ...] = (EVERY,)
     holes: tuple[str, ...] = (EVERY,)
-    keep_share: float = 0.1
+    keep_share: float = 0.2
     keep_within_mm: float = 30.0
     keep_confidence: float = 0.67
 

@@ -95,7 +95,14 @@ class OrganStatistics:
                 row[f"{axis}_{word}_mm"] = None if self.box_mm is None else self.box_mm[end][number]
         row["touches_border"] = None if self.touches_border is None else int(self.touches_border)
         row["confidence"] = self.confidence
-        return {key: "" if cell is None else cell for key, cell in row.items()}
+        return {key: table_cell(cell) for key, cell in row.items()}
+
+
+def table_cell(value: object) -> object:
+    """A value as tables show it: three decimals, nothing where it is not known."""
+    if value is None:
+        return ""
+    return round(value, 3) if isinstance(value, float) else value
 
 
 class Tally:

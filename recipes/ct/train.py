@@ -5,9 +5,10 @@
     python recipes/ct/train.py DATA --work runs/ct
 
 ``DATA`` is the folder of real data. The first two train without one of the two
-labelled subjects and print Dice on it; the third trains on both and writes the
-model. All use the same settings, ``abdomen.toml``. A run that was stopped goes
-on when its command is repeated.
+labelled subjects and print Dice on it; the third trains on both. All use the
+same settings, ``abdomen.toml``, and write a model file. The package holds that
+of the second, so that what its card says of it can be checked. A run that was
+stopped goes on when its command is repeated.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def test_statistics_tell_the_truth(tmp_path: Path, ct_segment) -> None:
     assert gallbladder["hu"] is None
     with (tmp_path / "out" / "ct_statistics.csv").open() as file:
         rows = {row["organ"]: row for row in csv.DictReader(file)}
-    assert float(rows["liver"]["volume_ml"]) == liver["volume_ml"]
+    assert float(rows["liver"]["volume_ml"]) == pytest.approx(liver["volume_ml"], abs=5e-4)
     assert rows["gallbladder"]["volume_ml"] == ""
 
 
