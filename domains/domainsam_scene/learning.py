@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from domainsam.errors import ConfigError
 from domainsam.memory.prototypes import PrototypeOptions, Prototypes
 from domainsam.train.losses import IGNORE
 from domainsam.train.semantic import hard_pixel_loss
@@ -49,7 +50,8 @@ class LearningOptions:
     dice
         Weight of soft Dice over classes, 0 as published.
     balance
-        Weigh classes by the inverse root of how frequent they are.
+        Weigh classes by the inverse root of how frequent they are; :func:`unweigh` takes it
+        out of a trained network.
     prototypes
         MemorySAM's prototypes; weight 0 leaves them out.
     """
@@ -91,10 +93,7 @@ class SceneObjective(nn.Module):
         classes = len(network.config.labels)
         remembers = network.config.remembers and options.prototypes.weight > 0
         self.prototypes = Prototypes(classes, FINEST, options.prototypes) if remembers else None
-        weights = None
-        if options.balance and frequency is not None:
-            weights = frequency.clamp(min=1e-3) ** -0.5
-            weights = weights / weights.mean()
+        weights = class_weights(frequency) if options.balance and frequency is not None else None
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, batch: SceneBatch) -> dict[str, Tensor]:
@@ -122,6 +121,30 @@ class SceneObjective(nn.Module):
         size = (logits.shape[-2], logits.shape[-1])
         small = F.interpolate(labels[:, None].float(), size, mode="nearest")[:, 0].long()
         return torch.stack([self._fault(own, small) for own in logits]).mean()
+
+
+def class_weights(frequency: Tensor) -> Tensor:
+    """Weight of each class, 1 in the mean: the inverse root of its share of all pixels, ``(K,)``."""
+    weights = frequency.clamp(min=1e-3) ** -0.5
+    return weights / weights.mean()
+
+
+def unweigh(network: SceneNetwork, weights: Tensor, part: float = 1.0) -> None:
+    """Take classes' weights out of a trained network's answer.
+
+    What is learnt with weighted cross-entropy answers with probabilities
+    that are too great by the weights; less their logarithm, logits are those
+    of the true frequencies. ``part`` of that is done, 1 being all.
+
+    Raises
+    ------
+    ConfigError
+        If the network has no second head, which is where it is done.
+    """
+    if network.head is None:
+        raise ConfigError(f"method {network.config.method!r} has no head to take classes' weights out of")
+    with torch.no_grad():
+        network.head.classify.bias.sub_(part * weights.to(network.head.classify.bias).log())
 
 
 def kept(names: tuple[str, ...], drop: float) -> tuple[str, ...]:

@@ -39,6 +39,9 @@ FOUNDATIONS: dict[str, str] = {
 }
 """Known foundations; ``fake`` is for tests of what is built on top."""
 
+SHORT = ("_b+", "_base_plus")
+"""SAM 2's own short form of a name, and the one in its files' names."""
+
 
 def load_foundation(
     name_or_path: str | Path = DEFAULT,
@@ -73,6 +76,8 @@ def load_foundation(
     import torch
 
     name, path = str(name_or_path), None
+    if name.endswith(SHORT[0]):
+        name = name.replace(*SHORT)
     if name not in FOUNDATIONS:
         path = Path(name_or_path)
         if not path.is_file():

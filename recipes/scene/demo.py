@@ -1,29 +1,51 @@
 """Train the model inside the package on drawn scenes; stop and go on at will.
 
-python recipes/scene/demo.py --work runs/scene/demo --out WEIGHTS
+    python recipes/scene/demo.py --out runs/scene/generated.safetensors --steps 2000
+    python recipes/scene/demo.py --out runs/scene/generated.safetensors --finish
+
+Training weighs rare classes more, so that it finds them; afterwards that
+weight is taken out of the answer again as far as does the answer good, and
+the size at which scenes are looked at is chosen (``--finish``). Both are
+chosen on drawn scenes that are neither learnt from nor reported on.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from domainsam.checkpoint import read_header
+from domainsam.foundation import load_foundation
+from domainsam.metrics.overlap import Confusion
 from domainsam.train.loop import StageOptions
+from domainsam.train.losses import IGNORE
 from domainsam_scene.generated import CLASSES, SENSORS, make_scene
-from domainsam_scene.learning import LearningOptions
+from domainsam_scene.learning import LearningOptions, class_weights, unweigh
 from domainsam_scene.material import DrawnScenes, SceneCropOptions
 from domainsam_scene.modalities import Sample
-from domainsam_scene.network import NetworkOptions
+from domainsam_scene.network import NetworkOptions, SceneNetwork
+from domainsam_scene.predict import predict
 from domainsam_scene.recipe import TrainConfig, TrainOptions
-from domainsam_scene.training import train_scenes
+from domainsam_scene.trained import load_network, save_network
+from domainsam_scene.training import class_frequency, train_scenes
 
 DRAWN = 300
 """Scenes to learn from; each is drawn once and kept."""
 JUDGED_FROM = 1_000_000
 """Seeds of the scenes that weights are chosen by, far from those they learn from."""
+REPORTED_FROM = 2_000_000
+"""Seeds of the scenes that figures are reported of."""
+SIDE = 256
+"""Side of the scenes that the finished model is chosen and reported by, that of the demo."""
+SIZES = (160, 192, 224)
+PARTS = (0.0, 0.5, 0.75, 1.0)
 
 
 def drawn(first: int, size: int) -> DrawnScenes:
@@ -39,6 +61,48 @@ def drawn(first: int, size: int) -> DrawnScenes:
     return DrawnScenes(kept, DRAWN if first < JUDGED_FROM else 40, CLASSES, SENSORS)
 
 
+def scores(network: SceneNetwork, first: int, count: int, without: str | None = None) -> np.ndarray:
+    """IoU of each class on drawn scenes, with all sensors that they have or without one."""
+    confusion = Confusion(len(CLASSES), IGNORE)
+    scenes = drawn(first, SIDE)
+    for number in range(count):
+        sample, labels = scenes.read(number)
+        there = {name: image for name, image in sample.images.items() if name != without}
+        valid = {name: sample.valid[name] for name in there}
+        answer = predict(network, there, valid, torch.device("cpu"), torch.float32)
+        confusion.add(labels, answer.labels)
+    return confusion.scores().iou
+
+
+def finish(path: Path, scenes: DrawnScenes, count: int) -> None:
+    """Choose how much of the classes' weight is taken out and the size; write the file anew; report."""
+    foundation = load_foundation(read_header(path).foundation)
+    weights = class_weights(class_frequency(scenes))
+
+    def at(size: int, part: float) -> SceneNetwork:
+        network, _ = load_network(path, foundation)
+        network.config = replace(network.config, image_size=size)
+        unweigh(network, weights, part)
+        return network
+
+    judged = {}
+    for size, part in itertools.product(SIZES, PARTS):
+        judged[size, part] = float(np.nanmean(scores(at(size, part), JUDGED_FROM, count)))
+        print(f"size {size}, weight taken out {part}: mean IoU {judged[size, part]:.3f}", flush=True)
+    size, part = max(judged, key=lambda key: judged[key])
+    network = at(size, part)
+    found = {name: scores(network, REPORTED_FROM, count, name) for name in (None, *SENSORS)}
+    figures = {
+        "mean_iou": float(np.nanmean(found[None])),
+        **{f"mean_iou_without_{name}": float(np.nanmean(found[name])) for name in SENSORS},
+    }
+    recipe = {"recipe": read_header(path).config["recipe"], "weight_taken_out": part}
+    save_network(path, network, foundation, figures, recipe)
+    print(json.dumps({"image_size": size, "weight_taken_out": part, **figures}, indent=1))
+    for number, name in enumerate(CLASSES):
+        print(f"| {name} | " + " | ".join(f"{iou[number]:.2f}" for iou in found.values()) + " |")
+
+
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(
@@ -51,7 +115,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160, help="side of scenes")
     parser.add_argument("--method", default="both")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--finish", action="store_true", help="finish a trained file instead of training")
+    parser.add_argument("--judged", type=int, default=24, help="scenes that --finish chooses and reports by")
     options = parser.parse_args()
+    if options.finish:
+        finish(options.out, drawn(0, options.size), options.judged)
+        return
     config = TrainConfig(
         batch_size=options.batch,
         judged=12,

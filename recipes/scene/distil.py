@@ -2,6 +2,7 @@
 
     python recipes/scene/distil.py DATA --work runs/scene/distil --steps 1600
     python recipes/scene/distil.py DATA --work runs/scene/distil --export WEIGHTS
+    python recipes/scene/distil.py DATA --work runs/scene/distil --compare
 
 The encoder learns the teacher's three levels; the decoder learns boxes and
 first clicks on them. The last state is in ``--work``; the same command goes on
@@ -199,6 +200,34 @@ def export(options: argparse.Namespace) -> None:
     print(json.dumps(evaluate(foundation, kept_corpus(options), options.size, limit=options.limit), indent=1))
 
 
+@torch.inference_mode()
+def compare(options: argparse.Namespace) -> None:
+    """Say how near the shipped weights are to the teacher on held-back images, and how both segment."""
+    from evaluate import GENERAL, evaluate, fit
+
+    records = kept_corpus(options)
+    pair = {name: load_foundation(name) for name in ("embedded", tiny_sam2.NAME)}
+    missed, spread, alike = np.zeros(3), np.zeros(3), np.zeros(3)
+    chosen = [
+        record
+        for source in GENERAL
+        for record in [one for one in records if one.source == source and one.held_back][: options.limit]
+    ]
+    for record in chosen:
+        image, _ = fit(record.image, options.size)
+        wanted, found = (foundation.encode(image) for foundation in pair.values())
+        levels = zip((wanted.image, *wanted.levels), (found.image, *found.levels), strict=True)
+        for number, (teacher, student) in enumerate(levels):
+            missed[number] += float((teacher - student).square().sum())
+            spread[number] += float((teacher - teacher.mean((2, 3), keepdim=True)).square().sum())
+            alike[number] += float(nn.functional.cosine_similarity(teacher, student).mean())
+    for number, stride in enumerate((16, 4, 8)):
+        kept, cosine = 1 - missed[number] / spread[number], alike[number] / len(chosen)
+        print(f"stride {stride}: cosine {cosine:.3f}, share of the teacher's variance {kept:.3f}")
+    for name, foundation in pair.items():
+        print(name, json.dumps(evaluate(foundation, records, options.size, limit=options.limit)))
+
+
 def main() -> None:
     """Parse the command line and do as told."""
     parser = argparse.ArgumentParser(
@@ -215,8 +244,11 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=12, help="held-back images of each set in the judgement")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", type=Path, help="write the averaged weights here instead of training")
+    parser.add_argument("--compare", action="store_true", help="compare the shipped weights with the teacher")
     options = parser.parse_args()
-    if options.export is None:
+    if options.compare:
+        compare(options)
+    elif options.export is None:
         train(options)
     else:
         export(options)
