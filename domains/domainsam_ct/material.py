@@ -16,6 +16,7 @@ from domainsam_ct.cases import Case, no_finer
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.masks import read_mask
 from domainsam_ct.orientation import axial
+from domainsam_ct.pairing import case_name
 from domainsam_ct.recipe import SplitOptions
 from domainsam_ct.training import Material
 from domainsam_ct.volume import ITK_NAMES, NIFTI_NAMES, open_volume
@@ -45,7 +46,8 @@ def find_pairs(inputs: Sequence[Path], labels: Path) -> list[Pair]:
     A folder's volumes are its cases; a folder within it without volumes of
     its own is a DICOM series. The label file of ``NAME.nii.gz`` is
     ``NAME.nii.gz`` (any ending) in ``labels``; of ``NAME_0000.nii.gz``, as
-    nnU-Net names images, ``NAME.nii.gz``.
+    nnU-Net names images, ``NAME.nii.gz``; ``NAME_seg``, ``NAME_label`` and
+    such will do too.
 
     Raises
     ------
@@ -63,19 +65,21 @@ def find_pairs(inputs: Sequence[Path], labels: Path) -> list[Pair]:
                 f"{labels} is one label file for {len(images)} cases: give a folder of label files"
             )
         return [Pair(_stem(images[0]), images[0], labels)]
-    known = {_stem(path): path for path in sorted(labels.iterdir())} if labels.is_dir() else {}
+    files = sorted(labels.iterdir()) if labels.is_dir() else []
+    # A file's own name counts before what is left of it without an ending.
+    known = {case_name(path): path for path in files} | {_stem(path): path for path in files}
     pairs, missing = [], []
     for image in images:
         name = _stem(image)
         found = known.get(name) or known.get(name.removesuffix("_0000"))
-        if found is None:
+        if found is None or found == image:
             missing.append(image.name)
         else:
             pairs.append(Pair(name, image, found))
     if missing:
         raise MissingInputError(
             f"no labels in {labels} for {len(missing)} of {len(images)} cases: {_some(missing)}; "
-            "a label file is named as its image is"
+            "a label file is named as its image is, or NAME_seg, NAME_label"
         )
     return pairs
 

@@ -111,6 +111,7 @@ def test_cases_are_paired_and_renumbered(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"1 of 3 cases: case1\.nii\.gz"):
         find_pairs([images], labels)
     (images / "case1.nii.gz").rename(images / "renamed_0000.nii.gz")
+    (labels / "case2.nii.gz").rename(labels / "case2_seg.nii.gz")
     pairs = find_pairs([images], labels)
     assert [pair.name for pair in pairs] == ["case0", "case2", "renamed_0000"]
     found = gather(pairs, load_label_map(label_map), SplitOptions(share=0.3), 10.0, tmp_path / "laid", 0)
