@@ -15,7 +15,7 @@ from domainsam.errors import WeightsError
 from domainsam.foundation import load_foundation
 from domainsam_cli.options import choose_device
 from domainsam_scene.network import SceneNetwork
-from domainsam_scene.predict import ScenePrediction, predict
+from domainsam_scene.predict import MULTIPLE, ScenePrediction, predict
 from domainsam_scene.trained import load_network
 
 SHIPPED = Path(__file__).parent / "weights" / "generated.safetensors"
@@ -47,8 +47,8 @@ class SceneModel:
 
     @property
     def image_size(self) -> int:
-        """Longest side in pixels that scenes are scaled to; the best size of tiles."""
-        return self.network.config.image_size
+        """Longest side in pixels that scenes are scaled to, as the multiple of 32 that tiles need."""
+        return max(MULTIPLE, self.network.config.image_size // MULTIPLE * MULTIPLE)
 
     def predict(
         self,

@@ -20,7 +20,7 @@ from domainsam_scene.network import NetworkConfig, SceneNetwork
 from domainsam_scene.recipe import TrainConfig, TrainOptions, paper_recipe, with_steps
 from domainsam_scene.training import train_model
 
-SMALL = ("--image-size", "64", "--crop", "32", "--batch-size", "2", "--rank", "2", "--quiet")
+SMALL = ("--image-size", "70", "--crop", "32", "--batch-size", "2", "--rank", "2", "--quiet")
 
 
 def scene(*arguments: object) -> int:
@@ -40,6 +40,7 @@ def test_a_trained_file_is_a_model(trained: Path) -> None:
     model = load_model(trained)
     assert model.labels == CLASSES
     assert model.modalities == ("rgb", "depth")
+    assert model.image_size == 64
     answer = model.predict({"depth": np.full((3, 40, 70), 0.5, np.float32)})
     assert answer.labels.shape == (40, 70)
     assert set(answer.contribution) == {"depth"}
