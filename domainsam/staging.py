@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from domainsam.errors import OutputError
+from domainsam.errors import ConfigError, OutputError
 
 
 class Staging:
@@ -162,6 +164,67 @@ def check_targets(targets: Iterable[Path], overwrite: bool) -> None:
             raise OutputError(f"output '{path}' exists: choose another name, or allow it with --overwrite")
     for folder in {path.parent for path in targets}:
         _try_folder(folder)
+
+
+def check_apart(targets: Iterable[Path], inputs: Iterable[Path], what: str) -> None:
+    """Refuse outputs of several inputs that would share a file, or replace an input.
+
+    Parameters
+    ----------
+    what
+        What the inputs are, in the plural: ``"scenes"``.
+
+    Raises
+    ------
+    ConfigError
+        If two outputs are one file.
+    OutputError
+        If an output is one of the inputs.
+    """
+    counts = Counter(path.absolute() for path in targets)
+    for path, times in counts.most_common(1):
+        if times > 1:
+            raise ConfigError(
+                f"'{path}' would be written {times} times: give a folder, or put {{stem}} into the name "
+                f"({what} of one name in several folders need separate runs)"
+            )
+    given = {path.resolve() for path in inputs}
+    for path in counts:
+        if path.resolve() in given:
+            raise OutputError(f"output '{path}' is one of the {what}: choose another name")
+
+
+def make_scratch(path: Path) -> Path:
+    """A new hidden folder beside a file in the making; the caller removes it.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to folder {path.parent}: {error.strerror}; choose a folder you may write to"
+        ) from error
+
+
+@contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """The folder of :func:`make_scratch`, which goes away whatever happens."""
+    room = make_scratch(path)
+    try:
+        yield room
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def into_place(made: Path, path: Path) -> None:
+    """Rename a finished file once its bytes are on the disk, then make the name durable."""
+    _flush(made)
+    made.replace(path)
+    _flush(path.parent)
 
 
 def _try_folder(folder: Path) -> None:

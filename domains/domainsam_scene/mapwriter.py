@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +18,9 @@ from rasterio.errors import RasterioError
 from rasterio.shutil import copy as gdal_copy
 
 from domainsam.errors import OutputError
-from domainsam.infer.store import RawRaster, sync_folder
+from domainsam.infer.store import RawRaster
 from domainsam.protocols import Window
+from domainsam.staging import into_place, make_scratch
 from domainsam_scene.imagefiles import open_quietly, quiet_rasterio
 from domainsam_scene.predict import NODATA
 
@@ -66,7 +65,7 @@ class MapWriter:
         self.path, self.shape, self.layout = Path(path), shape, layout
 
     def __enter__(self) -> Self:
-        self._room = _make_scratch(self.path)
+        self._room = make_scratch(self.path)
         self._made = self._room / "plain.tif"
         rows, cols = self.shape
         profile: dict[str, Any] = {
@@ -129,10 +128,7 @@ class MapWriter:
         try:
             with rasterio.Env(**GDAL_OPTIONS), quiet_rasterio():
                 gdal_copy(self._made, finished, **COPY_OPTIONS, overview_resampling=resampling)
-            with finished.open("rb+") as file:
-                os.fsync(file.fileno())
-            finished.replace(self.path)
-            sync_folder(self.path.parent)
+            into_place(finished, self.path)
         except OSError as error:
             raise _refused(self.path, error) from error
 
@@ -162,15 +158,6 @@ def write_staged(staged: Sequence[RawRaster], path: Path, layout: MapLayout) -> 
 
 def _rows(shape: tuple[int, int]) -> list[Window]:
     return [Window(row, 0, min(BLOCK, shape[0] - row), shape[1]) for row in range(0, shape[0], BLOCK)]
-
-
-def _make_scratch(path: Path) -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to folder {path.parent}: {error.strerror}; choose a folder you may write to"
-        ) from error
 
 
 def _refused(path: Path, error: BaseException) -> OutputError:

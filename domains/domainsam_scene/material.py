@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from domainsam.errors import ConfigError, InputError
+from domainsam.errors import InputError
+from domainsam.train.crops import check_crops
 from domainsam.train.losses import IGNORE
 from domainsam_scene.learning import SceneBatch
 from domainsam_scene.modalities import Sample
@@ -147,10 +148,7 @@ class SceneCropOptions:
     colour: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.size < 32 or self.size % 32:
-            raise ConfigError(f"crop size is {self.size}, expected a multiple of 32")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ConfigError(f"crop scale is {self.scale}, expected two positive numbers in rising order")
+        check_crops(self.size, self.scale)
 
 
 class SceneCrops:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from domainsam.errors import ConfigError, OutputError
+from domainsam.errors import ConfigError
+from domainsam.staging import check_apart
 from domainsam_scene.segment_options import OutputOptions
 
 FOLDER_NAMES = {
@@ -78,34 +78,8 @@ def plan_outputs(
         If an output would replace an input.
     """
     plans = tuple(_plan(name, outputs, geo) for name in names)
-    counts = Counter(path.absolute() for plan in plans for path in plan.files)
-    path, times = counts.most_common(1)[0]
-    if times > 1:
-        raise ConfigError(
-            f"'{path}' would be written {times} times: give a folder, put {{stem}} into the name, "
-            "or give each output its own name"
-        )
-    read = {given.resolve() for given in inputs}
-    for plan in plans:
-        for path in plan.files:
-            if path.resolve() in read:
-                raise OutputError(f"output '{path}' is one of the inputs: choose another name")
+    check_apart((path for plan in plans for path in plan.files), inputs, "inputs")
     return plans
-
-
-def check_outputs(plan: SamplePlan, overwrite: bool) -> None:
-    """Refuse outputs that exist, before any work.
-
-    Raises
-    ------
-    OutputError
-        If a file exists and may not be replaced, or is a folder.
-    """
-    for path in plan.files:
-        if path.is_dir():
-            raise OutputError(f"output '{path}' is a folder: name a file in it")
-        if path.exists() and not overwrite:
-            raise OutputError(f"output '{path}' exists: choose another name, or allow it with --overwrite")
 
 
 def _plan(name: str, outputs: OutputOptions, geo: bool) -> SamplePlan:

@@ -11,10 +11,10 @@ from time import perf_counter
 import numpy as np
 
 from domainsam.errors import ConfigError, InputError
-from domainsam.staging import Staging
+from domainsam.staging import Staging, check_targets
 from domainsam_scene.modalities import Sample
 from domainsam_scene.model import SceneModel, load_model
-from domainsam_scene.outputs import SamplePlan, check_outputs, plan_outputs
+from domainsam_scene.outputs import SamplePlan, plan_outputs
 from domainsam_scene.predict import NODATA, SCALE, ScenePrediction
 from domainsam_scene.preview import Picture, draw_preview
 from domainsam_scene.readers import find_layout
@@ -54,7 +54,7 @@ def segment_files(
     (plan,) = plan_outputs([first.stem], options.outputs, tuple(files.values()))
     if options.resume and plan.complete:
         return Batch((), (), (plan.name,))
-    check_outputs(plan, options.outputs.overwrite)
+    check_targets(plan.files, options.outputs.overwrite)
     model = model or load_model(options.model, options.foundation, options.run.device, options.run.precision)
     check_known(tuple(files), model)
     ref = SampleRef(plan.name, {name: (path,) for name, path in files.items()})
@@ -85,7 +85,7 @@ def segment_layout(
     complete = {plan.name for plan in plans if options.resume and plan.complete}
     waiting = [(ref, plan) for ref, plan in zip(refs, plans, strict=True) if plan.name not in complete]
     for _, plan in waiting:
-        check_outputs(plan, options.outputs.overwrite)
+        check_targets(plan.files, options.outputs.overwrite)
     results: list[SegmentResult] = []
     failures: list[tuple[str, str]] = []
     if waiting:

@@ -17,11 +17,11 @@ import domainsam
 from domainsam.errors import InputError
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.protocols import Window
-from domainsam.staging import Staging
+from domainsam.staging import Staging, check_targets
 from domainsam_cli.progress import pixel_progress
 from domainsam_scene.mapwriter import MapLayout, write_staged
 from domainsam_scene.model import SceneModel, load_model
-from domainsam_scene.outputs import SamplePlan, check_outputs, plan_outputs
+from domainsam_scene.outputs import SamplePlan, plan_outputs
 from domainsam_scene.pipeline import check_known
 from domainsam_scene.predict import NODATA, SCALE, ScenePrediction
 from domainsam_scene.preview import Picture, draw_preview
@@ -72,7 +72,7 @@ def segment_rasters(
     (plan,) = plan_outputs([stem], options.outputs, files, geo=True)
     if options.resume and plan.complete:
         return Batch((), (), (plan.name,))
-    check_outputs(plan, options.outputs.overwrite)
+    check_targets(plan.files, options.outputs.overwrite)
     model = model or load_model(options.model, options.foundation, options.run.device, options.run.precision)
     check_known(tuple(paths), model)
     tile = options.run.tile or model.image_size

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from domainsam.config import to_table
-from domainsam.errors import ConfigError, OutputError
 from domainsam.foundation import load_foundation
 from domainsam.metrics.overlap import Confusion
-from domainsam.train.devices import Precision, choose_devices
+from domainsam.train.devices import choose_devices, training_precision
 from domainsam.train.history import History
 from domainsam.train.loop import Run, Stage
 from domainsam.train.losses import IGNORE
+from domainsam.train.state import prepare_run
 from domainsam_cli.options import choose_device
 from domainsam_cli.progress import pixel_progress
 from domainsam_scene.learning import SceneObjective
@@ -111,10 +111,10 @@ def train_scenes(
     scenes: LabelledScenes, judged: LabelledScenes | None, config: TrainConfig, options: TrainOptions
 ) -> Trained:
     """Train on scenes from anywhere; otherwise as :func:`train_model`."""
-    _check_outputs(options)
+    prepare_run(options.out, options.workroom, options.overwrite or options.resume)
     config = with_steps(config, len(scenes))
     device = choose_device(options.device)
-    precision = _precision(options.precision, device)
+    precision = training_precision(options.precision, device)
     devices = choose_devices(device, options.devices, precision)
     foundation = load_foundation(config.foundation, devices.device)
     network_config = NetworkConfig(
@@ -197,23 +197,3 @@ def judge(network: SceneNetwork, scenes: LabelledScenes, most: int, device: torc
     if without:
         found["worst_iou"] = min(scores[subset] for subset in without)
     return found
-
-
-def _check_outputs(options: TrainOptions) -> None:
-    if options.out.suffix != ".safetensors":
-        raise ConfigError(f"model file '{options.out}' should end in .safetensors")
-    if options.out.exists() and not (options.overwrite or options.resume):
-        raise OutputError(f"'{options.out}' exists: choose another name, or allow it with --overwrite")
-    try:
-        options.workroom.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder '{options.workroom}' cannot be made: {error.strerror}") from error
-
-
-def _precision(name: str, device: str) -> Precision:
-    """What ``--precision`` means for training."""
-    if name == "fp16":
-        raise ConfigError("training in fp16 is not supported: use --precision bf16 or fp32")
-    if name == "bf16" or (name == "auto" and device.startswith("cuda") and torch.cuda.is_bf16_supported()):
-        return "bfloat16"
-    return "float32"

@@ -20,18 +20,19 @@ from domainsam.config import to_table
 from domainsam.errors import ConfigError, InputError
 from domainsam.grid import Float64
 from domainsam.train.crops import Batch, CropOptions, RandomCrops
-from domainsam.train.devices import Devices, choose_devices
+from domainsam.train.devices import Devices, choose_devices, training_precision
 from domainsam.train.history import History
 from domainsam.train.loop import Run, Stage, StageOptions
 from domainsam.train.losses import IGNORE
 from domainsam.train.split import BlockOptions
+from domainsam.train.state import prepare_run
 from domainsam_cli.options import choose_device
 from domainsam_cli.progress import pixel_progress
 from domainsam_urban.classifier import CellClassifier, ClassifierConfig, save_classifier
 from domainsam_urban.material import Material, gather_material, judging_tiles
 from domainsam_urban.pairing import find_scenes
 from domainsam_urban.recipe import TrainConfig, TrainOptions
-from domainsam_urban.training import Trained, check_outputs, training_precision
+from domainsam_urban.training import Trained
 
 LEAST_SHARE = 0.01
 """A cell with at least this share of settlement is one that has to be mapped."""
@@ -170,7 +171,7 @@ def train_classifier(
     DomainSamError
         If scenes, labels or recipe cannot be used, or an output cannot be written.
     """
-    check_outputs(options)
+    prepare_run(options.out, options.workroom, options.overwrite or options.resume)
     device = choose_device(options.device)
     precision = training_precision(options.precision, device)
     devices = choose_devices(device, options.devices, precision)

@@ -6,11 +6,8 @@ reads it in place: no second copy on disk, no scene in memory.
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -27,8 +24,9 @@ from rasterio.shutil import copy as gdal_copy
 
 from domainsam.errors import OutputError
 from domainsam.infer.blend import LEVELS, NODATA, threshold_level
-from domainsam.infer.store import RawRaster, sync_folder
+from domainsam.infer.store import RawRaster
 from domainsam.protocols import Window
+from domainsam.staging import into_place, make_scratch, scratch_beside
 from domainsam_urban.handles import open_quietly
 
 Kind = Literal["probability", "mask"]
@@ -95,7 +93,7 @@ def write_cog(staged: RawRaster, path: Path, layout: CogLayout) -> None:
     OutputError
         If it cannot be written; nothing is left behind then.
     """
-    with _scratch(path) as room:
+    with scratch_beside(path) as room:
         _convert(staged, path, layout, room)
 
 
@@ -109,7 +107,7 @@ def _convert(staged: RawRaster, path: Path, layout: CogLayout, room: Path) -> No
         with rasterio.Env(**GDAL_OPTIONS):
             gdal_copy(virtual, made, **COPY_OPTIONS, **KIND_OPTIONS[layout.kind])
             _check_complete(made, staged, layout)
-        _into_place(made, path)
+        into_place(made, path)
     except (RasterioError, CPLE_BaseError, OSError) as error:
         if isinstance(error, OutputError):
             raise
@@ -140,7 +138,7 @@ class CogWriter:
         self.layout = layout
 
     def __enter__(self) -> Self:
-        self._room = _make_scratch(self.path)
+        self._room = make_scratch(self.path)
         try:
             self._staged = RawRaster.create(self._room / "staged.u8", self.shape)
             self._fill()
@@ -169,33 +167,6 @@ class CogWriter:
         finally:
             self._staged.close()
             shutil.rmtree(self._room, ignore_errors=True)
-
-
-@contextmanager
-def _scratch(path: Path) -> Iterator[Path]:
-    """A folder beside the target that goes away whatever happens."""
-    room = _make_scratch(path)
-    try:
-        yield room
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
-
-
-def _make_scratch(path: Path) -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to folder {path.parent}: {error.strerror}; choose a folder you may write to"
-        ) from error
-
-
-def _into_place(made: Path, path: Path) -> None:
-    """Rename a finished file once its bytes are on the disk, then make the name durable."""
-    with made.open("rb+") as file:
-        os.fsync(file.fileno())
-    made.replace(path)
-    sync_folder(path.parent)
 
 
 def _check_complete(made: Path, staged: RawRaster, layout: CogLayout) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from domainsam.errors import ConfigError, OutputError
-from domainsam.staging import check_targets
+from domainsam.errors import ConfigError
+from domainsam.staging import check_apart, check_targets
 from domainsam_urban.map_options import OutputOptions
 from domainsam_urban.vectors import grid_path, vector_format
 
@@ -103,18 +102,7 @@ def plan_outputs(inputs: Sequence[str], outputs: OutputOptions) -> tuple[ScenePl
         If an output would replace one of the scenes.
     """
     plans = tuple(_plan_scene(source, outputs) for source in inputs)
-    counts = Counter(path.absolute() for plan in plans for path in plan.files)
-    path, times = counts.most_common(1)[0]
-    if times > 1:
-        raise ConfigError(
-            f"'{path}' would be written {times} times: give a folder, or put {{stem}} into the name "
-            "(scenes of one name in several folders need separate runs)"
-        )
-    scenes = {Path(source).resolve() for source in inputs}
-    for plan in plans:
-        for path in plan.files:
-            if path.resolve() in scenes:
-                raise OutputError(f"output '{path}' is one of the scenes: choose another name")
+    check_apart((path for plan in plans for path in plan.files), map(Path, inputs), "scenes")
     return plans
 
 

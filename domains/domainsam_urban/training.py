@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from domainsam.config import to_table
-from domainsam.errors import ConfigError, OutputError
+from domainsam.errors import ConfigError
 from domainsam.foundation import load_foundation
 from domainsam.prompter.mit import load_pretrained
 from domainsam.prompter.segformer import SegFormerPrompter
@@ -21,10 +21,11 @@ from domainsam.prompter.trained import begin_from, save_prompter
 from domainsam.protocols import Foundation
 from domainsam.train.cache import FeatureCache
 from domainsam.train.crops import Batch, RandomCrops
-from domainsam.train.devices import Precision, choose_devices
+from domainsam.train.devices import choose_devices, training_precision
 from domainsam.train.history import History
 from domainsam.train.loop import Run, Stage
 from domainsam.train.objectives import CoarseObjective, Encode, JointObjective
+from domainsam.train.state import prepare_run
 from domainsam.train.validate import judge
 from domainsam_cli.options import choose_device
 from domainsam_cli.progress import pixel_progress
@@ -78,7 +79,7 @@ def train_model(
     DomainSamError
         If scenes, labels, foundation or recipe cannot be used, or an output cannot be written.
     """
-    check_outputs(options)
+    prepare_run(options.out, options.workroom, options.overwrite or options.resume)
     device = choose_device(options.device)
     precision = training_precision(options.precision, device)
     devices = choose_devices(device, options.devices, precision)
@@ -106,35 +107,6 @@ def train_model(
         _save(options.out, prompter, foundation, config, material.resolution, metrics)
     devices.close()
     return Trained(options.out, options.workroom, metrics, material.notes, devices.rank)
-
-
-def check_outputs(options: TrainOptions) -> None:
-    """Refuse an output before any work, and make the folder of the run.
-
-    Raises
-    ------
-    ConfigError
-        If the name is none of a model file.
-    OutputError
-        If the file exists or the folder cannot be made.
-    """
-    if options.out.suffix != ".safetensors":
-        raise ConfigError(f"model file '{options.out}' should end in .safetensors")
-    if options.out.exists() and not (options.overwrite or options.resume):
-        raise OutputError(f"'{options.out}' exists: choose another name, or allow it with --overwrite")
-    try:
-        options.workroom.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder '{options.workroom}' cannot be made: {error.strerror}") from error
-
-
-def training_precision(name: str, device: str) -> Precision:
-    """What ``--precision`` means for training."""
-    if name == "fp16":
-        raise ConfigError("training in fp16 is not supported: use --precision bf16 or fp32")
-    if name == "bf16" or (name == "auto" and device.startswith("cuda") and torch.cuda.is_bf16_supported()):
-        return "bfloat16"
-    return "float32"
 
 
 def _learn(

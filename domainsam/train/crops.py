@@ -87,10 +87,21 @@ class CropOptions:
     colour: ColourOptions = field(default_factory=ColourOptions)
 
     def __post_init__(self) -> None:
-        if self.size < 32 or self.size % 32:
-            raise ConfigError(f"crop size is {self.size}, expected a multiple of 32")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ConfigError(f"crop scale is {self.scale}, expected two positive numbers in rising order")
+        check_crops(self.size, self.scale)
+
+
+def check_crops(size: int, scale: tuple[float, float]) -> None:
+    """Refuse crops that cannot be cut.
+
+    Raises
+    ------
+    ConfigError
+        If the side is no multiple of 32, or the scales are not positive and in rising order.
+    """
+    if size < 32 or size % 32:
+        raise ConfigError(f"crop size is {size}, expected a multiple of 32")
+    if not 0 < scale[0] <= scale[1]:
+        raise ConfigError(f"crop scale is {scale}, expected two positive numbers in rising order")
 
 
 @dataclass(frozen=True)

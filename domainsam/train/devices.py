@@ -53,6 +53,21 @@ class Devices(Protocol):
         ...
 
 
+def training_precision(name: str, device: str) -> Precision:
+    """What ``--precision`` means for training on a device; ``"auto"`` is bfloat16 on GPUs made for it.
+
+    Raises
+    ------
+    ConfigError
+        If float16 is asked for: its gradients would need scaling.
+    """
+    if name == "fp16":
+        raise ConfigError("training in fp16 is not supported: use --precision bf16 or fp32")
+    if name == "bf16" or (name == "auto" and device.startswith("cuda") and torch.cuda.is_bf16_supported()):
+        return "bfloat16"
+    return "float32"
+
+
 class OneDevice:
     """One process that trains alone."""
 

@@ -12,9 +12,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from domainsam.errors import CheckpointError, OutputError
+from domainsam.errors import CheckpointError, ConfigError, OutputError
 
 FORMAT = 1
+
+
+def prepare_run(out: Path, workroom: Path, replace: bool) -> None:
+    """Refuse a model file that could not be written, before hours of training, and make the run's folder.
+
+    Parameters
+    ----------
+    out
+        The model file to come.
+    workroom
+        Folder of the run's state and logs.
+    replace
+        Whether ``out`` may exist.
+
+    Raises
+    ------
+    ConfigError
+        If the name ends otherwise than in ``.safetensors``.
+    OutputError
+        If the file exists and may not be replaced, or the folder cannot be made.
+    """
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"model file '{out}' should end in .safetensors")
+    if out.exists() and not replace:
+        raise OutputError(f"'{out}' exists: choose another name, or allow it with --overwrite")
+    try:
+        workroom.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"folder '{workroom}' cannot be made: {error.strerror}") from error
 
 
 @dataclass
