@@ -61,6 +61,8 @@ class OrganModel:
 
     ``labels`` names the values of a prediction, background first. ``context``
     is how many slices on either side of a stack its answer depends on.
+    ``validated`` is Dice by organ on cases that took no part in training, where
+    the model file tells it.
     """
 
     name: str
@@ -69,6 +71,7 @@ class OrganModel:
     network: OrganNetwork
     dtype: torch.dtype = torch.float32
     batch: int = 8
+    validated: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def foundation_name(self) -> str:
@@ -157,9 +160,11 @@ def load_model(
     config = from_table(ModelConfig, checkpoint.header.config.get("model", {}), f"header of {path}")
     network = OrganNetwork(config.network, generalist, len(header.labels))
     checkpoint.restore(network, PREFIX)
-    return OrganModel(
-        path.stem, header.labels, config, network.to(device).arranged(dtype).eval(), dtype, batch
-    )
+    network = network.to(device).arranged(dtype).eval()
+    validated = {
+        name: header.metrics[f"dice_{name}"] for name in header.labels if f"dice_{name}" in header.metrics
+    }
+    return OrganModel(path.stem, header.labels, config, network, dtype, batch, validated)
 
 
 def shipped_model() -> Path:

@@ -131,7 +131,12 @@ def summarise(plan: CasePlan, made: Made) -> CaseResult:
         organs=segmented.organs,
         cleaned=segmented.cleaned,
         warnings=volume.warnings,
-        settings={**model_identity(made.model), "clean_up": clean, "label_map": made.options.label_map},
+        settings={
+            **model_identity(made.model),
+            "dice_in_validation": dict(made.model.validated),
+            "clean_up": clean,
+            "label_map": made.options.label_map,
+        },
         resumed=segmented.resumed,
         seconds=perf_counter() - made.begin,
         peak_rss_mb=peak_rss_mb(),

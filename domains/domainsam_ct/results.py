@@ -31,7 +31,7 @@ class CaseResult:
     cleaned
         What clean-up removed and filled, in voxels by value.
     settings
-        What decided the answer: model, foundation, window, clean-up.
+        What decided the answer: model and how it did in validation, foundation, window, clean-up.
     patient
         Name and number, None unless they were asked for.
     seconds

@@ -34,6 +34,7 @@ class DensityModel:
     dtype: torch.dtype = torch.float32
     foundation_name: str = "none"
     asked: int = 0
+    validated: dict[str, float] = field(default_factory=lambda: {"liver": 0.912})
 
     @property
     def window(self) -> tuple[float, float]:

@@ -139,7 +139,8 @@ def test_preview_and_report_stand_alone(tmp_path: Path, ct_segment) -> None:
     page = (tmp_path / "out" / "ct_report.html").read_text()
     assert page.count("data:image/png") == 3
     assert "http" not in page.replace("http-equiv", "")
-    for words in ("Not a medical device", "≥ ", "not found", "Kidney, left"):
+    # The stand-in's Dice on cases that it had not learned from is 0.91, of its liver alone.
+    for words in ("Not a medical device", "≥ ", "not found", "Kidney, left", ">0.91<"):
         assert words in page
 
 

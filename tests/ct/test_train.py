@@ -176,8 +176,9 @@ def test_model_files_give_the_same_answers(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("domainsam_ct.model.load_foundation", lambda *_: tiny_foundation())
     network, config = tiny_network(), tiny_config()
     path = tmp_path / "model.safetensors"
-    save_model(path, network, LABELS, config, {"note": "test"}, {"dice": 0.5})
+    save_model(path, network, LABELS, config, {"note": "test"}, {"dice": 0.5, "dice_liver": 0.5})
     model = load_model(path, device="cpu", precision="fp32")
+    assert model.validated == {"liver": 0.5}
     assert (model.labels, model.config, model.name) == (LABELS, config, "model")
     slices = body().slices.astype(np.float32)
     own = replace(model, network=network)
