@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from domainsam_ct import inference, pipeline
+from domainsam_ct import inference, pipeline, segmenting
 from domainsam_ct.masks import read_mask
 from tests.conftest import ROOT
-from tests.ct.standin import DensityModel, abdomen, untouched, write_case
+from tests.ct.made import write_nifti
+from tests.ct.standin import DENSITY, DensityModel, abdomen, affine, untouched, write_case
 
 
 def cases(folder: Path, count: int = 3) -> list[Path]:
@@ -127,6 +128,28 @@ def test_an_interrupted_case_goes_on_in_its_middle(
     assert 0 < density_model.asked < 12
     np.testing.assert_array_equal(read_mask(out / "ct_seg.nii.gz").labels, abdomen()[1])
     assert {path.name for path in out.iterdir()} == {"ct_seg.nii.gz", "ct_labels.json"}
+
+
+def test_a_clean_up_that_was_interrupted_begins_anew(
+    tmp_path: Path, ct_segment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hu = abdomen()[0]
+    # A stray part of the spleen, and a cavity in the liver.
+    hu[17:19, 1:3, 10:12], hu[14, 10, 6] = DENSITY["spleen"], -100
+    scan = write_nifti(tmp_path / "ct.nii.gz", hu, affine())
+    assert ct_segment(scan, "-o", tmp_path / "whole", "--statistics", "-q") == 0
+    with monkeypatch.context() as limited:
+        limited.setattr(segmenting, "measure", _interrupt)
+        assert ct_segment(scan, "-o", tmp_path / "out", "--statistics", "-q") == 130
+    assert ct_segment(scan, "-o", tmp_path / "out", "--statistics", "-q", "--resume") == 0
+    whole, again = (
+        json.loads((tmp_path / name / "ct_statistics.json").read_text()) for name in ("whole", "out")
+    )
+    assert again["resumed"]
+    assert whole["removed_voxels"] == {"spleen": 8}
+    assert whole["filled_voxels"] == {"liver": 1}
+    for part in ("removed_voxels", "filled_voxels", "organs"):
+        assert again[part] == whole[part]
 
 
 def test_work_of_another_run_is_not_mixed_in(
