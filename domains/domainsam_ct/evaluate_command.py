@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.options import overwrite_option, seed_option, talk_options
+from domainsam_cli.tables import aligned, cell
 from domainsam_ct.segment_command import Names as NameList
 
 if TYPE_CHECKING:
-    from domainsam.metrics.bootstrap import Interval
     from domainsam_ct.evaluation import Evaluation, EvaluationOptions
     from domainsam_ct.pictures import FindImage, WorstSlices
 
@@ -171,17 +171,6 @@ def table(result: Evaluation) -> Iterator[str]:
         [organ, *(cell(result.table[organ][metric.key]) for metric in metrics)] for organ in result.organs
     ]
     rows.append(["mean of organs", *(cell(result.overall[metric.key]) for metric in metrics)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+    yield from aligned(rows)
     if count > 1:
         yield f"[{options.level:.0%} intervals; resampled: {count} cases, drawn whole]"
-
-
-def cell(interval: Interval) -> str:
-    """A score and its interval, ``0.815 [0.745, 0.875]``; ``n/a`` where it is undefined."""
-    if interval.value != interval.value:
-        return "n/a"
-    if interval.low != interval.low:
-        return f"{interval.value:.3f}"
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

@@ -19,10 +19,10 @@ from domainsam_cli.options import (
     seed_option,
     talk_options,
 )
+from domainsam_cli.tables import aligned, cell
 from domainsam_scene.segment_command import LAYOUT_NAMES, reading_options
 
 if TYPE_CHECKING:
-    from domainsam.metrics.bootstrap import Interval
     from domainsam_scene.evaluate import EvaluateOptions
     from domainsam_scene.evaluation import Evaluation
 
@@ -154,20 +154,6 @@ def table(result: Evaluation) -> Iterator[str]:
     for protocol, mean in result.protocol_means().items():
         yield f"mean over {protocol}: {number(mean)}"
     yield "[95% intervals; resampled: samples]"
-
-
-def aligned(rows: list[list[str]]) -> Iterator[str]:
-    """Rows of cells as lines with columns of even width."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
-
-
-def cell(interval: Interval) -> str:
-    """A score and its interval, ``0.815 [0.745, 0.875]``; ``n/a`` where it is undefined."""
-    if interval.value != interval.value or interval.low != interval.low:
-        return number(interval.value)
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def number(value: float) -> str:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
+from domainsam_cli.tables import aligned, cell
 from domainsam_urban.map_command import models_threshold_option, reading_options
 from domainsam_urban.map_options import MapOptions, OutputOptions, ReadOptions, RunOptions, ShapeOptions
 
 if TYPE_CHECKING:
-    from domainsam.metrics.bootstrap import Interval
     from domainsam_urban.evaluate import Predict
     from domainsam_urban.evaluation import Evaluation, EvaluationOptions
 
@@ -246,19 +246,3 @@ def table(result: Evaluation) -> Iterator[str]:
             ]
         )
     yield f"[{result.options.level:.0%} intervals; resampled: {result.units}]"
-
-
-def aligned(rows: list[list[str]]) -> Iterator[str]:
-    """Rows of cells as lines with columns of even width."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
-
-
-def cell(interval: Interval, sign: str = "-") -> str:
-    """A score and its interval, ``0.815 [0.745, 0.875]``; ``n/a`` where it is undefined."""
-    if interval.value != interval.value:
-        return "n/a"
-    if interval.low != interval.low:
-        return f"{interval.value:{sign}.3f}"
-    return f"{interval.value:{sign}.3f} [{interval.low:.3f}, {interval.high:.3f}]"
