@@ -65,14 +65,34 @@ def sensors(options: argparse.Namespace) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with torch.inference_mode():
         seconds = least(lambda: network(images), options.runs)
+        reading = time_of_reading(lambda: network(images))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     row = {
         "method": options.method,
         "sensors": options.count,
         "ms": round(1000 * seconds),
+        "of which memory attention": round(1000 * reading),
         "MB": round(grown),
     }
     print(json.dumps(row), flush=True)
+
+
+def time_of_reading(work: Callable[[], Any]) -> float:
+    """Seconds of CPU time that work spends in reading memory."""
+    read, spent = MemoryBank.read, []
+
+    def timed(self: MemoryBank, features: Features, number: int | None = None) -> Features:
+        began = time.process_time()
+        seen = read(self, features, number)
+        spent.append(time.process_time() - began)
+        return seen
+
+    MemoryBank.read = timed  # type: ignore[method-assign]
+    try:
+        work()
+    finally:
+        MemoryBank.read = read  # type: ignore[method-assign]
+    return sum(spent)
 
 
 def official(model: Any, frames: Path) -> tuple[Callable[[], torch.Tensor], torch.Tensor]:
