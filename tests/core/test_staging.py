@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from domainsam.errors import OutputError
-from domainsam.staging import Staging
+from domainsam.errors import ConfigError, OutputError
+from domainsam.staging import Staging, check_apart, into_place, scratch_beside
 
 
 def everything(folder: Path) -> set[str]:
@@ -105,3 +105,30 @@ def test_a_full_disk_at_the_flush_leaves_nothing(tmp_path: Path, monkeypatch: py
         staging.write_text(target, "new")
     assert target.read_text() == "precious"
     assert everything(tmp_path) == {"a.txt"}
+
+
+def test_outputs_stay_apart_from_each_other_and_from_the_inputs(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.tif", tmp_path / "two.tif"
+    check_apart([one, two], [tmp_path / "scene.tif"], "scenes")
+    check_apart([], [one], "scenes")
+    with pytest.raises(ConfigError, match=r"would be written 2 times.*scenes of one name"):
+        check_apart([one, two, one], [], "scenes")
+    one.touch()
+    (tmp_path / "link.tif").symlink_to(one)
+    with pytest.raises(OutputError, match="one of the cases"):
+        check_apart([one], [tmp_path / "link.tif"], "cases")
+
+
+def test_a_scratch_folder_goes_away_and_what_was_made_in_it_is_put_in_place(tmp_path: Path) -> None:
+    target = tmp_path / "a.tif"
+    target.write_text("old")
+    with scratch_beside(target) as room:
+        assert room.parent == tmp_path
+        made = room / "made.tif"
+        made.write_text("new")
+        assert target.read_text() == "old"
+        into_place(made, target)
+    assert target.read_text() == "new"
+    assert everything(tmp_path) == {"a.tif"}
+    with pytest.raises(OutputError, match="absent"), scratch_beside(tmp_path / "absent" / "a.tif"):
+        pass
