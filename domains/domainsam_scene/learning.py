@@ -143,8 +143,10 @@ def unweigh(network: SceneNetwork, weights: Tensor, part: float = 1.0) -> None:
     """
     if network.head is None:
         raise ConfigError(f"method {network.config.method!r} has no head to take classes' weights out of")
+    bias = network.head.classify.bias
+    assert bias is not None
     with torch.no_grad():
-        network.head.classify.bias.sub_(part * weights.to(network.head.classify.bias).log())
+        bias.sub_(part * weights.to(bias).log())
 
 
 def kept(names: tuple[str, ...], drop: float) -> tuple[str, ...]:

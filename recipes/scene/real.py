@@ -3,6 +3,7 @@
     python recipes/scene/real.py DATA --work runs/scene/real
     python recipes/scene/real.py DATA --work runs/scene/real --ablation
     python recipes/scene/real.py DATA --work runs/scene/real --table
+    python recipes/scene/real.py DATA --work runs/scene/real --sets tumours --ship WEIGHTS
 
 Three folds; the same foundation, learning rate, crops and losses for all; the
 number of steps is such that every method has the same computing time. Each
@@ -34,7 +35,10 @@ from domainsam_scene.learning import LearningOptions, SceneObjective
 from domainsam_scene.material import DrawnScenes, SceneCropOptions, SceneCrops
 from domainsam_scene.modalities import Sample
 from domainsam_scene.network import NetworkConfig, SceneNetwork
+from domainsam_scene.trained import save_network
 
+SHIPPED = "both"
+"""Method of the weights that ``--ship`` writes."""
 BATCH = 6
 RATE = 1.2e-3
 STEPS = {"memorysam": 95, "mlesam": 125, "both": 75, "early": 220, "single": 220}
@@ -178,6 +182,28 @@ def rows(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
 
 
+def ship(options: argparse.Namespace) -> None:
+    """Train on all scenes of the set as one of its folds was, and write the weights.
+
+    Their header has the folds' mean scores: of subjects that took no part, by networks that
+    learned from fewer.
+    """
+    data = options.sets[0]
+    fold = SETS[data](options.data)[0]
+    job = Job(data, 0, SHIPPED, SHIPPED, fold.sensors)
+    foundation = load_foundation("embedded_sam2")
+    steps = max(1, round(STEPS[SHIPPED] * options.effort))
+    network = learn(job, replace(fold, train=fold.train + fold.test), foundation, steps)
+    runs = [
+        row["scores"]
+        for row in rows(options.work / "results.jsonl")
+        if (row["data"], row["name"], row["steps"]) == (data, SHIPPED, steps)
+    ]
+    metrics = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]} if runs else {}
+    recipe = {"recipe": {"script": "recipes/scene/real.py", "steps": steps, "batch_size": BATCH, "lr": RATE}}
+    save_network(options.ship, network, foundation, metrics, recipe)
+
+
 def table(options: argparse.Namespace) -> None:
     """Print means and spreads over folds as Markdown."""
     found = rows(options.work / "results.jsonl")
@@ -211,9 +237,12 @@ def main() -> None:
     parser.add_argument("--effort", type=float, default=1.0, help="times the usual number of steps")
     parser.add_argument("--ablation", action="store_true", help="train the variants of memory instead")
     parser.add_argument("--table", action="store_true", help="print what is there instead of training")
+    parser.add_argument("--ship", type=Path, help="train on all scenes of the first set and write a model")
     options = parser.parse_args()
     if options.table:
         table(options)
+    elif options.ship:
+        ship(options)
     else:
         run(options)
 

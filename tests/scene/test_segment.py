@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 from domainsam_scene.generated import CLASSES, COLOURS
 from domainsam_scene.imagefiles import open_quietly, read_image
 from domainsam_scene.pipeline import segment_files, segment_layout
+from domainsam_scene.sample import write_samples
 from domainsam_scene.segment_options import OutputOptions, SegmentOptions
 from domainsam_scene.writing import write_arrays
 from tests.scene.tiny import TinyModel
@@ -143,3 +147,33 @@ def test_equal_arrays_make_equal_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_arrays(tmp_path / f"{name}.npz", {"x": np.arange(5)})
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_folder_goes_on_to_the_same_maps(tmp_path: Path) -> None:
+    """A real process, the shipped model, and no chance to tidy up."""
+    write_samples(tmp_path / "scenes", 4, 64)
+
+    def command(out: str) -> list[str]:
+        words = [
+            sys.executable,
+            "-c",
+            "import sys; from domainsam_cli import main; sys.exit(main())",
+            "scene",
+            "segment",
+            "--layout",
+            "plain",
+        ]
+        return [*words, str(tmp_path / "scenes"), "-o", str(tmp_path / out), "--quiet"]
+
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    running = subprocess.Popen(command("parts"), stderr=subprocess.DEVNULL)
+    while running.poll() is None and not list((tmp_path / "parts").glob("*.png")):
+        time.sleep(0.005)
+    running.kill()
+    running.wait()
+    assert len(list((tmp_path / "parts").glob("*.png"))) < 4
+    subprocess.run([*command("parts"), "--resume"], check=True, capture_output=True)
+    found = {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir()}
+    assert found == {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert len(found) == 4
