@@ -9,7 +9,16 @@ import subprocess
 import sys
 import time
 
-COMMANDS = (["--help"], ["--version"], ["packs"], ["urban", "--help"], ["urban", "map", "--help"])
+COMMANDS = (
+    ["--help"],
+    ["--version"],
+    ["packs"],
+    ["urban", "--help"],
+    ["urban", "map", "--help"],
+    ["urban", "trend", "--help"],
+    ["ct", "--help"],
+    ["scene", "--help"],
+)
 HEAVY = ("torch", "numpy", "scipy", "rasterio", "geopandas", "transformers", "timm", "rich")
 REPEATS = 10
 PROBE = """
