@@ -154,7 +154,7 @@ def run(options: argparse.Namespace) -> None:
     folds = {data: SETS[data](options.data) for data in options.sets}
     every = [job for data in options.sets for job in jobs(data, folds[data][0].sensors, options.ablation)]
     for job in sorted(every, key=lambda job: job.fold):
-        if (job.data, job.fold, job.name) in done:
+        if (job.data, job.fold, job.name) in done or job.name not in (options.only or [job.name]):
             continue
         began, cpu = time.time(), time.process_time()
         steps = max(1, round(STEPS[job.method] * options.effort))
@@ -236,6 +236,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--effort", type=float, default=1.0, help="times the usual number of steps")
     parser.add_argument("--ablation", action="store_true", help="train the variants of memory instead")
+    parser.add_argument("--only", nargs="+", help="names of what is trained, as in the table")
     parser.add_argument("--table", action="store_true", help="print what is there instead of training")
     parser.add_argument("--ship", type=Path, help="train on all scenes of the first set and write a model")
     options = parser.parse_args()
