@@ -186,7 +186,7 @@ def model_options(command: Any) -> Any:
 @talk_options
 @click.pass_context
 def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
-    r"""Find informal settlements in satellite scenes and write them as polygons.
+    """Find informal settlements in satellite scenes and write them as polygons.
 
     INPUT is anything GDAL reads: GeoTIFF, VRT mosaic, /vsi path. With several
     of them, or with a folder as -o, results are named after each scene; in
@@ -198,7 +198,7 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
     domainsam urban map scenes/*.tif -o out/ --device cuda --resume
     domainsam urban map city.tif -o centre.gpkg --bbox 116.2,39.8,116.3,39.9 --bbox-crs EPSG:4326
     domainsam urban map ikonos.tif -o s.geojson --bands 3,2,1 --min-area 2000 --simplify 2
-    """
+    """  # noqa: D301 - click needs the control character itself
     from domainsam_urban.pipeline import map_scenes
 
     state = ctx.find_object(RunState)
