@@ -98,7 +98,7 @@ def test_what_is_said_of_places() -> None:
     ]
     said = in_words(["a", "b", "c", "d", "e", "f", "g"], found, 0, ground)
     assert len(said) == 4
-    assert "b lies +3.0 m east and -4.0 m north of a" in said[0]
+    assert "b lies 3.0 m east and 4.0 m south of a" in said[0]
     assert "--align" in said[0]
     assert "moved back" in said[1]
     assert "could not be measured" in said[2]

@@ -67,7 +67,7 @@ def in_words(
         if one is None:
             continue
         where = (
-            f"{label} lies {one.east_m:+.1f} m east and {one.north_m:+.1f} m north of {labels[reference]} "
+            f"{label} lies {one.in_words} of {labels[reference]} "
             f"(median of {one.windows} places, standard error {one.error_m:.1f} m)"
         )
         if one.windows < LEAST_PLACES:

@@ -49,6 +49,12 @@ class Registration:
         return math.hypot(self.east_m, self.north_m)
 
     @property
+    def in_words(self) -> str:
+        """Where it lies: ``3.0 m east and 4.0 m south``."""
+        across, along = "east" if self.east_m >= 0 else "west", "north" if self.north_m >= 0 else "south"
+        return f"{abs(self.east_m):.1f} m {across} and {abs(self.north_m):.1f} m {along}"
+
+    @property
     def error_m(self) -> float:
         """Standard error of the medians, for normal errors; infinite where too few places were measured."""
         if self.windows < LEAST_PLACES:
