@@ -155,7 +155,9 @@ def summarise(
         known = np.isfinite(values)
         sums = np.stack([np.where(known, values, 0), known], axis=-1)
         for column, organ in enumerate(organs):
-            table[organ][metric.key] = resample(sums[:, column], _mean)
+            # Cases without this score are no units of it: one case alone gives no interval.
+            own = known[:, column] if known[:, column].any() else slice(None)
+            table[organ][metric.key] = resample(sums[own, column], _mean)
         overall[metric.key] = resample(sums, _mean_of_organs)
     return Evaluation(organs, table, overall, tuple(cases), tuple(skipped), options)
 

@@ -86,6 +86,20 @@ def test_folders_report_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert evaluate(tmp_path / "pred", tmp_path / "truth", *words) == 4, "a report is not replaced unasked"
 
 
+def test_one_case_gives_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    without = truth()
+    without[without == NUMBERS["spleen"]] = 0
+    for case, labels in enumerate((truth(), without)):
+        found = predicted(case)
+        found[found == 1] = 1 if case == 0 else 0
+        write(tmp_path / "pred" / f"case{case}.nii.gz", found)
+        write(tmp_path / "truth" / f"case{case}.nii.gz", labels)
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", *MAPS, "--json") == 0
+    organs = json.loads(capsys.readouterr().out)["organs"]
+    assert organs["spleen"]["dice"] == {"value": 1.0, "low": None, "high": None}
+    assert organs["liver"]["dice"] == pytest.approx({"value": 15 / 16, "low": 7 / 8, "high": 1.0})
+
+
 def test_papers_definitions_differ_where_they_should(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
