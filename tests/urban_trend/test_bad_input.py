@@ -106,6 +106,10 @@ def masks_without_crs(folder: Path) -> list[str]:
     return ["--masks", *write_masks(folder, {2016: 20}), str(other)]
 
 
+def classified_masks(folder: Path) -> list[str]:
+    return ["--masks", "--classifier", str(folder / "c.safetensors"), *write_masks(folder)]
+
+
 def aligned_masks(folder: Path) -> list[str]:
     return ["--masks", *write_masks(folder), "--align"]
 
@@ -148,6 +152,7 @@ def bad_catalogue(folder: Path) -> list[str]:
         (mixed_classes, ["holds the values 2, 5", "--mask-class"]),
         (masks_without_crs, ["has no CRS", "give it one"]),
         (aligned_masks, ["--align needs scenes"]),
+        (classified_masks, ["--classifier needs scenes"]),
         (empty_zones, ["zones.geojson"]),
         (bad_table, ["expected columns 'path' and 'datetime'"]),
         (bad_catalogue, ["leads to no item"]),

@@ -61,6 +61,8 @@ def survey(years: Sequence[Year], options: TrendOptions, learnt: float | None) -
     """
     if options.masks and options.align:
         raise ConfigError("--align needs scenes: masks show only what changes, which tells nothing of places")
+    if options.masks and options.classifier is not None:
+        raise ConfigError("--classifier needs scenes: masks are taken as they are, leave it out")
     reference = reference_index(years, options.reference_year)
     inputs: list[YearInput] = []
     footprints: list[Footprint] = []
