@@ -26,6 +26,7 @@ MEMBER_BYTES = 1 << 30
 """No single slice is larger; a zip entry that claims more is a trap."""
 MEDIA_DIRECTORY = "DICOMDIR"
 """An index of files, never an image."""
+VOLUME_NAMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 RAW_STARTS = (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x16\x00")
 """First tags of old files that lack the 128 bytes before the letters DICM."""
 
@@ -67,6 +68,12 @@ class DicomFiles:
 
     def __len__(self) -> int:
         return len(self._members)
+
+    @property
+    def volumes(self) -> int:
+        """How many are volumes of other formats, which are cases of their own."""
+        names = [member.name if self._zip is None else member.filename for member in self._members]
+        return sum(name.lower().endswith(VOLUME_NAMES) for name in names)
 
     @contextmanager
     def open(self, number: int) -> Iterator[IO[bytes]]:

@@ -68,8 +68,10 @@ def find_series(files: DicomFiles) -> list[Series]:
     """
     headers = read_headers(files)
     if not headers:
+        others = f"; {files.volumes} are volumes: name them one by one" if files.volumes else ""
         raise InputError(
-            f"{files.path}: none of its {len(files)} files is DICOM; expected the files of a CT series"
+            f"{files.path}: none of its {len(files)} files is DICOM; "
+            f"expected the files of a CT series{others}"
         )
     slices = [h for h in headers if h.is_image and h.text("Modality") == "CT" and not h.is_localizer]
     enhanced = [h for h in slices if h.class_uid in ENHANCED_CT or h.whole("NumberOfFrames") > 1]

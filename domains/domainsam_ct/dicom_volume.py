@@ -30,6 +30,8 @@ def open_dicom(path: Path, series_uid: str | None = None, scratch: Path | None =
     name = str(path)
     with DicomFiles(path) as files:
         chosen, notes = choose_series(path, find_series(files), series_uid)
+        if files.volumes:
+            notes = (*notes, f"{files.volumes} NIfTI, NRRD or MHA files beside the series are not read")
         series, doubles = without_doubles(name, files, chosen)
         affine, uneven = stack_affine(name, series.headers)
         first = series.headers[0]

@@ -267,6 +267,14 @@ def test_no_dicom(tmp_path: Path) -> None:
     assert "none of its 0 files is DICOM" in refusal(tmp_path / "study")
     (tmp_path / "study" / "notes.txt").write_text("hello")
     assert "none of its 1 files is DICOM" in refusal(tmp_path / "study")
+    (tmp_path / "study" / "ct.nii.gz").touch()
+    assert "1 are volumes: name them one by one" in refusal(tmp_path / "study")
+
+
+def test_volumes_beside_a_series_are_told(tmp_path: Path) -> None:
+    canonical = axial_series(tmp_path / "study")
+    (tmp_path / "study" / "ct.nii.gz").touch()
+    assert "1 NIfTI, NRRD or MHA files beside the series" in " ".join(same(tmp_path / "study", canonical))
 
 
 def test_bad_zip(tmp_path: Path) -> None:

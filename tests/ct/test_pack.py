@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from domainsam.testing.packs import PackContract
+from domainsam_cli import main
 from domainsam_ct.labels import label_map_of, load_label_map
 from domainsam_ct.pipeline import model_labels
 
@@ -16,3 +19,13 @@ def test_labels_are_those_of_the_shipped_map() -> None:
 
     assert PACK.labels == model_labels(None)
     assert label_map_of(PACK.labels) == load_label_map("synapse")
+
+
+@pytest.mark.parametrize("command", ["segment", "train", "evaluate", "statistics"])
+def test_examples_of_the_help_stand_on_lines_of_their_own(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["ct", command, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith(f"  domainsam ct {command} ") for line in lines) >= 2
+    assert not any("\\b" in line or "\b" in line for line in lines)
