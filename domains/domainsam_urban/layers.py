@@ -184,7 +184,8 @@ class RasterLayer:
             if self._alpha:
                 valid &= self._source.read(self._source.count, window=part) > 0
         except RasterioError as error:
-            raise InputError(f"raster '{self._name}' is damaged: {error}; make it again") from error
+            reason = error.__cause__ or error
+            raise InputError(f"raster '{self._name}' is damaged: {reason}; make it again") from error
         if raw.dtype.kind == "f":
             valid &= np.isfinite(raw)
         if self._nodata is not None:
