@@ -125,7 +125,8 @@ class _Products:
             "FOUNDATION": self.mapped.model.foundation_name,
             "METHOD": self.provenance.method,
             "SOURCE": self.provenance.source,
-            "COMMAND": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            # A resumed run ends in the same bytes as an unbroken one.
+            "COMMAND": shlex.join([Path(sys.argv[0]).name, *(w for w in sys.argv[1:] if w != "--resume")]),
         }
 
     def write_polygons(self) -> Any:
