@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from domainsam_cli import main
 from domainsam_scene import demo_command
+from domainsam_scene.generated import SENSORS, make_scene
+from domainsam_scene.model import SHIPPED, load_model
 
 
 def test_demo_shows_the_way_and_says_that_it_is_generated(tmp_path: Path, scene, capsys, monkeypatch) -> None:
@@ -30,3 +35,24 @@ def test_demo_shows_the_way_and_says_that_it_is_generated(tmp_path: Path, scene,
     assert document["generated"]
     assert len(document["scenes"]) == 2
     assert (tmp_path / "domainsam-demo" / "maps" / "scene000.png").is_file()
+
+
+@pytest.mark.parametrize(("name", "sensors"), [("generated", SENSORS), ("tumours", ("ct", "mr", "pet"))])
+def test_shipped_models_answer_with_any_sensor_missing(name: str, sensors: tuple[str, ...]) -> None:
+    model = load_model(SHIPPED.with_name(f"{name}.safetensors"), device="cpu")
+    assert model.modalities == sensors
+    random = np.random.default_rng(0)
+    images = {sensor: random.random((3, 64, 64), np.float32) for sensor in sensors}
+    for missing in sensors:
+        rest = {sensor: image for sensor, image in images.items() if sensor != missing}
+        answer = model.predict(rest)
+        assert np.isfinite(answer.probability).all()
+        assert int(answer.labels.max()) < len(model.labels)
+
+
+def test_the_shipped_model_understands_drawn_scenes() -> None:
+    model, right = load_model(device="cpu"), []
+    for seed in (5_000_001, 5_000_002):
+        scene = make_scene(seed, 128, "day", "none")
+        right.append((model.predict(scene.images).labels == scene.labels).mean())
+    assert np.mean(right) > 0.75

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from domainsam.errors import ConfigError
-from domainsam.memory.memorysam import SequenceOptions
+from domainsam.memory.memorysam import PUBLISHED, SequenceOptions
 from domainsam.memory.prototypes import PrototypeOptions
 from domainsam.side.experts import Router, fuse
 from domainsam_scene.learning import LearningOptions, SceneBatch, SceneObjective, kept
@@ -102,6 +103,23 @@ def test_updates_at_zero_leave_the_frozen_features(foundation: Any) -> None:
     )
     for ours, theirs in zip(levels, frozen["backbone_fpn"], strict=True):
         assert torch.allclose(ours.flatten(0, 1), theirs, atol=1e-5)
+
+
+@torch.no_grad()
+def test_updates_at_zero_and_one_sensor_are_the_official_path(foundation: Any) -> None:
+    model = network(foundation, "memorysam", ("rgb",), sequence=PUBLISHED)
+    for update in model.updates:
+        nn.init.zeros_(update.up_q)
+        nn.init.zeros_(update.up_v)
+    nn.init.constant_(model.decoder.decoder.pred_obj_score_head.layers[-1].bias, 10.0)
+    official = copy.deepcopy(foundation.model)
+    official.sam_mask_decoder = model.decoder.decoder
+    picture = sensed(("rgb",))["rgb"]
+    levels = official.forward_image((picture - model._encoder._mean) / model._encoder._std)["backbone_fpn"]
+    plain = levels[2] + official.no_mem_embed.view(1, -1, 1, 1)
+    theirs = official._forward_sam_heads(plain, high_res_features=levels[:2], multimask_output=True)[0]
+    assert theirs.std() > 0.05
+    assert torch.allclose(model({"rgb": picture}).per_modality[0], theirs, atol=1e-4)
 
 
 def test_a_dropped_sensor_gives_its_expert_exactly_no_gradient(foundation: Any) -> None:
