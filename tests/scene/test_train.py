@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from domainsam.errors import ConfigError
+from domainsam.errors import ConfigError, WeightsError
 from domainsam.foundation import load_foundation
 from domainsam.memory import memorysam
 from domainsam_cli import main
@@ -144,3 +144,9 @@ def test_there_must_be_a_head_to_take_them_out_of(network: SceneNetwork) -> None
     other = SceneNetwork(config, load_foundation("embedded_sam2"))
     with pytest.raises(ConfigError, match="memorysam"):
         unweigh(other, torch.ones(3))
+
+
+def test_the_short_name_of_base_plus_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOMAINSAM_WEIGHTS", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"weights of sam2\.1_hiera_base_plus not found"):
+        load_foundation("sam2.1_hiera_b+")
