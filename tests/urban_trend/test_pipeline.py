@@ -10,12 +10,15 @@ import pytest
 import rasterio
 from affine import Affine
 
+from domainsam.checkpoint import CheckpointHeader, save
 from domainsam.errors import InputError, OutputError
 from domainsam.infer.workroom import WorkRoom
 from domainsam_urban.model import SettlementModel
 from domainsam_urban.trend import comparison, pipeline
+from domainsam_urban.trend.gathering import gather
 from domainsam_urban.trend.pipeline import compare
 from domainsam_urban.trend.stack import Registration, YearStack
+from domainsam_urban.trend.trend_command import trend
 from domainsam_urban.trend.trend_options import GroundOptions, SmoothingOptions
 from domainsam_urban.trend.years import read_years
 from tests.urban.tiny import write_scene
@@ -280,3 +283,16 @@ def test_layers_may_be_kept_and_compared_again(tmp_path: Path) -> None:
     for path in layers:
         values = again.layers[path.stem]
         np.testing.assert_array_equal(values, read(path))
+
+
+def test_the_threshold_is_the_models_unless_told(tmp_path: Path) -> None:
+    header = CheckpointHeader("urban", "fake", "", ("a", "b"), {"shape": {"threshold": 0.3}})
+    save(tmp_path / "m.safetensors", {}, header)
+
+    def threshold(*words: str) -> float:
+        arguments = ["a.tif", "-o", str(tmp_path / "out"), "--model", str(tmp_path / "m.safetensors"), *words]
+        return gather(trend.make_context("trend", arguments).params).threshold
+
+    assert threshold() == 0.3
+    assert threshold("--threshold", "0.7") == 0.7
+    assert threshold("--masks") == 0.5

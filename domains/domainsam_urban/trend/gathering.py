@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from domainsam_urban.map_options import ReadOptions, RunOptions
+from domainsam_urban.map_options import ReadOptions, RunOptions, ShapeOptions
 from domainsam_urban.trend.product_options import (
     ObjectOptions,
     ProductOptions,
@@ -54,7 +54,7 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         out=given["out"],
         model=given["model"],
         foundation=given["foundation"],
-        threshold=given["threshold"],
+        threshold=_threshold(given),
         masks=given["masks"],
         mask_class=given["mask_class"],
         asset=given["asset"],
@@ -80,6 +80,15 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         resume=given["resume"],
         quiet=given["quiet"],
     )
+
+
+def _threshold(given: dict[str, Any]) -> float:
+    """The threshold that was given, else the model's; masks have the ordinary one."""
+    if given["threshold"] is not None or given["masks"]:
+        return float(given["threshold"] or ShapeOptions.threshold)
+    from domainsam_urban.model import shape_settings
+
+    return shape_settings(given["model"], {}).threshold
 
 
 def _set(given: dict[str, Any], *names: str) -> dict[str, Any]:
