@@ -15,7 +15,7 @@ import click
 
 from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
 from domainsam_cli.tables import aligned, cell
-from domainsam_urban.map_command import models_threshold_option, reading_options
+from domainsam_urban.map_command import threshold_option, reading_options
 from domainsam_urban.map_options import MapOptions, OutputOptions, ReadOptions, RunOptions, ShapeOptions
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def comparing_options(command: Any) -> Any:
             default=0.0,
             help="Predicted objects below this many m² take no part in object scores.",
         ),
-        models_threshold_option,
+        threshold_option,
     ):
         command = option(command)
     return command

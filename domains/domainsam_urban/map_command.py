@@ -99,13 +99,6 @@ PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
 threshold_option = click.option(
     "--threshold",
     type=PROBABILITY,
-    default=0.5,
-    show_default=True,
-    help="Probability from which a pixel is settlement.",
-)
-models_threshold_option = click.option(
-    "--threshold",
-    type=PROBABILITY,
     help="Probability from which a pixel is settlement [default: the model's, commonly 0.5].",
 )
 
@@ -117,7 +110,7 @@ def shape_options(command: Any) -> Any:
         click.option("--close-holes", type=positive, help="Fill holes up to this many m²."),
         click.option("--simplify", type=positive, help="Simplify outlines by this many metres."),
         click.option("--min-area", type=positive, help="Drop settlements below this many m²."),
-        models_threshold_option,
+        threshold_option,
     ):
         command = option(command)
     return command

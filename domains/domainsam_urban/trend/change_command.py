@@ -17,7 +17,7 @@ from domainsam_cli.options import (
     resume_option,
     talk_options,
 )
-from domainsam_urban.map_command import model_options, models_threshold_option
+from domainsam_urban.map_command import model_options, threshold_option
 from domainsam_urban.trend.gathering import gather
 from domainsam_urban.trend.trend_command import (
     min_area_option,
@@ -34,7 +34,7 @@ from domainsam_urban.trend.trend_command import (
 @year_options
 @reading_options
 @min_area_option
-@models_threshold_option
+@threshold_option
 @model_options
 @device_option
 @precision_option

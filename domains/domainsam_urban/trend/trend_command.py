@@ -19,7 +19,7 @@ from domainsam_cli.options import (
     seed_option,
     talk_options,
 )
-from domainsam_urban.map_command import PATH, Numbers, model_options, models_threshold_option
+from domainsam_urban.map_command import PATH, Numbers, model_options, threshold_option
 from domainsam_urban.trend.gathering import gather
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ processes_option = click.option(
 @smoothing_options
 @click.option("--layers", is_flag=True, help="Write each year's probability on the ground too, as GeoTIFF.")
 @click.option("--title", help="Heading of the report.")
-@models_threshold_option
+@threshold_option
 @model_options
 @seed_option
 @device_option
