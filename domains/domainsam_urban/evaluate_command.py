@@ -15,7 +15,7 @@ import click
 
 from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
 from domainsam_cli.tables import aligned, cell
-from domainsam_urban.map_command import threshold_option, reading_options
+from domainsam_urban.map_command import reading_options, threshold_option
 from domainsam_urban.map_options import MapOptions, OutputOptions, ReadOptions, RunOptions, ShapeOptions
 
 if TYPE_CHECKING:
