@@ -13,6 +13,9 @@ OUTLINE = "#d7301f"
 RAMP = ("#fef0d9", "#fdcc8a", "#fc8d59", "#e34a33", "#b30000")
 """ColorBrewer's OrRd in five classes (Brewer, Hatchard and Harrower 2003): safe for colour-blind readers."""
 
+MOMENT = "1970-01-01T00:00:00.000Z"
+"""Time of the last change in every GeoPackage: with the clock's, no run would repeat another's bytes."""
+
 _HEADER = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
 
@@ -76,7 +79,8 @@ def store_default_styles(geopackage: Path, styles: dict[str, str]) -> None:
     """Put QGIS styles into a GeoPackage, so that its layers open styled.
 
     The table is the one QGIS itself makes, listed as non-spatial in
-    ``gpkg_contents`` so that other readers know what it is.
+    ``gpkg_contents`` so that other readers know what it is. All times of change
+    become :data:`MOMENT`, so that the same content is the same bytes.
 
     Parameters
     ----------
@@ -101,10 +105,11 @@ def store_default_styles(geopackage: Path, styles: dict[str, str]) -> None:
             ).fetchone()
             database.execute(
                 "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, "
-                "styleName, styleQML, styleSLD, useAsDefault, description, owner) "
-                "VALUES ('', '', ?, ?, ?, ?, '', 1, 'domainsam', '')",
-                (layer, column, layer, qml),
+                "styleName, styleQML, styleSLD, useAsDefault, description, owner, update_time) "
+                "VALUES ('', '', ?, ?, ?, ?, '', 1, 'domainsam', '', ?)",
+                (layer, column, layer, qml, MOMENT),
             )
+        database.execute("UPDATE gpkg_contents SET last_change = ?", (MOMENT,))
 
 
 def _root() -> xml.Element:

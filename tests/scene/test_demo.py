@@ -37,13 +37,12 @@ def test_demo_shows_the_way_and_says_that_it_is_generated(tmp_path: Path, scene,
     assert (tmp_path / "domainsam-demo" / "maps" / "scene000.png").is_file()
 
 
-@pytest.mark.parametrize(("name", "sensors"), [("generated", SENSORS), ("tumours", ("ct", "mr", "pet"))])
-def test_shipped_models_answer_with_any_sensor_missing(name: str, sensors: tuple[str, ...]) -> None:
-    model = load_model(SHIPPED.with_name(f"{name}.safetensors"), device="cpu")
-    assert model.modalities == sensors
+def test_the_shipped_model_answers_with_any_sensor_missing() -> None:
+    model = load_model(device="cpu")
+    assert model.modalities == SENSORS
     random = np.random.default_rng(0)
-    images = {sensor: random.random((3, 64, 64), np.float32) for sensor in sensors}
-    for missing in sensors:
+    images = {sensor: random.random((3, 64, 64), np.float32) for sensor in SENSORS}
+    for missing in SENSORS:
         rest = {sensor: image for sensor, image in images.items() if sensor != missing}
         answer = model.predict(rest)
         assert np.isfinite(answer.probability).all()

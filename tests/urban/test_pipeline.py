@@ -164,10 +164,8 @@ def test_interrupted_run_resumes_to_the_same_bytes(
     (result,) = map_scenes([scene], options(broken, resume=True), model).results
     assert result.resumed
     assert {path.name for path in broken.iterdir()} == {"s.gpkg", "p.tif"}
-    with rasterio.open(whole / "p.tif") as one, rasterio.open(broken / "p.tif") as other:
-        np.testing.assert_array_equal(one.read(), other.read())
-    tables = [geopandas.read_file(folder / "s.gpkg", layer="settlements") for folder in (whole, broken)]
-    assert tables[0].equals(tables[1])
+    for name in ("s.gpkg", "p.tif"):
+        assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
 
 
 def test_resume_with_other_options_is_refused_and_keeps_the_work(
