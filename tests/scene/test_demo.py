@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from domainsam_cli import main
 from domainsam_scene import demo_command
 from domainsam_scene.generated import SENSORS, make_scene
-from domainsam_scene.model import SHIPPED, load_model
+from domainsam_scene.model import load_model
 
 
 def test_demo_shows_the_way_and_says_that_it_is_generated(tmp_path: Path, scene, capsys, monkeypatch) -> None:
