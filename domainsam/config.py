@@ -15,7 +15,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from domainsam.errors import ConfigError, MissingInputError, OutputError
+from domainsam.errors import ConfigError, MissingInputError
 
 Settings = TypeVar("Settings")
 
@@ -53,20 +53,6 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
         if isinstance(value, Mapping) and isinstance(below.get(key), Mapping):
             merged[key] = _overlaid(below[key], value)
     return merged
-
-
-def write_config(settings: object, path: Path) -> None:
-    """Write a dataclass as TOML.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
-    try:
-        path.write_text(to_toml(settings), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write configuration file {path} ({error.strerror})") from error
 
 
 def from_table(kind: type[Settings], table: Mapping[str, Any], source: str = "configuration") -> Settings:

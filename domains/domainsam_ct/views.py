@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +82,3 @@ def planes_at(volume: Volume, mask: StagedVolume, at: tuple[int, int, int]) -> t
 def _cut(plane: NDArray[Any]) -> NDArray[Any]:
     """A plane ``(a, b)`` of canonical axes as an image: both axes run backwards, ``b`` downwards."""
     return np.ascontiguousarray(plane[::-1, ::-1].T)
-
-
-def present_values(planes: Iterable[Plane]) -> set[int]:
-    """Values that any of the planes shows."""
-    return {int(value) for plane in planes for value in np.unique(plane.mask) if value}

@@ -90,12 +90,6 @@ def detection_scores(counts: ArrayLike) -> DetectionScores:
     )
 
 
-def detection_counts(overlaps: Overlaps, matching: Matching) -> NDArray[np.int64]:
-    """``(3,)`` true positives, false positives and false negatives of a matching."""
-    found = len(matching)
-    return np.array([found, len(overlaps.predicted_area) - found, len(overlaps.truth_area) - found], np.int64)
-
-
 def match_any(overlaps: Overlaps) -> Matching:
     """The matching of the UV-SAM paper: any overlap will do.
 
@@ -166,36 +160,3 @@ def _assign(overlaps: Overlaps, pairs: NDArray[np.int64], iou: NDArray[np.float6
 
 def _chosen(overlaps: Overlaps, pairs: NDArray[np.int64]) -> Matching:
     return Matching(overlaps.truth_index[pairs], overlaps.predicted_index[pairs])
-
-
-def label_overlaps(truth: ArrayLike, predicted: ArrayLike, valid: ArrayLike | None = None) -> Overlaps:
-    """Overlaps of two label images of one shape.
-
-    Parameters
-    ----------
-    truth, predicted
-        Integer arrays, 0 background, ``1 .. n`` objects; a label that does
-        not occur is no object.
-    valid
-        Boolean array of the same shape; pixels where it is false belong to no object.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
-    """
-    truth, predicted = np.asarray(truth), np.asarray(predicted)
-    if truth.shape != predicted.shape:
-        raise ValueError(f"truth has shape {truth.shape}, prediction {predicted.shape}: expected the same")
-    inside = np.ones(truth.shape, bool) if valid is None else np.asarray(valid, bool)
-    true_labels, truth_area = np.unique(truth[inside & (truth > 0)], return_counts=True)
-    labels, predicted_area = np.unique(predicted[inside & (predicted > 0)], return_counts=True)
-    both = inside & (truth > 0) & (predicted > 0)
-    pairs, shared = np.unique(np.stack([truth[both], predicted[both]]), axis=1, return_counts=True)
-    return Overlaps(
-        truth_area.astype(np.float64),
-        predicted_area.astype(np.float64),
-        np.searchsorted(true_labels, pairs[0]),
-        np.searchsorted(labels, pairs[1]),
-        shared.astype(np.float64),
-    )

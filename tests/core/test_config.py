@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domainsam.config import from_table, read_config, to_table, to_toml, write_config
-from domainsam.errors import ConfigError, MissingInputError, OutputError
+from domainsam.config import from_table, read_config, to_table, to_toml
+from domainsam.errors import ConfigError, MissingInputError
 from domainsam.prompter.segformer import PrompterConfig
 
 
@@ -36,7 +36,7 @@ class Outer:
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     given = Outer('a "quoted"\nline \\', 7, True, "two", 1e-9, Path("x/y"), Inner(0.1, (), (3, 4)))
-    write_config(given, tmp_path / "settings.toml")
+    (tmp_path / "settings.toml").write_text(to_toml(given), encoding="utf-8")
     assert read_config(Outer, tmp_path / "settings.toml") == given
 
 
@@ -106,8 +106,6 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
         read_config(Outer, tmp_path / "absent.toml")
     with pytest.raises(MissingInputError, match="cannot be read"):
         read_config(Outer, tmp_path)
-    with pytest.raises(OutputError, match="cannot write"):
-        write_config(Outer("t"), tmp_path)
     for name, content in (("broken.toml", b"title = "), ("binary.toml", b"\xff\xfe\x00")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ConfigError, match="not valid TOML"):

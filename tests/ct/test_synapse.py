@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from domainsam.config import write_config
+from domainsam.config import to_toml
 from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam.train.loop import StageOptions
 from domainsam_ct.model import load_model
@@ -82,7 +82,7 @@ def test_published_layout_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         optimisation=StageOptions(2, warmup=1, schedule="poly", ema=0.0),
     )
     recipe = replace(recipe, model=replace(recipe.model, side=64))
-    write_config(recipe, tmp_path / "recipe.toml")
+    (tmp_path / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
     assert read_recipe(tmp_path / "recipe.toml") == recipe
     out = tmp_path / "model.safetensors"
     words = [tmp_path / "data", "--train-list", lists[0], "--test-list", lists[1], "-o", out]

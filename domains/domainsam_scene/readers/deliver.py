@@ -30,7 +30,6 @@ FOLDERS = {
 }
 """By sensor: its folder, and its word in file names."""
 TRUTH = ("semantic", "semantic")
-WEATHERS = ("cloud", "fog", "night", "rain", "sun")
 CASES = ("motionblur", "overexposure", "underexposure", "lidarjitter", "eventlowres")
 """Failing sensors, found as parts of a path below the root."""
 CLASSES = (

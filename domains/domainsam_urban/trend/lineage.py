@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from domainsam.grid import Float64
 
-STATUSES = ("appeared", "expanded", "stable", "shrunk", "vanished", "split", "merged")
 PRESENT = "present"
 """Status in the first year, which has nothing to be compared with."""
 
