@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from domainsam.weights import FOLDER_VARIABLE, KNOWN, fetch, find_weights, searc
 CONTENT = np.random.default_rng(0).bytes(5_000_000)
 NAME = "sam_vit_b"
 FILE = KNOWN[NAME].file
+LARGEST, TOGETHER = 25_000_000, 60_000_000
+"""Bytes of one weight file that is part of a package, and of all of them."""
 
 
 class Server(ThreadingHTTPServer):
@@ -208,3 +211,12 @@ def test_table_is_complete_and_consistent() -> None:
         assert len(entry.sha256) == 64
         assert entry.image_size == 1024
     assert len({entry.sha256 for entry in KNOWN.values()}) == len(KNOWN)
+
+
+def test_weights_in_the_packages_stay_small() -> None:
+    packages = ("domainsam", "domainsam_urban", "domainsam_ct", "domainsam_scene")
+    found = [path for name in packages for path in Path(str(files(name))).rglob("*.safetensors")]
+    sizes = {path.name: path.stat().st_size for path in found}
+    assert {"embedded.safetensors", "urban_villages.safetensors", "abdomen.safetensors"} <= sizes.keys()
+    assert max(sizes.values()) <= LARGEST, sizes
+    assert sum(sizes.values()) <= TOGETHER, sizes
