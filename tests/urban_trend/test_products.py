@@ -88,9 +88,9 @@ def test_tables_tell_the_same_in_both_formats(made: tuple[YearStack, TrendProduc
         known = areas[areas[column].notna()]
         assert (known[f"{column}_low"] <= known[column]).all()
         assert (known[column] <= known[f"{column}_high"]).all()
-    assert set(areas["series"]) == {"as predicted", "smoothed"}
+    assert set(areas["series"]) == {"year by year", "smoothed"}
     assert set(areas["extent"]) == {"common", "own"}
-    main = areas[(areas["series"] == "as predicted") & (areas["extent"] == "common")]
+    main = areas[(areas["series"] == "year by year") & (areas["extent"] == "common")]
     zones = main[main["kind"] == "zones"].groupby("year")["area_ha"].sum()
     total = main[main["kind"] == "whole"].set_index("year")["area_ha"]
     np.testing.assert_allclose(zones, total, atol=1e-5)

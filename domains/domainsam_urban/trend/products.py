@@ -23,7 +23,7 @@ from domainsam_urban.trend.tables import change_table, write_table, year_table
 from domainsam_urban.trend.tallies import Blocks, Tally, tally
 from domainsam_urban.trend.zones import Zoning, make_zonings
 
-PREDICTED, SMOOTHED = "as predicted", "smoothed"
+BY_YEAR, SMOOTHED = "year by year", "smoothed"
 """Series of figures: from each year by itself, and after smoothing over the years."""
 REPORT, GEOPACKAGE, CHARTS, MAP = "report.html", "settlements.gpkg", "figures", "map_change"
 TABLES = ("areas", "changes")
@@ -137,7 +137,7 @@ def _figures(
     reference: Reference | None,
 ) -> Adjustment:
     """Figures of one series, from reference data where there are any."""
-    counts = found.counts if series == PREDICTED else {}
+    counts = found.counts if series == BY_YEAR else {}
     figures = bounded_figures(stack, tallies, options.uncertainty, series, counts)
     if reference is None:
         return Adjustment(figures, (), ())
@@ -146,7 +146,7 @@ def _figures(
 
 
 def _series(stack: YearStack) -> list[tuple[str, YearStack]]:
-    own = [(PREDICTED, stack)]
+    own = [(BY_YEAR, stack)]
     return [*own, (SMOOTHED, stack.as_smoothed())] if stack.has_smoothed else own
 
 
