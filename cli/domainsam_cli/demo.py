@@ -9,9 +9,8 @@ import click
 from domainsam.errors import PackError
 from domainsam.packs import find_packs, load_pack
 from domainsam_cli.options import (
-    free_folder,
+    demo_folder_option,
     json_option,
-    out_option,
     overwrite_option,
     seed_option,
     verbose_option,
@@ -22,9 +21,7 @@ MAIN = "urban"
 
 
 @click.command()
-@out_option(
-    "Folder for the sample and the results [default: domainsam-demo, or the next free name].", required=False
-)
+@demo_folder_option
 @click.option("--pack", "name", help="Which pack [default: urban, or else the first that has a demo].")
 @seed_option
 @overwrite_option
@@ -33,7 +30,7 @@ MAIN = "urban"
 @click.pass_context
 def demo(
     ctx: click.Context,
-    out: Path | None,
+    out: Path,
     name: str | None,
     seed: int,
     overwrite: bool,
@@ -45,8 +42,7 @@ def demo(
     Works offline on the weights inside the package, along the same code path as real data.
     """
     command = load_pack(name or first_with_demo()).load("demo")
-    folder = out if out is not None else free_folder(Path("domainsam-demo"))
-    ctx.invoke(command, out=folder, seed=seed, overwrite=overwrite, as_json=as_json)
+    ctx.invoke(command, out=out, seed=seed, overwrite=overwrite, as_json=as_json)
 
 
 def first_with_demo() -> str:

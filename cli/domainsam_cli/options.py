@@ -79,6 +79,16 @@ def free_folder(wanted: Path) -> Path:
     return folder
 
 
+demo_folder_option = click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=lambda: free_folder(Path("domainsam-demo")),
+    show_default="domainsam-demo, or the next free name",
+    help="Folder for the sample and the results.",
+)
+
+
 def choose_device(name: str) -> str:
     """The device that ``--device`` means on this machine.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from domainsam_cli.options import json_option, out_option, overwrite_option, seed_option
+from domainsam_cli.options import demo_folder_option, json_option, overwrite_option, seed_option
 from domainsam_ct.segment_options import OutputOptions, SegmentOptions
 
 SHAPE, SPACING = (128, 96, 24), (2.8, 2.8, 6.0)
@@ -15,7 +15,7 @@ SHAPE, SPACING = (128, 96, 24), (2.8, 2.8, 6.0)
 
 
 @click.command()
-@out_option("Folder for the sample and the results.")
+@demo_folder_option
 @seed_option
 @overwrite_option
 @json_option

@@ -7,20 +7,18 @@ from pathlib import Path
 
 import click
 
-from domainsam_cli.options import free_folder, json_option, out_option, overwrite_option, seed_option
+from domainsam_cli.options import demo_folder_option, json_option, overwrite_option, seed_option
 
 SAMPLES = 4
 SIDE = 256
 
 
 @click.command()
-@out_option(
-    "Folder for the samples and the results [default: domainsam-demo, or the next free name].", required=False
-)
+@demo_folder_option
 @seed_option
 @overwrite_option
 @json_option
-def demo(out: Path | None, seed: int, overwrite: bool, as_json: bool) -> None:
+def demo(out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
     """Draw street scenes seen by four sensors and segment them, also with sensors missing."""
     from domainsam_scene.evaluate import EvaluateOptions, evaluate_layout
     from domainsam_scene.model import load_model
@@ -29,7 +27,6 @@ def demo(out: Path | None, seed: int, overwrite: bool, as_json: bool) -> None:
     from domainsam_scene.segment_options import OutputOptions, SegmentOptions
 
     model = load_model()
-    out = out if out is not None else free_folder(Path("domainsam-demo"))
     samples = out / "samples"
     write_samples(samples, SAMPLES, SIDE, seed, overwrite)
     outputs = OutputOptions(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from domainsam_cli.options import json_option, out_option, overwrite_option, seed_option
+from domainsam_cli.options import demo_folder_option, json_option, overwrite_option, seed_option
 from domainsam_urban.map_options import MapOptions, OutputOptions, ShapeOptions
 
 SIDE = 1024
@@ -17,7 +17,7 @@ MIN_AREA_M2 = 1000.0
 
 
 @click.command()
-@out_option("Folder for the sample and the results.")
+@demo_folder_option
 @seed_option
 @overwrite_option
 @json_option

@@ -10,7 +10,7 @@ import pytest
 import rasterio
 
 from domainsam_cli import main
-from domainsam_cli.demo import free_folder
+from domainsam_cli.options import free_folder
 from domainsam_urban import pipeline
 from domainsam_urban.model import SettlementModel
 from domainsam_urban.sample import agreement, write_sample
