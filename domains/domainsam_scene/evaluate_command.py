@@ -153,6 +153,8 @@ def table(result: Evaluation) -> Iterator[str]:
         )
     for protocol, mean in result.protocol_means().items():
         yield f"mean over {protocol}: {number(mean)}"
+    if result.unscored:
+        yield f"left out of the mean, as no sample has these sensors: {', '.join(result.unscored)}"
     yield "[95% intervals; resampled: samples]"
 
 

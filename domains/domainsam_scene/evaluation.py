@@ -70,7 +70,9 @@ class Evaluation:
         return overlap_scores(self.matrix(variant)).iou
 
     def published_miou(self, variant: str) -> float:
-        """Mean IoU as the data set's papers count it."""
+        """Mean IoU as the data set's papers count it; NaN if :attr:`unscored`."""
+        if variant in self.unscored:
+            return float("nan")
         return float(mean_iou(self.matrix(variant)[None].astype(np.float64), self.absent_iou)[0])
 
     def interval(self, variant: str) -> Interval:
@@ -112,10 +114,23 @@ class Evaluation:
                 found.setdefault(kind, {})[value] = float(mean_iou(matrix, None)[0]), len(some)
         return found
 
+    @cached_property
+    def unscored(self) -> tuple[str, ...]:
+        """Names of variants that no sample could be scored with: all lack every sensor of theirs."""
+        scored = {name for sample in self.samples for name in sample.matrices}
+        return tuple(variant.name for variant in self.variants if variant.name not in scored)
+
     def protocol_means(self) -> dict[str, float]:
-        """Mean over a protocol's variants of the mean IoU; that of ``subsets`` takes all sensors in."""
+        """Mean over a protocol's variants of the mean IoU; that of ``subsets`` takes all sensors in.
+
+        :attr:`unscored` variants take no part; a protocol with no others is left out.
+        """
         names = {
-            kind: [variant.name for variant in self.variants if variant.kind == kind]
+            kind: [
+                variant.name
+                for variant in self.variants
+                if variant.kind == kind and variant.name not in self.unscored
+            ]
             for kind in ("subsets", "drops", "noise")
         }
         if names["subsets"]:
@@ -134,7 +149,7 @@ class Evaluation:
         found = {}
         for sensor in whole.sensors:
             rest = tuple(name for name in whole.sensors if name != sensor)
-            if rest in by_sensors:
+            if rest in by_sensors and by_sensors[rest] not in self.unscored:
                 found[sensor] = best - self.interval(by_sensors[rest]).value
         return found
 
@@ -151,7 +166,8 @@ class Evaluation:
                 }
                 for kind, rows in self.by_condition(self.variants[0].name).items()
             },
-            "protocol_means": self.protocol_means(),
+            "protocol_means": {kind: _plain(mean) for kind, mean in self.protocol_means().items()},
+            "unscored": list(self.unscored),
             "fall_without_sensor": self.sensor_value(),
         }
 

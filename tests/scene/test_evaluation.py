@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -144,6 +145,26 @@ def test_command_with_report(samples: Path, tmp_path: Path, scene, capsys) -> No
     assert document["samples"] == 1
     assert document["variants"][0]["miou_low"] is None
     assert set(document["fall_without_sensor"]) == set(SENSORS)
+
+
+def test_sensor_that_no_sample_has_spoils_no_mean(samples: Path, tmp_path: Path, scene, capsys) -> None:
+    root, report = tmp_path / "scenes", tmp_path / "r.html"
+    shutil.copytree(samples, root)
+    min((root / "lidar").iterdir()).unlink()
+    words = ["evaluate", root, "--layout", "plain", "--missing", "all", "--limit", "1"]
+    assert scene(*words, "--report", report) == 0
+    printed = capsys.readouterr().out
+    assert "left out of the mean, as no sample has these sensors: lidar" in printed
+    assert "mean over subsets: n/a" not in printed
+    page = report.read_text()
+    assert "No sample has the sensors of lidar" in page
+    assert "nan" not in re.sub("<svg.*?</svg>", "", page, flags=re.DOTALL)
+    assert scene(*words, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["unscored"] == ["lidar"]
+    scored = [variant for variant in document["variants"] if variant["name"] != "lidar"]
+    subsets = [variant["miou"] for variant in scored if variant["kind"] in ("all", "subsets")]
+    assert document["protocol_means"]["subsets"] == pytest.approx(np.mean(subsets))
 
 
 def test_sample_that_cannot_be_scored_is_told(samples: Path, tmp_path: Path, scene, capsys) -> None:
