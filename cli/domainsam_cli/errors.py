@@ -18,6 +18,8 @@ from domainsam.errors import DomainSamError, OutputError
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
+TORCH_LEVEL = "TORCH_CPP_LOG_LEVEL"
+"""Variable that torch reads once, when it is imported: what its C++ parts print, past Python's warnings."""
 
 
 @dataclass
@@ -105,7 +107,8 @@ class StderrLines(logging.Handler):
 def quiet_libraries() -> Iterator[None]:
     """Show our own warnings as lines; hide those of libraries until :func:`speak_up`."""
     root, handler = logging.getLogger(), StderrLines()
-    level = root.level
+    level, torch_level = root.level, os.environ.get(TORCH_LEVEL)
+    os.environ.setdefault(TORCH_LEVEL, "ERROR")
     root.addHandler(handler)
     try:
         with warnings.catch_warnings():
@@ -116,12 +119,17 @@ def quiet_libraries() -> Iterator[None]:
         logging.captureWarnings(False)
         root.removeHandler(handler)
         root.setLevel(level)
+        if torch_level is None:
+            del os.environ[TORCH_LEVEL]
+        else:
+            os.environ[TORCH_LEVEL] = torch_level
 
 
 def speak_up() -> None:
     """Let warnings and log lines of libraries through."""
     warnings.simplefilter("default")
     logging.captureWarnings(True)
+    os.environ[TORCH_LEVEL] = "WARNING"
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     for handler in root.handlers:

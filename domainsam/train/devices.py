@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -113,6 +114,9 @@ class SeveralDevices:
             raise DependencyError(
                 "training on several devices needs 'lightning': install it, or use --devices 1"
             ) from error
+        # Lightning sets these to INFO for everybody; the root logger's level is the program's own choice.
+        for name in ("lightning", "lightning.fabric", "lightning.pytorch"):
+            logging.getLogger(name).setLevel(logging.NOTSET)
         self._fabric = Fabric(
             accelerator=accelerator,
             devices=devices,

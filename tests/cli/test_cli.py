@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import subprocess
 import sys
 import warnings
@@ -162,6 +163,21 @@ def test_library_noise_is_hidden_unless_asked_for(capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().err
     assert "old interface" in printed
     assert "library remark" in printed
+
+
+def test_libraries_that_are_imported_later_are_told_how_much_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    @click.command()
+    @verbose_option
+    def looking(verbose: bool) -> None:
+        seen.append(os.environ["TORCH_CPP_LOG_LEVEL"])
+
+    monkeypatch.delenv("TORCH_CPP_LOG_LEVEL", raising=False)
+    guarded(looking, [])
+    guarded(looking, ["--verbose"])
+    assert seen == ["ERROR", "WARNING"]
+    assert "TORCH_CPP_LOG_LEVEL" not in os.environ
 
 
 def test_handlers_do_not_pile_up() -> None:

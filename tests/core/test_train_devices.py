@@ -50,8 +50,10 @@ def test_two_processes_end_with_equal_weights_and_one_log(tmp_path: Path) -> Non
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environment["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as the command line has it
     command = [sys.executable, str(script), str(tmp_path)]
-    subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)
+    done = subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True, text=True)
+    assert done.stdout.strip() == done.stderr.strip() == ""
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first["said"] == second["said"] == {"from": 0}
     assert first["score"] == second["score"]
