@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam_cli.lists import NAMES
 from domainsam_cli.options import overwrite_option, seed_option, talk_options
 from domainsam_cli.tables import aligned, cell
-from domainsam_ct.segment_command import Names as NameList
 
 if TYPE_CHECKING:
     from domainsam_ct.evaluation import Evaluation, EvaluationOptions
@@ -42,7 +42,7 @@ def comparing_options(command: Any) -> Any:
             show_default=True,
             help="Distance of surfaces that still agree, in millimetres.",
         ),
-        click.option("--organs", type=NameList(), help="Only these organs [default: all that both name]."),
+        click.option("--organs", type=NAMES, help="Only these organs [default: all that both name]."),
         click.option(
             "--prediction-label-map", help="Names of the predictions' values, where they have others."
         ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.errors import RunState
+from domainsam_cli.lists import NAMES, Separated
 from domainsam_cli.options import compute_options, out_option, overwrite_option, resume_option, talk_options
 from domainsam_ct.segment_options import CleanOptions, OutputOptions, RunOptions, SegmentOptions
 
@@ -16,39 +17,7 @@ if TYPE_CHECKING:
     from domainsam_ct.results import Batch, CaseResult
 
 PATH = click.Path(path_type=Path)
-
-
-class Names(click.ParamType[tuple[str, ...]]):
-    """Names with commas between them."""
-
-    name = "NAME,NAME"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        names = tuple(part.strip() for part in str(value).split(","))
-        if not all(names):
-            self.fail(f"{value!r} is not a list of names such as liver,spleen", param, ctx)
-        return names
-
-
-class Window(click.ParamType[tuple[float, float]]):
-    """Two Hounsfield units with a comma between them."""
-
-    name = "LOW,HIGH"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, float]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            low, high = (float(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a pair of Hounsfield units such as -125,275", param, ctx)
-        return low, high
+WINDOW = Separated(float, "a pair of Hounsfield units", "-125,275", "LOW,HIGH", 2)
 
 
 def output_options(command: Any) -> Any:
@@ -96,11 +65,11 @@ def mask_options(command: Any) -> Any:
             help="Parts of an organ stay from this share of its largest part on.",
         ),
         click.option(
-            "--fill-holes", type=Names(), default="all", show_default=True, help="all, none, or organs."
+            "--fill-holes", type=NAMES, default="all", show_default=True, help="all, none, or organs."
         ),
         click.option(
             "--cleanup",
-            type=Names(),
+            type=NAMES,
             default="all",
             show_default=True,
             help="Organs whose stray parts go: all, none, or names.",
@@ -108,7 +77,7 @@ def mask_options(command: Any) -> Any:
         click.option(
             "--label-map", help="Numbers of the mask: synapse, btcv, totalsegmentator, or a TOML file."
         ),
-        click.option("--organs", type=Names(), help="Only these organs [default: all that the model knows]."),
+        click.option("--organs", type=NAMES, help="Only these organs [default: all that the model knows]."),
     ):
         command = option(command)
     return command
@@ -118,7 +87,7 @@ def model_options(command: Any) -> Any:
     """Options that choose the network and how the CT is read."""
     for option in (
         click.option("--series", "series_uid", help="Series Instance UID, where a folder holds several."),
-        click.option("--window", type=Window(), help="Hounsfield units told apart [default: the model's]."),
+        click.option("--window", type=WINDOW, help="Hounsfield units told apart [default: the model's]."),
         click.option(
             "--foundation", help="Name or checkpoint file [default: the one the model was trained on]."
         ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.errors import RunState
+from domainsam_cli.lists import Separated
 from domainsam_cli.options import (
     device_option,
     out_option,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from domainsam_ct.run import Trained
 
 PATH = click.Path(path_type=Path)
+DEPTHS = Separated(int, "a list of strides", "16,8,4", "N,N,N")
 
 
 def model_options(command: Any) -> Any:
@@ -37,7 +39,11 @@ def model_options(command: Any) -> Any:
         click.option(
             "--neighbours", type=click.IntRange(0, 1), help="Slices on either side that the CNN sees."
         ),
-        click.option("--depths", help="Strides at which encoder and CNN are blended, such as 16 or 16,8,4."),
+        click.option(
+            "--depths",
+            type=DEPTHS,
+            help="Strides at which encoder and CNN are blended, such as 16 or 16,8,4.",
+        ),
         click.option("--specialist-weights", type=click.Path(), help="ImageNet weights of the ResNet."),
         click.option("--specialist", help="resnet18, another ResNet of timm, or mit_b0 to mit_b5."),
         click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
@@ -136,7 +142,7 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
     model, network = config.model, config.model.network
     ladder = replace(network.ladder, **chosen(given, {"specialist": "specialist"}))
     if given["depths"] is not None:
-        ladder = replace(ladder, depths=parsed_depths(given["depths"]))
+        ladder = replace(ladder, depths=given["depths"])
     network = replace(network, ladder=ladder, **chosen(given, {"neighbours": "neighbours"}))
     model = replace(model, network=network, **chosen(given, {"window": "window"}))
     split = chosen(given, {"folds": "folds", "fold": "fold", "val_share": "share"})
@@ -152,20 +158,6 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
         optimisation=replace(config.optimisation, **rates),
         **chosen(given, plain),
     )
-
-
-def parsed_depths(text: str) -> tuple[int, ...]:
-    """``"16,8,4"`` as numbers.
-
-    Raises
-    ------
-    click.BadParameter
-        If a part is no whole number.
-    """
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r}: expected strides such as 16 or 16,8,4") from error
 
 
 def chosen(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.errors import RunState
+from domainsam_cli.lists import WHOLE_NUMBERS, Separated
 from domainsam_cli.options import compute_options, out_option, overwrite_option, resume_option, talk_options
 from domainsam_urban.map_options import (
     METHODS,
@@ -22,22 +23,7 @@ if TYPE_CHECKING:
     from domainsam_urban.results import Batch, SceneResult
 
 PATH = click.Path(path_type=Path)
-
-
-class Numbers(click.ParamType[tuple[int, ...]]):
-    """Whole numbers with commas between them."""
-
-    name = "N,N,N"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of whole numbers such as 3,2,1", param, ctx)
+BOX = Separated(float, "west,south,east,north", "443200,4411900,443900,4412300", "W,S,E,N", 4)
 
 
 def reading_options(command: Any) -> Any:
@@ -58,30 +44,11 @@ def reading_options(command: Any) -> Any:
         ),
         click.option("--nodata", type=float, help="A further value that means no data."),
         click.option(
-            "--bands", type=Numbers(), help="Red, green, blue band numbers, from 1 [default: 1,2,3]."
+            "--bands", type=WHOLE_NUMBERS, help="Red, green, blue band numbers, from 1 [default: 1,2,3]."
         ),
     ):
         command = option(command)
     return command
-
-
-class Box(click.ParamType[tuple[float, ...]]):
-    """Four numbers with commas between them."""
-
-    name = "W,S,E,N"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            west, south, east, north = map(float, str(value).split(","))
-        except ValueError:
-            self.fail(
-                f"{value!r} is not west,south,east,north, such as 443200,4411900,443900,4412300", param, ctx
-            )
-        return west, south, east, north
 
 
 def area_options(command: Any) -> Any:
@@ -89,7 +56,7 @@ def area_options(command: Any) -> Any:
     for option in (
         click.option("--aoi", type=PATH, help="Map only inside these polygons; any file that OGR reads."),
         click.option("--bbox-crs", help="CRS of --bbox, such as EPSG:4326 [default: the scene's]."),
-        click.option("--bbox", type=Box(), help="Map only inside this box."),
+        click.option("--bbox", type=BOX, help="Map only inside this box."),
     ):
         command = option(command)
     return command

@@ -202,7 +202,7 @@ def test_an_existing_folder_is_not_overwritten(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize("text", ["116", "a,b", "1,2,3"])
 def test_numbers_of_the_wrong_form(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     assert run("2016=a.tif", "2018=b.tif", "-o", tmp_path / "o", "--centre", text) == 2
-    assert "is not of the form 116.39,39.91" in capsys.readouterr().err
+    assert "is not longitude,latitude such as 116.39,39.91" in capsys.readouterr().err
 
 
 def test_change_of_two_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

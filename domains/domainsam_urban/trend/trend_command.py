@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.errors import RunState
+from domainsam_cli.lists import WHOLE_NUMBERS, Separated
 from domainsam_cli.options import (
     batch_size_option,
     device_option,
@@ -19,32 +20,15 @@ from domainsam_cli.options import (
     seed_option,
     talk_options,
 )
-from domainsam_urban.map_command import PATH, Numbers, model_options, threshold_option
+from domainsam_urban.map_command import PATH, model_options, threshold_option
 from domainsam_urban.trend.gathering import gather
 
 if TYPE_CHECKING:
     from domainsam_urban.trend.pipeline import TrendResult
 
-
-class Floats(click.ParamType[tuple[float, ...]]):
-    """Numbers with commas between them; exactly ``count`` of them if that is given."""
-
-    def __init__(self, example: str, count: int | None = None) -> None:
-        self.example, self.count = example, count
-        self.name = "N" if count is None else ",".join(["N"] * count)
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(float(part) for part in str(value).split(","))
-        except ValueError:
-            numbers = ()
-        if not numbers or (self.count is not None and len(numbers) != self.count):
-            self.fail(f"{value!r} is not of the form {self.example}", param, ctx)
-        return numbers
+EXTENT = Separated(float, "left,bottom,right,top", "0,0,5000,5000", "N,N,N,N", 4)
+RADII = Separated(float, "a list of kilometres", "2,5,10", "N,N,N")
+PLACE = Separated(float, "longitude,latitude", "116.39,39.91", "N,N", 2)
 
 
 def year_options(command: Any) -> Any:
@@ -58,7 +42,7 @@ def year_options(command: Any) -> Any:
         ),
         click.option(
             "--extent",
-            type=Floats("0,0,5000,5000", 4),
+            type=EXTENT,
             help="Left, bottom, right, top of the ground in its CRS.",
         ),
         click.option(
@@ -68,7 +52,7 @@ def year_options(command: Any) -> Any:
         ),
         click.option("--crs", help="CRS of the ground, in metres [default: equal-area around the scenes]."),
         click.option("--asset", help="STAC asset to read, where items have several."),
-        click.option("--mask-class", type=Numbers(), help="Values of mask rasters that are settlement."),
+        click.option("--mask-class", type=WHOLE_NUMBERS, help="Values of mask rasters that are settlement."),
         click.option("--masks", is_flag=True, help="The inputs are masks or polygons, not scenes."),
     ):
         command = option(command)
@@ -90,7 +74,7 @@ def reading_options(command: Any) -> Any:
         ),
         click.option("--nodata", type=float, help="A further value that means no data."),
         click.option(
-            "--bands", type=Numbers(), help="Red, green, blue band numbers, from 1 [default: 1,2,3]."
+            "--bands", type=WHOLE_NUMBERS, help="Red, green, blue band numbers, from 1 [default: 1,2,3]."
         ),
     ):
         command = option(command)
@@ -122,10 +106,8 @@ def figure_options(command: Any) -> Any:
             "--reference", type=PATH, help="Points or polygons of known truth: error-adjusted areas."
         ),
         click.option("--ring-polygons", type=PATH, help="Areas within ring roads, in place of circles."),
-        click.option("--rings", type=Floats("2,5,10"), help="Radii of rings around the centre, in km."),
-        click.option(
-            "--centre", type=Floats("116.39,39.91", 2), help="Longitude,latitude of the city's centre."
-        ),
+        click.option("--rings", type=RADII, help="Radii of rings around the centre, in km."),
+        click.option("--centre", type=PLACE, help="Longitude,latitude of the city's centre."),
         click.option("--zone-name", help="Column with the zones' names."),
         click.option("--zones", type=PATH, help="Polygons, such as districts, with figures each."),
     ):
