@@ -27,6 +27,7 @@ from PIL import Image
 
 from domainsam.foundation import sam2
 from domainsam.foundation.tiny_sam2 import TinySam2Foundation, build
+from domainsam.infer.allocator import keep_freed_memory
 from domainsam.memory.bank import MemoryBank, MemoryParts
 from domainsam.protocols import Features, Masks
 from domainsam_scene.network import NetworkConfig, SceneNetwork
@@ -219,6 +220,7 @@ def main() -> None:
     parser.add_argument("--method", help="run this one alone, in this process")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     {"sensors": sensors, "video": video, "training": training}[options.what](options)
 
 

@@ -10,6 +10,7 @@ from time import perf_counter
 
 from domainsam.checkpoint import read_header
 from domainsam.errors import ConfigError
+from domainsam.infer.allocator import keep_freed_memory
 from domainsam.infer.workroom import WorkRoom
 from domainsam.staging import check_targets
 from domainsam_cli.errors import explain
@@ -65,6 +66,7 @@ def segment_cases(
     for plan in waiting:
         check_targets(plan.files, may_replace(plan, options))
     if waiting:
+        keep_freed_memory()
         model = prepared(model or chosen_model(options), options)
     results: list[CaseResult] = []
     failures: list[tuple[str, str]] = []

@@ -64,6 +64,7 @@ def evaluate(ctx: click.Context, /, folder: Path, **given: Any) -> None:
     domainsam scene evaluate --layout deliver /data/DELIVER --model model.safetensors --missing all
     domainsam scene evaluate --layout plain /data/mine --split val --missing subsets --csv scores.csv
     """  # noqa: D301 - click needs the control character itself
+    from domainsam.infer.allocator import keep_freed_memory
     from domainsam.staging import Staging
     from domainsam_cli.progress import pixel_progress
     from domainsam_scene.evaluate import evaluate_layout
@@ -73,6 +74,7 @@ def evaluate(ctx: click.Context, /, folder: Path, **given: Any) -> None:
     outputs = [path for path in (given["csv_path"], given["report"]) if path is not None]
     with ExitStack() as stack:
         staging = stack.enter_context(Staging(outputs, overwrite=given["overwrite"]))
+        keep_freed_memory()
         model = load_model(given["model"], given["foundation"], given["device"], given["precision"])
         gallery = Gallery()
         progress = stack.enter_context(pixel_progress(folder.name, given["quiet"]))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from domainsam.checkpoint import read_header
 from domainsam.errors import WeightsError
 from domainsam.foundation import load_foundation
+from domainsam.infer.networks import quick_in_bfloat16
 from domainsam_cli.options import choose_device
 from domainsam_scene.network import SceneNetwork
 from domainsam_scene.predict import MULTIPLE, ScenePrediction, predict
@@ -102,6 +103,5 @@ def load_model(
 def _dtype(name: str, device: str) -> torch.dtype:
     """What ``--precision`` means on a device."""
     if name == "auto":
-        fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if quick_in_bfloat16(device) else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

@@ -11,6 +11,7 @@ from time import perf_counter
 import numpy as np
 
 from domainsam.errors import ConfigError, InputError
+from domainsam.infer.allocator import keep_freed_memory
 from domainsam.staging import Staging, check_targets
 from domainsam_scene.modalities import Sample
 from domainsam_scene.model import SceneModel, load_model
@@ -55,10 +56,17 @@ def segment_files(
     if options.resume and plan.complete:
         return Batch((), (), (plan.name,))
     check_targets(plan.files, options.outputs.overwrite)
-    model = model or load_model(options.model, options.foundation, options.run.device, options.run.precision)
+    model = model or chosen_model(options)
     check_known(tuple(files), model)
     ref = SampleRef(plan.name, {name: (path,) for name, path in files.items()})
     return Batch((segment_sample(PlainLayout(), ref, tuple(files), plan, options, model),))
+
+
+def chosen_model(options: SegmentOptions) -> SceneModel:
+    """The model that the options name; freed memory is kept from here on."""
+    keep_freed_memory()
+    run = options.run
+    return load_model(options.model, options.foundation, run.device, run.precision)
 
 
 def segment_layout(
@@ -89,9 +97,7 @@ def segment_layout(
     results: list[SegmentResult] = []
     failures: list[tuple[str, str]] = []
     if waiting:
-        model = model or load_model(
-            options.model, options.foundation, options.run.device, options.run.precision
-        )
+        model = model or chosen_model(options)
     for ref, plan in waiting:
         assert model is not None
         try:

@@ -20,9 +20,9 @@ from domainsam.protocols import Window
 from domainsam.staging import Staging, check_targets
 from domainsam_cli.progress import pixel_progress
 from domainsam_scene.mapwriter import MapLayout, write_staged
-from domainsam_scene.model import SceneModel, load_model
+from domainsam_scene.model import SceneModel
 from domainsam_scene.outputs import SamplePlan, plan_outputs
-from domainsam_scene.pipeline import check_known
+from domainsam_scene.pipeline import check_known, chosen_model
 from domainsam_scene.predict import NODATA, SCALE, ScenePrediction
 from domainsam_scene.preview import Picture, draw_preview
 from domainsam_scene.results import Batch, SegmentResult
@@ -73,7 +73,7 @@ def segment_rasters(
     if options.resume and plan.complete:
         return Batch((), (), (plan.name,))
     check_targets(plan.files, options.outputs.overwrite)
-    model = model or load_model(options.model, options.foundation, options.run.device, options.run.precision)
+    model = model or chosen_model(options)
     check_known(tuple(paths), model)
     tile = options.run.tile or model.image_size
     overlap = tile // 4 if options.run.overlap is None else options.run.overlap

@@ -9,7 +9,7 @@ import pytest
 
 from domainsam_cli import main
 from domainsam_scene import model as scene_model
-from domainsam_scene import pipeline, stack
+from domainsam_scene import pipeline
 from domainsam_scene.generated import CLASSES
 from domainsam_scene.sample import write_samples
 from tests.scene.tiny import TinyModel
@@ -20,7 +20,7 @@ def use_model(monkeypatch: pytest.MonkeyPatch) -> Callable[[TinyModel], TinyMode
     """Puts a model without a network in place of the one that would be loaded."""
 
     def use(model: TinyModel) -> TinyModel:
-        for module in (scene_model, pipeline, stack):
+        for module in (scene_model, pipeline):
             monkeypatch.setattr(module, "load_model", lambda *arguments: model)
         return model
 
