@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,6 +68,11 @@ def talk_options(command: Command) -> Command:
 def compute_options(command: Command) -> Command:
     """``--device``, ``--precision``, ``--batch-size`` and ``--workers``."""
     return device_option(precision_option(batch_size_option(workers_option(command))))
+
+
+def chosen(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Options that were given, under the recipe's names; ``names`` holds these by option."""
+    return {name: given[option] for option, name in names.items() if given[option] is not None}
 
 
 def free_folder(wanted: Path) -> Path:

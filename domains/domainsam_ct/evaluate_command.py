@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.lists import NAMES
 from domainsam_cli.options import overwrite_option, seed_option, talk_options
 from domainsam_cli.tables import aligned, cell
@@ -148,17 +149,8 @@ def tell(result: Evaluation, unpaired: tuple[str, ...], outputs: list[Path], giv
         click.echo(f"domainsam: skipped {case}: {reason}", err=True)
     for case in unpaired:
         click.echo(f"domainsam: note: {case} has no labels", err=True)
-    if given["as_json"]:
-        click.echo(json.dumps(result.document(), indent=2))
-        return
-    if given["quiet"]:
-        return
-    for note in result.notes():
-        click.echo(f"domainsam: note: {note}", err=True)
-    for line in table(result):
-        click.echo(line)
-    for path in outputs:
-        click.echo(f"  {path.suffix[1:]:<8} {path}")
+    files = path_lines({path.suffix[1:]: path for path in outputs})
+    answer(given, result.document, chain(table(result), files), result.notes())
 
 
 def table(result: Evaluation) -> Iterator[str]:

@@ -7,8 +7,9 @@ import json
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +18,7 @@ from domainsam.errors import ConfigError
 from domainsam.foundation import load_foundation
 from domainsam.train.devices import Devices, choose_devices, training_precision
 from domainsam.train.loop import Run
+from domainsam.train.outcome import Trained
 from domainsam.train.state import prepare_run
 from domainsam_cli.options import choose_device
 from domainsam_cli.progress import pixel_progress
@@ -67,18 +69,18 @@ class TrainOptions:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a run has made; ``rank`` is this process's number, and the first, 0, speaks for all."""
+class TrainedOrgans(Trained):
+    """What a run has made; ``gates`` is the foundation's share by stride."""
 
-    out: Path
-    folder: Path
-    metrics: dict[str, float]
-    notes: tuple[str, ...]
-    gates: dict[int, float]
-    rank: int = 0
+    gates: dict[int, float] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """The same as values that JSON can hold."""
+        gates = {str(stride): share for stride, share in self.gates.items()}
+        return {**super().document(), "gates": gates}
 
 
-def train_model(inputs: Sequence[Path], config: TrainConfig, options: TrainOptions) -> Trained:
+def train_model(inputs: Sequence[Path], config: TrainConfig, options: TrainOptions) -> TrainedOrgans:
     """Train an organ model and write its file.
 
     Raises
@@ -106,8 +108,8 @@ def train_model(inputs: Sequence[Path], config: TrainConfig, options: TrainOptio
         )
         network, metrics = learn(config, material, foundation, run, getattr(torch, precision))
     _finish(options, network, material, config, metrics, devices)
-    return Trained(
-        options.out, options.workroom, metrics, material.notes, network.ladder.shares(), devices.rank
+    return TrainedOrgans(
+        options.out, options.workroom, metrics, material.notes, devices.rank, network.ladder.shares()
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.errors import RunState
 from domainsam_cli.lists import Separated
 from domainsam_cli.options import (
+    chosen,
     device_option,
     out_option,
     overwrite_option,
@@ -24,7 +26,7 @@ from domainsam_cli.options import (
 
 if TYPE_CHECKING:
     from domainsam_ct.recipe import TrainConfig
-    from domainsam_ct.run import Trained
+    from domainsam_ct.run import TrainedOrgans
 
 PATH = click.Path(path_type=Path)
 DEPTHS = Separated(int, "a list of strides", "16,8,4", "N,N,N")
@@ -129,7 +131,7 @@ def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None
     options = TrainOptions(**{name: given[name] for name in names})
     result = train_model(inputs, train_config(given), options)
     if result.rank == 0:
-        tell(result, given)
+        answer(given, result.document, summary(result), result.notes)
 
 
 def train_config(given: dict[str, Any]) -> TrainConfig:
@@ -160,28 +162,13 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
     )
 
 
-def chosen(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """Options that were given, under the recipe's names."""
-    return {name: given[option] for option, name in names.items() if given[option] is not None}
-
-
-def tell(result: Trained, given: dict[str, Any]) -> None:
-    """Print the scores and where things are."""
-    if given["as_json"]:
-        document = {"model": str(result.out), "folder": str(result.folder), "metrics": result.metrics}
-        extra = {"gates": {str(depth): share for depth, share in result.gates.items()}}
-        click.echo(json.dumps({**document, **extra, "notes": list(result.notes)}, indent=2))
-        return
-    if given["quiet"]:
-        return
-    for note in result.notes:
-        click.echo(f"domainsam: note: {note}", err=True)
+def summary(result: TrainedOrgans) -> Iterator[str]:
+    """The scores and where things are, for a person."""
     if "dice" in result.metrics:
-        click.echo(f"mean Dice on the cases kept for validation: {result.metrics['dice']:.3f}")
+        yield f"mean Dice on the cases kept for validation: {result.metrics['dice']:.3f}"
     for name, value in result.metrics.items():
         if name.startswith("dice_"):
-            click.echo(f"  {name.removeprefix('dice_'):<20} {value:.3f}")
+            yield f"  {name.removeprefix('dice_'):<20} {value:.3f}"
     shares = ", ".join(f"{share:.2f} at stride {depth}" for depth, share in result.gates.items())
-    click.echo(f"  {'gate':<12} the foundation's share is {shares}")
-    click.echo(f"  {'model':<12} {result.out}")
-    click.echo(f"  {'logs':<12} {result.folder}")
+    yield f"  {'gate':<12} the foundation's share is {shares}"
+    yield from path_lines({"model": result.out, "logs": result.folder})

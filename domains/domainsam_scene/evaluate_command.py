@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.options import (
     device_option,
     overwrite_option,
@@ -124,15 +125,8 @@ def tell(result: Evaluation, outputs: list[Path], given: dict[str, Any]) -> None
     """Print the scores, what was skipped and where the outputs are."""
     if result.skipped:
         click.echo(f"domainsam: {len(result.skipped)} samples could not be scored", err=True)
-    if given["as_json"]:
-        click.echo(json.dumps(result.document(), indent=2))
-        return
-    if given["quiet"]:
-        return
-    for line in table(result):
-        click.echo(line)
-    for path in outputs:
-        click.echo(f"  {path.suffix[1:]:<8} {path}")
+    files = path_lines({path.suffix[1:]: path for path in outputs})
+    answer(given, result.document, chain(table(result), files))
 
 
 def table(result: Evaluation) -> Iterator[str]:

@@ -77,3 +77,11 @@ class Batch:
     def exit_code(self) -> int:
         """0 if every sample is done."""
         return SOME_FAILED if self.failures else 0
+
+    def document(self) -> dict[str, Any]:
+        """Everything about every scene, as values that JSON can hold."""
+        return {
+            "scenes": [result.document() for result in self.results],
+            "failures": [{"name": name, "error": reason} for name, reason in self.failures],
+            "complete": list(self.complete),
+        }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from domainsam.errors import ConfigError
+from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     device_option,
@@ -21,7 +22,7 @@ from domainsam_cli.options import (
 from domainsam_scene.segment_options import SENSORS, OutputOptions, RunOptions, SegmentOptions
 
 if TYPE_CHECKING:
-    from domainsam_scene.results import Batch, SegmentResult
+    from domainsam_scene.results import Batch
 
 PATH = click.Path(path_type=Path)
 LAYOUT_NAMES = ("plain", "deliver", "mcubes", "muses")
@@ -135,14 +136,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any
     if state is not None:
         state.resumable = True
     batch = run(inputs, given)
-    if given["as_json"]:
-        print_json(batch)
-    elif not given["quiet"]:
-        if given["layout"] is None:
-            for result in batch.results:
-                print_summary(result)
-        if batch.complete:
-            click.echo(f"{len(batch.complete)} complete already")
+    answer(given, batch.document, summary(batch, told=given["layout"] is not None))
     if batch.failures:
         total = len(batch.results) + len(batch.failures) + len(batch.complete)
         click.echo(f"domainsam: {len(batch.failures)} of {total} samples failed", err=True)
@@ -229,18 +223,10 @@ def gather(given: dict[str, Any]) -> SegmentOptions:
     )
 
 
-def print_json(batch: Batch) -> None:
-    """Everything about every scene, for a program."""
-    document = {
-        "scenes": [result.document() for result in batch.results],
-        "failures": [{"name": name, "error": reason} for name, reason in batch.failures],
-        "complete": list(batch.complete),
-    }
-    click.echo(json.dumps(document, indent=2))
-
-
-def print_summary(result: SegmentResult) -> None:
-    """What was found and where it is, for a person."""
-    click.echo(result.sentence())
-    for kind, path in result.paths.items():
-        click.echo(f"  {kind:<12} {path}")
+def summary(batch: Batch, told: bool) -> Iterator[str]:
+    """What was found and where it is, for a person, unless that was ``told`` as each sample was done."""
+    for result in () if told else batch.results:
+        yield result.sentence()
+        yield from path_lines(result.paths)
+    if batch.complete:
+        yield f"{len(batch.complete)} complete already"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
+    chosen,
     device_option,
     out_option,
     overwrite_option,
@@ -22,8 +24,8 @@ from domainsam_cli.options import (
 )
 
 if TYPE_CHECKING:
+    from domainsam.train.outcome import Trained
     from domainsam_scene.recipe import TrainConfig, TrainOptions
-    from domainsam_scene.training import Trained
 
 PATH = click.Path(path_type=Path)
 METHODS = ("both", "memorysam", "mlesam", "early", "single")
@@ -101,7 +103,9 @@ def train(ctx: click.Context, /, root: Path, **given: Any) -> None:
     state = ctx.find_object(RunState)
     if state is not None:
         state.resumable = True
-    tell(train_model(root, train_config(given), train_options(given)), given)
+    result = train_model(root, train_config(given), train_options(given))
+    if result.rank == 0:
+        answer(given, result.document, summary(result), result.notes)
 
 
 def train_options(given: dict[str, Any]) -> TrainOptions:
@@ -139,31 +143,17 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
     return replace(
         config,
         network=replace(config.network, **network),
-        crops=replace(config.crops, **chosen(given, {"size": "crop"})),
+        crops=replace(config.crops, **chosen(given, {"crop": "size"})),
         learning=replace(config.learning, **chosen(given, {"drop": "drop"})),
         stage=replace(config.stage, **chosen(given, {"steps": "steps", "lr": "lr"})),
         **chosen(given, {name: name for name in ("foundation", "batch_size", "epochs")}),
     )
 
 
-def chosen(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """Options that were given, under the recipe's names."""
-    return {name: given[option] for name, option in names.items() if given[option] is not None}
-
-
-def tell(result: Trained, given: dict[str, Any]) -> None:
-    """Print the scores and where things are."""
-    if given["as_json"]:
-        document = {"model": str(result.out), "folder": str(result.folder), "metrics": result.metrics}
-        click.echo(json.dumps({**document, "notes": list(result.notes)}, indent=2))
-        return
-    if given["quiet"]:
-        return
-    for note in result.notes:
-        click.echo(f"domainsam: note: {note}", err=True)
+def summary(result: Trained) -> Iterator[str]:
+    """The scores and where things are, for a person."""
     titles = {"mean_iou": "with all sensors", "worst_iou": "with the worst one missing"}
     for name, title in titles.items():
         if name in result.metrics:
-            click.echo(f"mean IoU on the validation split, {title}: {result.metrics[name]:.3f}")
-    click.echo(f"  {'model':<12} {result.out}")
-    click.echo(f"  {'logs':<12} {result.folder}")
+            yield f"mean IoU on the validation split, {title}: {result.metrics[name]:.3f}"
+    yield from path_lines({"model": result.out, "logs": result.folder})

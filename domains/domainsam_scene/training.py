@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from domainsam.train.devices import choose_devices, training_precision
 from domainsam.train.history import History
 from domainsam.train.loop import Run, Stage
 from domainsam.train.losses import IGNORE
+from domainsam.train.outcome import Trained
 from domainsam.train.state import prepare_run
 from domainsam_cli.options import choose_device
 from domainsam_cli.progress import pixel_progress
@@ -33,16 +34,6 @@ from domainsam_scene.trained import save_network
 
 SAMPLED = 20
 """Scenes that class frequencies are counted on."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a run has made: the model file, its scores on the validation split, and what was noted."""
-
-    out: Path
-    folder: Path
-    metrics: dict[str, float]
-    notes: tuple[str, ...]
 
 
 def train_model(root: Path, config: TrainConfig, options: TrainOptions) -> Trained:
@@ -134,7 +125,7 @@ def train_scenes(
         recipe = {"recipe": to_table(replace(config, labels=(), modalities=()))}
         save_network(options.out, network, foundation, metrics, recipe)
     notes = () if judged is not None else ("no samples to validate on: the last weights were kept",)
-    return Trained(options.out, options.workroom, metrics, notes)
+    return Trained(options.out, options.workroom, metrics, notes, devices.rank)
 
 
 def _shallow(settings: Any) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
+    chosen,
     device_option,
     out_option,
     overwrite_option,
@@ -21,11 +23,11 @@ from domainsam_cli.options import (
     workers_option,
 )
 from domainsam_urban.map_command import reading_options
-from domainsam_urban.train_command import chosen, train_options
+from domainsam_urban.train_command import train_options
 
 if TYPE_CHECKING:
+    from domainsam.train.outcome import Trained
     from domainsam_urban.classifier_training import ClassifierRecipe
-    from domainsam_urban.training import Trained
 
 PATH = click.Path(path_type=Path)
 NETWORKS = ("resnet18", "resnet34", "resnet50")
@@ -86,7 +88,7 @@ def train_classifier(ctx: click.Context, /, inputs: tuple[str, ...], **given: An
     options = train_options(given)
     result = classifier_training.train_classifier(inputs, given["labels"], gather_recipe(given), options)
     if result.rank == 0:
-        tell(result, given)
+        answer(given, result.document, summary(result), result.notes)
 
 
 def gather_recipe(given: dict[str, Any]) -> ClassifierRecipe:
@@ -104,22 +106,13 @@ def gather_recipe(given: dict[str, Any]) -> ClassifierRecipe:
     )
 
 
-def tell(result: Trained, given: dict[str, Any]) -> None:
-    """Print the scores and where things are."""
-    if given["as_json"]:
-        document = {"model": str(result.out), "folder": str(result.folder), "metrics": result.metrics}
-        click.echo(json.dumps({**document, "notes": list(result.notes)}, indent=2))
-        return
-    if given["quiet"]:
-        return
-    for note in result.notes:
-        click.echo(f"domainsam: note: {note}", err=True)
+def summary(result: Trained) -> Iterator[str]:
+    """The scores and where things are, for a person."""
     metrics = result.metrics
     if metrics:
-        click.echo(
+        yield (
             f"validation ground, {metrics['cells']:.0f} cells: AUC {metrics['auc']:.3f}; threshold "
             f"{metrics['threshold']:.3f} passes over {metrics['empty_found']:.0%} of the empty cells "
             f"and keeps {metrics['area_kept']:.1%} of the settlement"
         )
-    click.echo(f"  {'model':<12} {result.out}")
-    click.echo(f"  {'logs':<12} {result.folder}")
+    yield from path_lines({"model": result.out, "logs": result.folder})

@@ -24,6 +24,7 @@ from domainsam.train.devices import Devices, choose_devices, training_precision
 from domainsam.train.history import History
 from domainsam.train.loop import Run, Stage, StageOptions
 from domainsam.train.losses import IGNORE
+from domainsam.train.outcome import Trained
 from domainsam.train.split import BlockOptions
 from domainsam.train.state import prepare_run
 from domainsam_cli.options import choose_device
@@ -32,7 +33,6 @@ from domainsam_urban.classifier import CellClassifier, ClassifierConfig, save_cl
 from domainsam_urban.material import Material, gather_material, judging_tiles
 from domainsam_urban.pairing import find_scenes
 from domainsam_urban.recipe import TrainConfig, TrainOptions
-from domainsam_urban.training import Trained
 
 LEAST_SHARE = 0.01
 """A cell with at least this share of settlement is one that has to be mapped."""

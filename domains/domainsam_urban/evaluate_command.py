@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
 from domainsam_cli.tables import aligned, cell
 from domainsam_urban.map_command import reading_options, threshold_option
@@ -207,17 +208,8 @@ def tell(result: Evaluation, outputs: list[Path], given: dict[str, Any]) -> None
     """Print the scores, what was skipped and where the outputs are."""
     for name, reason in result.skipped:
         click.echo(f"domainsam: skipped {name}: {reason}", err=True)
-    if given["as_json"]:
-        click.echo(json.dumps(result.document(), indent=2))
-        return
-    if given["quiet"]:
-        return
-    for note in result.notes():
-        click.echo(f"domainsam: note: {note}", err=True)
-    for line in table(result):
-        click.echo(line)
-    for path in outputs:
-        click.echo(f"  {path.suffix[1:]:<8} {path}")
+    files = path_lines({path.suffix[1:]: path for path in outputs})
+    answer(given, result.document, chain(table(result), files), result.notes())
 
 
 def table(result: Evaluation) -> Iterator[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.errors import RunState
 from domainsam_cli.lists import WHOLE_NUMBERS, Separated
 from domainsam_cli.options import compute_options, out_option, overwrite_option, resume_option, talk_options
@@ -20,7 +21,7 @@ from domainsam_urban.map_options import (
 )
 
 if TYPE_CHECKING:
-    from domainsam_urban.results import Batch, SceneResult
+    from domainsam_urban.results import Batch
 
 PATH = click.Path(path_type=Path)
 BOX = Separated(float, "west,south,east,north", "443200,4411900,443900,4412300", "W,S,E,N", 4)
@@ -165,13 +166,7 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
     if state is not None:
         state.resumable = True
     batch = map_scenes(inputs, gather(given))
-    if given["as_json"]:
-        print_json(batch)
-    elif not given["quiet"]:
-        for result in batch.results:
-            print_summary(result)
-        for source in batch.complete:
-            click.echo(f"{source}: complete already")
+    answer(given, batch.document, summary(batch))
     if batch.failures:
         failed = ", ".join(source for source, _ in batch.failures)
         click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} scenes failed: {failed}", err=True)
@@ -219,18 +214,10 @@ def gather(given: dict[str, Any]) -> MapOptions:
     )
 
 
-def print_json(batch: Batch) -> None:
-    """Everything about every scene, for a program."""
-    document = {
-        "scenes": [result.document() for result in batch.results],
-        "failures": [{"source": source, "error": reason} for source, reason in batch.failures],
-        "complete": list(batch.complete),
-    }
-    click.echo(json.dumps(document, indent=2))
-
-
-def print_summary(result: SceneResult) -> None:
+def summary(batch: Batch) -> Iterator[str]:
     """What was found and where it is, for a person."""
-    click.echo(result.sentence())
-    for kind, path in result.paths.items():
-        click.echo(f"  {kind:<12} {path}")
+    for result in batch.results:
+        yield result.sentence()
+        yield from path_lines(result.paths)
+    for source in batch.complete:
+        yield f"{source}: complete already"

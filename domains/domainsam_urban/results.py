@@ -84,6 +84,14 @@ class Batch:
         """0 if every scene is done."""
         return SOME_FAILED if self.failures else 0
 
+    def document(self) -> dict[str, Any]:
+        """Everything about every scene, as values that JSON can hold."""
+        return {
+            "scenes": [result.document() for result in self.results],
+            "failures": [{"source": source, "error": reason} for source, reason in self.failures],
+            "complete": list(self.complete),
+        }
+
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
+    chosen,
     device_option,
     out_option,
     overwrite_option,
@@ -24,8 +26,8 @@ from domainsam_urban.map_command import reading_options
 from domainsam_urban.map_options import ReadOptions
 
 if TYPE_CHECKING:
+    from domainsam.train.outcome import Trained
     from domainsam_urban.recipe import TrainConfig, TrainOptions
-    from domainsam_urban.training import Trained
 
 PATH = click.Path(path_type=Path)
 ENCODERS = tuple(f"mit_b{number}" for number in range(6))
@@ -116,7 +118,7 @@ def train(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     options = train_options(given)
     result = train_model(inputs, given["labels"], train_config(given), options, given["paper"])
     if result.rank == 0:
-        tell(result, given)
+        answer(given, result.document, summary(result), result.notes)
 
 
 def train_options(given: dict[str, Any]) -> TrainOptions:
@@ -157,24 +159,10 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
     )
 
 
-def chosen(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """Options that were given, under the recipe's names."""
-    return {name: given[option] for option, name in names.items() if given[option] is not None}
-
-
-def tell(result: Trained, given: dict[str, Any]) -> None:
-    """Print the scores and where things are."""
-    if given["as_json"]:
-        document = {"model": str(result.out), "folder": str(result.folder), "metrics": result.metrics}
-        click.echo(json.dumps({**document, "notes": list(result.notes)}, indent=2))
-        return
-    if given["quiet"]:
-        return
-    for note in result.notes:
-        click.echo(f"domainsam: note: {note}", err=True)
+def summary(result: Trained) -> Iterator[str]:
+    """The scores and where things are, for a person."""
     titles = {"coarse_iou": "coarse stage", "full_iou": "full model"}
     for name, title in titles.items():
         if name in result.metrics:
-            click.echo(f"pooled IoU on validation ground, {title}: {result.metrics[name]:.3f}")
-    click.echo(f"  {'model':<12} {result.out}")
-    click.echo(f"  {'logs':<12} {result.folder}")
+            yield f"pooled IoU on validation ground, {title}: {result.metrics[name]:.3f}"
+    yield from path_lines({"model": result.out, "logs": result.folder})

@@ -7,7 +7,6 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,6 +24,7 @@ from domainsam.train.devices import choose_devices, training_precision
 from domainsam.train.history import History
 from domainsam.train.loop import Run, Stage
 from domainsam.train.objectives import CoarseObjective, Encode, JointObjective
+from domainsam.train.outcome import Trained
 from domainsam.train.state import prepare_run
 from domainsam.train.validate import judge
 from domainsam_cli.options import choose_device
@@ -36,20 +36,6 @@ from domainsam_urban.pairing import find_scenes
 from domainsam_urban.recipe import PAPER_SIDE, TrainConfig, TrainOptions, with_epochs
 
 LABELS = ("background", "settlement")
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a run has made: the model file, its scores on validation ground, and what was noted.
-
-    ``rank`` is the number of this process; the first one, 0, speaks for all.
-    """
-
-    out: Path
-    folder: Path
-    metrics: dict[str, float]
-    notes: tuple[str, ...]
-    rank: int = 0
 
 
 def train_model(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
+from domainsam_cli.answers import answer
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     batch_size_option,
@@ -62,10 +62,13 @@ def change(ctx: click.Context, /, before: str, after: str, **given: Any) -> None
         state.resumable = True
     result = run_change(before, after, gather(given))
     counts = dict(sorted(result.products.items()))
-    if given["as_json"]:
-        answer = {"path": str(given["out"]), "settlements": counts, "warnings": list(result.stack.warnings)}
-        click.echo(json.dumps(answer, indent=2))
-    elif not given["quiet"]:
-        told = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no settlement"
-        click.echo(f"{' to '.join(result.stack.labels)}: {told}")
-        click.echo(f"  {given['out']}")
+    told = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no settlement"
+    answer(
+        given,
+        lambda: {
+            "path": str(given["out"]),
+            "settlements": counts,
+            "warnings": list(result.stack.warnings),
+        },
+        [f"{' to '.join(result.stack.labels)}: {told}", f"  {given['out']}"],
+    )

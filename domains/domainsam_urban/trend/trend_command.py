@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam_cli.answers import answer
 from domainsam_cli.errors import RunState
 from domainsam_cli.lists import WHOLE_NUMBERS, Separated
 from domainsam_cli.options import (
@@ -175,10 +176,7 @@ def trend(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     if state is not None:
         state.resumable = True
     result = run_trend(inputs, gather(given))
-    if given["as_json"]:
-        click.echo(json.dumps(document(result), indent=2))
-    elif not given["quiet"]:
-        print_result(result)
+    answer(given, lambda: document(result), summary(result))
 
 
 def document(result: TrendResult) -> dict[str, Any]:
@@ -203,16 +201,14 @@ def document(result: TrendResult) -> dict[str, Any]:
     }
 
 
-def print_result(result: TrendResult) -> None:
+def summary(result: TrendResult) -> Iterator[str]:
     """The years, their dates and what was written, for a person."""
     ground = result.stack.ground
-    click.echo(
-        f"{len(result.years)} years on {ground.width} x {ground.height} pixels of {ground.pixel_m:g} m"
-    )
+    yield (f"{len(result.years)} years on {ground.width} x {ground.height} pixels of {ground.pixel_m:g} m")
     for year in result.years:
         when = "" if year.moment is None else f"{year.moment:%Y-%m-%d} (date from {year.stated})  "
-        click.echo(f"  {year.label:<12} {when}{year.path}")
+        yield f"  {year.label:<12} {when}{year.path}"
     for note in result.products.notes:
-        click.echo(f"  note: {note}")
+        yield f"  note: {note}"
     for path in result.products.files:
-        click.echo(f"  {path}")
+        yield f"  {path}"
