@@ -63,6 +63,7 @@ def load_network(path: Path, foundation: Foundation) -> tuple[SceneNetwork, Chec
 
 
 PUBLISHED_PREFIX = "sam."
+"""Before the names of SAM 2's parts in MemorySAM's checkpoints."""
 
 
 def load_published(network: SceneNetwork, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -71,6 +72,23 @@ def load_published(network: SceneNetwork, tensors: Mapping[str, Tensor]) -> tupl
     Its frozen encoder is skipped: the foundation has it. The trained parts
     (low-rank updates, mask decoder, memory attention and encoder, pointers'
     projection) are taken where their shapes fit.
+
+    No command calls this: it is for programs that turn such a checkpoint into
+    a model file, which every ``--model`` then takes::
+
+        foundation = load_foundation("sam2.1_hiera_base_plus")
+        options = paper_recipe(TrainConfig(), "deliver").network
+        config = NetworkConfig(**vars(options), labels=labels, modalities=modalities)
+        network = SceneNetwork(config, foundation)
+        left = load_published(network, read_tensors("memorysam.pth"))
+        save_network(Path("memorysam.safetensors"), network, foundation, {}, {})
+
+    Parameters
+    ----------
+    network
+        Built as published; filled in place.
+    tensors
+        As :func:`domainsam.foundation.loading.read_tensors` gives them.
     """
     places = {
         "sam_mask_decoder.": "decoder.decoder.",

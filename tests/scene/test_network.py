@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,7 +223,7 @@ def test_a_model_file_gives_the_same_answers(foundation: Any, tmp_path: Any) -> 
         assert torch.equal(again(sensed()).logits, model(sensed()).logits)
 
 
-def test_published_names_are_taken_and_the_rest_is_told(foundation: Any) -> None:
+def test_published_names_are_taken_and_the_rest_is_told(foundation: Any, tmp_path: Path) -> None:
     source = network(foundation, "memorysam", lora_width="published")
     target = network(foundation, "memorysam", lora_width="published")
     theirs = {
@@ -246,3 +247,6 @@ def test_published_names_are_taken_and_the_rest_is_told(foundation: Any) -> None
     assert torch.equal(
         target.decoder.decoder.iou_token.weight, theirs["sam.sam_mask_decoder.iou_token.weight"]
     )
+    save_network(tmp_path / "m.safetensors", target, foundation, {}, {}, half=False)
+    again, _ = load_network(tmp_path / "m.safetensors", foundation)
+    assert torch.equal(again.updates[2].up_v[0], theirs[key])
