@@ -40,5 +40,6 @@ def answer(
 
 def path_lines(paths: Mapping[str, Path]) -> Iterator[str]:
     """A line for each output: its kind and where it is."""
+    width = max([12, *map(len, paths)])
     for kind, path in paths.items():
-        yield f"  {kind:<12} {path}"
+        yield f"  {kind:<{width}} {path}"

@@ -125,6 +125,18 @@ class Batch:
         """0 if every case is done."""
         return SOME_FAILED if self.failures else 0
 
+    def document(self) -> dict[str, Any]:
+        """Everything about every case, as values that JSON can hold."""
+        return {
+            "cases": [
+                {**result.document(), "paths": {kind: str(path) for kind, path in result.paths.items()}}
+                for result in self.results
+            ],
+            "failures": [{"case": case, "error": reason} for case, reason in self.failures],
+            "complete": list(self.complete),
+            "table": None if self.table is None else str(self.table),
+        }
+
 
 def _millilitres(organ: OrganStatistics) -> str:
     assert organ.volume_ml is not None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.errors import RunState
 from domainsam_cli.lists import NAMES, Separated
 from domainsam_cli.options import compute_options, out_option, overwrite_option, resume_option, talk_options
@@ -133,10 +134,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
             click.echo(result.sentence())
 
     batch = segment_cases(inputs, gather(given), told=told)
-    if given["as_json"]:
-        print_json(batch)
-    elif not given["quiet"]:
-        print_paths(batch, len(inputs))
+    answer(given, batch.document, summary(batch, len(inputs)))
     if batch.failures:
         failed = ", ".join(case for case, _ in batch.failures)
         click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} cases failed: {failed}", err=True)
@@ -177,27 +175,12 @@ def gather(given: dict[str, Any]) -> SegmentOptions:
     )
 
 
-def print_json(batch: Batch) -> None:
-    """Everything about every case, for a program."""
-    document = {
-        "cases": [
-            {**result.document(), "paths": {kind: str(path) for kind, path in result.paths.items()}}
-            for result in batch.results
-        ],
-        "failures": [{"case": case, "error": reason} for case, reason in batch.failures],
-        "complete": list(batch.complete),
-        "table": None if batch.table is None else str(batch.table),
-    }
-    click.echo(json.dumps(document, indent=2))
-
-
-def print_paths(batch: Batch, inputs: int) -> None:
+def summary(batch: Batch, inputs: int) -> Iterator[str]:
     """Where the files are: of one case all of them, of several the table."""
     for case in batch.complete:
-        click.echo(f"{case}: complete already")
+        yield f"{case}: complete already"
     if inputs == 1:
         for result in batch.results:
-            for kind, path in result.paths.items():
-                click.echo(f"  {kind:<16} {path}")
+            yield from path_lines(result.paths)
     elif batch.table is not None:
-        click.echo(f"  {'table':<16} {batch.table}")
+        yield from path_lines({"table": batch.table})
