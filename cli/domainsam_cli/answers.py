@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,3 +45,12 @@ def path_lines(paths: Mapping[str, Path]) -> Iterator[str]:
     width = max([12, *map(len, paths)])
     for kind, path in paths.items():
         yield f"  {kind:<{width}} {path}"
+
+
+def command_line() -> str:
+    """The command that is running, as outputs tell it.
+
+    Without ``--resume``: a resumed run ends in the same bytes as an unbroken one.
+    """
+    words = (word for word in sys.argv[1:] if word != "--resume")
+    return shlex.join([Path(sys.argv[0]).name, *words])

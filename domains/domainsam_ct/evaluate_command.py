@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.answers import answer, path_lines
+from domainsam_cli.answers import answer, command_line, path_lines
 from domainsam_cli.lists import NAMES
 from domainsam_cli.options import overwrite_option, seed_option, talk_options
 from domainsam_cli.tables import aligned, cell
@@ -124,9 +122,8 @@ def report_page(
     """The HTML report."""
     from domainsam_ct.report import render_evaluation
 
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
     pictures = worst.draw(image_finder(given["images"]))
-    return render_evaluation(result, pictures, predicted.name, truth.name, shlex.join(words))
+    return render_evaluation(result, pictures, predicted.name, truth.name, command_line())
 
 
 def image_finder(images: Path | None) -> FindImage:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.answers import answer, path_lines
+from domainsam_cli.answers import answer, command_line, path_lines
 from domainsam_cli.options import (
     device_option,
     overwrite_option,
@@ -116,8 +114,7 @@ def report_page(result: Evaluation, gallery: Any, folder: Path, model: str, give
     from domainsam_scene.report import ReportText, render_report
 
     split = f", split {given['split']}" if given["split"] else ""
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    text = ReportText(model, f"{folder.name} ({given['layout']}{split})", shlex.join(words))
+    text = ReportText(model, f"{folder.name} ({given['layout']}{split})", command_line())
     return render_report(result, text, gallery.cases)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from domainsam.errors import InputError
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.protocols import Window
 from domainsam.staging import Staging, check_targets
+from domainsam_cli.answers import command_line
 from domainsam_cli.progress import pixel_progress
 from domainsam_scene.mapwriter import MapLayout, write_staged
 from domainsam_scene.model import SceneModel
@@ -163,7 +163,7 @@ class _Products:
             "MODEL": self.model.name,
             "FOUNDATION": self.model.foundation_name,
             "SENSORS": ", ".join(self.source.sensors),
-            "COMMAND": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "COMMAND": command_line(),
             "VALUES": f"class numbers, {NODATA} no data" if kind == "map" else meaning,
         }
         return tags | (class_tags(self.model.labels) if kind == "map" else {})

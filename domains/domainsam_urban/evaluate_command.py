@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.answers import answer, path_lines
+from domainsam_cli.answers import answer, command_line, path_lines
 from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
 from domainsam_cli.tables import aligned, cell
 from domainsam_urban.map_command import reading_options, threshold_option
@@ -200,8 +198,7 @@ def report_page(result: Evaluation, given: dict[str, Any]) -> str:
 
     answered = given["predictions"] or given["model"]
     name = answered.name if answered is not None else EMBEDDED
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return render_report(result, ReportText(name, given["labels"].name, shlex.join(words)))
+    return render_report(result, ReportText(name, given["labels"].name, command_line()))
 
 
 def tell(result: Evaluation, outputs: list[Path], given: dict[str, Any]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +14,7 @@ from domainsam.infer.engine import EngineResult
 from domainsam.infer.store import RawRaster
 from domainsam.infer.workroom import WorkRoom
 from domainsam.staging import Staging
+from domainsam_cli.answers import command_line
 from domainsam_cli.memory import peak_rss_mb
 from domainsam_urban.cog import CogLayout, Kind, write_cog
 from domainsam_urban.gridcells import grid_shares
@@ -125,8 +124,7 @@ class _Products:
             "FOUNDATION": self.mapped.model.foundation_name,
             "METHOD": self.provenance.method,
             "SOURCE": self.provenance.source,
-            # A resumed run ends in the same bytes as an unbroken one.
-            "COMMAND": shlex.join([Path(sys.argv[0]).name, *(w for w in sys.argv[1:] if w != "--resume")]),
+            "COMMAND": command_line(),
         }
 
     def write_polygons(self) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from domainsam_cli.answers import answer, path_lines
+from domainsam_cli.answers import answer, command_line, path_lines
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,8 @@ def test_json_for_programs_lines_for_people_or_nothing(
     printed = capsys.readouterr()
     assert printed.err == err
     assert json.loads(printed.out) == json.loads(out) if as_json else printed.out == out
+
+
+def test_command_line_is_that_of_an_unbroken_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/bin/domainsam", "urban", "map", "a b.tif", "--resume", "-q"])
+    assert command_line() == "domainsam urban map 'a b.tif' -q"

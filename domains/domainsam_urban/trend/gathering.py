@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from pathlib import Path
 from typing import Any
 
+from domainsam_cli.answers import command_line
 from domainsam_urban.map_options import ReadOptions, RunOptions, ShapeOptions
 from domainsam_urban.trend.product_options import (
     ObjectOptions,
@@ -47,7 +45,7 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         ),
         uncertainty=uncertainty,
         objects=ObjectOptions(**_set(given, "min_area")),
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=command_line(),
         **_set(figures, "title"),
     )
     return TrendOptions(
