@@ -36,6 +36,9 @@ device_option = click.option(
     show_default=True,
     help="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one.",
 )
+devices_option = click.option(
+    "--devices", type=click.IntRange(min=1), default=1, help="So many devices of that kind."
+)
 precision_option = click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
@@ -63,6 +66,18 @@ verbose_option = click.option(
 def talk_options(command: Command) -> Command:
     """``--quiet``, ``--verbose`` and ``--json``: how much a command says, and how."""
     return quiet_option(verbose_option(json_option(command)))
+
+
+def run_options(command: Command) -> Command:
+    """What every training command takes beside its recipe; see :data:`RUN`."""
+    machine = (device_option, devices_option, precision_option, workers_option)
+    for option in reversed((*machine, seed_option, resume_option, overwrite_option, talk_options)):
+        command = option(command)
+    return command
+
+
+RUN = ("out", "device", "devices", "precision", "workers", "seed", "resume", "overwrite", "quiet")
+"""Names of :func:`run_options` and the model file, as ``domainsam.train.options.RunOptions`` has them."""
 
 
 def compute_options(command: Command) -> Command:

@@ -18,6 +18,7 @@ from domainsam.errors import ConfigError
 from domainsam.foundation import load_foundation
 from domainsam.train.devices import Devices, choose_devices, training_precision
 from domainsam.train.loop import Run
+from domainsam.train.options import RunOptions
 from domainsam.train.outcome import Trained
 from domainsam.train.state import prepare_run
 from domainsam_cli.options import choose_device
@@ -32,13 +33,11 @@ from domainsam_ct.training import Material, learn
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(RunOptions):
     """One call, beside its recipe.
 
     Parameters
     ----------
-    out
-        The model file.
     labels
         Label file or folder of label files; not used with ``train_list``.
     label_map
@@ -47,25 +46,11 @@ class TrainOptions:
         Given, the input is the published Synapse layout and these are its lists.
     """
 
-    out: Path
     labels: Path | None = None
     label_map: str = "synapse"
     ignore_unknown: bool = False
     train_list: Path | None = None
     test_list: Path | None = None
-    device: str = "auto"
-    devices: int = 1
-    precision: str = "auto"
-    workers: int = 2
-    seed: int = 0
-    resume: bool = False
-    overwrite: bool = False
-    quiet: bool = False
-
-    @property
-    def workroom(self) -> Path:
-        """Folder of the run's state, logs and laid-out cases."""
-        return self.out.with_name(f"{self.out.stem}.training")
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,7 @@ import click
 from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.errors import RunState
 from domainsam_cli.lists import Separated
-from domainsam_cli.options import (
-    chosen,
-    device_option,
-    out_option,
-    overwrite_option,
-    precision_option,
-    resume_option,
-    seed_option,
-    talk_options,
-    workers_option,
-)
+from domainsam_cli.options import RUN, chosen, out_option, run_options
 
 if TYPE_CHECKING:
     from domainsam_ct.recipe import TrainConfig
@@ -96,14 +86,7 @@ def learning_options(command: Any) -> Any:
 @click.option("--paper", is_flag=True, help="The recipe that SAM-LST was published with.")
 @model_options
 @learning_options
-@device_option
-@click.option("--devices", type=click.IntRange(min=1), default=1, help="So many devices of that kind.")
-@precision_option
-@workers_option
-@seed_option
-@resume_option
-@overwrite_option
-@talk_options
+@run_options
 @click.pass_context
 def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None:
     """Train the organ model on your own CT and labels.
@@ -125,8 +108,8 @@ def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None
     if state is not None:
         state.resumable = True
     names = (
-        *("out", "labels", "label_map", "ignore_unknown", "train_list", "test_list"),
-        *("device", "devices", "precision", "workers", "seed", "resume", "overwrite", "quiet"),
+        *("labels", "label_map", "ignore_unknown", "train_list", "test_list"),
+        *RUN,
     )
     options = TrainOptions(**{name: given[name] for name in names})
     result = train_model(inputs, train_config(given), options)

@@ -8,6 +8,7 @@ from pathlib import Path
 from domainsam.config import read_config
 from domainsam.memory import memorysam
 from domainsam.train.loop import StageOptions
+from domainsam.train.options import RunOptions
 from domainsam_scene import learning
 from domainsam_scene.learning import LearningOptions
 from domainsam_scene.material import SceneCropOptions
@@ -58,28 +59,14 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """Where things are and how they run; ``workroom`` is beside ``out``."""
+class TrainOptions(RunOptions):
+    """One call of ``domainsam scene train``, beside its recipe."""
 
-    out: Path
     layout: str = "plain"
     split: str | None = "train"
     val_split: str | None = "val"
     val: Path | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
-    device: str = "auto"
-    devices: int = 1
-    precision: str = "auto"
-    workers: int = 2
-    seed: int = 0
-    resume: bool = False
-    overwrite: bool = False
-    quiet: bool = False
-
-    @property
-    def workroom(self) -> Path:
-        """Folder of logs and state."""
-        return self.out.with_name(f"{self.out.stem}.training")
 
 
 def read_recipe(path: Path) -> TrainConfig:

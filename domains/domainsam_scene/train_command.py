@@ -11,17 +11,7 @@ import click
 
 from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.errors import RunState
-from domainsam_cli.options import (
-    chosen,
-    device_option,
-    out_option,
-    overwrite_option,
-    precision_option,
-    resume_option,
-    seed_option,
-    talk_options,
-    workers_option,
-)
+from domainsam_cli.options import RUN, chosen, out_option, run_options
 
 if TYPE_CHECKING:
     from domainsam.train.outcome import Trained
@@ -76,14 +66,7 @@ def learning_options(command: Any) -> Any:
 @model_options
 @learning_options
 @click.option("--range", "ranges", multiple=True, help="Values that become 0 and 1, such as depth=0,40.")
-@device_option
-@click.option("--devices", type=click.IntRange(min=1), default=1, help="So many devices of that kind.")
-@precision_option
-@workers_option
-@seed_option
-@resume_option
-@overwrite_option
-@talk_options
+@run_options
 @click.pass_context
 def train(ctx: click.Context, /, root: Path, **given: Any) -> None:
     """Train a model on FOLDER: your own sensors, your own classes.
@@ -114,10 +97,9 @@ def train_options(given: dict[str, Any]) -> TrainOptions:
     from domainsam_scene.readers.base import ReadOptions
     from domainsam_scene.recipe import TrainOptions
 
-    names = ("layout", "split", "val_split", "val", "device", "devices", "precision", "workers")
-    flags = ("seed", "resume", "overwrite", "quiet")
+    names = ("layout", "split", "val_split", "val", *RUN)
     read = ReadOptions(ranges=dict(parse_range(text) for text in given["ranges"]))
-    return TrainOptions(given["out"], read=read, **{name: given[name] for name in (*names, *flags)})
+    return TrainOptions(read=read, **{name: given[name] for name in names})
 
 
 def train_config(given: dict[str, Any]) -> TrainConfig:

@@ -11,17 +11,7 @@ import click
 
 from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.errors import RunState
-from domainsam_cli.options import (
-    chosen,
-    device_option,
-    out_option,
-    overwrite_option,
-    precision_option,
-    resume_option,
-    seed_option,
-    talk_options,
-    workers_option,
-)
+from domainsam_cli.options import chosen, out_option, run_options
 from domainsam_urban.map_command import reading_options
 from domainsam_urban.train_command import train_options
 
@@ -58,14 +48,7 @@ def learning_options(command: Any) -> Any:
 @out_option("Classifier file, .safetensors; logs and state go to NAME.training/ beside it.")
 @learning_options
 @reading_options
-@device_option
-@click.option("--devices", type=click.IntRange(min=1), default=1, help="So many devices of that kind.")
-@precision_option
-@workers_option
-@seed_option
-@resume_option
-@overwrite_option
-@talk_options
+@run_options
 @click.pass_context
 def train_classifier(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     """Train the classifier that passes over ground without settlement.

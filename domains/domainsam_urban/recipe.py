@@ -15,6 +15,7 @@ from domainsam.train.crops import CropOptions
 from domainsam.train.loop import StageOptions
 from domainsam.train.losses import LossOptions
 from domainsam.train.objectives import PromptingOptions
+from domainsam.train.options import RunOptions
 from domainsam.train.split import BlockOptions
 from domainsam_urban.map_options import ReadOptions, ShapeOptions
 
@@ -92,36 +93,25 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(RunOptions):
     """One call of ``domainsam urban train``, beside its recipe.
 
     Parameters
     ----------
-    out
-        The model file.
     val
         Scenes kept for validation; a split of the ground by blocks without them.
     folder
         State, logs and staged labels; beside ``out`` unless given.
     """
 
-    out: Path
     val: Path | None = None
     folder: Path | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
-    device: str = "auto"
-    devices: int = 1
-    precision: str = "auto"
-    workers: int = 2
-    seed: int = 0
-    resume: bool = False
-    overwrite: bool = False
-    quiet: bool = False
 
     @property
     def workroom(self) -> Path:
         """Folder of the run's state and logs."""
-        return self.folder or self.out.with_name(f"{self.out.stem}.training")
+        return self.folder or super().workroom
 
 
 def read_recipe(path: Path) -> TrainConfig:

@@ -11,17 +11,7 @@ import click
 
 from domainsam_cli.answers import answer, path_lines
 from domainsam_cli.errors import RunState
-from domainsam_cli.options import (
-    chosen,
-    device_option,
-    out_option,
-    overwrite_option,
-    precision_option,
-    resume_option,
-    seed_option,
-    talk_options,
-    workers_option,
-)
+from domainsam_cli.options import RUN, chosen, out_option, run_options
 from domainsam_urban.map_command import reading_options
 from domainsam_urban.map_options import ReadOptions
 
@@ -87,14 +77,7 @@ def learning_options(command: Any) -> Any:
 @model_options
 @learning_options
 @reading_options
-@device_option
-@click.option("--devices", type=click.IntRange(min=1), default=1, help="So many devices of that kind.")
-@precision_option
-@workers_option
-@seed_option
-@resume_option
-@overwrite_option
-@talk_options
+@run_options
 @click.pass_context
 def train(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     """Train the settlement model on your own scenes and labels.
@@ -128,8 +111,7 @@ def train_options(given: dict[str, Any]) -> TrainOptions:
     read = ReadOptions(
         given["bands"], given["nodata"], None, given["normalize"], allow_no_crs=given["allow_no_crs"]
     )
-    names = ("val", "device", "devices", "precision", "workers", "seed", "resume", "overwrite", "quiet")
-    return TrainOptions(given["out"], read=read, **{name: given[name] for name in names})
+    return TrainOptions(read=read, **{name: given[name] for name in ("val", *RUN)})
 
 
 def train_config(given: dict[str, Any]) -> TrainConfig:
