@@ -25,15 +25,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import zoom
 from torch.nn import functional as F
 
-from domainsam.infer.allocator import keep_freed_memory
+from domainsam.machine import keep_freed_memory
 from domainsam_ct.labels import load_label_map
-from domainsam_ct.masks import read_mask
-from domainsam_ct.model import OrganModel, load_model
-from domainsam_ct.objective import case_dice
-from domainsam_ct.orientation import axial
-from domainsam_ct.predict import windowed
-from domainsam_ct.sampling import slice_grid
-from domainsam_ct.volume import open_volume
+from domainsam_ct.model.organs import OrganModel, load_model
+from domainsam_ct.model.predict import slice_grid, windowed
+from domainsam_ct.read.geometry import axial
+from domainsam_ct.read.open import open_volume, read_mask
+from domainsam_ct.train.slices import case_dice
 
 UInt8 = NDArray[np.uint8]
 

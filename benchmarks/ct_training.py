@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from domainsam.foundation import load_foundation
 from domainsam.foundation.sam import SIZES, SamFoundation, SamNetwork
-from domainsam.infer.allocator import keep_freed_memory
+from domainsam.machine import keep_freed_memory
 from domainsam.protocols import Features
 from domainsam.side.ladder import LadderConfig
 from domainsam.train.cache import FeatureCache
-from domainsam_ct.network import NetworkConfig, OrganNetwork
-from domainsam_ct.objective import LossOptions, organ_loss
+from domainsam_ct.model.network import NetworkConfig, OrganNetwork
+from domainsam_ct.train.slices import LossOptions, organ_loss
 
 CLASSES = 9
 

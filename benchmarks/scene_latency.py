@@ -26,11 +26,11 @@ import torch
 from PIL import Image
 
 from domainsam.foundation import sam2
-from domainsam.foundation.tiny_sam2 import TinySam2Foundation, build
-from domainsam.infer.allocator import keep_freed_memory
+from domainsam.foundation.embedded_sam2 import TinySam2Foundation, build
+from domainsam.machine import keep_freed_memory
 from domainsam.memory.bank import MemoryBank, MemoryParts
 from domainsam.protocols import Features, Masks
-from domainsam_scene.network import NetworkConfig, SceneNetwork
+from domainsam_scene.model.network import NetworkConfig, SceneNetwork
 
 NAME = "sam2.1_hiera_tiny"
 CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"

@@ -14,14 +14,14 @@ from time import perf_counter, process_time
 
 import torch
 
-from domainsam.infer.allocator import keep_freed_memory
 from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.store import RawRaster
-from domainsam_urban.cog import CogLayout, write_cog
-from domainsam_urban.map_options import MapOptions, OutputOptions, RunOptions
-from domainsam_urban.model import SettlementModel, load_model
-from domainsam_urban.pipeline import engine_options, map_scenes
-from domainsam_urban.raster import RasterSource
+from domainsam.io.cog import CogLayout, write_cog
+from domainsam.machine import keep_freed_memory
+from domainsam_urban.map import engine_options, map_scenes
+from domainsam_urban.model.settlement import SettlementModel, load_model
+from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions
 
 
 def parse() -> argparse.Namespace:

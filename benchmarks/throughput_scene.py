@@ -19,7 +19,7 @@ from rasterio.windows import Window
 from torch import Tensor
 
 from domainsam.foundation import load_foundation
-from domainsam.foundation.compact import CompactSam
+from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.foundation.embedded import WEIGHTS, save_embedded
 from domainsam.infer.blend import NODATA, threshold_level
 from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter, log_odds

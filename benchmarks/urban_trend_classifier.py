@@ -22,15 +22,14 @@ import torch
 from numpy.typing import NDArray
 from rasterio.warp import Resampling, reproject
 
+from domainsam.io.pairing import Scene, find_scenes, labels_of
 from domainsam.metrics.overlap import Confusion
 from domainsam.protocols import Window
-from domainsam_urban.classifier import CellClassifier, load_classifier
-from domainsam_urban.map_options import MapOptions, OutputOptions, RunOptions
-from domainsam_urban.model import SettlementModel, load_model
-from domainsam_urban.pairing import Scene, find_scenes, labels_of
-from domainsam_urban.pipeline import map_scenes
-from domainsam_urban.raster import RasterSource
-from domainsam_urban.screening import ScreenedPrompter, starts
+from domainsam_urban.map import map_scenes
+from domainsam_urban.model.classifier import CellClassifier, ScreenedPrompter, load_classifier, starts
+from domainsam_urban.model.settlement import SettlementModel, load_model
+from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """How often do the intervals of a trend hold the truth, and are the fates of settlements told rightly?
 
-Generated series (``domainsam.testing.series``) have a known area in every
+Generated series (``domainsam_urban.trend.generated``) have a known area in every
 year. Maps of them err as classifiers do: outlines wobble, lie too far out,
 settlements are missed or made up, years lie a pixel off. Each run draws a new
 series, new errors and, where the case has one, a new reference sample of
@@ -25,18 +25,18 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from domainsam.testing.series import Errors, SettlementSeries, seen_through, settlement_series
-from domainsam_urban.trend.adjusted import adjust
-from domainsam_urban.trend.areas import Figures, bounded_figures
-from domainsam_urban.trend.common import CommonGround
-from domainsam_urban.trend.objects import ChangeObjects, change_objects
-from domainsam_urban.trend.olofsson import z_value
-from domainsam_urban.trend.product_options import ObjectOptions, UncertaintyOptions
-from domainsam_urban.trend.reference import Reference, look_up
+from domainsam_urban.trend.generated import Errors, SettlementSeries, seen_through, settlement_series
+from domainsam_urban.trend.ground import CommonGround
+from domainsam_urban.trend.measure.adjusted import adjust
+from domainsam_urban.trend.measure.areas import Figures, bounded_figures
+from domainsam_urban.trend.measure.objects import ChangeObjects, change_objects
+from domainsam_urban.trend.measure.olofsson import z_value
+from domainsam_urban.trend.measure.sweep import Thresholds
+from domainsam_urban.trend.measure.tallies import Blocks, tally
+from domainsam_urban.trend.read.reference import Reference, look_up
+from domainsam_urban.trend.read.zones import whole
+from domainsam_urban.trend.settings import ObjectOptions, UncertaintyOptions
 from domainsam_urban.trend.stack import YearLayer, YearStack
-from domainsam_urban.trend.sweep import Thresholds
-from domainsam_urban.trend.tallies import Blocks, tally
-from domainsam_urban.trend.zones import whole
 
 THRESHOLD = 127
 PIXEL_M = 2.0

@@ -19,6 +19,8 @@ code meaning
 
 from __future__ import annotations
 
+import errno
+
 
 class DomainSamError(Exception):
     """Root of all errors raised on purpose; its text is one line for a person."""
@@ -70,3 +72,21 @@ class OutputError(DomainSamError, OSError):
     """An output cannot be written, or would overwrite a file without permission."""
 
     exit_code = 4
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """One line and the exit code for any exception."""
+    if isinstance(error, DomainSamError):
+        # An OSError subclass made from several arguments prints an errno; ours carry one sentence.
+        return one_line(error), error.exit_code
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory: try a smaller --tile or --batch-size", OutputError.exit_code
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" while writing {error.filename}" if error.filename else ""
+        return f"no space left on the disk{where}: free some space and run again", OutputError.exit_code
+    return f"unforeseen {type(error).__name__}: {one_line(error)}", 1
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

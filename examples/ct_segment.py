@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from domainsam_ct.masks import read_mask
-from domainsam_ct.model import load_model
-from domainsam_ct.pipeline import segment_cases
-from domainsam_ct.sample import draw_abdomen, write_sample
-from domainsam_ct.segment_options import OutputOptions, SegmentOptions
-from domainsam_ct.volume import open_volume
+from domainsam_ct.generated import draw_abdomen, write_sample
+from domainsam_ct.model.organs import load_model
+from domainsam_ct.read.open import open_volume, read_mask
+from domainsam_ct.segment import segment_cases
+from domainsam_ct.settings import OutputOptions, SegmentOptions
 
 SHAPE, SPACING = (128, 96, 16), (2.8, 2.8, 8.0)
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from domainsam_scene.model import load_model
-from domainsam_scene.pipeline import segment_layout
-from domainsam_scene.readers import find_layout
-from domainsam_scene.readers.base import read_sample
-from domainsam_scene.sample import write_samples
-from domainsam_scene.segment_options import OutputOptions, SegmentOptions
+from domainsam_scene.generated.files import write_samples
+from domainsam_scene.model.scene import load_model
+from domainsam_scene.read.layouts import find_layout
+from domainsam_scene.read.layouts.base import read_sample
+from domainsam_scene.segment import segment_layout
+from domainsam_scene.settings import OutputOptions, SegmentOptions
 
 
 def main(folder: Path, scenes: Path | None) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import geopandas
 
-from domainsam_urban.map_options import MapOptions, OutputOptions, ShapeOptions
-from domainsam_urban.pipeline import map_scenes
-from domainsam_urban.sample import write_sample
+from domainsam_urban.generated import write_sample
+from domainsam_urban.map import map_scenes
+from domainsam_urban.settings import MapOptions, OutputOptions, ShapeOptions
 
 
 def main(folder: Path, scene: Path | None) -> None:

@@ -15,10 +15,9 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from domainsam.testing.series import Errors, seen_through, settlement_series
-from domainsam_urban.trend.pipeline import run_trend
-from domainsam_urban.trend.product_options import ProductOptions, UncertaintyOptions, ZoneOptions
-from domainsam_urban.trend.trend_options import TrendOptions
+from domainsam_urban.trend.generated import Errors, seen_through, settlement_series
+from domainsam_urban.trend.settings import ProductOptions, TrendOptions, UncertaintyOptions, ZoneOptions
+from domainsam_urban.trend.trend import run_trend
 
 YEARS = (2016, 2018, 2020, 2022)
 PIXEL_M = 2.0

@@ -16,10 +16,10 @@ from domainsam.packs import find_packs, load_pack
 from domainsam_cli.lazy import BrokenCommand, LazyGroup
 
 CORE_COMMANDS = {
-    "demo": ("domainsam_cli.demo:demo", "Run a pack's main job on a generated sample."),
-    "info": ("domainsam_cli.info:info", "Say what a file holds and what a pack would do with it."),
-    "packs": ("domainsam_cli.packs:packs", "List the installed domain packs."),
-    "weights": ("domainsam_cli.weights:weights", "List, fetch and verify foundation weights."),
+    "demo": ("domainsam_cli.commands.demo:demo", "Run a pack's main job on a generated sample."),
+    "info": ("domainsam_cli.commands.info:info", "Say what a file holds and what a pack would do with it."),
+    "packs": ("domainsam_cli.commands.packs:packs", "List the installed domain packs."),
+    "weights": ("domainsam_cli.commands.weights:weights", "List, fetch and verify foundation weights."),
 }
 """Commands that belong to no pack: where each is, and its line in the help."""
 

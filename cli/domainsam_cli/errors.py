@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sys
@@ -14,7 +13,9 @@ from dataclasses import dataclass
 
 import click
 
-from domainsam.errors import DomainSamError, OutputError
+from domainsam.errors import DomainSamError, explain
+from domainsam.progress import shown_by
+from domainsam_cli.console import pixel_progress
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -33,7 +34,7 @@ class RunState:
 def guarded(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     """Run a command; print every failure as one line on stderr; return the exit code."""
     state = RunState()
-    with quiet_libraries():
+    with quiet_libraries(), shown_by(pixel_progress):
         try:
             result = command.main(
                 args=None if arguments is None else list(arguments),
@@ -65,24 +66,6 @@ def report(error: BaseException, state: RunState) -> int:
     if isinstance(error, DomainSamError) or state.verbose or code != 1:
         return say(line, code)
     return say(f"{line}; run with --verbose for the trace", code)
-
-
-def explain(error: BaseException) -> tuple[str, int]:
-    """One line and the exit code for any exception."""
-    if isinstance(error, DomainSamError):
-        # An OSError subclass made from several arguments prints an errno; ours carry one sentence.
-        return one_line(error), error.exit_code
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "out of memory: try a smaller --tile or --batch-size", OutputError.exit_code
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" while writing {error.filename}" if error.filename else ""
-        return f"no space left on the disk{where}: free some space and run again", OutputError.exit_code
-    return f"unforeseen {type(error).__name__}: {one_line(error)}", 1
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an exception without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def say(line: str, code: int) -> int:

@@ -77,7 +77,7 @@ def run_options(command: Command) -> Command:
 
 
 RUN = ("out", "device", "devices", "precision", "workers", "seed", "resume", "overwrite", "quiet")
-"""Names of :func:`run_options` and the model file, as ``domainsam.train.options.RunOptions`` has them."""
+"""Names of :func:`run_options` and the model file, as ``domainsam.train.start.RunOptions`` has them."""
 
 
 def compute_options(command: Command) -> Command:
@@ -109,29 +109,42 @@ demo_folder_option = click.option(
 )
 
 
-def choose_device(name: str) -> str:
-    """The device that ``--device`` means on this machine.
+class Separated(click.ParamType[tuple[Any, ...]]):
+    """Parts with commas between them, as a tuple.
 
-    Raises
-    ------
-    domainsam.errors.ConfigError
-        If the name is unknown to torch, or its hardware is absent.
+    Parameters
+    ----------
+    kind
+        Makes a part from its text, or raises ValueError: ``int``, ``float`` or ``str``.
+    form
+        What is expected, in words, for the message about something else.
+    example
+        A right value.
+    metavar
+        What the help shows in place of a value.
+    count
+        Exactly so many parts, where it is given.
     """
-    import torch
 
-    from domainsam.errors import ConfigError
+    def __init__(
+        self, kind: Callable[[str], Any], form: str, example: str, metavar: str, count: int | None = None
+    ) -> None:
+        self.kind, self.form, self.example, self.name, self.count = kind, form, example, metavar, count
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"--device {name!r} is unknown: use auto, cpu, cuda, cuda:N or mps") from error
-    available = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not available.get(device.type, False):
-        raise ConfigError(f"--device {name!r} is not available here: use --device cpu or auto")
-    return name
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        wrong = not all(parts) or (self.count is not None and len(parts) != self.count)
+        try:
+            if not wrong:
+                return tuple(self.kind(part) for part in parts)
+        except ValueError:
+            pass
+        self.fail(f"{value!r} is not {self.form} such as {self.example}", param, ctx)
+
+
+WHOLE_NUMBERS = Separated(int, "a list of whole numbers", "3,2,1", "N,N,N")
+NAMES = Separated(str, "a list of names", "liver,spleen", "NAME,NAME")

@@ -17,8 +17,8 @@ PACK = DomainPack(
         "pancreas",
     ),
     commands="domainsam_ct.commands:ct",
-    source="domainsam_ct.volume:VolumeSource",
-    writer="domainsam_ct.masks:MaskWriter",
-    demo="domainsam_ct.demo_command:demo",
-    describe="domainsam_ct.describe:describe",
+    source="domainsam_ct.read.open:VolumeSource",
+    writer="domainsam_ct.write.masks:MaskWriter",
+    demo="domainsam_ct.commands.demo:demo",
+    describe="domainsam_ct.commands.demo:describe",
 )

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from domainsam.errors import DomainSamError
-from domainsam_ct.dicom_files import DicomFiles, read_dataset
-from domainsam_ct.volume import Volume
+from domainsam_ct.read.dicom.files import DicomFiles, read_dataset
+from domainsam_ct.read.volume import Volume
 
 IDENTIFYING = ["PatientName", "PatientID", "OtherPatientNames", "PatientBirthDate", "AccessionNumber"]
 SHORTEST_WORD = 3

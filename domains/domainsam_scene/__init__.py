@@ -18,7 +18,7 @@ PACK = DomainPack(
         "person",
     ),
     commands="domainsam_scene.commands:scene",
-    source="domainsam_scene.source:SceneSource",
-    writer="domainsam_scene.mapwriter:MapWriter",
-    demo="domainsam_scene.demo_command:demo",
+    source="domainsam_scene.read.rasters:SceneSource",
+    writer="domainsam_scene.write.mapwriter:MapWriter",
+    demo="domainsam_scene.commands.demo:demo",
 )

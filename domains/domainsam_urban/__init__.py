@@ -7,8 +7,8 @@ PACK = DomainPack(
     summary="informal settlements from satellite scenes: polygons, areas, changes",
     labels=("background", "settlement"),
     commands="domainsam_urban.commands:urban",
-    source="domainsam_urban.raster:RasterSource",
-    writer="domainsam_urban.cog:CogWriter",
-    demo="domainsam_urban.demo_command:demo",
-    describe="domainsam_urban.describe:describe",
+    source="domainsam_urban.read.scene:RasterSource",
+    writer="domainsam.io.cog:CogWriter",
+    demo="domainsam_urban.commands.demo:demo",
+    describe="domainsam_urban.commands.demo:describe",
 )

@@ -23,7 +23,7 @@ DEFAULT = "embedded"
 # signature ``(name, path, device, dtype, compile) -> Foundation``.
 FOUNDATIONS: dict[str, str] = {
     "embedded": "domainsam.foundation.embedded:load",
-    "embedded_sam2": "domainsam.foundation.tiny_sam2:load",
+    "embedded_sam2": "domainsam.foundation.embedded_sam2:load",
     "sam_vit_b": "domainsam.foundation.sam:load",
     "sam_vit_l": "domainsam.foundation.sam:load",
     "sam_vit_h": "domainsam.foundation.sam:load",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from domainsam.errors import CheckpointError, WeightsError
 from domainsam.foundation.base import FrozenFoundation, tensor_digest
-from domainsam.foundation.compact import CompactSam
+from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.foundation.loading import read_tensors
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Features, Masks

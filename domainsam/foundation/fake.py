@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domainsam.foundation.base import FrozenFoundation, tensor_digest
-from domainsam.foundation.sparse import sparse_tokens
+from domainsam.foundation.decoders.sam import sparse_tokens
 from domainsam.prompts import POINT_NEGATIVE, POINT_POSITIVE, PromptSet
 from domainsam.protocols import Features, Masks
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from domainsam.foundation.attention import fuse_attention
 from domainsam.foundation.base import tensor_digest
-from domainsam.foundation.decoder import SamStyleFoundation
+from domainsam.foundation.decoders.sam import SamStyleFoundation
+from domainsam.foundation.encoders.vit import PATCH, SamImageEncoder
 from domainsam.foundation.loading import read_tensors
-from domainsam.foundation.vit import PATCH, SamImageEncoder
 from domainsam.protocols import Features
 from domainsam.tensorfile import load_strict
 from domainsam.weights import KNOWN, find_weights

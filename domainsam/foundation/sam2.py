@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from domainsam.foundation.base import tensor_digest
-from domainsam.foundation.decoder import SamStyleFoundation
+from domainsam.foundation.decoders.sam import SamStyleFoundation, sparse_tokens
 from domainsam.foundation.loading import read_tensors
-from domainsam.foundation.sparse import sparse_tokens
 from domainsam.prompts import POINT_PADDING, PromptSet
 from domainsam.protocols import Features, Masks
 from domainsam.tensorfile import load_strict

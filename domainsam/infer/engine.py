@@ -19,23 +19,22 @@ import numpy as np
 import torch
 
 from domainsam.errors import ConfigError, OutputError
-from domainsam.infer import coarse as pass_one
-from domainsam.infer import objects as pass_two
+from domainsam.infer import decode as pass_two
+from domainsam.infer import sweep as pass_one
 from domainsam.infer.blend import NODATA, threshold_level
 from domainsam.infer.components import Component, Components, find_components, labelled_bands
-from domainsam.infer.journal import Journal
+from domainsam.infer.journal import JOURNAL_FILE, Journal
 from domainsam.infer.networks import Networks, ScenePrompter, fingerprint
-from domainsam.infer.options import EngineOptions, Progress, silent
-from domainsam.infer.pipeline import WriteBehind
+from domainsam.infer.options import EngineOptions
+from domainsam.infer.order import Recorder, WriteBehind, plan_strips
 from domainsam.infer.plan import plan_prompts
 from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import Lattice, TileGrid
-from domainsam.infer.units import Recorder, plan_strips
+from domainsam.progress import Progress, silent
 from domainsam.protocols import Foundation, Source, Window
 
 COARSE_FILE = "coarse.u8"
 FINAL_FILE = "probability.u8"
-JOURNAL_FILE = "journal"
 DEFAULT_FIELD = 1024
 """Cuts objects into pieces where no foundation sets the size of crops."""
 SWEEP_PIXELS = 1 << 22

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from domainsam.foundation.base import tensor_digest
-from domainsam.infer.options import Precision
+from domainsam.machine import Precision
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Block, Coarse, Features, Foundation
 
@@ -74,21 +74,6 @@ class Networks:
         if isinstance(self.prompter, QuickPrompter):
             return self.prompter.coarse_logits(images)
         return self.prompter.coarse(images).logits
-
-
-def quick_in_bfloat16(device: torch.device | str) -> bool:
-    """Whether a device computes faster in bfloat16 than in float32: GPUs and CPUs with units for it.
-
-    A CPU without them computes bfloat16 in float32 after converting it. What
-    the CPU has is told by torch from version 2.10 on.
-    """
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    if kind != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
-        return False
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
 
 
 def foreground(logits: Tensor) -> Tensor:

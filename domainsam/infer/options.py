@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from domainsam.errors import ConfigError
 from domainsam.infer.tiling import ALIGN
+from domainsam.machine import Precision
 
 Method = Literal["objects", "coarse"]
-Precision = Literal["float32", "bfloat16", "float16"]
 
 NOT_PART_OF_THE_ANSWER = ("workers",)
-
-
-class Progress(Protocol):
-    """Told how far a run is: the stage's name, pixels done, pixels in all."""
-
-    def __call__(self, stage: str, done: int, total: int) -> None: ...
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """Progress for callers who want none."""
 
 
 @dataclass(frozen=True)

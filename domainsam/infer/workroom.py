@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from domainsam.errors import ConfigError, InputError, OutputError
-from domainsam.infer.engine import JOURNAL_FILE
+from domainsam.infer.journal import JOURNAL_FILE
 
 try:
     import fcntl

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domainsam.errors import ConfigError
-from domainsam.prompter.head import AllMlpHead
-from domainsam.prompter.mit import MIT_SIZES, build_encoder
-from domainsam.prompter.mixer import TOKEN_WIDTH, AddMixer, MlpMixer, pooled
 from domainsam.prompter.proposals import ProposalConfig, find_proposals
+from domainsam.prompter.segformer_parts import MIT_SIZES, AllMlpHead, build_encoder
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Coarse, Features, Foundation
 
@@ -240,3 +238,42 @@ def log_odds(logits: Tensor) -> Tensor:
     if logits.shape[1] == 2:
         return logits[:, 1:] - logits[:, :1]
     return torch.logsumexp(logits[:, 1:], dim=1, keepdim=True) - logits[:, :1]
+
+
+TOKEN_WIDTH = 256
+"""Width of SAM's prompt tokens."""
+HIDDEN_WIDTH = 512
+
+
+def pooled(features: Tensor) -> Tensor:
+    """Global average of ``(B, C, h, w)`` features, scaled to unit length: ``(B, C)``."""
+    return F.normalize(features.mean(dim=(2, 3)), dim=1)
+
+
+class MlpMixer(nn.Module):
+    """A perceptron over each token and both pooled features.
+
+    ``cat(token / |token|, foundation, specialist)`` of width 768 goes to 512,
+    ReLU and 256, without biases and with Xavier initialisation, as published.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(3 * TOKEN_WIDTH, HIDDEN_WIDTH, bias=False)
+        self.out = nn.Linear(HIDDEN_WIDTH, TOKEN_WIDTH, bias=False)
+        for layer in (self.hidden, self.out):
+            nn.init.xavier_uniform_(layer.weight)
+
+    def forward(self, tokens: Tensor, foundation: Tensor, specialist: Tensor) -> Tensor:
+        """Tokens ``(N, T, 256)`` and two pooled features ``(N, 256)`` to tokens ``(N, T, 256)``."""
+        context = torch.cat([foundation, specialist], dim=1)[:, None].expand(-1, tokens.shape[1], -1)
+        mixed: Tensor = self.out(F.relu(self.hidden(torch.cat([F.normalize(tokens, dim=2), context], dim=2))))
+        return mixed
+
+
+class AddMixer(nn.Module):
+    """The sum of each token and both pooled features; nothing to train."""
+
+    def forward(self, tokens: Tensor, foundation: Tensor, specialist: Tensor) -> Tensor:
+        """Tokens ``(N, T, 256)`` and two pooled features ``(N, 256)`` to tokens ``(N, T, 256)``."""
+        return tokens + (foundation + specialist)[:, None]

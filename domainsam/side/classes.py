@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from domainsam.errors import ConfigError
-from domainsam.foundation.compact import EMBED_DIM, CompactSam, mlp
-from domainsam.foundation.decoder import SamStyleFoundation
+from domainsam.foundation.decoders.compact import CompactSam, mlp
+from domainsam.foundation.decoders.sam import SamStyleFoundation
+from domainsam.foundation.layers import EMBED_DIM
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Features, Foundation
 

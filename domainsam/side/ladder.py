@@ -81,7 +81,7 @@ class MitSpecialist(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        from domainsam.prompter.mit import MIT_SIZES, build_encoder
+        from domainsam.prompter.segformer_parts import MIT_SIZES, build_encoder
 
         self.encoder = build_encoder(name)
         # Nothing reads stride 32.

@@ -8,6 +8,7 @@ squared error of the predicted IoU, averaged over prompts. Pixels labelled
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -205,3 +206,37 @@ def joint_loss(
     coarse = coarse_loss(coarse_logits, labels, options)
     target, known = prompt_targets(prompts, boxes, labels, options.outside_box)
     return coarse, options.prompt_weight * prompt_loss(masks.logits, masks.iou, target, known, options)
+
+
+EASY = 0.7
+"""Probability of the true class above which a pixel is easy (Shrivastava et al. 2016; as published)."""
+LEAST_SHARE = 16
+"""At least one in so many known pixels counts, however easy they all are."""
+
+
+def hard_pixel_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean cross entropy of the pixels that are not easy; of the hardest sixteenth where those are fewer.
+
+    Parameters
+    ----------
+    logits
+        ``(B, K, H, W)``.
+    labels
+        ``(B, H, W)`` int64, :data:`domainsam.train.losses.IGNORE` where unknown.
+    weights
+        ``(K,)`` weights of the classes, or None for equal ones.
+
+    Returns
+    -------
+    Tensor
+        0 where no pixel is known.
+    """
+    known = labels != IGNORE
+    loss = F.cross_entropy(logits.float(), labels, weights, ignore_index=IGNORE, reduction="none")[known]
+    if not len(loss):
+        return logits.sum() * 0
+    least = max(1, len(loss) // LEAST_SHARE)
+    hard = loss[loss > -math.log(EASY)]
+    if len(hard) < least:
+        hard = torch.topk(loss, least).values
+    return hard.mean()

@@ -13,8 +13,8 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from domainsam_ct.cases import Case
 from domainsam_ct.labels import load_label_map
+from domainsam_ct.train.case import Case
 
 SETS = ("abdomen", "series")
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from domainsam.train.losses import IGNORE
-from domainsam_ct.cases import Case
+from domainsam_ct.train.case import Case
 
 ORGANS = {"spleen": 1, "liver": 5, "aorta": 7}
 LIMB_SLICES = 3

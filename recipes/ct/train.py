@@ -24,15 +24,15 @@ from extras import read_chest, read_limbs, read_pictures
 
 from domainsam.config import to_table
 from domainsam.foundation import load_foundation
-from domainsam.infer.allocator import keep_freed_memory
+from domainsam.machine import keep_freed_memory
 from domainsam.train.devices import OneDevice
 from domainsam.train.loop import Progress, Run
-from domainsam_ct.cases import Case
 from domainsam_ct.labels import load_label_map
-from domainsam_ct.model import save_model
-from domainsam_ct.objective import mean_dice
-from domainsam_ct.recipe import read_recipe
-from domainsam_ct.training import Material, judge, learn
+from domainsam_ct.model.organs import save_model
+from domainsam_ct.train.case import Case, Material
+from domainsam_ct.train.organs import judge, learn
+from domainsam_ct.train.recipe import read_recipe
+from domainsam_ct.train.slices import mean_dice
 
 REPEATS = {"abdomen": 1, "series": 4}
 """The whole abdomen has about four times as many slices with organs as the series."""

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from domainsam.foundation.compact import CompactSam
+from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Features, Masks
 

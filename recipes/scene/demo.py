@@ -26,15 +26,15 @@ from domainsam.foundation import load_foundation
 from domainsam.metrics.overlap import Confusion
 from domainsam.train.loop import StageOptions
 from domainsam.train.losses import IGNORE
-from domainsam_scene.generated import CLASSES, SENSORS, make_scene
-from domainsam_scene.learning import LearningOptions, class_weights, unweigh
-from domainsam_scene.material import DrawnScenes, SceneCropOptions
-from domainsam_scene.modalities import Sample
-from domainsam_scene.network import NetworkOptions, SceneNetwork
-from domainsam_scene.predict import predict
-from domainsam_scene.recipe import TrainConfig, TrainOptions
-from domainsam_scene.trained import load_network, save_network
-from domainsam_scene.training import class_frequency, train_scenes
+from domainsam_scene.generated.scenes import CLASSES, SENSORS, make_scene
+from domainsam_scene.model.network import NetworkOptions, SceneNetwork
+from domainsam_scene.model.predict import predict
+from domainsam_scene.model.scene import load_network, save_network
+from domainsam_scene.read.modalities import Sample
+from domainsam_scene.train.objective import LearningOptions, class_weights, unweigh
+from domainsam_scene.train.recipe import TrainConfig, TrainOptions
+from domainsam_scene.train.scene import class_frequency, train_scenes
+from domainsam_scene.train.scenes import DrawnScenes, SceneCropOptions
 
 DRAWN = 300
 """Scenes to learn from; each is drawn once and kept."""

@@ -31,9 +31,9 @@ from clicks import boxes_of, clicks, jitter_boxes
 from samples import SampleStream, collate
 from train import Average, mask_loss, parameter_groups, rate, save
 
-from domainsam.foundation import load_foundation, tiny_sam2
-from domainsam.foundation.decoder import decode_all
-from domainsam.foundation.sparse import sparse_tokens
+from domainsam.foundation import embedded_sam2 as tiny_sam2
+from domainsam.foundation import load_foundation
+from domainsam.foundation.decoders.sam import decode_all, sparse_tokens
 from domainsam.prompts import PromptSet
 from domainsam.weights import IMAGENET
 

@@ -31,11 +31,11 @@ from torch.nn import functional as F
 from domainsam.foundation import load_foundation
 from domainsam.memory.memorysam import SequenceOptions
 from domainsam.metrics.overlap import Confusion
-from domainsam_scene.learning import LearningOptions, SceneObjective
-from domainsam_scene.material import DrawnScenes, SceneCropOptions, SceneCrops
-from domainsam_scene.modalities import Sample
-from domainsam_scene.network import NetworkConfig, SceneNetwork
-from domainsam_scene.trained import save_network
+from domainsam_scene.model.network import NetworkConfig, SceneNetwork
+from domainsam_scene.model.scene import save_network
+from domainsam_scene.read.modalities import Sample
+from domainsam_scene.train.objective import LearningOptions, SceneObjective
+from domainsam_scene.train.scenes import DrawnScenes, SceneCropOptions, SceneCrops
 
 SHIPPED = "both"
 """Method of the weights that ``--ship`` writes."""

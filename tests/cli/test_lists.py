@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from domainsam_cli.lists import NAMES, WHOLE_NUMBERS, Separated
+from domainsam_cli.options import NAMES, WHOLE_NUMBERS, Separated
 
 WINDOW = Separated(float, "a pair of numbers", "-125,275", "LOW,HIGH", 2)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from domainsam.errors import ConfigError
-from domainsam_cli.options import choose_device
+from domainsam.machine import choose_device
 
 
 def test_auto_takes_a_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

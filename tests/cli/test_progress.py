@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from domainsam_cli.progress import pixel_progress
+from domainsam_cli.console import pixel_progress
 
 
 class Terminal(io.StringIO):

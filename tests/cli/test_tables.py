@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from domainsam_cli.tables import aligned, cell
+from domainsam_cli.console import aligned, cell
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from domainsam.foundation.tiny_sam2 import TinySam2Foundation, build
+from domainsam.foundation.embedded_sam2 import TinySam2Foundation, build
 from tests.core.official import lively
 
 SIDE = 64

@@ -13,7 +13,7 @@ from tests.ct.standin import DensityModel
 @pytest.fixture
 def density_model(monkeypatch: pytest.MonkeyPatch) -> DensityModel:
     """The stand-in, which every run of a test loads instead of the model inside the package."""
-    from domainsam_ct import pipeline
+    from domainsam_ct import segment as pipeline
 
     model = DensityModel()
     monkeypatch.setattr(pipeline, "chosen_model", lambda options: model)

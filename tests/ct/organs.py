@@ -9,9 +9,9 @@ import torch
 
 from domainsam.foundation.sam import SamFoundation, SamNetwork, SamSize
 from domainsam.side.ladder import LadderConfig
-from domainsam_ct.cases import Case
-from domainsam_ct.model import ModelConfig, OrganModel
-from domainsam_ct.network import NetworkConfig, OrganNetwork
+from domainsam_ct.model.network import NetworkConfig, OrganNetwork
+from domainsam_ct.model.organs import ModelConfig, OrganModel
+from domainsam_ct.train.case import Case
 
 LABELS = ("background", "kidney_right", "kidney_left", "liver")
 

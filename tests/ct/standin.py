@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from domainsam_ct.model import ModelConfig
-from domainsam_ct.predict import Prediction
+from domainsam_ct.model.organs import ModelConfig
+from domainsam_ct.model.predict import Prediction
 from tests.ct.made import write_nifti
 
 NAMES = (

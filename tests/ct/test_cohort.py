@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from domainsam_ct import inference, pipeline, segmenting
-from domainsam_ct.masks import read_mask
+from domainsam_ct import segment as pipeline
+from domainsam_ct import segment as segmenting
+from domainsam_ct.model import sweep as inference
+from domainsam_ct.read.open import read_mask
 from tests.conftest import ROOT
 from tests.ct.made import write_nifti
 from tests.ct.standin import DENSITY, DensityModel, abdomen, affine, untouched, write_case
@@ -176,7 +178,8 @@ def _interrupt(*arguments: object) -> None:
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from domainsam_ct import inference, pipeline
+from domainsam_ct import segment as pipeline
+from domainsam_ct.model import sweep as inference
 from tests.ct.standin import DensityModel
 
 stage, count = sys.argv[1], int(sys.argv[2])

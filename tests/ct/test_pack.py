@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from domainsam.testing.packs import PackContract
+from domainsam.testing.contracts import PackContract
 from domainsam_cli import main
 from domainsam_ct.labels import label_map_of, load_label_map
-from domainsam_ct.pipeline import model_labels
+from domainsam_ct.segment import model_labels
 
 
 class TestCt(PackContract):

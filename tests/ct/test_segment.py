@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from domainsam_ct.masks import read_mask
+from domainsam_ct.read.open import read_mask
 from tests.ct.made import PATIENT, PATIENT_ID, orientations, stored, write_dicom, write_nifti
 from tests.ct.standin import NAMES, SHAPE, SPACING, abdomen, affine, write_case
 

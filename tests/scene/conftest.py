@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from domainsam_cli import main
-from domainsam_scene import model as scene_model
-from domainsam_scene import pipeline
-from domainsam_scene.generated import CLASSES
-from domainsam_scene.sample import write_samples
+from domainsam_scene import segment as pipeline
+from domainsam_scene.generated.files import write_samples
+from domainsam_scene.generated.scenes import CLASSES
+from domainsam_scene.model import scene as scene_model
 from tests.scene.tiny import TinyModel
 
 

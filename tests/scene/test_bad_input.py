@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from domainsam_scene.generated import CLASSES
-from tests.scene.test_stack import field, write
+from domainsam_scene.generated.scenes import CLASSES
+from tests.scene.test_segment_stack import field, write
 from tests.scene.tiny import TinyModel
 from tests.scene.trees import deliver_tree, mcubes_tree, muses_tree, noise, write_png
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from domainsam.packs import load_pack
-from domainsam.testing.packs import PackContract
-from domainsam_scene.generated import CLASSES
+from domainsam.testing.contracts import PackContract
+from domainsam_scene.generated.scenes import CLASSES
 
 
 class TestScenePack(PackContract):

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from domainsam_scene.generated import CLASSES, COLOURS
-from domainsam_scene.imagefiles import open_quietly, read_image
-from domainsam_scene.pipeline import segment_files, segment_layout
-from domainsam_scene.sample import write_samples
-from domainsam_scene.segment_options import OutputOptions, SegmentOptions
-from domainsam_scene.writing import write_arrays
+from domainsam_scene.generated.files import write_samples
+from domainsam_scene.generated.scenes import CLASSES, COLOURS
+from domainsam_scene.read.images import open_quietly, read_image
+from domainsam_scene.segment import segment_files, segment_layout
+from domainsam_scene.settings import OutputOptions, SegmentOptions
+from domainsam_scene.write.maps import write_arrays
 from tests.scene.tiny import TinyModel
 from tests.scene.trees import deliver_tree, noise, write_png
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from domainsam_scene.predict import NODATA, SCALE, ScenePrediction
+from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
 
 LABELS = ("background", "dark", "middle", "bright")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domainsam_urban.model import SettlementModel
+from domainsam_urban.model.settlement import SettlementModel
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from affine import Affine
 
 from domainsam.infer import store
 from domainsam_cli import main
-from domainsam_urban import pipeline
-from domainsam_urban.model import SettlementModel
+from domainsam_urban import map as pipeline
+from domainsam_urban.model.settlement import SettlementModel
 from tests.urban.tiny import UTM, write_scene
 
 SMALL = ["--tile", "64", "--overlap", "16", "--no-stac"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domainsam.testing.packs import PackContract
+from domainsam.testing.contracts import PackContract
 
 
 class TestUrban(PackContract):

@@ -15,10 +15,10 @@ from domainsam.foundation.fake import FakeFoundation
 from domainsam.infer.engine import EngineResult, map_scene
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.store import RawRaster
-from domainsam_urban.cog import CogLayout, write_cog
-from domainsam_urban.raster import RasterSource
+from domainsam.io.cog import CogLayout, write_cog
+from domainsam_urban.read.scene import RasterSource
 from tests.core.engine_fakes import BrightPrompter, one_thread
-from tests.urban.test_raster import mosaic, ramp, save
+from tests.urban.read.test_scene import mosaic, ramp, save
 
 OPTIONS = EngineOptions(tile=256, overlap=64, field=256, min_pixels=50)
 

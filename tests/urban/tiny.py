@@ -13,7 +13,7 @@ from affine import Affine
 from domainsam.foundation.fake import FakeFoundation
 from domainsam.prompter.segformer import SegFormerPrompter
 from domainsam.testing.synthetic import settlement_scene
-from domainsam_urban.model import SettlementModel
+from domainsam_urban.model.settlement import SettlementModel
 
 UTM = "EPSG:32650"
 PLACE = Affine.translation(443_200, 4_412_300) @ Affine.scale(0.9, -0.9)

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from domainsam.errors import InputError
 from domainsam.infer.blend import threshold_level
-from domainsam_urban.model import SettlementModel
-from domainsam_urban.trend import registration as place
-from domainsam_urban.trend.predict import as_map_options
-from domainsam_urban.trend.smoothing import smooth_layers
+from domainsam.infer.journal import Steps, digest, file_marks
+from domainsam_urban.model.settlement import SettlementModel
+from domainsam_urban.trend.align import shifts as place
+from domainsam_urban.trend.align.smoothing import smooth_layers
+from domainsam_urban.trend.align.warp import write_common_valid
+from domainsam_urban.trend.layers import LayerJob, LoadModel, make_layers
+from domainsam_urban.trend.read.scenes import as_map_options
+from domainsam_urban.trend.read.survey import Survey
+from domainsam_urban.trend.settings import TrendOptions
 from domainsam_urban.trend.stack import Registration, YearLayer, YearStack
-from domainsam_urban.trend.steps import Steps, digest, file_marks
-from domainsam_urban.trend.survey import Survey
-from domainsam_urban.trend.trend_options import TrendOptions
-from domainsam_urban.trend.warp import write_common_valid
-from domainsam_urban.trend.year_layers import LayerJob, LoadModel, make_layers
 
 FOLDERS = ("own", "ground")
 """Of a run: years on their own grids, and on the common ground."""
@@ -31,7 +31,7 @@ class Comparison:
     looked
         The inputs and their ground.
     model, load
-        As :func:`~domainsam_urban.trend.year_layers.make_layers` takes them.
+        As :func:`~domainsam_urban.trend.layers.make_layers` takes them.
     steps
         What is done already.
     folder

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 
+from domainsam.errors import OutputError
+from domainsam.infer.blend import NODATA
+from domainsam.infer.store import sync_folder
+from domainsam.io.rasters import GDAL_OPTIONS
 from domainsam.protocols import Window
-from domainsam_urban.handles import GDAL_OPTIONS
-from domainsam_urban.trend.common import CommonGround
+from domainsam_urban.read.place import Place
+from domainsam_urban.trend.ground import CommonGround
 
 LEAST_PLACES = 3
 """So many places have to be measured before a displacement is believed."""
@@ -179,3 +187,65 @@ def ground_windows(shape: tuple[int, int], size: int) -> Iterator[Window]:
 def read_bounds(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
     """A window as rasterio's reading and writing take it: row and column ranges."""
     return (window.row, window.row + window.height), (window.col, window.col + window.width)
+
+
+DESCRIPTION = "probability"
+"""Of the band; :func:`domainsam_urban.trend.read.maps.mask_rule` knows stored probabilities by it."""
+TIFF_OPTIONS = {
+    "driver": "GTiff",
+    "tiled": True,
+    "blockxsize": BLOCK,
+    "blockysize": BLOCK,
+    "compress": "deflate",
+    "zlevel": 1,
+    "bigtiff": "if_safer",
+}
+
+STEP = 2048
+"""Side of the windows that are warped at a time."""
+
+
+def write_ground(
+    target: Path,
+    ground: CommonGround,
+    values: Callable[[Window], NDArray[np.uint8]],
+    nodata: int | None = NODATA,
+) -> None:
+    """Write a layer of the ground window by window; it appears under its name when it is complete.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with writing(target, ground, nodata) as layer:
+        for window in ground_windows(ground.shape, STEP):
+            layer.write(values(window), 1, window=read_bounds(window))
+
+
+@contextmanager
+def writing(target: Path, place: CommonGround | Place, nodata: int | None = NODATA) -> Iterator[Any]:
+    """A layer of bytes to be written by windows, renamed into place once it is on the disk.
+
+    Raises
+    ------
+    OutputError
+        If the disk refuses it.
+    """
+    rows, cols = place.shape
+    part = target.with_suffix(".part")
+    layout = {"crs": place.crs, "transform": place.affine, "height": rows, "width": cols, "nodata": nodata}
+    try:
+        with (
+            rasterio.Env(**GDAL_OPTIONS),
+            rasterio.open(part, "w", count=1, dtype="uint8", **layout, **TIFF_OPTIONS) as dataset,
+        ):
+            dataset.set_band_description(1, DESCRIPTION)
+            yield dataset
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(target)
+        sync_folder(target.parent)
+    except (RasterioError, CPLE_BaseError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise OutputError(f"cannot write {target}: {reason}; check free space and permissions") from error

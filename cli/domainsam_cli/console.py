@@ -1,0 +1,147 @@
+"""What a command says at its end: JSON for a program, lines for a person, or nothing."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from domainsam import progress as core_progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task, TaskID
+    from rich.text import Text
+
+
+def answer(
+    given: Mapping[str, Any],
+    document: Callable[[], Any],
+    lines: Iterable[str],
+    notes: Sequence[str] = (),
+) -> None:
+    """Print a result as ``--json`` and ``--quiet`` ask for it.
+
+    Parameters
+    ----------
+    given
+        The command's options, ``as_json`` and ``quiet`` among them.
+    document
+        Gives the whole result as values that JSON can hold.
+    lines
+        The result for a person, on stdout.
+    notes
+        What a person ought to know besides, on stderr.
+    """
+    if given["as_json"]:
+        click.echo(json.dumps(document(), indent=2))
+    elif not given["quiet"]:
+        for note in notes:
+            click.echo(f"domainsam: note: {note}", err=True)
+        for line in lines:
+            click.echo(line)
+
+
+def path_lines(paths: Mapping[str, Path]) -> Iterator[str]:
+    """A line for each output: its kind and where it is."""
+    width = max([12, *map(len, paths)])
+    for kind, path in paths.items():
+        yield f"  {kind:<{width}} {path}"
+
+
+def command_line() -> str:
+    """The command that is running, as outputs tell it.
+
+    Without ``--resume``: a resumed run ends in the same bytes as an unbroken one.
+    """
+    words = (word for word in sys.argv[1:] if word != "--resume")
+    return shlex.join([Path(sys.argv[0]).name, *words])
+
+
+class Interval(Protocol):
+    """A score with the ends of its interval; NaN where they are undefined."""
+
+    @property
+    def value(self) -> float: ...
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of cells as lines with columns of even width."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def cell(interval: Interval, sign: str = "-") -> str:
+    """A score and its interval, ``0.815 [0.745, 0.875]``; ``n/a`` where it is undefined.
+
+    ``sign`` is that of the format language: ``"+"`` shows it always, ``"-"`` where it is negative.
+    """
+    if interval.value != interval.value:
+        return "n/a"
+    if interval.low != interval.low:
+        return f"{interval.value:{sign}.3f}"
+    return f"{interval.value:{sign}.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+@contextmanager
+def pixel_progress(title: str, quiet: bool = False) -> Iterator[core_progress.Progress]:
+    """A bar for each stage of a run; yields the function that the run calls.
+
+    Silent when ``quiet``, and when stderr is not a terminal. Speed is measured
+    from the first call of a stage, so that what an earlier run had finished
+    does not count.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield core_progress.silent
+        return
+    tasks: dict[str, TaskID] = {}
+    with _pixel_bar() as bar:
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(f"{title}: {stage}", total=total, completed=done)
+            bar.update(tasks[stage], completed=done, total=total)
+
+        yield advance
+
+
+def _pixel_bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """Megapixels a second."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed / 1e6:.2f} Mpx/s", style="progress.data.speed")
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        Speed(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

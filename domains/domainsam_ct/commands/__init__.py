@@ -1,0 +1,27 @@
+"""``domainsam ct``: the commands of the pack, each imported when it is called."""
+
+from __future__ import annotations
+
+import click
+
+from domainsam_cli.lazy import LazyGroup
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "segment": (
+            "domainsam_ct.commands.segment:segment_command",
+            "Segment organs in CT, as masks on the scan's own grid.",
+        ),
+        "train": ("domainsam_ct.commands.train:train", "Train the organ model on your own labels."),
+        "evaluate": ("domainsam_ct.commands.evaluate:evaluate", "Compare masks with labels."),
+        "statistics": (
+            "domainsam_ct.commands.statistics:statistics",
+            "Volumes and Hounsfield units of any existing mask.",
+        ),
+        "demo": ("domainsam_ct.commands.demo:demo", "Segment a volume that is generated here."),
+    },
+)
+def ct() -> None:
+    """Organs in abdominal CT: masks, volumes, reports."""

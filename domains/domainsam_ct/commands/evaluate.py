@@ -1,0 +1,163 @@
+"""``domainsam ct evaluate``: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from domainsam_cli.console import aligned, answer, cell, command_line, path_lines
+from domainsam_cli.options import NAMES, overwrite_option, seed_option, talk_options
+
+if TYPE_CHECKING:
+    from domainsam_ct.evaluate.report import FindImage, WorstSlices
+    from domainsam_ct.evaluate.summary import Evaluation, EvaluationOptions
+
+PATH = click.Path(path_type=Path)
+PICTURES = 6
+"""Pictured slices; each is about a fifth of a megabyte."""
+
+
+def comparing_options(command: Any) -> Any:
+    """Options that say what is compared, and how."""
+    for option in (
+        click.option("--paper", is_flag=True, help="The papers' definitions: voxels, their empty masks."),
+        click.option(
+            "--empty",
+            type=click.Choice(["leave-out", "worst"]),
+            default="leave-out",
+            show_default=True,
+            help="Organs that a mask lacks: left out where undefined, or the worst value.",
+        ),
+        click.option(
+            "--tolerance",
+            type=click.FloatRange(min=0),
+            default=3.0,
+            show_default=True,
+            help="Distance of surfaces that still agree, in millimetres.",
+        ),
+        click.option("--organs", type=NAMES, help="Only these organs [default: all that both name]."),
+        click.option(
+            "--prediction-label-map", help="Names of the predictions' values, where they have others."
+        ),
+        click.option(
+            "--label-map", help="Names of the labels' values: synapse, btcv, totalsegmentator or a file."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("evaluate")
+@click.argument("predicted", type=PATH)
+@click.argument("truth", type=PATH)
+@comparing_options
+@click.option("--images", type=PATH, help="The scan, or a folder of scans, to show in the report.")
+@click.option("--report", type=PATH, help="Report with the worst slices, one HTML file.")
+@click.option("--csv", "csv_path", type=PATH, help="Scores of every case and organ, CSV.")
+@seed_option
+@overwrite_option
+@talk_options
+@click.pass_context
+def evaluate(ctx: click.Context, /, predicted: Path, truth: Path, **given: Any) -> None:
+    """Compare masks with labels: Dice, HD95 and surface Dice in millimetres.
+
+    PREDICTED and TRUTH are two masks, or two folders in which X.nii.gz,
+    X_seg.nii.gz and X_label.nii.gz belong together; a folder of masks named
+    after organs counts as one mask. Names of values come from the files
+    themselves or from --label-map. Exit code 1 if some of several cases could
+    not be compared.
+
+    \b
+    domainsam ct evaluate pred/ truth/ --label-map labels.toml --report report.html
+    domainsam ct evaluate seg.nii.gz truth.nii.gz --label-map totalsegmentator --images ct.nii.gz
+    domainsam ct evaluate pred/ truth/ --paper
+    """  # noqa: D301 - click needs the control character itself
+    from domainsam.progress import reporting
+    from domainsam.staging import Staging
+    from domainsam_ct.evaluate.evaluate import Names, evaluate_pairs
+    from domainsam_ct.evaluate.labelled import find_pairs
+    from domainsam_ct.evaluate.report import WorstSlices
+    from domainsam_ct.labels import load_label_map
+
+    maps = [
+        None if given[key] is None else load_label_map(given[key])
+        for key in ("label_map", "prediction_label_map")
+    ]
+    pairs, unpaired = find_pairs(predicted, truth)
+    outputs = [path for path in (given["csv_path"], given["report"]) if path is not None]
+    worst = None if given["report"] is None else WorstSlices(PICTURES)
+    with Staging(outputs, overwrite=given["overwrite"]) as staging:
+        with reporting("compare", given["quiet"]) as progress:
+            result = evaluate_pairs(
+                pairs, Names(maps[0], maps[1], given["organs"]), evaluation_options(given), worst, progress
+            )
+        if given["csv_path"] is not None:
+            with staging[given["csv_path"]].open("w", encoding="utf-8", newline="") as file:
+                result.write_csv(file)
+        if worst is not None:
+            staging.write_text(given["report"], report_page(result, worst, predicted, truth, given))
+    tell(result, unpaired, outputs, given)
+    if result.skipped:
+        ctx.exit(1)
+
+
+def evaluation_options(given: dict[str, Any]) -> EvaluationOptions:
+    """Options as click gives them, as one value."""
+    from domainsam_ct.evaluate.scores import ScoreOptions
+    from domainsam_ct.evaluate.summary import EvaluationOptions
+
+    scoring = ScoreOptions(given["tolerance"], given["empty"], given["paper"])
+    return EvaluationOptions(scoring, seed=given["seed"])
+
+
+def report_page(
+    result: Evaluation, worst: WorstSlices, predicted: Path, truth: Path, given: dict[str, Any]
+) -> str:
+    """The HTML report."""
+    from domainsam_ct.evaluate.report import render_evaluation
+
+    pictures = worst.draw(image_finder(given["images"]))
+    return render_evaluation(result, pictures, predicted.name, truth.name, command_line())
+
+
+def image_finder(images: Path | None) -> FindImage:
+    """Where the scan of a case is."""
+    from domainsam_ct.job import VOLUME_SUFFIXES, case_stem
+
+    if images is None:
+        return lambda case: None
+    if images.is_file() or not any(
+        path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES) for path in images.iterdir()
+    ):
+        return lambda case: images
+    found = {case_stem(path): path for path in sorted(images.iterdir())}
+    return found.get
+
+
+def tell(result: Evaluation, unpaired: tuple[str, ...], outputs: list[Path], given: dict[str, Any]) -> None:
+    """Print the scores, what was skipped and where the outputs are."""
+    for case, reason in result.skipped:
+        click.echo(f"domainsam: skipped {case}: {reason}", err=True)
+    for case in unpaired:
+        click.echo(f"domainsam: note: {case} has no labels", err=True)
+    files = path_lines({path.suffix[1:]: path for path in outputs})
+    answer(given, result.document, chain(table(result), files), result.notes())
+
+
+def table(result: Evaluation) -> Iterator[str]:
+    """Scores as lines of text, a line an organ and one for the mean of organs."""
+    metrics, options = result.options.metrics, result.options
+    count = len(result.cases)
+    yield f"{count} case{'s' * (count > 1)}; HD95 in {options.distance_unit}; {options.scoring.policy}"
+    rows = [["organ", *(metric.title for metric in metrics)]]
+    rows += [
+        [organ, *(cell(result.table[organ][metric.key]) for metric in metrics)] for organ in result.organs
+    ]
+    rows.append(["mean of organs", *(cell(result.overall[metric.key]) for metric in metrics)])
+    yield from aligned(rows)
+    if count > 1:
+        yield f"[{options.level:.0%} intervals; resampled: {count} cases, drawn whole]"

@@ -1,0 +1,193 @@
+"""``domainsam ct segment``: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from domainsam_cli.console import answer, path_lines
+from domainsam_cli.errors import RunState
+from domainsam_cli.options import (
+    NAMES,
+    Separated,
+    compute_options,
+    out_option,
+    overwrite_option,
+    resume_option,
+    talk_options,
+)
+from domainsam_ct.settings import CleanOptions, OutputOptions, RunOptions, SegmentOptions
+
+if TYPE_CHECKING:
+    from domainsam_ct.job import Batch, CaseResult
+
+PATH = click.Path(path_type=Path)
+WINDOW = Separated(float, "a pair of Hounsfield units", "-125,275", "LOW,HIGH", 2)
+
+
+def output_options(command: Any) -> Any:
+    """Options that name what is written."""
+    for option in (
+        click.option(
+            "--keep-identifiers",
+            is_flag=True,
+            help="Let patient names and numbers into file names and reports.",
+        ),
+        click.option("--preview", is_flag=True, help="Picture of three planes with contours, PNG."),
+        click.option("--report", is_flag=True, help="One page with pictures and volumes, HTML."),
+        click.option("--statistics", is_flag=True, help="Volumes and Hounsfield units, JSON and CSV."),
+        click.option("--rtstruct", is_flag=True, help="Contours as DICOM RTSTRUCT."),
+        click.option("--dicom-seg", is_flag=True, help="Mask as DICOM SEG."),
+        click.option("--per-organ", is_flag=True, help="A mask for each organ instead of one for all."),
+        out_option("Mask: .nii.gz .nii .nrrd .mha, or a folder."),
+    ):
+        command = option(command)
+    return command
+
+
+def mask_options(command: Any) -> Any:
+    """Options that say which organs a mask holds and how it is cleaned."""
+    for option in (
+        click.option(
+            "--keep-confidence",
+            type=click.FloatRange(0, 1),
+            default=0.67,
+            show_default=True,
+            help="Parts stay whose mean probability is at least this; 0 keeps all.",
+        ),
+        click.option(
+            "--keep-within",
+            type=click.FloatRange(0),
+            default=30.0,
+            show_default=True,
+            help="Parts stay that are so near to the organ's largest part, in millimetres.",
+        ),
+        click.option(
+            "--keep-share",
+            type=click.FloatRange(0, 1, min_open=True),
+            default=0.2,
+            show_default=True,
+            help="Parts of an organ stay from this share of its largest part on.",
+        ),
+        click.option(
+            "--fill-holes", type=NAMES, default="all", show_default=True, help="all, none, or organs."
+        ),
+        click.option(
+            "--cleanup",
+            type=NAMES,
+            default="all",
+            show_default=True,
+            help="Organs whose stray parts go: all, none, or names.",
+        ),
+        click.option(
+            "--label-map", help="Numbers of the mask: synapse, btcv, totalsegmentator, or a TOML file."
+        ),
+        click.option("--organs", type=NAMES, help="Only these organs [default: all that the model knows]."),
+    ):
+        command = option(command)
+    return command
+
+
+def model_options(command: Any) -> Any:
+    """Options that choose the network and how the CT is read."""
+    for option in (
+        click.option("--series", "series_uid", help="Series Instance UID, where a folder holds several."),
+        click.option("--window", type=WINDOW, help="Hounsfield units told apart [default: the model's]."),
+        click.option(
+            "--foundation", help="Name or checkpoint file [default: the one the model was trained on]."
+        ),
+        click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("segment")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=PATH)
+@output_options
+@mask_options
+@model_options
+@compute_options
+@resume_option
+@overwrite_option
+@talk_options
+@click.pass_context
+def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None:
+    """Segment organs in abdominal CT; masks lie on the scan's own grid.
+
+    INPUT is a NIfTI, NRRD or MHA file, a folder of DICOM files, or a zip of
+    one. In a folder as -o, results are named after each case; in a path {stem}
+    stands for its name. With several inputs the model is loaded once, each
+    case has its line, a bad one is passed over and listed (exit code 1), and
+    a table of all is written. Not a medical device.
+
+    \b
+    domainsam ct segment ct.nii.gz -o seg.nii.gz
+    domainsam ct segment study/ -o out/ --dicom-seg --rtstruct --statistics --report --preview
+    domainsam ct segment cohort/*.nii.gz -o out/ --resume
+    domainsam ct segment ct.nii.gz -o out/ --organs liver,spleen --per-organ
+    """  # noqa: D301 - click needs the control character itself
+    from domainsam_ct.segment import segment_cases
+
+    state = ctx.find_object(RunState)
+    if state is not None:
+        state.resumable = True
+
+    def told(result: CaseResult) -> None:
+        if not given["as_json"] and not given["quiet"]:
+            click.echo(result.sentence())
+
+    batch = segment_cases(inputs, gather(given), told=told)
+    answer(given, batch.document, summary(batch, len(inputs)))
+    if batch.failures:
+        failed = ", ".join(case for case, _ in batch.failures)
+        click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} cases failed: {failed}", err=True)
+        ctx.exit(batch.exit_code)
+
+
+def gather(given: dict[str, Any]) -> SegmentOptions:
+    """Options as click gives them, as one value."""
+    kinds = ("per_organ", "dicom_seg", "rtstruct", "statistics", "report", "preview")
+    return SegmentOptions(
+        outputs=OutputOptions(
+            out=given["out"],
+            **{kind: given[kind] for kind in kinds},
+            overwrite=given["overwrite"],
+            keep_identifiers=given["keep_identifiers"],
+        ),
+        model=given["model"],
+        foundation=given["foundation"],
+        organs=given["organs"],
+        label_map=given["label_map"],
+        series_uid=given["series_uid"],
+        run=RunOptions(
+            device=given["device"],
+            precision=given["precision"],
+            batch_size=given["batch_size"],
+            workers=given["workers"],
+            window=given["window"],
+        ),
+        clean=CleanOptions(
+            given["cleanup"],
+            given["fill_holes"],
+            given["keep_share"],
+            given["keep_within"],
+            given["keep_confidence"],
+        ),
+        resume=given["resume"],
+        quiet=given["quiet"],
+    )
+
+
+def summary(batch: Batch, inputs: int) -> Iterator[str]:
+    """Where the files are: of one case all of them, of several the table."""
+    for case in batch.complete:
+        yield f"{case}: complete already"
+    if inputs == 1:
+        for result in batch.results:
+            yield from path_lines(result.paths)
+    elif batch.table is not None:
+        yield from path_lines({"table": batch.table})

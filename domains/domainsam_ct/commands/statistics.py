@@ -1,0 +1,148 @@
+"""``domainsam ct statistics``: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from domainsam_cli.options import overwrite_option, talk_options
+
+if TYPE_CHECKING:
+    from domainsam_ct.evaluate.labelled import LabelledMask
+    from domainsam_ct.labels import LabelMap
+    from domainsam_ct.measure.statistics import OrganStatistics
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command("statistics")
+@click.argument("mask", type=PATH)
+@click.option("--image", type=PATH, help="The CT on the same grid, for Hounsfield units.")
+@click.option("--label-map", help="Names of the values: synapse, btcv, totalsegmentator or a file.")
+@click.option("--series", "series_uid", help="Series Instance UID, where the image's folder holds several.")
+@click.option("-o", "--out", type=PATH, multiple=True, help="Write to .json or .csv. Repeat for both.")
+@overwrite_option
+@talk_options
+def statistics(
+    mask: Path,
+    image: Path | None,
+    label_map: str | None,
+    series_uid: str | None,
+    out: tuple[Path, ...],
+    overwrite: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Volumes, Hounsfield units and places of the organs in any mask.
+
+    MASK is NIfTI, NRRD, MHA or DICOM SEG, or a folder of masks named after one
+    organ each. Names come from --label-map, else from the file itself.
+    What is not known is null or an empty cell, never 0.
+
+    \b
+    domainsam ct statistics seg.nii.gz --image ct.nii.gz
+    domainsam ct statistics seg.nii.gz --label-map totalsegmentator -o volumes.csv
+    """  # noqa: D301 - click needs the control character itself
+    from domainsam.staging import Staging
+    from domainsam_ct.evaluate.labelled import read_labelled
+    from domainsam_ct.labels import load_label_map
+    from domainsam_ct.write.products import table_text
+
+    for path in out:
+        if path.suffix.lower() not in (".json", ".csv"):
+            raise click.UsageError(f"--out {path}: statistics are written as .json or .csv")
+    labels: LabelMap | None = None if label_map is None else load_label_map(label_map)
+    with Staging(out, overwrite=overwrite) as staging:
+        read = read_labelled(mask, labels)
+        organs = measured(read, image, series_uid)
+        document = mask_document(read, organs, image)
+        text = json.dumps(document, indent=2) + "\n"
+        for path in out:
+            staging.write_text(path, table_text(organs) if path.suffix.lower() == ".csv" else text)
+    if as_json:
+        click.echo(text, nl=False)
+    elif not quiet:
+        for line in table(organs):
+            click.echo(line)
+        for path in out:
+            click.echo(f"  {path.suffix[1:]:<6} {path}")
+
+
+def measured(mask: LabelledMask, image: Path | None, series_uid: str | None) -> tuple[OrganStatistics, ...]:
+    """Figures of a mask's organs.
+
+    Raises
+    ------
+    InputError
+        If the image cannot be read or lies on another grid.
+    """
+    from contextlib import ExitStack
+
+    import numpy as np
+
+    from domainsam.infer.store import CHUNK
+    from domainsam_ct.evaluate.labelled import require_same_grid
+    from domainsam_ct.measure.statistics import Tally
+    from domainsam_ct.read.open import open_volume
+
+    tally = Tally(mask.grid, mask.labels)
+    with ExitStack() as stack:
+        volume = None if image is None else stack.enter_context(open_volume(image, series_uid))
+        if volume is not None and image is not None:
+            require_same_grid(mask.grid, mask.path.name, volume.grid, image.name)
+        depth = mask.values.shape[2]
+        for start in range(0, depth, CHUNK):
+            stop = min(start + CHUNK, depth)
+            part = np.moveaxis(mask.values[:, :, start:stop], 2, 0)
+            if part.any():
+                hu = None if volume is None else np.moveaxis(volume.slices(start, stop), 2, 0)
+                tally.add(start, part, hu)
+    return tally.statistics(mask.native)
+
+
+def mask_document(
+    mask: LabelledMask, organs: tuple[OrganStatistics, ...], image: Path | None
+) -> dict[str, Any]:
+    """Everything about a mask, as values that JSON can hold."""
+    import domainsam
+    from domainsam_ct.job import UNITS
+
+    return {
+        "domainsam": domainsam.__version__,
+        "mask": mask.path.name,
+        "image": None if image is None else image.name,
+        "shape": list(mask.native.shape),
+        "spacing_mm": list(mask.native.spacing),
+        "units": UNITS,
+        "organs": {organ.name: organ.document() for organ in organs},
+    }
+
+
+def table(organs: tuple[OrganStatistics, ...]) -> Iterator[str]:
+    """Figures as lines of text; a dash for what is unknown."""
+    heads = ("organ", "volume mL", "HU mean", "sd", "median", "touches edge")
+    rows: list[tuple[str, ...]] = [heads]
+    for organ in organs:
+        hu = organ.hu
+        rows.append(
+            (
+                organ.name,
+                _number(organ.volume_ml, 1),
+                *(_number(getattr(hu, key, None), 1) for key in ("mean", "sd", "median")),
+                {None: "-", True: "yes", False: "no"}[organ.touches_border],
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    for row in rows:
+        cells = [f"{row[0]:<{widths[0]}}"]
+        cells += [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
+        yield "  ".join(cells).rstrip()
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,156 @@
+"""``domainsam ct train``: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from domainsam_cli.console import answer, path_lines
+from domainsam_cli.errors import RunState
+from domainsam_cli.options import RUN, Separated, chosen, out_option, run_options
+
+if TYPE_CHECKING:
+    from domainsam_ct.train.organs import TrainedOrgans
+    from domainsam_ct.train.recipe import TrainConfig
+
+PATH = click.Path(path_type=Path)
+DEPTHS = Separated(int, "a list of strides", "16,8,4", "N,N,N")
+
+
+def model_options(command: Any) -> Any:
+    """Options that say what is built."""
+    for option in (
+        click.option(
+            "--window", nargs=2, type=float, metavar="LOW HIGH", help="HU that become black and white."
+        ),
+        click.option(
+            "--neighbours", type=click.IntRange(0, 1), help="Slices on either side that the CNN sees."
+        ),
+        click.option(
+            "--depths",
+            type=DEPTHS,
+            help="Strides at which encoder and CNN are blended, such as 16 or 16,8,4.",
+        ),
+        click.option("--specialist-weights", type=click.Path(), help="ImageNet weights of the ResNet."),
+        click.option("--specialist", help="resnet18, another ResNet of timm, or mit_b0 to mit_b5."),
+        click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
+    ):
+        command = option(command)
+    return command
+
+
+def learning_options(command: Any) -> Any:
+    """Options that say how it learns."""
+    count, positive = click.IntRange(min=1), click.FloatRange(min=0, min_open=True)
+    for option in (
+        click.option("--fold", type=click.IntRange(min=0), help="Which fold is kept, from 0."),
+        click.option("--folds", type=click.IntRange(min=2), help="Keep one of so many parts of the cases."),
+        click.option(
+            "--val-share", type=click.FloatRange(0, 1, max_open=True), help="Share of cases kept; 0 for none."
+        ),
+        click.option(
+            "--cache", type=click.FloatRange(min=0), help="Gigabytes for frozen embeddings; 0 for none."
+        ),
+        click.option("--variants", type=click.IntRange(min=0), help="Versions of each slice; 0 for endless."),
+        click.option("--lr", type=positive, help="Highest learning rate."),
+        click.option("--steps", type=count, help="Batches, in place of epochs."),
+        click.option("--epochs", type=count, help="Passes over all slices."),
+        click.option("--batch-size", type=count, help="Slices in a batch."),
+        click.option(
+            "--crop", type=click.IntRange(min=32), help="Side of training slices, a multiple of 32."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("train")
+@click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="CASE...")
+@click.option("--labels", type=PATH, help="Label file, or folder of label files named as the cases.")
+@click.option(
+    "--label-map",
+    default="synapse",
+    show_default=True,
+    help="synapse, btcv, totalsegmentator, or a TOML file with [labels].",
+)
+@click.option("--ignore-unknown", is_flag=True, help="Label values outside the map are background.")
+@click.option("--train-list", type=PATH, help="CASE is the published Synapse folder; its training list.")
+@click.option("--test-list", type=PATH, help="List of its test volumes.")
+@out_option("Model file, .safetensors; logs and state go to NAME.training/ beside it.")
+@click.option("--config", "config_path", type=PATH, help="Recipe as TOML; options given here come on top.")
+@click.option("--paper", is_flag=True, help="The recipe that SAM-LST was published with.")
+@model_options
+@learning_options
+@run_options
+@click.pass_context
+def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None:
+    """Train the organ model on your own CT and labels.
+
+    CASE is a volume, a DICOM folder, or a folder of either. Label values are
+    checked against the label map, and labels against their image's grid,
+    before anything is learned. Whole cases are kept for validation. Frozen
+    embeddings of each slice's versions are kept on disk, so that later
+    epochs cost the side network alone. At the end Dice on the kept cases is shown.
+
+    \b
+    domainsam ct train cases/ --labels labels/ --label-map labels.toml -o model.safetensors
+    domainsam ct train cases/ --labels labels/ --foundation sam_vit_b --folds 5 --fold 0 -o m.safetensors
+    domainsam ct train Synapse/ --train-list train.txt --test-list test_vol.txt --paper -o m.safetensors
+    """  # noqa: D301 - click needs the control character itself
+    from domainsam_ct.train.organs import TrainOptions, train_model
+
+    state = ctx.find_object(RunState)
+    if state is not None:
+        state.resumable = True
+    names = (
+        *("labels", "label_map", "ignore_unknown", "train_list", "test_list"),
+        *RUN,
+    )
+    options = TrainOptions(**{name: given[name] for name in names})
+    result = train_model(inputs, train_config(given), options)
+    if result.rank == 0:
+        answer(given, result.document, summary(result), result.notes)
+
+
+def train_config(given: dict[str, Any]) -> TrainConfig:
+    """The recipe: its file or the defaults, the published one on request, then single options."""
+    from domainsam_ct.train.recipe import TrainConfig, paper_recipe, read_recipe
+
+    config = TrainConfig() if given["config_path"] is None else read_recipe(given["config_path"])
+    if given["paper"]:
+        config = paper_recipe(config)
+    model, network = config.model, config.model.network
+    ladder = replace(network.ladder, **chosen(given, {"specialist": "specialist"}))
+    if given["depths"] is not None:
+        ladder = replace(ladder, depths=given["depths"])
+    network = replace(network, ladder=ladder, **chosen(given, {"neighbours": "neighbours"}))
+    model = replace(model, network=network, **chosen(given, {"window": "window"}))
+    split = chosen(given, {"folds": "folds", "fold": "fold", "val_share": "share"})
+    rates = chosen(given, {"lr": "lr", "steps": "steps"})
+    plain = {
+        **{name: name for name in ("foundation", "specialist_weights", "crop", "batch_size", "epochs")},
+        **{"variants": "variants", "cache": "cache_gb"},
+    }
+    return replace(
+        config,
+        model=model,
+        split=replace(config.split, **split),
+        optimisation=replace(config.optimisation, **rates),
+        **chosen(given, plain),
+    )
+
+
+def summary(result: TrainedOrgans) -> Iterator[str]:
+    """The scores and where things are, for a person."""
+    if "dice" in result.metrics:
+        yield f"mean Dice on the cases kept for validation: {result.metrics['dice']:.3f}"
+    for name, value in result.metrics.items():
+        if name.startswith("dice_"):
+            yield f"  {name.removeprefix('dice_'):<20} {value:.3f}"
+    shares = ", ".join(f"{share:.2f} at stride {depth}" for depth, share in result.gates.items())
+    yield f"  {'gate':<12} the foundation's share is {shares}"
+    yield from path_lines({"model": result.out, "logs": result.folder})

@@ -1,0 +1,140 @@
+"""Comparing masks with labels, case by case."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from domainsam.errors import DomainSamError, InputError
+from domainsam.progress import Progress
+from domainsam_ct.evaluate.labelled import LabelledMask, Pair, read_labelled, require_same_grid
+from domainsam_ct.evaluate.report import WorstSlices
+from domainsam_ct.evaluate.scores import score_organ
+from domainsam_ct.evaluate.summary import CaseScores, Evaluation, EvaluationOptions, summarise
+from domainsam_ct.labels import LabelMap
+from domainsam_ct.measure.statistics import voxel_ml
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What values are called.
+
+    Parameters
+    ----------
+    truth
+        Label map of the labels, None where their files say it themselves.
+    predicted
+        Label map of the predictions, None likewise; where their files do not, that of the labels.
+    organs
+        Organs to compare, None for all that labels and predictions both name.
+    """
+
+    truth: LabelMap | None = None
+    predicted: LabelMap | None = None
+    organs: tuple[str, ...] | None = None
+
+
+def evaluate_pairs(
+    pairs: Sequence[Pair],
+    names: Names,
+    options: EvaluationOptions,
+    worst: WorstSlices | None,
+    progress: Progress,
+) -> Evaluation:
+    """Compare every pair.
+
+    A pair that cannot be compared is passed over where there are several.
+
+    Parameters
+    ----------
+    worst
+        Collects the slices with the largest errors, where they are wanted.
+
+    Raises
+    ------
+    DomainSamError
+        If no pair can be compared; of a single one, whatever made it fail.
+    """
+    cases: list[CaseScores] = []
+    skipped: list[tuple[str, str]] = []
+    for number, pair in enumerate(pairs):
+        try:
+            cases.append(compare(pair, names, options, worst))
+        except DomainSamError as error:
+            if len(pairs) == 1:
+                raise
+            skipped.append((pair.case, str(error)))
+        progress("compare", number + 1, len(pairs))
+    if not cases:
+        raise InputError(f"none of {len(pairs)} cases could be compared; the first: {skipped[0][1]}")
+    organs = tuple(dict.fromkeys(organ for case in cases for organ in case.organs))
+    return summarise(cases, skipped, organs, options)
+
+
+def compare(
+    pair: Pair, names: Names, options: EvaluationOptions, worst: WorstSlices | None = None
+) -> CaseScores:
+    """Scores of one case.
+
+    Raises
+    ------
+    InputError
+        If the masks are on different grids, or share no organ.
+    """
+    truth = read_labelled(pair.truth, names.truth)
+    predicted = read_labelled(pair.predicted, names.predicted)
+    if not truth.named:
+        raise InputError(f"{pair.truth.name}: does not name its values; give --label-map")
+    if not predicted.named:
+        predicted = read_labelled(pair.predicted, truth.labels)
+    require_same_grid(predicted.grid, pair.predicted.name, truth.grid, pair.truth.name)
+    found, known = _values(predicted), _values(truth)
+    unknown = [name for name in names.organs or () if name not in known or name not in found]
+    if unknown:
+        raise InputError(
+            f"{pair.case}: labels and prediction do not both name {', '.join(unknown)}; labels name "
+            f"{_listed(known)}, the prediction {_listed(found)}"
+        )
+    organs = [name for name in known if name in found and (names.organs is None or name in names.organs)]
+    if not organs:
+        raise InputError(
+            f"{pair.case}: labels and prediction share no organ; labels name {_listed(known)}, "
+            f"the prediction {_listed(found)}"
+        )
+    spacing = (truth.grid.spacing[0], truth.grid.spacing[1], truth.grid.spacing[2])
+    scores = {}
+    for name in organs:
+        is_found, is_true = predicted.values == found[name], truth.values == known[name]
+        scores[name] = score_organ(is_found, is_true, spacing, options.scoring)
+        if worst is not None:
+            worst.offer(pair, truth.labels[known[name]], is_found, is_true, truth.grid, scores[name].dice)
+    return CaseScores(pair.case, scores, voxel_ml(truth.grid), _notes(pair.case, predicted, truth))
+
+
+def _values(mask: LabelledMask) -> dict[str, int]:
+    return {organ.name: value for value, organ in mask.labels.items()}
+
+
+def _notes(case: str, predicted: LabelledMask, truth: LabelledMask) -> tuple[str, ...]:
+    """Organs of the labels that the prediction does not know at all."""
+    known = {organ.name for organ in predicted.labels.values()}
+    present = {truth.labels[int(value)].name for value in _present(truth) if int(value) in truth.labels}
+    absent = sorted(present - known)
+    if not absent:
+        return ()
+    listed = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+    return (f"not compared, because the prediction does not know them: {listed}",)
+
+
+def _present(mask: LabelledMask) -> Sequence[int]:
+    import numpy as np
+
+    return [int(value) for value in np.flatnonzero(np.bincount(mask.values.ravel())) if value]
+
+
+def _listed(names: dict[str, int]) -> str:
+    words = list(names)
+    return ", ".join(words[:4]) + (f" and {len(words) - 4} more" if len(words) > 4 else "") or "none"

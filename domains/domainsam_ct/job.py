@@ -1,0 +1,342 @@
+"""Which files a run will write, settled and checked before any work begins."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import domainsam
+from domainsam.errors import ConfigError
+from domainsam.infer.store import StagedVolume
+from domainsam.infer.workroom import journalled_units
+from domainsam.staging import check_apart
+from domainsam_ct.identifiers import public_stem
+from domainsam_ct.labels import LabelMap
+from domainsam_ct.measure.cleanup import Cleaned
+from domainsam_ct.measure.statistics import OrganStatistics, Tally
+from domainsam_ct.model.organs import OrganModel
+from domainsam_ct.read.volume import Volume
+from domainsam_ct.settings import OutputOptions, SegmentOptions
+
+MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+VOLUME_SUFFIXES = (*MASK_SUFFIXES, ".zip")
+COHORT_TABLE = "cohort.csv"
+_EXTENSION = re.compile(r"\.[A-Za-z]{2,5}")
+
+SIDE_FILES = {
+    "labels": "_labels.json",
+    "statistics": "_statistics.json",
+    "statistics table": "_statistics.csv",
+    "report": "_report.html",
+    "preview": "_preview.png",
+    "DICOM SEG": "_seg.dcm",
+    "RTSTRUCT": "_rtstruct.dcm",
+}
+"""What the files beside a mask are called, after its stem."""
+DICOM_KINDS = ("DICOM SEG", "RTSTRUCT")
+"""Files that refer to the images they were made from, and that cannot be empty."""
+
+
+@dataclass(frozen=True)
+class CasePlan:
+    """One CT and every file that its run will write.
+
+    Parameters
+    ----------
+    source
+        What was given: a file, a DICOM folder or a zip of one.
+    stem
+        The case's name in file names, tables and reports.
+    masks
+        Mask files by organ name; the key of a mask of all organs is empty.
+    side
+        Further files, by their key in :data:`SIDE_FILES`.
+    """
+
+    source: Path
+    stem: str
+    masks: Mapping[str, Path]
+    side: Mapping[str, Path]
+
+    def without(self, kinds: Iterable[str]) -> CasePlan:
+        """The same without some of the further files."""
+        left_out = set(kinds)
+        return replace(self, side={kind: path for kind, path in self.side.items() if kind not in left_out})
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file."""
+        return (*self.masks.values(), *self.side.values())
+
+    @property
+    def named(self) -> dict[str, Path]:
+        """The files a person wants to hear about, by what they are."""
+        masks = {name or "mask": path for name, path in self.masks.items()}
+        if len(masks) > 1:
+            masks = {f"{len(masks)} masks": next(iter(self.masks.values())).parent}
+        return {**masks, **self.side}
+
+    @property
+    def work(self) -> Path:
+        """Hidden folder beside the first file, for what an interrupted run leaves to go on with."""
+        return self.files[0].parent / f".{self.stem}.domainsam"
+
+
+def case_stem(source: Path) -> str:
+    """A case's name: the input's own without extension, safe on any system."""
+    name = source.absolute().name
+    for suffix in VOLUME_SUFFIXES:
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    # nnU-Net's channel number: case_0000.nii.gz is the case called "case".
+    name = re.sub(r"(?<=.)_0000$", "", name)
+    return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "case"
+
+
+def plan_outputs(
+    inputs: Sequence[Path], organs: Iterable[str], outputs: OutputOptions
+) -> tuple[CasePlan, ...]:
+    """The files of every case.
+
+    Raises
+    ------
+    ConfigError
+        If two cases would share a file, or one mask file is named for separate organs.
+    OutputError
+        If an output would replace one of the inputs.
+    """
+    names = tuple(organs)
+    plans = tuple(_plan_case(source, names, outputs, len(inputs) > 1) for source in inputs)
+    check_apart((path for plan in plans for path in plan.files), inputs, "cases")
+    return plans
+
+
+def is_complete(plan: CasePlan) -> bool:
+    """Whether every file of the case is there already; without organs there are no DICOM objects."""
+    missing = {kind for kind, path in plan.side.items() if not path.is_file()}
+    if not all(path.is_file() for path in plan.masks.values()) or missing - set(DICOM_KINDS):
+        return False
+    return not missing or not _found_any(plan)
+
+
+def was_interrupted(plan: CasePlan) -> bool:
+    """Whether a run that was killed left work to go on with; its files may be half in place."""
+    return journalled_units(plan.work) > 0
+
+
+def _found_any(plan: CasePlan) -> bool:
+    """Whether the case's statistics, where there are any, tell of an organ."""
+    path = plan.side.get("statistics")
+    if path is None:
+        return True
+    try:
+        organs = json.loads(path.read_text(encoding="utf-8"))["organs"].values()
+        return any(organ["found"] for organ in organs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return True
+
+
+def is_folder(out: Path) -> bool:
+    """Whether an output path means a folder: it is one, or its name ends in no mask format."""
+    return out.is_dir() or not out.name.lower().endswith(MASK_SUFFIXES)
+
+
+def _plan_case(source: Path, organs: tuple[str, ...], outputs: OutputOptions, several: bool) -> CasePlan:
+    stem = case_stem(source)
+    if not outputs.keep_identifiers:
+        stem = public_stem(source, stem)
+    out = Path(str(outputs.out).replace("{stem}", stem))
+    if is_folder(out):
+        if _EXTENSION.fullmatch(out.suffix) and not out.is_dir():
+            raise ConfigError(f"output '{out}' must end in {', '.join(MASK_SUFFIXES)}, or be a folder")
+        mask = out / f"{stem}_seg.nii.gz"
+        side_stem = out / stem
+    else:
+        if outputs.per_organ:
+            raise ConfigError(f"--per-organ writes several masks: name a folder instead of '{out}'")
+        mask = out
+        side_stem = out.with_name(_without_suffix(out.name))
+    masks = {"": mask}
+    if outputs.per_organ:
+        folder = out / stem if several else out
+        masks = {name: folder / f"{name}.nii.gz" for name in organs}
+    wanted = {
+        "labels": True,
+        "statistics": outputs.statistics or several,
+        "statistics table": outputs.statistics,
+        "report": outputs.report,
+        "preview": outputs.preview,
+        "DICOM SEG": outputs.dicom_seg,
+        "RTSTRUCT": outputs.rtstruct,
+    }
+    side = {kind: side_stem.with_name(side_stem.name + SIDE_FILES[kind]) for kind, on in wanted.items() if on}
+    return CasePlan(source, stem, masks, side)
+
+
+def _without_suffix(name: str) -> str:
+    return next(name[: -len(suffix)] for suffix in MASK_SUFFIXES if name.lower().endswith(suffix))
+
+
+SOME_FAILED = 1
+"""Exit code when some of several cases failed."""
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One finished CT.
+
+    Parameters
+    ----------
+    case
+        Its name in tables and reports.
+    shape, spacing_mm
+        Of the file's own axes.
+    orientation
+        Directions that the file's axes grow to, such as ``"LPS"``.
+    cleaned
+        What clean-up removed and filled, in voxels by value.
+    settings
+        What decided the answer: model and how it did in validation, foundation, window, clean-up.
+    patient
+        Name and number, None unless they were asked for.
+    seconds
+        From opening the file to the last rename.
+    """
+
+    case: str
+    paths: Mapping[str, Path]
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    orientation: str
+    slices: int
+    organs: tuple[OrganStatistics, ...]
+    cleaned: Cleaned
+    warnings: tuple[str, ...]
+    settings: Mapping[str, Any]
+    patient: str | None
+    resumed: bool
+    seconds: float
+    peak_rss_mb: float
+
+    @property
+    def found(self) -> tuple[OrganStatistics, ...]:
+        """Organs that the mask holds."""
+        return tuple(organ for organ in self.organs if organ.found)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the organs that were looked for and not found."""
+        return tuple(organ.name for organ in self.organs if not organ.found)
+
+    def sentence(self) -> str:
+        """The result in a line for a person."""
+        size = " x ".join(map(str, self.shape))
+        spacing = " x ".join(f"{step:.3g}" for step in self.spacing_mm)
+        volumes = [f"{organ.name} {_millilitres(organ)}" for organ in self.found]
+        found = ", ".join(volumes) or "no organ found"
+        if volumes and self.missing:
+            found += f"; not found: {', '.join(self.missing)}"
+        speed = f"{self.seconds:.1f} s, {self.seconds / self.slices:.2f} s a slice"
+        return f"{self.case} ({size}, {spacing} mm): {found}; {speed}, {self.peak_rss_mb:.0f} MB"
+
+    def document(self) -> dict[str, Any]:
+        """The result as values that JSON can hold."""
+        names = {organ.value: organ.name for organ in self.organs}
+        return {
+            "domainsam": domainsam.__version__,
+            "notice": NOTICE,
+            "case": self.case,
+            **({"patient": self.patient} if self.patient else {}),
+            "shape": list(self.shape),
+            "slices": self.slices,
+            "spacing_mm": list(self.spacing_mm),
+            "orientation": self.orientation,
+            "units": UNITS,
+            "organs": {organ.name: organ.document() for organ in self.organs},
+            "warnings": list(self.warnings),
+            "settings": dict(self.settings),
+            "removed_voxels": {names[value]: count for value, count in self.cleaned.removed.items()},
+            "filled_voxels": {names[value]: count for value, count in self.cleaned.filled.items()},
+            "resumed": self.resumed,
+            "seconds": self.seconds,
+            "seconds_per_slice": self.seconds / self.slices,
+            "peak_rss_mb": self.peak_rss_mb if math.isfinite(self.peak_rss_mb) else None,
+        }
+
+
+NOTICE = "Made by a computer model. Not a medical device; not for diagnosis or treatment without review."
+UNITS = {
+    "volume_ml": "millilitres",
+    "hu": "Hounsfield units of the voxels as stored, no smoothing",
+    "centroid_mm": "millimetres, axes grow to the patient's right, front and head",
+    "box_mm": "as centroid_mm, outer faces of voxels",
+    "box_voxels": "first and last index along the file's own axes, from 0",
+    "confidence": "mean probability of the network at the organ's voxels, 0 to 1",
+    "null": "not known; an organ that was not found has no volume here, which does not mean it is absent",
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of several cases: results, reasons of those that failed, and those already complete."""
+
+    results: tuple[CaseResult, ...]
+    failures: tuple[tuple[str, str], ...] = ()
+    complete: tuple[str, ...] = ()
+    table: Path | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every case is done."""
+        return SOME_FAILED if self.failures else 0
+
+    def document(self) -> dict[str, Any]:
+        """Everything about every case, as values that JSON can hold."""
+        return {
+            "cases": [
+                {**result.document(), "paths": {kind: str(path) for kind, path in result.paths.items()}}
+                for result in self.results
+            ],
+            "failures": [{"case": case, "error": reason} for case, reason in self.failures],
+            "complete": list(self.complete),
+            "table": None if self.table is None else str(self.table),
+        }
+
+
+def _millilitres(organ: OrganStatistics) -> str:
+    assert organ.volume_ml is not None
+    digits = 0 if organ.volume_ml >= 100 else 1
+    least = "at least " if organ.touches_border else ""
+    return f"{least}{organ.volume_ml:.{digits}f} mL"
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """A segmented, cleaned and measured CT; its mask is still staged.
+
+    ``labels`` are the values of the mask; ``tally`` knows where organs lie.
+    """
+
+    volume: Volume
+    mask: StagedVolume
+    labels: LabelMap
+    tally: Tally
+    organs: tuple[OrganStatistics, ...]
+    cleaned: Cleaned
+    resumed: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A segmented case and what is told about its making; ``begin`` is ``perf_counter()`` at its opening."""
+
+    segmented: Segmented
+    model: OrganModel
+    options: SegmentOptions
+    begin: float

@@ -1,0 +1,1 @@
+"""What is done to masks and measured on them."""

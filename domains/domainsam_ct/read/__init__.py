@@ -1,0 +1,1 @@
+"""From files to blocks: volumes, their geometry, and masks."""

@@ -1,0 +1,1 @@
+"""DICOM series and derived objects: files, headers, geometry."""

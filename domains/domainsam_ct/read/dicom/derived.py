@@ -1,0 +1,222 @@
+"""Reading DICOM Segmentation objects, of this program or others, as masks."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import iter_pixels
+from pydicom.uid import generate_uid
+
+from domainsam.errors import InputError
+from domainsam_ct.read.dicom.files import quiet
+from domainsam_ct.read.dicom.headers import CT_IMAGE, numbers
+from domainsam_ct.read.dicom.series import Series
+from domainsam_ct.read.dicom.stack import LPS_TO_RAS, SAME_PLACE_MM, UNEVEN_PART, check_orientation, normal
+from domainsam_ct.read.geometry import NativeGeometry, Orientation, check_affine
+from domainsam_ct.read.volume import MaskGeometry, ReadMask, Volume
+
+SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""SOP classes of segmentations by bits and of label maps (PS3.4, table B.5-1)."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where one frame lies (LPS millimetres) and which segment it is of; 0 where it holds all of them."""
+
+    position: tuple[float, ...]
+    segment: int
+
+
+def read_dicom_seg(path: Path) -> ReadMask:
+    """Read a mask; see :func:`domainsam_ct.read.open.read_mask`.
+
+    Values are segment numbers. Frames that were left out are background; the
+    grid reaches from the first to the last frame there is.
+    """
+    dataset = _open(path)
+    placed = _frames(path, dataset)
+    affine, levels = _grid(path, dataset, placed)
+    shape = (int(dataset.Columns), int(dataset.Rows), max(levels) + 1)
+    if max(shape[2], 2) != shape[2]:
+        raise InputError(f"{path}: its segmentation covers a single slice, expected several")
+    notes = check_affine(str(path), affine)
+    labels = np.zeros(shape, np.uint16)
+    clashes = _fill(path, dataset, placed, levels, labels)
+    if clashes:
+        notes = (*notes, f"segments overlap in {clashes} voxels: the higher number is used there")
+    native = NativeGeometry(shape, affine, Orientation.of(affine), "dicom")
+    names = {int(item.SegmentNumber): _name(dataset, item) for item in dataset.SegmentSequence}
+    kept = labels.astype(np.uint8) if labels.max(initial=0) < 256 else labels
+    canonical = native.orientation.to_canonical(kept)
+    return ReadMask(canonical, MaskGeometry(native.canonical_grid(), native, names, path.name, notes))
+
+
+def _name(dataset: Any, segment: Any) -> str:
+    """A segment's name; from our own objects the organ's, which label maps know."""
+    ours = str(dataset.get("Manufacturer", "")) == MAKER
+    return str((ours and segment.get("TrackingID")) or segment.get("SegmentLabel", ""))
+
+
+def _open(path: Path) -> Any:
+    with quiet():
+        try:
+            dataset = pydicom.dcmread(path)
+            kind = dataset.SOPClassUID
+        except (InvalidDicomError, AttributeError, EOFError, OSError, ValueError) as error:
+            raise InputError(
+                f"{path}: is no mask that can be read; expected .nii, .nii.gz, .nrrd, .mha or a DICOM SEG"
+            ) from error
+    if kind not in SEGMENTATION_CLASSES:
+        raise InputError(f"{path}: is a DICOM file but no segmentation; expected a DICOM SEG")
+    if str(dataset.get("SegmentationType")) not in ("BINARY", "LABELMAP"):
+        raise InputError(f"{path}: is a segmentation of fractions; expected a binary one or a label map")
+    if "PixelData" not in dataset:
+        raise InputError(f"{path}: is truncated; copy it again")
+    return dataset
+
+
+def _frames(path: Path, dataset: Any) -> list[Frame]:
+    shared = dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
+    frames = []
+    for item in dataset.get("PerFrameFunctionalGroupsSequence") or []:
+        place = _group(item, shared[0], "PlanePositionSequence")
+        position = None if place is None else numbers(place, "ImagePositionPatient", 3)
+        if position is None:
+            raise InputError(f"{path}: a frame does not say where it lies; expected Image Position (Patient)")
+        which = _group(item, shared[0], "SegmentIdentificationSequence")
+        frames.append(Frame(position, 0 if which is None else int(which.ReferencedSegmentNumber)))
+    if not frames:
+        raise InputError(f"{path}: holds no frames")
+    return frames
+
+
+def _group(item: Any, shared: Any, keyword: str) -> Any | None:
+    found = item.get(keyword) or shared.get(keyword)
+    return found[0] if found else None
+
+
+def _grid(path: Path, dataset: Any, frames: list[Frame]) -> tuple[NDArray[np.float64], list[int]]:
+    """Affine of ``(column, row, slice)`` to RAS, and each frame's slice."""
+    shared, first = dataset.SharedFunctionalGroupsSequence[0], dataset.PerFrameFunctionalGroupsSequence[0]
+    plane = _group(first, shared, "PlaneOrientationSequence")
+    measures = _group(first, shared, "PixelMeasuresSequence")
+    orientation = None if plane is None else numbers(plane, "ImageOrientationPatient", 6)
+    spacing = None if measures is None else numbers(measures, "PixelSpacing", 2)
+    if orientation is None or spacing is None:
+        raise InputError(f"{path}: lacks the orientation or spacing of its frames; export it again")
+    check_orientation(str(path), orientation)
+    positions = np.array([frame.position for frame in frames])
+    heights = positions @ normal(orientation)
+    places = np.unique(np.round(heights / SAME_PLACE_MM)) * SAME_PLACE_MM
+    declared = numbers(measures, "SpacingBetweenSlices", 1)
+    gap = declared[0] if declared else float(np.diff(places).min()) if len(places) > 1 else 1.0
+    levels = (heights - heights.min()) / gap
+    if np.abs(levels - np.round(levels)).max() > UNEVEN_PART:
+        raise InputError(f"{path}: its frames are unevenly spaced; expected whole multiples of {gap:.4g} mm")
+    lowest, highest = int(heights.argmin()), int(heights.argmax())
+    count = max(1, round(float(levels[highest])))
+    affine = np.eye(4)
+    affine[:3, 0] = np.array(orientation[:3]) * spacing[1]
+    affine[:3, 1] = np.array(orientation[3:]) * spacing[0]
+    affine[:3, 2] = (positions[highest] - positions[lowest]) / count
+    affine[:3, 3] = positions[lowest]
+    return LPS_TO_RAS @ affine, [round(float(level)) for level in levels]
+
+
+def _fill(
+    path: Path, dataset: Any, frames: list[Frame], levels: list[int], labels: NDArray[np.uint16]
+) -> int:
+    """Lay every frame into ``(column, row, slice)`` labels; return how many voxels had two segments."""
+    clashes = 0
+    with quiet():
+        try:
+            for frame, level, image in zip(frames, levels, iter_pixels(dataset), strict=True):
+                target = labels[..., level]
+                inside = image.T != 0
+                if frame.segment == 0:
+                    target[inside] = image.T[inside]
+                    continue
+                clashes += int(np.count_nonzero(target[inside]))
+                target[inside] = np.maximum(target[inside], frame.segment)
+        except (ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
+            raise InputError(f"{path}: its frames cannot be decoded: damaged or truncated") from error
+    return clashes
+
+
+MAKER = "domainsam"
+MODEL = "domainsam ct"
+
+TYPE_TWO = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
+    *("StudyDate", "StudyTime", "ReferringPhysicianName"),
+)
+"""Tags that must be there but may be empty (PS3.3, C.7.1.1 and C.7.2.1)."""
+SEXES = ("M", "F", "O", "")
+
+
+def series_of(volume: Volume, what: str) -> Series:
+    """The DICOM series a volume was read from.
+
+    Raises
+    ------
+    InputError
+        If it came from no DICOM files, so there is nothing that ``what`` could refer to.
+    """
+    if volume.native.series is None:
+        raise InputError(
+            f"{volume.source_name}: {what} refers to DICOM images, and this volume is none; "
+            "give the DICOM folder, or leave that output out"
+        )
+    return volume.native.series
+
+
+def source_datasets(series: Series, distance: float) -> list[Any]:
+    """Headers of all slices, in order, with every tag that references need.
+
+    UIDs that were emptied are replaced by new ones, the same for the same
+    slices each time, so that a SEG and an RTSTRUCT agree. Where the thickness
+    of slices is missing, their ``distance`` in millimetres stands in for it.
+    """
+    first = series.headers[0]
+    instance_uids = [header.instance_uid for header in series.headers]
+    study, frame, number = (
+        first.text(keyword) or generate_uid(entropy_srcs=[keyword, *instance_uids])
+        for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID")
+    )
+    made = []
+    for index, header in enumerate(series.headers):
+        with quiet():
+            dataset = copy.deepcopy(header.dataset)
+            dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = study, frame
+            dataset.SeriesInstanceUID = number
+            dataset.SOPInstanceUID = header.instance_uid or generate_uid(entropy_srcs=[number, str(index)])
+            dataset.SOPClassUID = header.class_uid or CT_IMAGE
+            for keyword in TYPE_TWO:
+                if keyword not in dataset:
+                    setattr(dataset, keyword, "")
+            if not numbers(dataset, "SliceThickness", 1):
+                dataset.SliceThickness = distance
+            if dataset.PatientSex not in SEXES:
+                dataset.PatientSex = ""
+        made.append(dataset)
+    return made
+
+
+def frames(mask: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
+    """A canonical mask ``(x, y, z)`` as the series' own images ``(slice, row, column)``.
+
+    Raises
+    ------
+    ValueError
+        If the mask has another shape than the volume.
+    """
+    if mask.shape != volume.shape:
+        raise ValueError(f"mask of {mask.shape} for a volume of {volume.shape}")
+    return np.ascontiguousarray(volume.native.orientation.to_native(mask).transpose(2, 1, 0))

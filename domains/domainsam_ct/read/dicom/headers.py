@@ -1,0 +1,133 @@
+"""What the header of one DICOM slice says, as far as it can be believed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from domainsam_ct.read.dicom.files import DicomFiles, quiet, read_dataset
+
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+"""SOP classes (PS3.4, table B.5-1): one slice to a file, and all slices in one."""
+LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM"}
+"""Words in Image Type of the overview that the scan is planned on."""
+PATIENT_AND_STUDY = [
+    *("SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge"),
+    *("PatientWeight", "PatientSize", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime"),
+    *("StudyID", "StudyDescription", "AccessionNumber", "ReferringPhysicianName"),
+]
+"""What objects derived from a slice repeat of it (PS3.3, C.7.1.1 and C.7.2.1); kept for nothing else."""
+SLICE = [
+    *("ImageType", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "SeriesNumber"),
+    *("AcquisitionNumber", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient"),
+    *("FrameOfReferenceUID", "PositionReferenceIndicator", "PixelSpacing", "SliceThickness", "Rows"),
+    *("Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
+    *("BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
+    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
+]
+
+
+@dataclass(frozen=True, eq=False)
+class SliceHeader:
+    """One DICOM image.
+
+    Parameters
+    ----------
+    number
+        Which file of its :class:`~domainsam_ct.read.dicom.files.DicomFiles`.
+    dataset
+        The tags kept of it, without pixels.
+    position
+        Centre of its first pixel, LPS millimetres; None where unknown.
+    orientation
+        Unit vectors of growing column and growing row, LPS; None where unknown.
+    spacing
+        Millimetres between rows, and between columns; None where unknown.
+    """
+
+    number: int
+    dataset: Any
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    spacing: tuple[float, ...] | None
+
+    def text(self, keyword: str) -> str:
+        """A tag as text, empty where absent."""
+        return str(self.dataset.get(keyword) or "").strip()
+
+    def whole(self, keyword: str) -> int:
+        """A tag as a whole number, 0 where absent or senseless."""
+        (number,) = numbers(self.dataset, keyword, 1) or (0.0,)
+        return int(number)
+
+    def number_of(self, keyword: str) -> float | None:
+        """A tag as a number, None where absent or senseless."""
+        found = numbers(self.dataset, keyword, 1)
+        return None if found is None else found[0]
+
+    @property
+    def series_uid(self) -> str:
+        """Series Instance UID, empty where it was removed."""
+        return self.text("SeriesInstanceUID")
+
+    @property
+    def instance_uid(self) -> str:
+        """SOP Instance UID; that of the file's own preamble where the tag was emptied."""
+        return self.text("SOPInstanceUID") or self._meta("MediaStorageSOPInstanceUID")
+
+    @property
+    def class_uid(self) -> str:
+        """SOP Class UID; that of the file's own preamble where the tag was emptied."""
+        return self.text("SOPClassUID") or self._meta("MediaStorageSOPClassUID")
+
+    @property
+    def transfer_syntax(self) -> Any:
+        """The ``pydicom.uid.UID`` of the pixels' coding; None where the file does not say."""
+        return getattr(self.dataset.file_meta, "TransferSyntaxUID", None)
+
+    @property
+    def is_localizer(self) -> bool:
+        """Whether it is an overview and no slice."""
+        return bool(LOCALIZERS & set(self.text("ImageType").upper().replace("'", " ").split()))
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it has pixels at all; structured reports and plans have none."""
+        return self.whole("Rows") > 0 and self.whole("Columns") > 0
+
+    def _meta(self, keyword: str) -> str:
+        return str(getattr(self.dataset.file_meta, keyword, "") or "").strip()
+
+
+def read_headers(files: DicomFiles) -> list[SliceHeader]:
+    """The headers of all files that are DICOM, without their pixels."""
+    headers = []
+    for number in range(len(files)):
+        with files.open(number) as stream:
+            dataset = read_dataset(stream, [*PATIENT_AND_STUDY, *SLICE])
+        if dataset is None or not len(dataset):
+            continue
+        spacing = numbers(dataset, "PixelSpacing", 2)
+        headers.append(
+            SliceHeader(
+                number,
+                dataset,
+                numbers(dataset, "ImagePositionPatient", 3),
+                numbers(dataset, "ImageOrientationPatient", 6),
+                spacing if spacing is not None and min(spacing) > 0 else None,
+            )
+        )
+    return headers
+
+
+def numbers(dataset: Any, keyword: str, count: int) -> tuple[float, ...] | None:
+    """``count`` finite numbers of a tag; None where it is absent, empty or malformed."""
+    with quiet():
+        try:
+            value = dataset.get(keyword)
+            found = tuple(float(part) for part in ([value] if count == 1 else list(value)))
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
+            return None
+    return found if len(found) == count and all(map(math.isfinite, found)) else None

@@ -1,0 +1,162 @@
+"""A CT series opened as a volume: slices decoded once, kept in Hounsfield units on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domainsam.errors import DependencyError, InputError
+from domainsam_ct.read.dicom.files import DicomFiles, quiet, read_dataset
+from domainsam_ct.read.dicom.headers import SliceHeader
+from domainsam_ct.read.dicom.series import Series, choose_series, find_series
+from domainsam_ct.read.dicom.stack import SAME_PLACE_MM, along, stack_affine
+from domainsam_ct.read.geometry import NativeGeometry, Orientation, check_affine
+from domainsam_ct.read.planes import PlaneStore
+from domainsam_ct.read.volume import Volume, Voxels, check_values
+
+
+def open_dicom(path: Path, series_uid: str | None = None, scratch: Path | None = None) -> Volume:
+    """Open a CT series of a folder or zip file; see :func:`domainsam_ct.read.open.open_volume`.
+
+    Of several series the one with ``series_uid`` is read, else the axial one
+    that reaches furthest along the body.
+    """
+    name = str(path)
+    with DicomFiles(path) as files:
+        chosen, notes = choose_series(path, find_series(files), series_uid)
+        if files.volumes:
+            notes = (*notes, f"{files.volumes} NIfTI, NRRD or MHA files beside the series are not read")
+        series, doubles = without_doubles(name, files, chosen)
+        affine, uneven = stack_affine(name, series.headers)
+        first = series.headers[0]
+        shape = (first.whole("Columns"), first.whole("Rows"), len(series.headers))
+        if min(shape) < 2:
+            raise InputError(f"{name}: is a single image, expected a series of several slices")
+        orientation = Orientation.of(affine)
+        native = NativeGeometry(shape, affine, orientation, "dicom", series=series)
+        place = check_affine(name, affine)
+        scaling = [_scaling(name, header) for header in series.headers]
+        store = PlaneStore.temporary(shape, _dtype(series.headers, scaling), orientation.slice_axis, scratch)
+        try:
+            low, high = _decode(name, files, series.headers, scaling, store)
+            notes = (*notes, *series.left_out, *doubles, *uneven, *place, *check_values(name, low, high))
+        except BaseException:
+            store.close()
+            raise
+    return Volume(native.canonical_grid(), native, Voxels(store), path.name, notes, (low, high))
+
+
+def without_doubles(name: str, files: DicomFiles, series: Series) -> tuple[Series, tuple[str, ...]]:
+    """The series with one image at each place.
+
+    Raises
+    ------
+    InputError
+        If two images of one place differ: phases, or reconstructions, in one series.
+    """
+    kept = [series.headers[0]]
+    places = along(series.headers)
+    doubles = 0
+    for header, step in zip(series.headers[1:], np.diff(places), strict=True):
+        if step > SAME_PLACE_MM:
+            kept.append(header)
+        elif _digest(files, header) == _digest(files, kept[-1]):
+            doubles += 1
+        else:
+            raise InputError(
+                f"{name}: holds different images of the same place (slice {len(kept)}): several phases or "
+                "reconstructions in one series; keep one of them in the folder"
+            )
+    notes = (f"{doubles} slices are there twice: one of each is used",) if doubles else ()
+    return Series(series.uid, tuple(kept), series.left_out), notes
+
+
+def _digest(files: DicomFiles, header: SliceHeader) -> bytes:
+    with files.open(header.number) as stream:
+        dataset = read_dataset(stream)
+    return hashlib.sha256(getattr(dataset, "PixelData", b"")).digest()
+
+
+def _scaling(name: str, header: SliceHeader) -> tuple[float, float]:
+    slope, intercept = header.number_of("RescaleSlope"), header.number_of("RescaleIntercept")
+    if slope is None or intercept is None or slope == 0.0:
+        raise InputError(
+            f"{name}: a slice lacks Rescale Slope or Rescale Intercept, so its Hounsfield units are unknown; "
+            "export the series with these tags"
+        )
+    return slope, intercept
+
+
+def _dtype(headers: Sequence[SliceHeader], scaling: Sequence[tuple[float, float]]) -> np.dtype[Any]:
+    """The smallest type that holds every value that these headers allow."""
+    if any(not value.is_integer() for pair in scaling for value in pair):
+        return np.dtype(np.float32)
+    ends = []
+    for header, (slope, intercept) in zip(headers, scaling, strict=True):
+        bits = header.whole("BitsStored") or header.whole("BitsAllocated")
+        stored = (-(1 << bits - 1), 1 << bits - 1) if header.whole("PixelRepresentation") else (0, 1 << bits)
+        ends += [slope * value + intercept for value in stored]
+    limits = np.iinfo(np.int16)
+    return np.dtype(np.int16 if limits.min <= min(ends) and max(ends) <= limits.max + 1 else np.float32)
+
+
+def _decode(
+    name: str,
+    files: DicomFiles,
+    headers: Sequence[SliceHeader],
+    scaling: Sequence[tuple[float, float]],
+    store: PlaneStore,
+) -> tuple[float, float]:
+    """Stage all slices in Hounsfield units; return the lowest and highest value."""
+    low, high = np.inf, -np.inf
+    length = store.slab_length()
+    slab = np.empty((*store.shape[:2], length), store.dtype, order="F")
+    for number, (header, (slope, intercept)) in enumerate(zip(headers, scaling, strict=True)):
+        values = decode(name, files, header).T * slope + intercept
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+        slab[..., number % length] = values
+        if (number + 1) % length == 0 or number + 1 == len(headers):
+            start = number // length * length
+            store.write_slab(start, slab[..., : number + 1 - start])
+    return low, high
+
+
+def decode(name: str, files: DicomFiles, header: SliceHeader) -> NDArray[Any]:
+    """Stored values ``(row, column)`` of one slice.
+
+    MONOCHROME1 only asks for an inverted display: Hounsfield units follow
+    from the stored values all the same (PS3.3, C.11.1).
+
+    Raises
+    ------
+    InputError
+        If its coding is unknown or it is damaged.
+    """
+    with files.open(header.number) as stream:
+        dataset = read_dataset(stream)
+    syntax = header.transfer_syntax
+    coding = "unknown coding" if syntax is None else syntax.name
+    expected = (header.whole("Rows"), header.whole("Columns"))
+    if dataset is None or "PixelData" not in dataset:
+        raise InputError(f"{name}: a slice has no pixels or is truncated; copy the series again")
+    with quiet():
+        try:
+            values = np.asarray(dataset.pixel_array)
+        except ImportError as error:
+            raise DependencyError(f"{name}: a package to decode {coding} is missing") from error
+        except Exception as error:
+            raise InputError(
+                f"{name}: a slice cannot be decoded ({coding}): it is damaged, encrypted or coded in a way "
+                "that is not supported; copy it again or convert it to an uncompressed transfer syntax"
+            ) from error
+    if values.shape != expected:
+        raise InputError(
+            f"{name}: a slice is {values.shape} where its header says {expected} (rows, columns); "
+            "only single grey images are read"
+        )
+    return values

@@ -1,0 +1,156 @@
+"""NRRD and MetaImage files through SimpleITK, where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domainsam.errors import DependencyError, InputError
+from domainsam_ct.read.geometry import NativeGeometry, Orientation, check_affine
+from domainsam_ct.read.planes import DEFLATE_RATIO, PlaneStore
+from domainsam_ct.read.volume import MaskGeometry, ReadMask, Volume, Voxels, check_values, collect_labels
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+SLAB_PLANES = 32
+ORIENTATION_WORDS = (b"space directions:", b"TransformMatrix", b"Rotation", b"Orientation =")
+"""What the text of a header holds where it says how the volume lies."""
+HEADER_BYTES = 1 << 16
+
+
+def open_itk(path: Path, scratch: Path | None = None) -> Volume:
+    """Open a CT in an NRRD or MetaImage file; see :func:`domainsam_ct.read.open.open_volume`."""
+    values, native, notes = _read(path)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError(
+            f"{path}: holds voxels that are NaN or infinite; fill them first, with -1024 for air"
+        )
+    low, high = float(values.min()), float(values.max())
+    notes = (*notes, *check_values(str(path), low, high))
+    store = PlaneStore.temporary(native.shape, values.dtype, native.orientation.slice_axis, scratch)
+    try:
+        for start, stop in store.slabs():
+            store.write_slab(start, values[..., start:stop])
+    except BaseException:
+        store.close()
+        raise
+    return Volume(native.canonical_grid(), native, Voxels(store), path.name, notes, (low, high))
+
+
+def read_itk_mask(path: Path) -> ReadMask:
+    """Read a mask as :func:`domainsam_ct.read.open.read_mask`; names come from 3D Slicer's segment fields."""
+    values, native, notes = _read(path)
+    planes = (values[..., k : k + SLAB_PLANES] for k in range(0, native.shape[2], SLAB_PLANES))
+    labels = collect_labels(path, native, planes)
+    return ReadMask(
+        labels, MaskGeometry(native.canonical_grid(), native, _slicer_names(path), path.name, notes)
+    )
+
+
+def write_itk_mask(path: Path, store: PlaneStore, native: NativeGeometry, labels: Mapping[int, str]) -> None:
+    """Write staged labels as a compressed NRRD or MetaImage, with 3D Slicer's fields for names.
+
+    Raises
+    ------
+    InputError
+        If the grid is sheared, which these formats cannot hold safely.
+    OSError
+        If the disk refuses.
+    """
+    sitk = _simple_itk()
+    image = sitk.GetImageFromArray(store.read_slab(0, native.shape[2]).transpose(2, 1, 0))
+    spacing = np.array(native.spacing)
+    image.SetSpacing(native.spacing)
+    image.SetOrigin((LPS_TO_RAS @ native.affine[:3, 3]).tolist())
+    try:
+        image.SetDirection((LPS_TO_RAS @ native.affine[:3, :3] / spacing).ravel().tolist())
+    except RuntimeError as error:
+        raise InputError(
+            f"{path.name}: a grid with axes that are not perpendicular cannot be written so; use .nii.gz"
+        ) from error
+    for number, (value, name) in enumerate(sorted(labels.items())):
+        image.SetMetaData(f"Segment{number}_LabelValue", str(value))
+        image.SetMetaData(f"Segment{number}_Name", name)
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError as error:
+        raise OSError(f"SimpleITK cannot write it: {_last_line(error)}") from error
+
+
+def _read(path: Path) -> tuple[NDArray[Any], NativeGeometry, tuple[str, ...]]:
+    """Values ``(i, j, k)``, their grid, and what a person should know of it."""
+    sitk = _simple_itk()
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputError(f"{path}: is not an NRRD or MetaImage file, or a damaged one") from error
+    _check_kind(path, reader)
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    if not any(word in head for word in ORIENTATION_WORDS):
+        raise InputError(
+            f"{path}: does not say how the volume lies, so left and right are unknown; "
+            "export it with its orientation"
+        )
+    size = reader.GetSize()
+    direction = np.array(reader.GetDirection()).reshape(3, 3)
+    affine = np.eye(4)
+    affine[:3, :3] = LPS_TO_RAS @ direction * np.array(reader.GetSpacing())
+    affine[:3, 3] = LPS_TO_RAS @ np.array(reader.GetOrigin())
+    notes = check_affine(str(path), affine)
+    try:
+        values = sitk.GetArrayFromImage(reader.Execute())
+    except (RuntimeError, MemoryError) as error:
+        raise InputError(
+            f"{path}: is damaged or truncated, or its header asks for more than there is; copy it again"
+        ) from error
+    shape = (int(size[0]), int(size[1]), int(size[2]))
+    native = NativeGeometry(shape, affine, Orientation.of(affine), "itk")
+    return values.transpose(2, 1, 0), native, notes
+
+
+def _check_kind(path: Path, reader: Any) -> None:
+    size = reader.GetSize()
+    told = " x ".join(map(str, size))
+    if reader.GetDimension() == 4:
+        raise InputError(f"{path}: has 4 axes ({told}), expected one volume of 3; save one by itself")
+    if reader.GetDimension() != 3 or min(size) < 2:
+        raise InputError(f"{path}: is a single image ({told}), expected a volume of several slices")
+    if reader.GetNumberOfComponents() != 1:
+        raise InputError(f"{path}: has several values to a voxel, expected one")
+    if size[0] * size[1] * size[2] > DEFLATE_RATIO * path.stat().st_size:
+        raise InputError(f"{path}: its header says {told} voxels, more than a file of its size can hold")
+
+
+def _slicer_names(path: Path) -> dict[int, str]:
+    """Names by value from the ``SegmentN_`` fields that 3D Slicer writes."""
+    reader = _simple_itk().ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    fields = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    names = {}
+    for key, value in fields.items():
+        name = fields.get(key.replace("_LabelValue", "_Name"))
+        if key.endswith("_LabelValue") and value.isdigit() and name is not None:
+            names[int(value)] = name
+    return names
+
+
+def _simple_itk() -> Any:
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise DependencyError(
+            "NRRD and MetaImage files need SimpleITK: install it with pip install 'domainsam[itk]'"
+        ) from error
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    return SimpleITK
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1][:120]

@@ -1,0 +1,166 @@
+"""An opened CT: where it lies, and its slices in Hounsfield units as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domainsam.errors import InputError
+from domainsam.grid import Grid
+from domainsam_ct.read.geometry import NativeGeometry
+from domainsam_ct.read.planes import PlaneStore
+
+ABDOMEN_WINDOW = (-125.0, 275.0)
+"""Hounsfield units shown as black and white; the published Synapse preparation's choice."""
+NIFTI_NAMES = (".nii", ".nii.gz")
+ITK_NAMES = (".nrrd", ".mha")
+LOWEST_TISSUE_HU = -150.0
+"""Every CT of a body holds fat or air, which lie below."""
+HIGHEST_HU = 32767.0
+"""Metal saturates scanners well below."""
+
+
+@dataclass(frozen=True, eq=False)
+class Voxels:
+    """Stored voxels and how they become Hounsfield units: ``slope * stored + intercept``."""
+
+    store: PlaneStore
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Slices ``start`` to ``stop`` of the native slice axis, a native array in Hounsfield units."""
+        stored = self.store.read_slices(start, stop)
+        if self.slope == 1.0 and self.intercept == 0.0:
+            return stored.astype(np.float32)
+        return np.asarray(stored * self.slope + self.intercept, dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A CT that has been found fit to read; its voxels stay on disk.
+
+    Parameters
+    ----------
+    grid
+        Canonical grid: shape ``(x, y, z)``, affine to RAS millimetres, frame ``"RAS"``.
+    native
+        The file's own grid and header, for writing masks back.
+    voxels
+        Where the values are.
+    source_name
+        Name of the file or folder the user gave, without its path.
+    warnings
+        What a person should know before relying on results, one sentence each.
+    hu_range
+        Lowest and highest value.
+    """
+
+    grid: Grid
+    native: NativeGeometry
+    voxels: Voxels
+    source_name: str
+    warnings: tuple[str, ...]
+    hu_range: tuple[float, float]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Canonical shape ``(x, y, z)``."""
+        x, y, z = self.grid.shape
+        return x, y, z
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres between centres along canonical ``x``, ``y``, ``z``."""
+        x, y, z = self.grid.spacing
+        return x, y, z
+
+    def slices(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Hounsfield units ``(x, y, stop - start)`` of canonical axial slices; any thread may call this."""
+        if not 0 <= start < stop <= self.shape[2]:
+            raise IndexError(f"slices {start} to {stop} of a volume of {self.shape[2]}")
+        span = self.native.orientation.native_slices(start, stop, self.shape[2])
+        return self.native.orientation.to_canonical(self.voxels.read(*span))
+
+    def close(self) -> None:
+        """Let go of the file and of staged voxels."""
+        self.voxels.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def check_values(name: str, low: float, high: float) -> tuple[str, ...]:
+    """What a person should know about a volume whose values run from ``low`` to ``high``.
+
+    Raises
+    ------
+    InputError
+        If all values are equal: there is nothing to see.
+    """
+    if low == high:
+        raise InputError(f"{name}: every voxel is {low:g}; there is nothing to segment")
+    if low > LOWEST_TISSUE_HU or high > HIGHEST_HU or high < 0.0:
+        return (
+            f"values run from {low:g} to {high:g}, which is not how CT in Hounsfield units looks "
+            "(air is -1000, water 0, bone some 1000): results mean nothing if this is no CT",
+        )
+    return ()
+
+
+@dataclass(frozen=True, eq=False)
+class MaskGeometry:
+    """Where a mask that was read lies, and what its file calls its values.
+
+    ``grid`` is the canonical grid, ``native`` the file's own, ``names`` maps
+    values to names as far as the file gives them.
+    """
+
+    grid: Grid
+    native: NativeGeometry
+    names: Mapping[int, str]
+    source_name: str
+    warnings: tuple[str, ...]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres between centres along canonical ``x``, ``y``, ``z``."""
+        x, y, z = self.grid.spacing
+        return x, y, z
+
+
+class ReadMask(NamedTuple):
+    """A mask in memory: canonical labels ``(x, y, z)``, uint8 or uint16, and where they lie."""
+
+    labels: NDArray[Any]
+    geometry: MaskGeometry
+
+
+def collect_labels(
+    path: Path, native: NativeGeometry, slabs: Iterator[NDArray[np.generic]]
+) -> NDArray[np.generic]:
+    """Slabs of native planes as one canonical array of the smallest unsigned type.
+
+    Raises
+    ------
+    InputError
+        If a value is no label.
+    """
+    whole = np.empty(native.shape, np.uint16)
+    start = 0
+    for slab in slabs:
+        stop = start + slab.shape[2]
+        if slab.min() < 0 or slab.max() > 65535 or np.any(slab != np.floor(slab)):
+            raise InputError(f"{path}: is no mask: labels are whole numbers from 0 to 65535")
+        whole[..., start:stop] = slab
+        start = stop
+    kept = whole.astype(np.uint8) if whole.max(initial=0) < 256 else whole
+    return native.orientation.to_canonical(kept)

@@ -1,0 +1,319 @@
+"""From CTs to finished files: the main job, as the command line and Python call it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from domainsam.checkpoint import read_header
+from domainsam.errors import ConfigError, explain
+from domainsam.grid import Grid
+from domainsam.infer.store import CHUNK, StagedVolume
+from domainsam.infer.workroom import WorkRoom, require_space
+from domainsam.machine import keep_freed_memory
+from domainsam.progress import Progress, reporting
+from domainsam.staging import check_targets
+from domainsam_ct.job import (
+    DICOM_KINDS,
+    Batch,
+    CasePlan,
+    CaseResult,
+    Made,
+    Segmented,
+    is_complete,
+    plan_outputs,
+    was_interrupted,
+)
+from domainsam_ct.labels import LabelMap, choose, label_map_of, load_label_map
+from domainsam_ct.measure.cleanup import CleanUp, clean_up
+from domainsam_ct.measure.statistics import Tally
+from domainsam_ct.model.organs import OrganModel, load_model, model_identity, shipped_model
+from domainsam_ct.model.sweep import STAGED_BYTES, segment_volume
+from domainsam_ct.read.dicom.derived import series_of
+from domainsam_ct.read.open import open_volume
+from domainsam_ct.read.volume import Volume
+from domainsam_ct.settings import EVERY, NOBODY, CleanOptions, SegmentOptions
+from domainsam_ct.write.cohort import write_table
+from domainsam_ct.write.products import write_products
+
+log = logging.getLogger(__name__)
+
+
+def segment_cases(
+    inputs: Sequence[Path],
+    options: SegmentOptions,
+    model: OrganModel | None = None,
+    told: Callable[[CaseResult], None] = lambda result: None,
+) -> Batch:
+    """Segment CTs one after another with one model.
+
+    A case that fails among several is reported and the rest go on; with
+    ``options.resume`` cases whose files are all there are passed over. Of
+    several cases a table is written beside their masks.
+
+    Parameters
+    ----------
+    inputs
+        Volume files, DICOM folders or zips of them.
+    model
+        A model that is loaded already; otherwise ``options`` says which.
+    told
+        Called with every result as soon as its files are in place.
+
+    Raises
+    ------
+    DomainSamError
+        If outputs clash or exist, or the model cannot be used (both before any
+        work); or, of a single case, whatever made it fail.
+    """
+    names = model.labels if model is not None else model_labels(options.model)
+    labels, _ = output_labels(names, options)
+    cleaning(options.clean, labels)
+    plans = plan_outputs(inputs, [organ.name for organ in labels.values()], options.outputs)
+    complete = [plan for plan in plans if options.resume and is_complete(plan)]
+    for plan in complete:
+        _tidy(plan)
+    waiting = [plan for plan in plans if plan not in complete]
+    for plan in waiting:
+        check_targets(plan.files, may_replace(plan, options))
+    if waiting:
+        keep_freed_memory()
+        model = prepared(model or chosen_model(options), options)
+    results: list[CaseResult] = []
+    failures: list[tuple[str, str]] = []
+    for plan in waiting:
+        assert model is not None
+        try:
+            results.append(segment_case(plan, options, model))
+            told(results[-1])
+        except Exception as error:
+            # Even a fault of our own in one case must not cost the others.
+            if len(plans) == 1:
+                raise
+            reason, _ = explain(error)
+            log.error("%s: %s", plan.stem, reason)
+            failures.append((plan.stem, reason))
+    table = write_table(plans, failures, labels, options) if len(plans) > 1 else None
+    return Batch(tuple(results), tuple(failures), tuple(plan.stem for plan in complete), table)
+
+
+def segment_case(plan: CasePlan, options: SegmentOptions, model: OrganModel) -> CaseResult:
+    """Segment one CT and write everything that was planned for it, or nothing.
+
+    Raises
+    ------
+    DomainSamError
+        If it cannot be read, the disk is full, or an output cannot be written.
+    """
+    begin = perf_counter()
+    with (
+        WorkRoom(plan.work, options.resume) as room,
+        open_volume(plan.source, options.series_uid, room.folder) as volume,
+    ):
+        if plan.side.keys() & set(DICOM_KINDS):
+            # Found out now and not after an hour's work.
+            series_of(volume, "a DICOM SEG or RTSTRUCT")
+        for warning in volume.warnings:
+            log.warning("%s: %s", plan.stem, warning)
+        with reporting(plan.stem, options.quiet) as progress:
+            segmented = segment(volume, model, options, room, plan.source, progress)
+        with segmented.mask:
+            made = Made(segmented, model, options, begin)
+            return write_products(writable(plan, made), made, room, may_replace(plan, options))
+
+
+def may_replace(plan: CasePlan, options: SegmentOptions) -> bool:
+    """Whether files of a case may be replaced: a killed run may have left some of them in place."""
+    return options.outputs.overwrite or (options.resume and was_interrupted(plan))
+
+
+def writable(plan: CasePlan, made: Made) -> CasePlan:
+    """The plan without what cannot be written when no organ was found."""
+    if any(organ.found for organ in made.segmented.organs) or not plan.side.keys() & set(DICOM_KINDS):
+        return plan
+    log.warning("%s: no organ was found, so there is no DICOM SEG or RTSTRUCT", plan.stem)
+    return plan.without(DICOM_KINDS)
+
+
+def _tidy(plan: CasePlan) -> None:
+    """Remove what a run left that was killed after a case's last file was in place."""
+    if plan.work.is_dir():
+        with WorkRoom(plan.work, resume=False):
+            pass
+
+
+def model_labels(path: Path | None) -> tuple[str, ...]:
+    """Labels of a model file, read from its header alone.
+
+    Raises
+    ------
+    CheckpointError
+        If it is absent or damaged.
+    WeightsError
+        If none is named and the package has none of its own.
+    """
+    return read_header(path or shipped_model()).labels
+
+
+def chosen_model(options: SegmentOptions) -> OrganModel:
+    """The model that the options name."""
+    run = options.run
+    return load_model(options.model, options.foundation, run.device, run.precision, run.batch_size)
+
+
+def prepared(model: OrganModel, options: SegmentOptions) -> OrganModel:
+    """The model with the window that was asked for.
+
+    Raises
+    ------
+    ConfigError
+        If its lower value is not below its higher one.
+    """
+    window = options.run.window
+    if window is None:
+        return model
+    if window[0] >= window[1]:
+        raise ConfigError(f"--window {window[0]:g},{window[1]:g}: the lower value comes first")
+    return replace(model, config=replace(model.config, window=window))
+
+
+MASK_BYTES = 1
+"""Bytes a voxel that a mask may take before it is compressed."""
+CLEAN_FILE = "clean.raw"
+CLEAN_BYTES = 1
+"""Bytes a voxel of the cleaned mask. It is a copy: a run that is killed in its middle cleans anew."""
+
+
+def output_labels(names: tuple[str, ...], options: SegmentOptions) -> tuple[LabelMap, dict[int, int]]:
+    """Values of the mask, and the value for each of the model's labels.
+
+    Parameters
+    ----------
+    names
+        The model's labels, background first.
+
+    Raises
+    ------
+    ConfigError
+        If an organ is unknown to the model or to the label map, or a value does not fit a byte.
+    """
+    own = label_map_of(names)
+    wanted = own if options.organs is None else choose(own, options.organs)
+    if options.label_map is None:
+        return wanted, {value: value for value in wanted}
+    theirs = load_label_map(options.label_map)
+    numbers = {organ.name: value for value, organ in theirs.items()}
+    values = {}
+    for value, organ in wanted.items():
+        if organ.name not in numbers:
+            raise ConfigError(
+                f"label map '{options.label_map}' has no {organ.name}: add it, or leave it out with --organs"
+            )
+        if numbers[organ.name] > 255:
+            raise ConfigError(f"{organ.name} = {numbers[organ.name]}: masks hold values up to 255")
+        values[value] = numbers[organ.name]
+    labels = {numbers[organ.name]: theirs[numbers[organ.name]] for organ in wanted.values()}
+    return dict(sorted(labels.items())), values
+
+
+def segment(
+    volume: Volume,
+    model: OrganModel,
+    options: SegmentOptions,
+    room: WorkRoom,
+    source: Path,
+    progress: Progress,
+) -> Segmented:
+    """Segment, clean and measure an opened CT.
+
+    Raises
+    ------
+    DomainSamError
+        If the disk is too small, or another run's work is to be gone on with.
+    """
+    labels, values = output_labels(model.labels, options)
+    voxels = volume.shape[0] * volume.shape[1] * volume.shape[2]
+    require_space(
+        room.folder,
+        voxels * (STAGED_BYTES + CLEAN_BYTES + MASK_BYTES),
+        f"a volume of {size_text(volume.shape)} voxels",
+    )
+    fingerprint = {**source_identity(source), **model_identity(model), "values": sorted(values.items())}
+    found, confidence, resumed = segment_volume(
+        volume, model, values, room.folder, fingerprint, options.resume, options.run.workers, progress
+    )
+    with closing(found), closing(confidence):
+        mask = found.copied(room.folder / CLEAN_FILE)
+        cleaned = clean_up(mask, cleaning(options.clean, labels), volume.spacing, confidence)
+        tally = measure(volume, mask, found, confidence, labels)
+    organs = tally.statistics(native_grid(volume))
+    return Segmented(volume, mask, labels, tally, organs, cleaned, resumed)
+
+
+def measure(
+    volume: Volume, mask: StagedVolume, found: StagedVolume, confidence: StagedVolume, labels: LabelMap
+) -> Tally:
+    """Gather everything there is to say about the organs in one pass.
+
+    ``confidence`` belongs to ``found``, the mask before clean-up: of cavities
+    that were filled since, nothing is known.
+    """
+    tally = Tally(volume.grid, labels)
+    for start, chunk in mask.chunks(CHUNK):
+        if chunk.any():
+            stop = start + len(chunk)
+            hu = volume.slices(start, stop).transpose(2, 0, 1)
+            certain = np.where(found.read(start, stop) == chunk, confidence.read(start, stop), 0)
+            tally.add(start, chunk, hu, certain.astype(np.uint8))
+    return tally
+
+
+def cleaning(options: CleanOptions, labels: LabelMap) -> CleanUp:
+    """Organs that are cleaned, by value.
+
+    Raises
+    ------
+    ConfigError
+        If a name is not among the organs.
+    """
+
+    def values(names: tuple[str, ...]) -> frozenset[int]:
+        if EVERY in names:
+            return frozenset(labels)
+        return frozenset(choose(labels, [name for name in names if name != NOBODY]))
+
+    return CleanUp(
+        values(options.parts),
+        values(options.holes),
+        options.keep_share,
+        options.keep_within_mm,
+        options.keep_confidence,
+    )
+
+
+def native_grid(volume: Volume) -> Grid:
+    """The grid of the file's own axes."""
+    return Grid(volume.native.shape, volume.native.affine, "RAS")
+
+
+def source_identity(source: Path) -> dict[str, Any]:
+    """What tells one input from another without reading it all: name, size, time."""
+    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    facts = [path.stat() for path in files]
+    return {
+        "input": source.name,
+        "bytes": sum(fact.st_size for fact in facts),
+        "changed": max((fact.st_mtime_ns for fact in facts), default=0),
+    }
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """A size as people write it, ``512 x 512 x 120``."""
+    return " x ".join(str(count) for count in shape)

@@ -1,0 +1,78 @@
+"""What ``domainsam ct segment`` may be told, as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+EVERY = "all"
+NOBODY = "none"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How the network is run; ``window`` in Hounsfield units, None for the model's own."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = 4
+    workers: int = 2
+    window: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class CleanOptions:
+    """How masks are cleaned; see :mod:`domainsam_ct.measure.cleanup`.
+
+    ``parts`` and ``holes`` name organs, or are ``("all",)`` or ``("none",)``.
+    """
+
+    parts: tuple[str, ...] = (EVERY,)
+    holes: tuple[str, ...] = (EVERY,)
+    keep_share: float = 0.2
+    keep_within_mm: float = 30.0
+    keep_confidence: float = 0.67
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go and which; ``out`` is a mask file or a folder, and may hold ``{stem}``."""
+
+    out: Path
+    per_organ: bool = False
+    dicom_seg: bool = False
+    rtstruct: bool = False
+    statistics: bool = False
+    report: bool = False
+    preview: bool = False
+    overwrite: bool = False
+    keep_identifiers: bool = False
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """One call of ``domainsam ct segment``, without its inputs.
+
+    Parameters
+    ----------
+    organs
+        Names of the organs to write, None for all that the model knows.
+    label_map
+        Numbers of the mask: a name or file, None for the model's own numbers.
+    series_uid
+        DICOM series to read where there are several.
+    """
+
+    outputs: OutputOptions
+    model: Path | None = None
+    foundation: str | None = None
+    organs: tuple[str, ...] | None = None
+    label_map: str | None = None
+    series_uid: str | None = None
+    run: RunOptions = field(default_factory=RunOptions)
+    clean: CleanOptions = field(default_factory=CleanOptions)
+    resume: bool = False
+    quiet: bool = False
+
+
+PERCENTILE = 95

@@ -1,0 +1,235 @@
+"""Training of the organ model on labelled cases."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from domainsam.config import to_table
+from domainsam.errors import ConfigError
+from domainsam.foundation import load_foundation
+from domainsam.machine import choose_device
+from domainsam.progress import reporting
+from domainsam.protocols import Foundation
+from domainsam.side.ladder import load_specialist
+from domainsam.train.cache import FeatureCache
+from domainsam.train.devices import Devices, choose_devices, training_precision
+from domainsam.train.history import History
+from domainsam.train.loop import Run, Stage
+from domainsam.train.start import RunOptions, Trained
+from domainsam.train.state import prepare_run
+from domainsam_ct.labels import load_label_map
+from domainsam_ct.model.network import OrganNetwork
+from domainsam_ct.model.organs import OrganModel, save_model
+from domainsam_ct.train.case import Material, no_finer
+from domainsam_ct.train.cases import find_pairs, gather
+from domainsam_ct.train.recipe import TrainConfig
+from domainsam_ct.train.slices import Encode, OrganObjective, SliceStream, case_dice, mean_dice
+from domainsam_ct.train.synapse import read_synapse
+
+JUDGED_TOGETHER = 8
+"""Slices predicted together in validation."""
+
+
+def build_network(
+    config: TrainConfig,
+    foundation: Foundation,
+    classes: int,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+) -> OrganNetwork:
+    """An untrained network; the same seed gives the same weights.
+
+    Raises
+    ------
+    WeightsError
+        If the specialist's weights are absent or of another network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = OrganNetwork(config.model.network, foundation, classes)
+    if config.specialist_weights:
+        load_specialist(network.ladder, config.specialist_weights)
+    return network.to(foundation.device).arranged(dtype)
+
+
+def learn(
+    config: TrainConfig,
+    material: Material,
+    foundation: Foundation,
+    run: Run,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[OrganNetwork, dict[str, float]]:
+    """Train on the material's cases; the network in evaluation mode, and its scores on the judged ones.
+
+    ``dtype`` is what the devices compute in.
+
+    The kept weights are those that score best on the judged cases, the last
+    ones where there are none.
+    """
+    network = build_network(config, foundation, len(material.labels), run.seed, dtype)
+    encode: Encode = foundation.encode
+    if config.cache_gb and config.variants:
+        encode = FeatureCache(run.folder / "features", foundation, int(config.cache_gb * 1e9)).encode
+    stream = SliceStream(
+        [no_finer(case, config.model.pixel_mm) for case in material.training],
+        config.frame,
+        config.augment,
+        config.model.window,
+        material.labels,
+        config.batch_size,
+        (run.seed, run.devices.rank),
+        config.variants,
+        config.empty_share,
+    )
+    options = config.optimisation
+    if not options.steps:
+        options = replace(
+            options, steps=config.epochs * stream.epoch_steps, eval_every=5 * stream.epoch_steps
+        )
+    stage = Stage(
+        "organs",
+        OrganObjective(network, encode, config.loss),
+        network,
+        stream,
+        lambda: mean_dice(judge(network, material, config)),
+        "dice",
+        options,
+    )
+    history = History(run.folder, enabled=run.devices.rank == 0)
+    stage.run(run, run.start(), history)
+    history.close()
+    network.eval()
+    scores = mean_dice(judge(network, material, config)) if run.devices.rank == 0 else {}
+    return network, run.devices.shared(scores)
+
+
+def judge(network: OrganNetwork, material: Material, config: TrainConfig) -> list[Mapping[str, float]]:
+    """Dice of every organ on every judged case, at the case's own pixels."""
+    model = OrganModel("training", material.labels, config.model, network, batch=JUDGED_TOGETHER)
+    scores: list[Mapping[str, float]] = []
+    for case in material.judged:
+        found = model.predict(np.asarray(case.slices, np.float32), case.spacing_mm[1:])
+        scores.append(case_dice(case.labels, found.labels, material.labels))
+    return scores
+
+
+@dataclass(frozen=True)
+class TrainOptions(RunOptions):
+    """One call, beside its recipe.
+
+    Parameters
+    ----------
+    labels
+        Label file or folder of label files; not used with ``train_list``.
+    label_map
+        Name of a shipped label map, or a TOML file.
+    train_list, test_list
+        Given, the input is the published Synapse layout and these are its lists.
+    """
+
+    labels: Path | None = None
+    label_map: str = "synapse"
+    ignore_unknown: bool = False
+    train_list: Path | None = None
+    test_list: Path | None = None
+
+
+@dataclass(frozen=True)
+class TrainedOrgans(Trained):
+    """What a run has made; ``gates`` is the foundation's share by stride."""
+
+    gates: dict[int, float] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """The same as values that JSON can hold."""
+        gates = {str(stride): share for stride, share in self.gates.items()}
+        return {**super().document(), "gates": gates}
+
+
+def train_model(inputs: Sequence[Path], config: TrainConfig, options: TrainOptions) -> TrainedOrgans:
+    """Train an organ model and write its file.
+
+    Raises
+    ------
+    DomainSamError
+        If cases, labels, foundation or recipe cannot be used, or an output cannot be written.
+    """
+    prepare_run(options.out, options.workroom, options.overwrite or options.resume)
+    device = choose_device(options.device)
+    precision = training_precision(options.precision, device)
+    devices = choose_devices(device, options.devices, precision)
+    foundation = load_foundation(config.foundation, devices.device, getattr(torch, precision))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.workroom, prefix="cases-")))
+        material = read_material(inputs, config, options, folder)
+        words = [to_table(config), foundation.sha256, material.signature, options.seed, precision]
+        run = Run(
+            options.workroom,
+            hashlib.sha256(json.dumps(words).encode()).hexdigest(),
+            devices,
+            options.seed,
+            options.resume,
+            options.workers,
+            stack.enter_context(reporting("train", options.quiet or devices.rank > 0)),
+        )
+        network, metrics = learn(config, material, foundation, run, getattr(torch, precision))
+    _finish(options, network, material, config, metrics, devices)
+    return TrainedOrgans(
+        options.out, options.workroom, metrics, material.notes, devices.rank, network.ladder.shares()
+    )
+
+
+def _finish(
+    options: TrainOptions,
+    network: OrganNetwork,
+    material: Material,
+    config: TrainConfig,
+    metrics: dict[str, float],
+    devices: Devices,
+) -> None:
+    if devices.rank == 0:
+        save_model(options.out, network, material.labels, config.model, to_table(config), metrics)
+    devices.close()
+
+
+def read_material(
+    inputs: Sequence[Path], config: TrainConfig, options: TrainOptions, folder: Path
+) -> Material:
+    """The cases that inputs and labels, or the published lists, name.
+
+    Raises
+    ------
+    ConfigError
+        If neither labels nor lists are given, or the recipe needs a spacing that the layout lacks.
+    InputError
+        If a case cannot be used.
+    """
+    if options.train_list is not None:
+        if config.model.pixel_mm:
+            raise ConfigError(
+                "the published Synapse layout holds no spacing: use --paper, or pixel_mm = 0 in the recipe"
+            )
+        if len(inputs) != 1:
+            raise ConfigError("with --train-list give one folder, which holds train_npz and test_vol_h5")
+        return read_synapse(inputs[0], options.train_list, options.test_list)
+    if options.labels is None:
+        raise ConfigError("give --labels, or --train-list for the published Synapse layout")
+    return gather(
+        find_pairs(inputs, options.labels),
+        load_label_map(options.label_map),
+        config.split,
+        config.model.pixel_mm,
+        folder,
+        options.seed,
+        options.ignore_unknown,
+    )

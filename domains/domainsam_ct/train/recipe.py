@@ -1,0 +1,154 @@
+"""What a training run of the organ model is told: one frozen value, written as TOML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from domainsam.config import read_config
+from domainsam.errors import ConfigError
+from domainsam.foundation import DEFAULT
+from domainsam.side.ladder import LadderConfig
+from domainsam.train.loop import StageOptions
+from domainsam_ct.model.network import NetworkConfig
+from domainsam_ct.model.organs import ModelConfig
+from domainsam_ct.train.augmentation import AugmentOptions, Frame
+from domainsam_ct.train.slices import LossOptions
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """Which cases are kept for validation; whole cases, never slices of them.
+
+    Parameters
+    ----------
+    folds
+        0 keeps ``share`` of the cases; 2 and more keep the part of that number.
+    fold
+        Which part, counted from 0.
+    share
+        Share of the cases, one at least; 0 keeps none.
+    """
+
+    folds: int = 0
+    fold: int = 0
+    share: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.folds < 0 or self.folds == 1 or not 0 <= self.fold < max(1, self.folds):
+            raise ConfigError(
+                f"fold {self.fold} of {self.folds} folds: expected 2 folds or more, counted from 0"
+            )
+        if not 0 <= self.share < 1:
+            raise ConfigError(f"share of validation cases is {self.share:g}, expected 0 to below 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A recipe.
+
+    Parameters
+    ----------
+    foundation
+        Name or weight file of the frozen generalist.
+    specialist_weights
+        File with the ResNet's published (ImageNet) weights; by default none.
+    model
+        What is built, and how slices are prepared for it.
+    crop
+        Side in pixels of training slices, a multiple of 32; published slices are stretched to it.
+    batch_size
+        Slices in a batch, on each device.
+    epochs
+        Passes over all slices, unless ``optimisation.steps`` is above 0.
+    variants
+        Versions of each slice that epochs take in turn; their frozen
+        embeddings are kept. 0: never the same version again, and nothing to keep.
+    cache_gb
+        Gigabytes on disk for those embeddings; 0 computes them every time.
+    empty_share
+        Share of slices without an organ that an epoch shows.
+    augment, loss, split, optimisation
+        See the parts' own documentation.
+    """
+
+    foundation: str = DEFAULT
+    specialist_weights: str | None = None
+    model: ModelConfig = field(default_factory=ModelConfig)
+    crop: int = 256
+    batch_size: int = 12
+    epochs: int = 200
+    variants: int = 8
+    cache_gb: float = 20.0
+    empty_share: float = 1.0
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    loss: LossOptions = field(default_factory=lambda: LossOptions(stride=2))
+    split: SplitOptions = field(default_factory=SplitOptions)
+    optimisation: StageOptions = field(
+        default_factory=lambda: StageOptions(
+            0, lr=1e-3, weight_decay=0.1, warmup=250, warmup_start=0.0, schedule="poly", ema=0.99
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if self.crop < 32 or self.crop % 32:
+            raise ConfigError(f"crop is {self.crop}, expected a multiple of 32")
+        if self.batch_size < 1 or self.epochs < 1 or self.variants < 0 or self.cache_gb < 0:
+            raise ConfigError("batch_size and epochs must be 1 or more, variants and cache_gb 0 or more")
+        if self.loss.stride not in (1, 2, 4):
+            raise ConfigError(f"loss.stride is {self.loss.stride}, expected 1, 2 or 4")
+
+    @property
+    def frame(self) -> Frame:
+        """How training slices are cut."""
+        return Frame(self.crop, self.model.pixel_mm, self.model.network.neighbours)
+
+
+def read_recipe(path: Path) -> TrainConfig:
+    """A recipe from TOML; what it leaves out keeps its default.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file.
+    ConfigError
+        If it has an unknown key or an impossible value.
+    """
+    return read_config(TrainConfig, path, TrainConfig())
+
+
+def paper_recipe(config: TrainConfig) -> TrainConfig:
+    """SAM-LST as published (Chai et al. 2023 and their released scripts), foundation kept.
+
+    Slices stretched to 512 pixels, one blend at stride 16, class tokens and
+    hypernetworks random and frozen, quarter turns and mirrors without regard
+    to left and right, 0.2 cross entropy + 0.8 Dice at 128 pixels, AdamW at
+    1e-3 with weight decay 0.1, 250 steps of warm-up, power 0.9, 200 epochs in
+    batches of 24 over all devices, no running mean of the weights.
+    """
+    return replace(
+        config,
+        model=ModelConfig(
+            pixel_mm=0.0, side=512, network=NetworkConfig(0, "random", LadderConfig("resnet18", (16,)))
+        ),
+        crop=512,
+        batch_size=24,
+        epochs=200,
+        variants=0,
+        cache_gb=0.0,
+        empty_share=1.0,
+        augment=AugmentOptions("paper"),
+        loss=LossOptions(),
+        split=SplitOptions(share=0.0),
+        optimisation=StageOptions(
+            0,
+            lr=1e-3,
+            weight_decay=0.1,
+            warmup=250,
+            warmup_start=0.0,
+            schedule="poly",
+            clip=0.0,
+            ema=0.0,
+            eval_every=200,
+        ),
+    )

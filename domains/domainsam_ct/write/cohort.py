@@ -1,0 +1,71 @@
+"""A table of many cases, made from the statistics that each of them left."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from domainsam.staging import Staging
+from domainsam_ct.job import COHORT_TABLE, CasePlan, is_complete
+from domainsam_ct.labels import LabelMap
+from domainsam_ct.measure.statistics import table_cell
+from domainsam_ct.settings import SegmentOptions
+
+FIGURES = ("volume_ml", "hu_mean", "touches_border", "confidence")
+"""What the table tells of each organ; the rest is in the case's own statistics."""
+
+
+def write_table(
+    plans: Sequence[CasePlan],
+    failures: Sequence[tuple[str, str]],
+    labels: LabelMap,
+    options: SegmentOptions,
+) -> Path:
+    """Write the table of all cases, those of earlier runs included; returns its path.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    path = table_path(plans)
+    reasons = dict(failures)
+    rows = [case_row(plan, reasons.get(plan.stem), labels) for plan in plans]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    # The table belongs to the run, not to a case: a new run replaces it.
+    with Staging([path], overwrite=True) as staging:
+        staging.write_text(path, file.getvalue())
+    return path
+
+
+def table_path(plans: Sequence[CasePlan]) -> Path:
+    """Beside the first case's side files."""
+    return plans[0].side["labels"].parent / COHORT_TABLE
+
+
+def case_row(plan: CasePlan, reason: str | None, labels: LabelMap) -> dict[str, Any]:
+    """One row: what became of the case, and its organs in figures."""
+    done = reason is None and is_complete(plan)
+    document = json.loads(plan.side["statistics"].read_text(encoding="utf-8")) if done else {}
+    row: dict[str, Any] = {
+        "case": plan.stem,
+        "status": "done" if done else "failed",
+        "error": reason or "",
+        "slices": document.get("slices", ""),
+        "seconds": document.get("seconds", ""),
+        "warnings": "; ".join(document.get("warnings", ())),
+    }
+    organs = document.get("organs", {})
+    for organ in labels.values():
+        figures = organs.get(organ.name, {})
+        flat = {**figures, "hu_mean": (figures.get("hu") or {}).get("mean")}
+        for figure in FIGURES:
+            row[f"{organ.name}_{figure}"] = table_cell(flat.get(figure))
+    return row

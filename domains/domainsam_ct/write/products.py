@@ -1,0 +1,161 @@
+"""Everything that a case writes, made out of sight and put in place together."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from domainsam.infer.store import StagedVolume
+from domainsam.infer.workroom import WorkRoom
+from domainsam.machine import peak_rss_mb
+from domainsam.staging import Staging
+from domainsam_ct.identifiers import patient_text
+from domainsam_ct.job import CasePlan, CaseResult, Made, Segmented
+from domainsam_ct.labels import LabelMap, Organ
+from domainsam_ct.measure.statistics import OrganStatistics
+from domainsam_ct.model.organs import model_identity
+from domainsam_ct.write.masks import MaskWriter
+
+
+def write_products(plan: CasePlan, made: Made, room: WorkRoom, overwrite: bool) -> CaseResult:
+    """Write every planned file, or none.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written; those that existed are untouched then.
+    """
+    segmented = made.segmented
+    with Staging(plan.files, overwrite=overwrite) as staging:
+        room.note_staged({staging[path].parent for path in plan.files})
+        for name, path in plan.masks.items():
+            write_mask(staging[path], segmented, name, room.folder)
+        write_dicom(plan, made, staging)
+        pictures = draw(plan, made, staging)
+        # The summary tells the time until it is written; flushing and renaming take no part in it.
+        result = summarise(plan, made)
+        side = plan.side
+        staging.write_text(side["labels"], labels_text(segmented.labels, plan.masks))
+        if "statistics" in side:
+            staging.write_text(side["statistics"], json.dumps(result.document(), indent=2) + "\n")
+        if "statistics table" in side:
+            staging.write_text(side["statistics table"], table_text(result.organs))
+        if "report" in side:
+            from domainsam_ct.write.report import render_case
+
+            staging.write_text(side["report"], render_case(result, segmented.labels, pictures))
+    return result
+
+
+def write_mask(path: Path, segmented: Segmented, organ: str, scratch: Path) -> None:
+    """One mask on the input's grid: all organs, or where ``organ`` is named that one alone as 1."""
+    only = {value for value, known in segmented.labels.items() if known.name == organ}
+    names = {1: organ} if organ else {value: known.name for value, known in segmented.labels.items()}
+    native = segmented.volume.native
+    with MaskWriter(path, native, names, overwrite=True, scratch=scratch) as writer:
+        for start, chunk in segmented.mask.chunks():
+            labels = np.isin(chunk, list(only)).astype(np.uint8) if organ else chunk
+            writer.write_slices(start, np.moveaxis(labels, 0, 2))
+
+
+def write_dicom(plan: CasePlan, made: Made, staging: Staging) -> None:
+    """DICOM SEG and RTSTRUCT, as far as they are planned."""
+    if not plan.side.keys() & {"DICOM SEG", "RTSTRUCT"}:
+        return
+    mask, volume, labels = whole_mask(made.segmented.mask), made.segmented.volume, made.segmented.labels
+    if "DICOM SEG" in plan.side:
+        from domainsam_ct.write.dicom_seg import write_dicom_seg
+
+        write_dicom_seg(staging[plan.side["DICOM SEG"]], mask, volume, labels)
+    if "RTSTRUCT" in plan.side:
+        from domainsam_ct.write.rtstruct import write_rtstruct
+
+        write_rtstruct(staging[plan.side["RTSTRUCT"]], mask, volume, labels)
+
+
+def whole_mask(mask: StagedVolume) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The mask in memory, canonical ``(X, Y, Z)``: a byte a voxel."""
+    return np.moveaxis(mask.read(0, mask.depth), 0, 2)
+
+
+def draw(plan: CasePlan, made: Made, staging: Staging) -> Mapping[str, Any]:
+    """Write the preview if it is planned; returns the planes as RGB pictures, none where nobody asked."""
+    if not plan.side.keys() & {"preview", "report"}:
+        return {}
+    from domainsam_ct.write.preview import draw_planes, join_planes, key_planes
+
+    planes = key_planes(made.segmented)
+    pictures = draw_planes(planes, made.segmented.labels)
+    if "preview" in plan.side:
+        present = {organ.value for organ in made.segmented.organs if organ.found}
+        labels = {value: organ for value, organ in made.segmented.labels.items() if value in present}
+        staging.write_bytes(plan.side["preview"], join_planes(planes, pictures, labels))
+    return pictures
+
+
+def summarise(plan: CasePlan, made: Made) -> CaseResult:
+    """The case in figures, up to now."""
+    segmented, volume = made.segmented, made.segmented.volume
+    native = volume.native
+    clean = asdict(made.options.clean)
+    return CaseResult(
+        case=plan.stem,
+        paths=plan.named,
+        shape=native.shape,
+        spacing_mm=native.spacing,
+        patient=patient_text(volume) if made.options.outputs.keep_identifiers else None,
+        orientation=native.orientation.code,
+        slices=volume.shape[2],
+        organs=segmented.organs,
+        cleaned=segmented.cleaned,
+        warnings=volume.warnings,
+        settings={
+            **model_identity(made.model),
+            "dice_in_validation": dict(made.model.validated),
+            "clean_up": clean,
+            "label_map": made.options.label_map,
+        },
+        resumed=segmented.resumed,
+        seconds=perf_counter() - made.begin,
+        peak_rss_mb=peak_rss_mb(),
+    )
+
+
+def labels_text(labels: LabelMap, masks: Mapping[str, Path]) -> str:
+    """Which value is which organ, as JSON: beside the mask, for those who read no NIfTI extension."""
+    single = "" in masks
+    document = {
+        "labels": {organ.name: value if single else 1 for value, organ in labels.items()},
+        "files": {name or "all": path.name for name, path in masks.items()},
+        "organs": {organ.name: organ_document(organ) for organ in labels.values()},
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def organ_document(organ: Organ) -> dict[str, object]:
+    """What is known of an organ, as values that JSON can hold."""
+    return {
+        "snomed_ct": None
+        if organ.code is None
+        else {"code": organ.code.value, "meaning": organ.code.meaning},
+        "side": None if organ.side is None else organ.side.meaning.lower(),
+        "colour": "#{:02x}{:02x}{:02x}".format(*organ.colour),
+    }
+
+
+def table_text(organs: Iterable[OrganStatistics]) -> str:
+    """Statistics as CSV, a row an organ."""
+    rows = [organ.row() for organ in organs]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]) if rows else ["organ"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()

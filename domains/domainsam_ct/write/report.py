@@ -1,0 +1,35 @@
+"""Reports as single HTML files that need nothing else: no network, no scripts, no other files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from domainsam import __version__
+from domainsam.io.pages import render
+from domainsam_ct.job import NOTICE, CaseResult
+from domainsam_ct.labels import LabelMap
+from domainsam_ct.write.preview import Colours, png
+
+if TYPE_CHECKING:
+    pass
+
+PLANE_TEXT = {
+    "axial": "Axial, seen from the feet: the patient's right is on the left.",
+    "coronal": "Coronal, seen from the front.",
+    "sagittal": "Sagittal: front on the left.",
+}
+
+
+def render_case(result: CaseResult, labels: LabelMap, pictures: Mapping[str, Colours]) -> str:
+    """The page about one segmented case."""
+    return render(
+        "domainsam_ct",
+        "case.html.j2",
+        result=result,
+        organs={organ.name: labels[organ.value] for organ in result.organs},
+        pictures={name: png(picture) for name, picture in pictures.items()},
+        plane_text=PLANE_TEXT,
+        notice=NOTICE,
+        version=__version__,
+    )

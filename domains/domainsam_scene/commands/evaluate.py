@@ -1,0 +1,149 @@
+"""``domainsam scene evaluate``: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from domainsam_cli.console import aligned, answer, cell, command_line, path_lines
+from domainsam_cli.options import device_option, overwrite_option, precision_option, seed_option, talk_options
+from domainsam_scene.commands.segment import LAYOUT_NAMES, reading_options
+
+if TYPE_CHECKING:
+    from domainsam_scene.evaluate.evaluate import EvaluateOptions
+    from domainsam_scene.evaluate.summary import Evaluation
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command("evaluate")
+@click.argument("folder", type=PATH)
+@click.option("--layout", type=click.Choice(LAYOUT_NAMES), required=True, help="How FOLDER is laid out.")
+@click.option("--split", help="Part of the data [default: the one that papers report].")
+@click.option("--model", type=PATH, help="Model file [default: the one inside the package].")
+@click.option("--foundation", help="Name or checkpoint file [default: the model's own].")
+@click.option(
+    "--missing",
+    "protocols",
+    multiple=True,
+    type=click.Choice(["all", "subsets", "drops", "noise"]),
+    help="Also score with sensors missing: every subset, random drops, noise. Repeat for several.",
+)
+@click.option("--modalities", help="Sensors to use, with commas [default: all that the model knows].")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many samples.")
+@click.option("--report", type=PATH, help="Report with charts and pictures, one HTML file.")
+@click.option("--csv", "csv_path", type=PATH, help="Scores of every variant and class, CSV.")
+@reading_options
+@device_option
+@precision_option
+@seed_option
+@overwrite_option
+@talk_options
+@click.pass_context
+def evaluate(ctx: click.Context, /, folder: Path, **given: Any) -> None:
+    """Score a model on labelled scenes, with all sensors and without some.
+
+    The mean IoU comes from one confusion matrix over all pixels, with a 95 %
+    interval. Exit code 1 if some of several samples could not be scored.
+
+    \b
+    domainsam scene evaluate --layout deliver /data/DELIVER --model model.safetensors --report report.html
+    domainsam scene evaluate --layout deliver /data/DELIVER --model model.safetensors --missing all
+    domainsam scene evaluate --layout plain /data/mine --split val --missing subsets --csv scores.csv
+    """  # noqa: D301 - click needs the control character itself
+    from domainsam.machine import keep_freed_memory
+    from domainsam.progress import reporting
+    from domainsam.staging import Staging
+    from domainsam_scene.evaluate.evaluate import evaluate_layout
+    from domainsam_scene.evaluate.report import Gallery
+    from domainsam_scene.model.scene import load_model
+
+    outputs = [path for path in (given["csv_path"], given["report"]) if path is not None]
+    with ExitStack() as stack:
+        staging = stack.enter_context(Staging(outputs, overwrite=given["overwrite"]))
+        keep_freed_memory()
+        model = load_model(given["model"], given["foundation"], given["device"], given["precision"])
+        gallery = Gallery()
+        progress = stack.enter_context(reporting(folder.name, given["quiet"]))
+        watch = gallery if given["report"] is not None else None
+        result = evaluate_layout(
+            given["layout"], folder, given["split"], model, evaluate_options(given), watch, progress
+        )
+        if given["csv_path"] is not None:
+            with staging[given["csv_path"]].open("w", encoding="utf-8", newline="") as file:
+                result.write_csv(file)
+        if given["report"] is not None:
+            staging.write_text(given["report"], report_page(result, gallery, folder, model.name, given))
+    tell(result, outputs, given)
+    if result.skipped:
+        ctx.exit(1)
+
+
+def evaluate_options(given: dict[str, Any]) -> EvaluateOptions:
+    """Options as click gives them, as one value."""
+    from domainsam_scene.evaluate.evaluate import EvaluateOptions
+    from domainsam_scene.evaluate.missing import PROTOCOLS
+    from domainsam_scene.read.modalities import parse_range
+    from domainsam_scene.settings import ReadOptions
+
+    names = tuple(name.strip() for name in (given["modalities"] or "").split(",") if name.strip())
+    asked = PROTOCOLS if "all" in given["protocols"] else tuple(dict.fromkeys(given["protocols"]))
+    return EvaluateOptions(
+        modalities=names,
+        protocols=asked,
+        read=ReadOptions(dict(map(parse_range, given["ranges"])), given["align"], given["strict"]),
+        limit=given["limit"],
+        seed=given["seed"],
+    )
+
+
+def report_page(result: Evaluation, gallery: Any, folder: Path, model: str, given: dict[str, Any]) -> str:
+    """The HTML report."""
+    from domainsam_scene.evaluate.report import ReportText, render_report
+
+    split = f", split {given['split']}" if given["split"] else ""
+    text = ReportText(model, f"{folder.name} ({given['layout']}{split})", command_line())
+    return render_report(result, text, gallery.cases)
+
+
+def tell(result: Evaluation, outputs: list[Path], given: dict[str, Any]) -> None:
+    """Print the scores, what was skipped and where the outputs are."""
+    if result.skipped:
+        click.echo(f"domainsam: {len(result.skipped)} samples could not be scored", err=True)
+    files = path_lines({path.suffix[1:]: path for path in outputs})
+    answer(given, result.document, chain(table(result), files))
+
+
+def table(result: Evaluation) -> Iterator[str]:
+    """Scores as lines of text."""
+    count = len(result.samples)
+    yield f"{count} sample{'s' * (count > 1)}, {len(result.labels)} classes"
+    rows = [
+        [
+            variant.name,
+            cell(result.interval(variant.name)),
+            number(result.published_miou(variant.name)),
+            number(result.accuracy(variant.name)),
+        ]
+        for variant in result.variants
+    ]
+    yield from aligned([["sensors", "mean IoU", "as published", "accuracy"], *rows])
+    for kind, values in result.by_condition(result.variants[0].name).items():
+        yield f"{kind}: " + ", ".join(
+            f"{value} {number(score)} ({n})" for value, (score, n) in values.items()
+        )
+    for protocol, mean in result.protocol_means().items():
+        yield f"mean over {protocol}: {number(mean)}"
+    if result.unscored:
+        yield f"left out of the mean, as no sample has these sensors: {', '.join(result.unscored)}"
+    yield "[95% intervals; resampled: samples]"
+
+
+def number(value: float) -> str:
+    """Three decimals, or ``n/a``."""
+    return "n/a" if value != value else f"{value:.3f}"

@@ -1,0 +1,141 @@
+"""``domainsam scene train``: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from domainsam_cli.console import answer, path_lines
+from domainsam_cli.errors import RunState
+from domainsam_cli.options import RUN, chosen, out_option, run_options
+
+if TYPE_CHECKING:
+    from domainsam.train.start import Trained
+    from domainsam_scene.train.recipe import TrainConfig, TrainOptions
+
+PATH = click.Path(path_type=Path)
+METHODS = ("both", "memorysam", "mlesam", "early", "single")
+LAYOUTS = ("plain", "deliver", "mcubes", "muses")
+
+
+def model_options(command: Any) -> Any:
+    """Options that say what is built."""
+    for option in (
+        click.option("--rank", type=click.IntRange(min=1), help="Of the low-rank updates."),
+        click.option("--image-size", type=click.IntRange(min=32), help="Longest side that the network sees."),
+        click.option("--labels", help="Class names, separated by commas [default: the layout's]."),
+        click.option(
+            "--modality", "modalities", multiple=True, help="Sensor to train on; repeat. [default: all]"
+        ),
+        click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
+        click.option("--method", type=click.Choice(METHODS), help="How sensors are joined."),
+    ):
+        command = option(command)
+    return command
+
+
+def learning_options(command: Any) -> Any:
+    """Options that say how it learns."""
+    positive = click.FloatRange(min=0, min_open=True)
+    for option in (
+        click.option("--checkpointing", is_flag=True, help="Less memory, more time: recompute activations."),
+        click.option("--drop", type=click.FloatRange(0, 0.95), help="Chance that a batch lacks a sensor."),
+        click.option("--lr", type=positive, help="Highest learning rate."),
+        click.option("--epochs", type=click.IntRange(min=1), help="Passes, instead of steps."),
+        click.option("--steps", type=click.IntRange(min=1), help="Batches."),
+        click.option("--batch-size", type=click.IntRange(min=1), help="Crops in a batch."),
+        click.option("--crop", type=click.IntRange(min=32), help="Side of crops, a multiple of 32."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("train")
+@click.argument("root", type=PATH, metavar="FOLDER")
+@click.option("--layout", type=click.Choice(LAYOUTS), default="plain", show_default=True)
+@click.option("--split", default="train", show_default=True, help="Part of the layout to learn from.")
+@click.option("--val-split", default="val", show_default=True, help="Part of the layout to judge on.")
+@click.option("--val", type=PATH, help="Another folder to judge on [default: FOLDER].")
+@out_option("Model file, .safetensors; logs and state go to NAME.training/ beside it.")
+@click.option("--config", "config_path", type=PATH, help="Recipe as TOML; options given here come on top.")
+@click.option("--paper", is_flag=True, help="The recipe that the method was published with.")
+@model_options
+@learning_options
+@click.option("--range", "ranges", multiple=True, help="Values that become 0 and 1, such as depth=0,40.")
+@run_options
+@click.pass_context
+def train(ctx: click.Context, /, root: Path, **given: Any) -> None:
+    """Train a model on FOLDER: your own sensors, your own classes.
+
+    The frozen generalist must be of SAM 2's kind: embedded_sam2 comes with
+    the package. While learning, sensors are left out at random, so that the
+    model also answers when some are missing. At the end the mean IoU on the
+    validation split is shown, with all sensors and with the worst one missing.
+
+    \b
+    domainsam scene train DATA --layout mcubes --method memorysam -o model.safetensors
+    domainsam scene train DATA --layout deliver --foundation sam2.1_hiera_base_plus --paper -o m.safetensors
+    domainsam scene train DATA --labels road,car,other --modality rgb --modality thermal -o m.safetensors
+    """  # noqa: D301 - click needs the control character itself
+    from domainsam_scene.train.scene import train_model
+
+    state = ctx.find_object(RunState)
+    if state is not None:
+        state.resumable = True
+    result = train_model(root, train_config(given), train_options(given))
+    if result.rank == 0:
+        answer(given, result.document, summary(result), result.notes)
+
+
+def train_options(given: dict[str, Any]) -> TrainOptions:
+    """Where things are and how they run, as one value."""
+    from domainsam_scene.read.modalities import parse_range
+    from domainsam_scene.settings import ReadOptions
+    from domainsam_scene.train.recipe import TrainOptions
+
+    names = ("layout", "split", "val_split", "val", *RUN)
+    read = ReadOptions(ranges=dict(parse_range(text) for text in given["ranges"]))
+    return TrainOptions(read=read, **{name: given[name] for name in names})
+
+
+def train_config(given: dict[str, Any]) -> TrainConfig:
+    """The recipe: its file or the defaults, the published one on request, then single options."""
+    from domainsam_scene.train.recipe import TrainConfig, paper_recipe, read_recipe
+
+    config = TrainConfig() if given["config_path"] is None else read_recipe(given["config_path"])
+    if given["paper"]:
+        method = given["method"] or config.network.method
+        chosen_first = replace(config, network=replace(config.network, method=method))
+        config = paper_recipe(chosen_first, given["layout"])
+    network = chosen(given, {"rank": "rank", "image_size": "image_size"})
+    if given["method"] is not None and not given["paper"]:
+        network["method"] = given["method"]
+    if given["checkpointing"]:
+        network["checkpointing"] = True
+    if given["labels"]:
+        config = replace(config, labels=tuple(name.strip() for name in given["labels"].split(",")))
+    if given["modalities"]:
+        config = replace(config, modalities=given["modalities"])
+    if given["steps"]:
+        config = replace(config, epochs=0)
+    return replace(
+        config,
+        network=replace(config.network, **network),
+        crops=replace(config.crops, **chosen(given, {"crop": "size"})),
+        learning=replace(config.learning, **chosen(given, {"drop": "drop"})),
+        stage=replace(config.stage, **chosen(given, {"steps": "steps", "lr": "lr"})),
+        **chosen(given, {name: name for name in ("foundation", "batch_size", "epochs")}),
+    )
+
+
+def summary(result: Trained) -> Iterator[str]:
+    """The scores and where things are, for a person."""
+    titles = {"mean_iou": "with all sensors", "worst_iou": "with the worst one missing"}
+    for name, title in titles.items():
+        if name in result.metrics:
+            yield f"mean IoU on the validation split, {title}: {result.metrics[name]:.3f}"
+    yield from path_lines({"model": result.out, "logs": result.folder})

@@ -1,0 +1,1 @@
+"""The trained networks: loading, saving, predicting."""

@@ -1,0 +1,214 @@
+"""The scene model: a trained network that is ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from domainsam.checkpoint import CheckpointHeader, load, module_tensors, read_header, save
+from domainsam.config import from_table, to_table
+from domainsam.errors import WeightsError
+from domainsam.foundation import load_foundation
+from domainsam.machine import choose_device, quick_in_bfloat16
+from domainsam.protocols import Foundation
+from domainsam.side.lora import from_published
+from domainsam_scene.model.network import NetworkConfig, SceneNetwork
+from domainsam_scene.model.predict import MULTIPLE, ScenePrediction, predict
+
+SHIPPED = Path(__file__).parents[1] / "weights" / "generated.safetensors"
+"""The model inside the package."""
+
+
+@dataclass(frozen=True)
+class SceneModel:
+    """A network and where it computes.
+
+    ``name`` is what reports call it, ``foundation_name`` the frozen generalist below it.
+    """
+
+    name: str
+    network: SceneNetwork
+    foundation_name: str
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of their numbers."""
+        return self.network.config.labels
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Sensors that it was trained on."""
+        return self.network.config.modalities
+
+    @property
+    def image_size(self) -> int:
+        """Longest side in pixels that scenes are scaled to, as the multiple of 32 that tiles need."""
+        return max(MULTIPLE, self.network.config.image_size // MULTIPLE * MULTIPLE)
+
+    def predict(
+        self,
+        images: Mapping[str, NDArray[np.float32]],
+        valid: Mapping[str, NDArray[np.bool_]] | None = None,
+    ) -> ScenePrediction:
+        """The answer for one scene; see :func:`domainsam_scene.model.predict.predict`."""
+        return predict(self.network, images, valid, self.device, self.dtype)
+
+
+def load_model(
+    path: Path | None = None,
+    foundation: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> SceneModel:
+    """A model from a file, or the one inside the package.
+
+    Parameters
+    ----------
+    path
+        A file that training wrote; None for the model inside the package.
+    foundation
+        Name or checkpoint of the frozen generalist; None for the one that the file names.
+    device, precision
+        As ``--device`` and ``--precision`` say it.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is absent, damaged, of another pack, or fits another foundation.
+    WeightsError
+        If the foundation's weights are absent.
+    ConfigError
+        If the device is unknown or absent.
+    """
+    where = choose_device(device)
+    if path is None and not SHIPPED.is_file():
+        raise WeightsError(
+            f"this installation has no scene model ({SHIPPED.name} is not in the package): "
+            "name one with --model, or train one with `domainsam scene train`"
+        )
+    file = path or SHIPPED
+    header = read_header(file)
+    dtype = _dtype(precision, where)
+    base = load_foundation(foundation or header.foundation, where)
+    network, _ = load_network(file, base)
+    return SceneModel(file.stem, network, base.name, torch.device(where), dtype)
+
+
+def _dtype(name: str, device: str) -> torch.dtype:
+    """What ``--precision`` means on a device."""
+    if name == "auto":
+        return torch.bfloat16 if quick_in_bfloat16(device) else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+PACK = "scene"
+PREFIX = "network"
+TABLE = "network"
+"""Table of a file's configuration that says what was built."""
+
+
+def save_network(
+    path: Path,
+    network: SceneNetwork,
+    foundation: Foundation,
+    metrics: Mapping[str, float],
+    recipe: Mapping[str, object],
+    half: bool = True,
+) -> None:
+    """Write a model file; it appears only when complete.
+
+    Raises
+    ------
+    CheckpointError
+        If a value does not fit float16, where ``half``.
+    OutputError
+        If it cannot be written.
+    """
+    header = CheckpointHeader(
+        PACK,
+        foundation.name,
+        foundation.sha256,
+        network.config.labels,
+        {**recipe, TABLE: to_table(network.config)},
+        dict(metrics),
+    )
+    save(path, module_tensors(network, PREFIX), header, half)
+
+
+def load_network(path: Path, foundation: Foundation) -> tuple[SceneNetwork, CheckpointHeader]:
+    """The network of a model file on its foundation.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is absent, damaged, of another pack, or fits another foundation.
+    """
+    checkpoint = load(path, PACK, foundation)
+    config = from_table(NetworkConfig, checkpoint.header.config.get(TABLE, {}), str(path))
+    network = SceneNetwork(config, foundation)
+    checkpoint.restore(network, PREFIX)
+    return network.eval(), checkpoint.header
+
+
+PUBLISHED_PREFIX = "sam."
+"""Before the names of SAM 2's parts in MemorySAM's checkpoints."""
+
+
+def load_published(network: SceneNetwork, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Take a MemorySAM state dict in its published names into a network; the names that were not taken.
+
+    Its frozen encoder is skipped: the foundation has it. The trained parts
+    (low-rank updates, mask decoder, memory attention and encoder, pointers'
+    projection) are taken where their shapes fit.
+
+    No command calls this: it is for programs that turn such a checkpoint into
+    a model file, which every ``--model`` then takes::
+
+        foundation = load_foundation("sam2.1_hiera_base_plus")
+        options = paper_recipe(TrainConfig(), "deliver").network
+        config = NetworkConfig(**vars(options), labels=labels, modalities=modalities)
+        network = SceneNetwork(config, foundation)
+        left = load_published(network, read_tensors("memorysam.pth"))
+        save_network(Path("memorysam.safetensors"), network, foundation, {}, {})
+
+    Parameters
+    ----------
+    network
+        Built as published; filled in place.
+    tensors
+        As :func:`domainsam.foundation.loading.read_tensors` gives them.
+    """
+    places = {
+        "sam_mask_decoder.": "decoder.decoder.",
+        "memory_attention.": "memory.attention.",
+        "memory_encoder.": "memory.encoder.",
+        "obj_ptr_proj.": "memory.pointer.",
+        "obj_ptr_tpos_proj.": "memory.pointer_time.",
+        "maskmem_tpos_enc": "memory.time",
+        "no_mem_embed": "memory.nothing",
+        "no_obj_ptr": "memory.absent",
+        "no_obj_embed_spatial": "memory.absent_spatial",
+    }
+    blocks = f"{PUBLISHED_PREFIX}image_encoder.trunk.blocks."
+    updates = {f"updates.{name}": value for name, value in from_published(tensors, blocks).items()}
+    own, found, skipped = network.state_dict(), {}, []
+    for key, value in tensors.items():
+        name = key.removeprefix(PUBLISHED_PREFIX)
+        start = next((start for start in places if name.startswith(start)), None)
+        ours = None if start is None else places[start] + name.removeprefix(start)
+        if ours in own and own[ours].shape == value.shape:
+            found[ours] = value
+        elif ".attn.qkv.linear_" not in key:
+            skipped.append(key)
+    unfit = [name for name, value in updates.items() if name not in own or own[name].shape != value.shape]
+    found |= {name: value for name, value in updates.items() if name not in unfit}
+    network.load_state_dict({**own, **found})
+    return tuple(sorted([*skipped, *unfit]))

@@ -1,0 +1,1 @@
+"""From files to blocks: images, rasters and layouts of several sensors."""

@@ -1,0 +1,170 @@
+"""Bringing sensors onto one grid: other sizes are resampled, shifts are found and undone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from domainsam.errors import InputError
+from domainsam_scene.read.modalities import SPARSE, Plane
+
+Float32 = NDArray[np.float32]
+
+ASPECT_TOLERANCE = 0.02
+"""Sides may differ by this share from one common scale: a pixel or two of cropping, no other lens."""
+REACH = 0.05
+"""Shifts are looked for up to this share of the sides."""
+CERTAIN = 7.0
+"""How many standard deviations a peak of the correlation must stand above the rest to be believed."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far a sensor's image lies ``down`` and ``right`` of where it should, in pixels.
+
+    ``strength`` is the height of the correlation's peak in standard deviations.
+    """
+
+    down: float
+    right: float
+    strength: float
+
+    @property
+    def believed(self) -> bool:
+        """Whether it is a shift of half a pixel or more, beyond doubt."""
+        return self.strength >= CERTAIN and max(abs(self.down), abs(self.right)) >= 0.5
+
+    def __str__(self) -> str:
+        return f"{self.down:+.1f} px down, {self.right:+.1f} px right"
+
+
+def reference_sensor(names: Mapping[str, object]) -> str:
+    """The sensor whose grid all others are laid on: the camera, else the first."""
+    return next((name for name in ("rgb", "image", "optical") if name in names), next(iter(names)))
+
+
+def common_grid(
+    planes: Mapping[str, Plane], origin: str, any_aspect: bool = False
+) -> tuple[dict[str, Plane], tuple[str, ...]]:
+    """All sensors at the size of the reference sensor, and notes on which were resized.
+
+    ``any_aspect`` lets pictures be stretched more one way than the other.
+
+    Raises
+    ------
+    InputError
+        If a sensor's picture has another aspect, so that no scale fits.
+    """
+    reference = reference_sensor(planes)
+    rows, cols = planes[reference].shape
+    done, notes = {}, []
+    for name, plane in planes.items():
+        if plane.shape != (rows, cols):
+            if not any_aspect:
+                _check_aspect(origin, reference, (rows, cols), name, plane.shape)
+            done[name] = resized(plane, (rows, cols), nearest=name in SPARSE)
+            notes.append(f"{name} resized from {plane.shape[1]} x {plane.shape[0]} to {cols} x {rows}")
+        else:
+            done[name] = plane
+    return done, tuple(notes)
+
+
+def _check_aspect(
+    origin: str, reference: str, wanted: tuple[int, int], name: str, given: tuple[int, int]
+) -> None:
+    scales = given[0] / wanted[0], given[1] / wanted[1]
+    slack = ASPECT_TOLERANCE + max(1 / side for side in (*given, *wanted))
+    if abs(scales[0] / scales[1] - 1) > slack:
+        raise InputError(
+            f"{origin}: {reference} is {wanted[1]} x {wanted[0]} pixels and {name} {given[1]} x {given[0]}: "
+            "no one scale fits; crop both to the same view first"
+        )
+
+
+def resized(plane: Plane, size: tuple[int, int], nearest: bool) -> Plane:
+    """A plane at another size; pixels keep their place in the picture, edge to edge.
+
+    Reducing takes means of areas, enlarging is linear, both of valid pixels
+    only; ``nearest`` takes single pixels instead.
+    """
+    if nearest:
+        rows, cols = (
+            np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.int64), old - 1)
+            for new, old in zip(size, plane.shape, strict=True)
+        )
+        return Plane(plane.image[:, rows[:, None], cols], plane.valid[rows[:, None], cols])
+    down, across = (_weights(new, old) for new, old in zip(size, plane.shape, strict=True))
+    weight = down @ plane.valid.astype(np.float32) @ across.T
+    total = down @ (plane.image * plane.valid) @ across.T
+    valid = weight > 0.5
+    image = np.where(valid, total / np.maximum(weight, 1e-6), 0).astype(np.float32)
+    return Plane(np.clip(image, 0, 1), valid)
+
+
+def _weights(new: int, old: int) -> Float32:
+    """Matrix ``(new, old)``: each new pixel's share of old ones, a tent as wide as the coarser pixel."""
+    centre = (np.arange(new) + 0.5) * old / new - 0.5
+    width = max(1.0, old / new)
+    tent = np.maximum(0, 1 - np.abs(np.arange(old)[None] - np.clip(centre, 0, old - 1)[:, None]) / width)
+    return np.asarray(tent / tent.sum(axis=1, keepdims=True), np.float32)
+
+
+def find_shift(reference: Plane, moved: Plane) -> Shift:
+    """How far ``moved`` lies from ``reference``, both of one size.
+
+    Phase correlation (Kuglin and Hines 1975) of gradient magnitudes: edges
+    are where sensors of different kinds agree.
+    """
+    first, second = _edges(reference), _edges(moved)
+    spectrum = np.fft.rfft2(second) * np.conj(np.fft.rfft2(first))
+    correlation = np.fft.irfft2(spectrum / np.maximum(np.abs(spectrum), 1e-9), s=first.shape)
+    correlation = ndimage.gaussian_filter(np.fft.fftshift(correlation), 1.0, mode="wrap")
+    middle = tuple(side // 2 for side in correlation.shape)
+    reach = tuple(max(2, int(REACH * side)) for side in correlation.shape)
+    near = correlation[
+        tuple(
+            slice(max(0, centre - far), centre + far + 1) for centre, far in zip(middle, reach, strict=True)
+        )
+    ]
+    peak = np.unravel_index(int(near.argmax()), near.shape)
+    spread = float(correlation.std()) or 1.0
+    strength = float((near[peak] - correlation.mean()) / spread)
+    offset = [
+        position - min(far, centre) + _vertex(near, peak, axis)
+        for axis, (position, far, centre) in enumerate(zip(peak, reach, middle, strict=True))
+    ]
+    return Shift(float(offset[0]), float(offset[1]), strength)
+
+
+def unshifted(plane: Plane, shift: Shift, nearest: bool) -> Plane:
+    """A plane moved back by a shift; what was outside of the picture is not valid."""
+    by = (-round(shift.down), -round(shift.right)) if nearest else (-shift.down, -shift.right)
+    order = 0 if nearest else 1
+    valid = ndimage.shift(plane.valid.astype(np.float32), by, order=order, cval=0.0) > 0.999
+    moved = [ndimage.shift(channel, by, order=order, mode="nearest") for channel in plane.image]
+    image = np.where(valid, np.stack(moved), 0).astype(np.float32)
+    return Plane(np.clip(image, 0, 1), valid)
+
+
+def _edges(plane: Plane) -> Float32:
+    """Gradient magnitude, faded to the borders so that they do not count as edges."""
+    grey = ndimage.gaussian_filter(plane.image.mean(axis=0), 1.0)
+    steep = np.hypot(*np.gradient(grey))
+    steep = np.minimum(steep, np.quantile(steep, 0.98))
+    fade = np.outer(*(np.hanning(side + 2)[1:-1] for side in grey.shape))
+    return np.asarray((steep - steep.mean()) * fade, np.float32)
+
+
+def _vertex(values: NDArray[np.floating], peak: tuple[np.intp, ...], axis: int) -> float:
+    """Offset of a parabola's top through the peak and its neighbours along an axis."""
+    place = int(peak[axis])
+    if not 0 < place < values.shape[axis] - 1:
+        return 0.0
+    line = values.take(range(place - 1, place + 2), axis=axis)
+    before, here, after = np.take(line, int(peak[1 - axis]), axis=1 - axis).tolist()
+    bend = before - 2 * here + after
+    return 0.0 if bend == 0 else 0.5 * (before - after) / bend

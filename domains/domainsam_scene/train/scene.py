@@ -1,0 +1,190 @@
+"""Training of scene networks on labelled samples of any layout."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from domainsam.config import to_table
+from domainsam.foundation import load_foundation
+from domainsam.machine import choose_device
+from domainsam.metrics.overlap import Confusion
+from domainsam.progress import reporting
+from domainsam.train.devices import choose_devices, training_precision
+from domainsam.train.history import History
+from domainsam.train.loop import Run, Stage
+from domainsam.train.losses import IGNORE
+from domainsam.train.start import Trained
+from domainsam.train.state import prepare_run
+from domainsam_scene.model.network import NetworkConfig, SceneNetwork
+from domainsam_scene.model.predict import predict
+from domainsam_scene.model.scene import save_network
+from domainsam_scene.read.layouts import find_layout
+from domainsam_scene.train.objective import SceneObjective
+from domainsam_scene.train.recipe import TrainConfig, TrainOptions, with_steps
+from domainsam_scene.train.scenes import LabelledScenes, LayoutScenes, Part, SceneCrops
+
+SAMPLED = 20
+"""Scenes that class frequencies are counted on."""
+
+
+def train_model(root: Path, config: TrainConfig, options: TrainOptions) -> Trained:
+    """Train a network on a folder of labelled samples and write a model file.
+
+    Parameters
+    ----------
+    root
+        Folder that holds the layout.
+    config
+        The recipe.
+    options
+        Where things are and how they are run.
+
+    Raises
+    ------
+    DomainSamError
+        If samples, foundation or recipe cannot be used, or an output cannot be written.
+    """
+    scenes, judged, notes = find_material(root, config, options)
+    result = train_scenes(scenes, judged, config, options)
+    return replace(result, notes=(*notes, *result.notes))
+
+
+def find_material(
+    root: Path, config: TrainConfig, options: TrainOptions
+) -> tuple[LayoutScenes, LayoutScenes | None, tuple[str, ...]]:
+    """What to learn from, what to judge on, and notes on how they were told apart.
+
+    A plain folder without the asked-for splits is learnt from as a whole but
+    for a fifth of its samples, chosen by their names, which are judged on.
+
+    Raises
+    ------
+    InputError
+        If the folder does not hold the layout, or no sample has labels.
+    """
+    layout = find_layout(options.layout)
+
+    def scenes(place: Path, split: str | None, part: Part, like: LayoutScenes | None = None) -> LayoutScenes:
+        sensors = config.modalities if like is None else like.modalities
+        labels = config.labels if like is None else like.labels
+        return LayoutScenes(layout, place, split, sensors, labels, options.read, part)
+
+    val_place = options.val or root
+    if layout.splits:
+        learnt = scenes(root, options.split, "all")
+        has_val = options.val_split in layout.splits
+        return learnt, scenes(val_place, options.val_split, "all", learnt) if has_val else None, ()
+    split = options.split if _has_split(root, options.split) else None
+    val_split = options.val_split if _has_split(val_place, options.val_split) else None
+    if options.val is not None or val_split is not None:
+        learnt = scenes(root, split, "all")
+        return learnt, scenes(val_place, val_split, "all", learnt), ()
+    learnt = scenes(root, split, "learnt")
+    judged = scenes(root, split, "held back", learnt)
+    note = f"no validation split: {len(judged)} of {len(learnt) + len(judged)} samples were held back"
+    return learnt, judged, (note,)
+
+
+def _has_split(root: Path, split: str | None) -> bool:
+    return split is not None and ((root / split).is_dir() or (root / f"{split}.txt").is_file())
+
+
+def train_scenes(
+    scenes: LabelledScenes, judged: LabelledScenes | None, config: TrainConfig, options: TrainOptions
+) -> Trained:
+    """Train on scenes from anywhere; otherwise as :func:`train_model`."""
+    prepare_run(options.out, options.workroom, options.overwrite or options.resume)
+    config = with_steps(config, len(scenes))
+    device = choose_device(options.device)
+    precision = training_precision(options.precision, device)
+    devices = choose_devices(device, options.devices, precision)
+    foundation = load_foundation(config.foundation, devices.device)
+    network_config = NetworkConfig(
+        labels=scenes.labels, modalities=scenes.modalities, **_shallow(config.network)
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        network = SceneNetwork(network_config, foundation)
+    words = [to_table(config), foundation.sha256, scenes.labels, scenes.modalities, len(scenes), precision]
+    signature = hashlib.sha256(json.dumps([*words, options.seed, options.layout]).encode()).hexdigest()
+    with reporting("train", options.quiet or devices.rank > 0) as progress:
+        run = Run(
+            options.workroom, signature, devices, options.seed, options.resume, options.workers, progress
+        )
+        metrics = _learn(network, scenes, judged, config, run)
+    if devices.rank == 0:
+        recipe = {"recipe": to_table(replace(config, labels=(), modalities=()))}
+        save_network(options.out, network, foundation, metrics, recipe)
+    notes = () if judged is not None else ("no samples to validate on: the last weights were kept",)
+    return Trained(options.out, options.workroom, metrics, notes, devices.rank)
+
+
+def _shallow(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass, nested ones as they are."""
+    return {name: getattr(settings, name) for name in asdict(settings)}
+
+
+def _learn(
+    network: SceneNetwork,
+    scenes: LabelledScenes,
+    judged: LabelledScenes | None,
+    config: TrainConfig,
+    run: Run,
+) -> dict[str, float]:
+    """The one stage; the scores of what is kept."""
+    frequency = class_frequency(scenes) if config.learning.balance else None
+    objective = SceneObjective(network, config.learning, frequency).to(run.devices.device)
+    seed = (run.seed, run.devices.rank)
+    # The core's batches are of single images; only this objective ever looks into a batch.
+    stream: Any = SceneCrops(scenes, config.crops, config.network.image_size, config.batch_size, seed)
+    history = History(run.folder, enabled=run.devices.rank == 0)
+
+    def evaluate() -> Mapping[str, float]:
+        return {} if judged is None else judge(network, judged, config.judged, run.devices.device)
+
+    stage = Stage("scene", objective, network, stream, evaluate, "mean_iou", config.stage)
+    stage.run(run, run.start(), history)
+    history.close()
+    network.eval()
+    return dict(evaluate())
+
+
+def class_frequency(scenes: LabelledScenes) -> torch.Tensor:
+    """Share of each class, on some scenes."""
+    counts = np.zeros(len(scenes.labels))
+    for number in np.linspace(0, len(scenes) - 1, min(SAMPLED, len(scenes))).round().astype(int):
+        _, labels = scenes.read(int(number))
+        counts += np.bincount(labels[labels != IGNORE].ravel(), minlength=len(counts))
+    return torch.from_numpy(counts / max(1.0, counts.sum())).float()
+
+
+def judge(network: SceneNetwork, scenes: LabelledScenes, most: int, device: torch.device) -> dict[str, float]:
+    """``"mean_iou"`` with all sensors, over classes that occur; ``"worst_iou"``: with one missing."""
+    network.eval()
+    sensors = network.config.modalities
+    without = list(itertools.combinations(sensors, len(sensors) - 1)) if len(sensors) > 1 else []
+    subsets = [sensors, *without]
+    counts = {subset: Confusion(len(scenes.labels), IGNORE) for subset in subsets}
+    count = len(scenes) if not most else min(most, len(scenes))
+    for number in np.linspace(0, len(scenes) - 1, count).round().astype(int):
+        sample, labels = scenes.read(int(number))
+        for subset in subsets:
+            there = {name: sample.images[name] for name in subset if name in sample.images}
+            if there:
+                valid = {name: sample.valid[name] for name in there}
+                answer = predict(network, there, valid, device, torch.float32)
+                counts[subset].add(labels, answer.labels)
+    scores = {subset: float(np.nanmean(part.scores().iou)) for subset, part in counts.items()}
+    found = {"mean_iou": scores[sensors]}
+    if without:
+        found["worst_iou"] = min(scores[subset] for subset in without)
+    return found

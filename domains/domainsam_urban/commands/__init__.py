@@ -1,0 +1,25 @@
+"""``domainsam urban``: the commands of the pack, each imported when it is called."""
+
+from __future__ import annotations
+
+import click
+
+from domainsam_cli.lazy import LazyGroup
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "map": ("domainsam_urban.commands.map:map_command", "Find settlements in scenes, as polygons."),
+        "train": ("domainsam_urban.commands.train:train", "Train the settlement model on your own labels."),
+        "train-classifier": (
+            "domainsam_urban.commands.train_classifier:train_classifier",
+            "Train the classifier that passes over ground without settlement.",
+        ),
+        "evaluate": ("domainsam_urban.commands.evaluate:evaluate", "Compare a model with labels."),
+        "change": ("domainsam_urban.commands.change:change", "Tell what changed between two scenes."),
+        "trend": ("domainsam_urban.commands.trend:trend", "Tell how settlements change over the years."),
+    },
+)
+def urban() -> None:
+    """Informal settlements from satellite scenes: polygons, areas, changes."""

@@ -1,0 +1,74 @@
+"""``domainsam urban change``: parse, call, print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from domainsam_cli.console import answer
+from domainsam_cli.errors import RunState
+from domainsam_cli.options import (
+    batch_size_option,
+    device_option,
+    out_option,
+    overwrite_option,
+    precision_option,
+    resume_option,
+    talk_options,
+)
+from domainsam_urban.commands.map import model_options, threshold_option
+from domainsam_urban.commands.trend import (
+    gather,
+    min_area_option,
+    processes_option,
+    reading_options,
+    year_options,
+)
+
+
+@click.command("change")
+@click.argument("before")
+@click.argument("after")
+@out_option("GeoPackage: a layer for either scene, and one of what changed.")
+@year_options
+@reading_options
+@min_area_option
+@threshold_option
+@model_options
+@device_option
+@precision_option
+@batch_size_option
+@processes_option
+@resume_option
+@overwrite_option
+@talk_options
+@click.pass_context
+def change(ctx: click.Context, /, before: str, after: str, **given: Any) -> None:
+    """Tell which settlements appeared, grew, shrank or vanished between two scenes.
+
+    BEFORE and AFTER are files, with a date before them or not. For areas with
+    their uncertainty use domainsam urban trend, which takes two years too.
+
+    \b
+    domainsam urban change before.tif after.tif -o change.gpkg
+    domainsam urban change 2016=a.tif 2020=b.tif -o change.gpkg --align
+    domainsam urban change --masks m16.gpkg m20.gpkg -o change.gpkg
+    """  # noqa: D301 - click takes a real backspace for "do not wrap"
+    from domainsam_urban.trend.trend import run_change
+
+    state = ctx.find_object(RunState)
+    if state is not None:
+        state.resumable = True
+    result = run_change(before, after, gather(given))
+    counts = dict(sorted(result.products.items()))
+    told = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no settlement"
+    answer(
+        given,
+        lambda: {
+            "path": str(given["out"]),
+            "settlements": counts,
+            "warnings": list(result.stack.warnings),
+        },
+        [f"{' to '.join(result.stack.labels)}: {told}", f"  {given['out']}"],
+    )

@@ -1,0 +1,225 @@
+"""``domainsam urban map``: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from domainsam_cli.console import answer, command_line, path_lines
+from domainsam_cli.errors import RunState
+from domainsam_cli.options import (
+    WHOLE_NUMBERS,
+    Separated,
+    compute_options,
+    out_option,
+    overwrite_option,
+    resume_option,
+    talk_options,
+)
+from domainsam_urban.settings import METHODS, MapOptions, OutputOptions, ReadOptions, RunOptions
+
+if TYPE_CHECKING:
+    from domainsam_urban.job import Batch
+
+PATH = click.Path(path_type=Path)
+BOX = Separated(float, "west,south,east,north", "443200,4411900,443900,4412300", "W,S,E,N", 4)
+
+
+def reading_options(command: Any) -> Any:
+    """Options that say how to read a scene."""
+    for option in (
+        click.option(
+            "--allow-no-crs", is_flag=True, help="Accept a scene without CRS: pixel units, no areas."
+        ),
+        click.option(
+            "--normalize",
+            type=click.Choice(["auto", "scene", "dtype"]),
+            default="auto",
+            show_default=True,
+            help="Radiometry: percentiles of the scene, range of the data type; auto: dtype for uint8.",
+        ),
+        click.option(
+            "--resolution", type=click.FloatRange(min=0, min_open=True), help="Ground pixel in metres."
+        ),
+        click.option("--nodata", type=float, help="A further value that means no data."),
+        click.option(
+            "--bands", type=WHOLE_NUMBERS, help="Red, green, blue band numbers, from 1 [default: 1,2,3]."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def area_options(command: Any) -> Any:
+    """Options that say which part of a scene is wanted."""
+    for option in (
+        click.option("--aoi", type=PATH, help="Map only inside these polygons; any file that OGR reads."),
+        click.option("--bbox-crs", help="CRS of --bbox, such as EPSG:4326 [default: the scene's]."),
+        click.option("--bbox", type=BOX, help="Map only inside this box."),
+    ):
+        command = option(command)
+    return command
+
+
+PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
+threshold_option = click.option(
+    "--threshold",
+    type=PROBABILITY,
+    help="Probability from which a pixel is settlement [default: the model's, commonly 0.5].",
+)
+
+
+def shape_options(command: Any) -> Any:
+    """Options that say how probability becomes polygons; a model file may bring other defaults than 0."""
+    positive = click.FloatRange(min=0)
+    for option in (
+        click.option("--close-holes", type=positive, help="Fill holes up to this many m²."),
+        click.option("--simplify", type=positive, help="Simplify outlines by this many metres."),
+        click.option("--min-area", type=positive, help="Drop settlements below this many m²."),
+        threshold_option,
+    ):
+        command = option(command)
+    return command
+
+
+def output_options(command: Any) -> Any:
+    """Options that name further outputs."""
+    for option in (
+        click.option(
+            "--datetime", "moment", help="When the scene was taken, ISO 8601 [default: from the file]."
+        ),
+        click.option(
+            "--stac/--no-stac", default=True, show_default=True, help="STAC item beside the polygons."
+        ),
+        click.option(
+            "--grid", type=click.FloatRange(min=1), help="Share of settlement per cell of this many metres."
+        ),
+        click.option("--summary", type=PATH, help="Summary as JSON."),
+        click.option("--preview", type=PATH, help="Picture of the scene with outlines, PNG."),
+        click.option("--mask", "mask_out", type=PATH, help="Mask as Cloud-Optimised GeoTIFF."),
+        click.option("--probability", type=PATH, help="Probability as Cloud-Optimised GeoTIFF."),
+        out_option("Polygons: .gpkg .parquet .fgb .geojson, or a folder. Repeat for several.", multiple=True),
+    ):
+        command = option(command)
+    return command
+
+
+def model_options(command: Any) -> Any:
+    """Options that choose the networks and which prompts they pass."""
+    for option in (
+        click.option(
+            "--no-segformer-embedding", is_flag=True, help="Ablation: no SegFormer embedding prompt."
+        ),
+        click.option("--no-sam-embedding", is_flag=True, help="Ablation: no foundation embedding prompt."),
+        click.option("--no-mask", is_flag=True, help="Ablation: no mask prompt."),
+        click.option("--no-box", is_flag=True, help="Ablation: no box prompt."),
+        click.option(
+            "--method",
+            type=click.Choice(METHODS),
+            default="full",
+            show_default=True,
+            help="coarse stops before the foundation: faster, rougher.",
+        ),
+        click.option("--overlap", type=click.IntRange(min=0), help="Overlap of tiles in pixels."),
+        click.option("--tile", type=click.IntRange(min=64), help="Side of a tile in pixels."),
+        click.option(
+            "--foundation", help="Name or checkpoint file [default: the one the model was trained on]."
+        ),
+        click.option("--classifier", type=PATH, help="Map only where this classifier expects settlement."),
+        click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("map")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@output_options
+@reading_options
+@area_options
+@shape_options
+@model_options
+@compute_options
+@resume_option
+@overwrite_option
+@talk_options
+@click.pass_context
+def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
+    """Find informal settlements in satellite scenes and write them as polygons.
+
+    INPUT is anything GDAL reads: GeoTIFF, VRT mosaic, /vsi path. With several
+    of them, or with a folder as -o, results are named after each scene; in
+    any output path {stem} stands for the scene's name.
+
+    \b
+    domainsam urban map scene.tif -o settlements.gpkg
+    domainsam urban map scene.tif -o s.gpkg -o s.parquet --probability p.tif --preview p.png
+    domainsam urban map scenes/*.tif -o out/ --device cuda --resume
+    domainsam urban map city.tif -o centre.gpkg --bbox 116.2,39.8,116.3,39.9 --bbox-crs EPSG:4326
+    domainsam urban map ikonos.tif -o s.geojson --bands 3,2,1 --min-area 2000 --simplify 2
+    """  # noqa: D301 - click needs the control character itself
+    from domainsam_urban.map import map_scenes
+
+    state = ctx.find_object(RunState)
+    if state is not None:
+        state.resumable = True
+    batch = map_scenes(inputs, gather(given))
+    answer(given, batch.document, summary(batch))
+    if batch.failures:
+        failed = ", ".join(source for source, _ in batch.failures)
+        click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} scenes failed: {failed}", err=True)
+        ctx.exit(batch.exit_code)
+
+
+def gather(given: dict[str, Any]) -> MapOptions:
+    """Options as click gives them, as one value; what is left open about shapes, the model file says."""
+    from domainsam_urban.model.settlement import shape_settings
+
+    shape = {name: given[name] for name in ("threshold", "min_area", "simplify", "close_holes")}
+    parts = ("box", "mask", "sam_embedding", "segformer_embedding")
+    return MapOptions(
+        model=given["model"],
+        foundation=given["foundation"],
+        classifier=given["classifier"],
+        read=ReadOptions(
+            *(given[name] for name in ("bands", "nodata", "resolution", "normalize", "allow_no_crs")),
+            *(given[name] for name in ("bbox", "bbox_crs", "aoi")),
+        ),
+        run=RunOptions(
+            device=given["device"],
+            precision=given["precision"],
+            tile=given["tile"],
+            overlap=given["overlap"],
+            batch_size=given["batch_size"],
+            workers=given["workers"],
+            method=given["method"],
+            disabled=frozenset(part for part in parts if given[f"no_{part}"]),
+        ),
+        shape=shape_settings(given["model"], shape),
+        outputs=OutputOptions(
+            vectors=given["out"],
+            probability=given["probability"],
+            mask=given["mask_out"],
+            preview=given["preview"],
+            summary=given["summary"],
+            grid=given["grid"],
+            stac=given["stac"],
+            datetime=given["moment"],
+            overwrite=given["overwrite"],
+        ),
+        resume=given["resume"],
+        quiet=given["quiet"],
+        made_by=command_line(),
+    )
+
+
+def summary(batch: Batch) -> Iterator[str]:
+    """What was found and where it is, for a person."""
+    for result in batch.results:
+        yield result.sentence()
+        yield from path_lines(result.paths)
+    for source in batch.complete:
+        yield f"{source}: complete already"

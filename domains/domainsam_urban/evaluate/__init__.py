@@ -1,0 +1,1 @@
+"""Judging masks against truth: scores, tables, reports."""

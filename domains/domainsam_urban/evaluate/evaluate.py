@@ -1,0 +1,204 @@
+"""Scenes against labels: every score with its uncertainty, for one or several variants of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from domainsam.errors import InputError
+from domainsam.io.pairing import Scene, answer_of, is_vector, labels_of
+from domainsam.io.rasters import open_raster
+from domainsam_urban.evaluate.scores import Answer, Counts, ScoringOptions, score_scene
+from domainsam_urban.evaluate.summary import Evaluation, EvaluationOptions, SceneScores, summarise
+from domainsam_urban.read.layers import Layer, PolygonAnswer, PolygonLayer, raster_layer, read_polygons
+from domainsam_urban.read.place import Place, require_same_ground
+from domainsam_urban.settings import MapOptions, OutputOptions
+
+Predict = Callable[[Path, Path], Mapping[str, Path]]
+"""From a scene and an empty folder to rasters (or polygons) by variant, the main one first."""
+
+Progress = Callable[[str, int, int], None]
+"""Told how far the comparison is: the scene's name, pixels done, pixels in all."""
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+def existing_answers(answers: Path) -> Predict:
+    """A :data:`Predict` that looks predictions up instead of making them."""
+    return lambda scene, workdir: {"prediction": answer_of(Scene(scene, scene.stem), answers)}
+
+
+def evaluate_scenes(
+    scenes: Iterable[Scene],
+    labels: Path,
+    predict: Predict,
+    workdir: Path,
+    options: EvaluationOptions | None = None,
+    progress: Progress = _silent,
+) -> Evaluation:
+    """Predict every scene, compare it with its labels, and pool the counts.
+
+    Parameters
+    ----------
+    scenes
+        What to evaluate on.
+    labels
+        A file of polygons for all scenes, a mask raster, or a folder with one
+        file a scene (see :func:`domainsam.io.pairing.labels_of`).
+    predict
+        Makes, or finds, the predictions of a scene.
+    workdir
+        Existing folder for predictions; they stay there for the report's pictures.
+    progress
+        Called now and then while a scene is compared.
+
+    Raises
+    ------
+    InputError
+        If not one scene could be scored; the message is that of the first.
+    """
+    options = options or EvaluationOptions()
+    done: list[SceneScores] = []
+    skipped: list[tuple[str, str]] = []
+    for number, scene in enumerate(scenes):
+        room = workdir / f"{number:04d}"
+        room.mkdir()
+        try:
+            done.append(_evaluate_scene(scene, labels, predict, room, options.scoring, progress))
+        except InputError as error:
+            skipped.append((scene.name, str(error)))
+    if not done:
+        first = f"{skipped[0][0]}: {skipped[0][1]}" if skipped else "no scene was given"
+        raise InputError(f"none of {len(skipped)} scene(s) could be evaluated; the first: {first}")
+    return summarise(done, skipped, options)
+
+
+def _evaluate_scene(
+    scene: Scene, labels: Path, predict: Predict, room: Path, options: ScoringOptions, progress: Progress
+) -> SceneScores:
+    label_path = labels_of(scene, labels)
+    answers = dict(predict(scene.path, room))
+    place = answer_place(scene.path, next(iter(answers.values())))
+    counts: dict[str, Counts] = {}
+    notes: list[str] = []
+    total, done = place.shape[0] * place.shape[1] * len(answers), 0
+
+    def advance(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+        progress(scene.name, done, total)
+
+    with open_labels(label_path, place) as truth:
+        notes.extend(truth.notes)
+        for variant, path in answers.items():
+            with open_answer(path, place) as answer:
+                counts[variant] = score_scene(truth, answer, place, options, advance)
+                notes.extend(answer.notes)
+    if not counts[next(iter(answers))].confusion.any():
+        raise InputError(
+            f"labels '{label_path}' and the prediction share no pixel that both know: check nodata"
+        )
+    return SceneScores(
+        scene, label_path, answers, place, options.tolerance_px(place), counts, tuple(dict.fromkeys(notes))
+    )
+
+
+def answer_place(scene: Path, answer: Path) -> Place:
+    """The grid to compare on: that of the prediction, or of the scene where the prediction is of polygons.
+
+    Raises
+    ------
+    InputError
+        If a raster prediction lies elsewhere than the scene, or has another
+        size where there is no CRS to place it by.
+    """
+    with open_raster(scene) as dataset:
+        place = Place.of(dataset)
+    if is_vector(answer):
+        return place
+    with open_raster(answer) as dataset:
+        own = Place.of(dataset)
+    require_same_ground(answer.name, own, place)
+    return own
+
+
+@contextmanager
+def open_labels(path: Path, place: Place) -> Iterator[Layer]:
+    """Labels, of polygons or a mask raster, on a grid."""
+    if is_vector(path):
+        polygons, notes = read_polygons(path)
+        yield PolygonLayer(polygons, place, path.name, notes=notes)
+    else:
+        with raster_layer(path, place, "mask") as layer:
+            yield layer
+
+
+@contextmanager
+def open_answer(path: Path, place: Place) -> Iterator[Answer]:
+    """A prediction, of polygons or a raster, on a grid."""
+    if is_vector(path):
+        polygons, notes = read_polygons(path)
+        yield PolygonAnswer(PolygonLayer(polygons, place, path.name, must_touch=False, notes=notes))
+    else:
+        with raster_layer(path, place) as layer:
+            yield layer
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to run one model: which method, and which prompt parts are off."""
+
+    name: str
+    method: str = "full"
+    disabled: frozenset[str] = frozenset()
+
+
+STAGES = (Variant("full"), Variant("coarse", method="coarse"))
+"""The model, and its own first look without the foundation (the ablation's "no SAM")."""
+ABLATION = (
+    *STAGES,
+    Variant("no box", disabled=frozenset({"box"})),
+    Variant("no mask", disabled=frozenset({"mask"})),
+    Variant("no SAM embedding", disabled=frozenset({"sam_embedding"})),
+    Variant("no SegFormer embedding", disabled=frozenset({"segformer_embedding"})),
+)
+"""UV-SAM's ablation: its prompt parts off one by one, and the SegFormer alone."""
+
+
+def model_answers(options: MapOptions, variants: tuple[Variant, ...] = STAGES) -> Predict:
+    """A function that maps a scene with every variant and keeps the probabilities.
+
+    Variants differ in pass two alone, so pass one runs once a scene.
+
+    ``options`` says how to read the scene and run the networks; its outputs,
+    method and disabled parts are set here.
+
+    Raises
+    ------
+    DomainSamError
+        If the model cannot be used; at once, so that it is no fault of a scene.
+    """
+    from domainsam_urban.map import map_scenes
+    from domainsam_urban.model.settlement import load_model
+
+    model = load_model(options)
+
+    def predict(scene: Path, workdir: Path) -> Mapping[str, Path]:
+        answers: dict[str, Path] = {}
+        first_pass = workdir / "first_pass.u8"
+        for variant in variants:
+            path = workdir / f"{variant.name.replace(' ', '_')}.tif"
+            run = replace(options.run, method=variant.method, disabled=variant.disabled)
+            outputs = OutputOptions(vectors=(), probability=path, stac=False)
+            batch = map_scenes((str(scene),), replace(options, run=run, outputs=outputs), model, first_pass)
+            if batch.failures:
+                raise InputError(batch.failures[0][1])
+            answers[variant.name] = path
+        first_pass.unlink(missing_ok=True)
+        return answers
+
+    return predict

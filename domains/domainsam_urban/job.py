@@ -1,0 +1,258 @@
+"""Which files a run will write, settled and checked before any work begins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import domainsam
+from domainsam.errors import ConfigError
+from domainsam.staging import check_apart, check_targets
+from domainsam_urban.settings import MapOptions, OutputOptions, grid_path, vector_format
+
+FOLDER_NAMES = {
+    "vector": "{stem}.gpkg",
+    "probability": "{stem}_probability.tif",
+    "mask": "{stem}_mask.tif",
+    "preview": "{stem}_preview.png",
+    "summary": "{stem}_summary.json",
+}
+"""What a file is called in a folder that was given instead of a file."""
+
+SUFFIXES = {
+    "probability": (".tif", ".tiff"),
+    "mask": (".tif", ".tiff"),
+    "preview": (".png",),
+    "summary": (".json",),
+}
+
+
+@dataclass(frozen=True)
+class ScenePlan:
+    """One scene and every file that its run will write.
+
+    Parameters
+    ----------
+    source
+        What was given: a path, a ``/vsi`` path or anything else GDAL opens.
+    vectors
+        Polygon files; none where only rasters are wanted.
+    probability, mask, preview, summary, stac
+        Further files, or None.
+    grid
+        Side of the cells of the gridded output in metres, or None.
+    """
+
+    source: str
+    vectors: tuple[Path, ...]
+    probability: Path | None = None
+    mask: Path | None = None
+    preview: Path | None = None
+    summary: Path | None = None
+    stac: Path | None = None
+    grid: float | None = None
+
+    @property
+    def work(self) -> Path:
+        """Hidden folder beside the first file, for what an interrupted run leaves to go on with."""
+        first = self.files[0]
+        return first.with_name(f".{first.stem}.domainsam")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file, styles and grids included."""
+        rasters = (self.probability, self.mask, self.preview, self.summary, self.stac)
+        vectors = [file for path in self.vectors for file in vector_files(path, self.grid is not None)]
+        return (*dict.fromkeys(vectors), *(path for path in rasters if path is not None))
+
+    @property
+    def named(self) -> dict[str, Path]:
+        """The files a person wants to hear about, by what they are."""
+        kinds = {f"polygons {path.suffix[1:]}": path for path in self.vectors}
+        if len(self.vectors) == 1:
+            kinds = {"polygons": self.vectors[0]}
+        others = {
+            "probability": self.probability,
+            "mask": self.mask,
+            "preview": self.preview,
+            "summary": self.summary,
+            "stac": self.stac,
+        }
+        return kinds | {kind: path for kind, path in others.items() if path is not None}
+
+
+def vector_files(path: Path, grid: bool) -> tuple[Path, ...]:
+    """Files that one polygon output consists of; see :func:`domainsam_urban.write.vectors.write_vectors`."""
+    if vector_format(path).many_layers:
+        return (path,)
+    tables = (path, grid_path(path)) if grid else (path,)
+    return (*tables, *(table.with_suffix(".qml") for table in tables))
+
+
+def plan_outputs(inputs: Sequence[str], outputs: OutputOptions) -> tuple[ScenePlan, ...]:
+    """The files of every scene.
+
+    Raises
+    ------
+    ConfigError
+        If an extension is unknown, or two scenes would share a file.
+    OutputError
+        If an output would replace one of the scenes.
+    """
+    plans = tuple(_plan_scene(source, outputs) for source in inputs)
+    check_apart((path for plan in plans for path in plan.files), map(Path, inputs), "scenes")
+    return plans
+
+
+def check_outputs(plan: ScenePlan, overwrite: bool) -> None:
+    """Refuse a scene whose outputs exist or cannot be written, before any work.
+
+    Raises
+    ------
+    OutputError
+        If a file exists and may not be replaced, or a folder cannot be written to.
+    """
+    check_targets(plan.files, overwrite)
+
+
+def is_complete(plan: ScenePlan) -> bool:
+    """Whether every file of the scene is there already."""
+    return all(path.is_file() for path in plan.files)
+
+
+def scene_stem(source: str) -> str:
+    """A file name for a scene: the last part of its path without extension, safe on any system."""
+    stem = Path(source.rstrip("/")).stem
+    return re.sub(r"[^\w.+-]+", "_", stem).strip("._") or "scene"
+
+
+def _plan_scene(source: str, outputs: OutputOptions) -> ScenePlan:
+    stem = scene_stem(source)
+    vectors = tuple(_resolve(path, "vector", stem) for path in outputs.vectors)
+    for path in vectors:
+        vector_format(path)
+    further = {
+        kind: None if path is None else _resolve(path, kind, stem)
+        for kind, path in (
+            ("probability", outputs.probability),
+            ("mask", outputs.mask),
+            ("preview", outputs.preview),
+            ("summary", outputs.summary),
+        )
+    }
+    for kind, file in further.items():
+        if file is not None and file.suffix.lower() not in SUFFIXES[kind]:
+            raise ConfigError(f"--{kind} '{file}' must end in {' or '.join(SUFFIXES[kind])}")
+    first = next((path for path in (*vectors, *further.values()) if path is not None), None)
+    if first is None:
+        raise ConfigError(f"no output was asked for scene '{source}': name at least one")
+    stac = first.with_name(f"{first.stem}.stac.json") if outputs.stac else None
+    return ScenePlan(source, vectors, stac=stac, grid=outputs.grid, **further)
+
+
+def _resolve(given: Path, kind: str, stem: str) -> Path:
+    """A path as given, inside a folder under the scene's name, or with ``{stem}`` filled in."""
+    path = Path(str(given).replace("{stem}", stem))
+    if path.is_dir() or not path.suffix:
+        return path / FOLDER_NAMES[kind].format(stem=stem)
+    return path
+
+
+SOME_FAILED = 1
+"""Exit code when some of several scenes failed."""
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """One finished scene.
+
+    ``hectares`` is the area of all polygons on the ellipsoid, NaN without a
+    CRS; ``megapixels`` are of the grid that the networks saw; ``peak_rss_mb``
+    is the whole process's, so far.
+    """
+
+    source: str
+    paths: Mapping[str, Path]
+    shape: tuple[int, int]
+    work_shape: tuple[int, int]
+    ground_pixel_m: float | None
+    polygons: int
+    hectares: float
+    objects_found: int
+    valid_share: float
+    crops: int
+    resumed: bool
+    seconds: Mapping[str, float]
+    peak_rss_mb: float
+    model: str
+    foundation: str
+    method: str
+    options: MapOptions = field(repr=False)
+
+    @property
+    def megapixels_per_second(self) -> float:
+        """Speed from opening the scene to the last rename."""
+        pixels = self.work_shape[0] * self.work_shape[1]
+        return pixels / 1e6 / max(self.seconds["total"], 1e-9)
+
+    def sentence(self) -> str:
+        """The result in a line for a person."""
+        rows, cols = self.shape
+        size = f"{cols} x {rows} pixels"
+        if self.ground_pixel_m is not None:
+            size += f" of {self.ground_pixel_m:.2f} m"
+        what = "settlement" if self.polygons == 1 else "settlements"
+        area = "" if self.hectares != self.hectares else f", {self.hectares:.1f} ha"
+        speed = f"{self.seconds['total']:.1f} s, {self.megapixels_per_second:.2f} Mpx/s"
+        return f"{self.source} ({size}): {self.polygons} {what}{area}; {speed}, {self.peak_rss_mb:.0f} MB"
+
+    def document(self) -> dict[str, Any]:
+        """The result as values that JSON can hold."""
+        values = {
+            "domainsam": domainsam.__version__,
+            **{key: value for key, value in vars(self).items() if key not in ("paths", "options")},
+            "hectares": None if self.hectares != self.hectares else self.hectares,
+            "megapixels_per_second": self.megapixels_per_second,
+            "paths": {kind: str(path) for kind, path in self.paths.items()},
+            "options": _without_maker(asdict(self.options)),
+        }
+        return {key: _plain(value) for key, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of several scenes: results, reasons of those that failed, and those already complete."""
+
+    results: tuple[SceneResult, ...]
+    failures: tuple[tuple[str, str], ...] = ()
+    complete: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every scene is done."""
+        return SOME_FAILED if self.failures else 0
+
+    def document(self) -> dict[str, Any]:
+        """Everything about every scene, as values that JSON can hold."""
+        return {
+            "scenes": [result.document() for result in self.results],
+            "failures": [{"source": source, "error": reason} for source, reason in self.failures],
+            "complete": list(self.complete),
+        }
+
+
+def _without_maker(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "made_by"}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,160 @@
+"""From scenes to finished files: the main job, as the command line and Python call it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+from domainsam.errors import DomainSamError
+from domainsam.infer.engine import map_scene as run_engine
+from domainsam.infer.options import EngineOptions
+from domainsam.infer.workroom import WorkRoom, require_space
+from domainsam.machine import keep_freed_memory
+from domainsam.progress import reporting
+from domainsam_urban.job import (
+    Batch,
+    ScenePlan,
+    SceneResult,
+    check_outputs,
+    is_complete,
+    plan_outputs,
+    scene_stem,
+)
+from domainsam_urban.model.settlement import SettlementModel, load_model
+from domainsam_urban.read.area import WantedArea, wanted_area
+from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.settings import MapOptions
+from domainsam_urban.write.products import Mapped, write_products
+
+log = logging.getLogger(__name__)
+
+STAGED_BYTES = 2
+"""Bytes a pixel that the engine stages: coarse and final probability."""
+WRITTEN_BYTES = 2
+"""Bytes a pixel that mask and probability may take before they are compressed."""
+
+
+def map_scenes(
+    inputs: Sequence[str],
+    options: MapOptions,
+    model: SettlementModel | None = None,
+    first_pass: Path | None = None,
+) -> Batch:
+    """Map scenes one after another with one model.
+
+    A scene that fails among several is reported and the rest go on; with
+    ``options.resume`` scenes whose files are all there are passed over.
+
+    Parameters
+    ----------
+    inputs
+        Paths, ``/vsi`` paths or anything else GDAL opens.
+    model
+        A model that is loaded already; otherwise ``options`` says which.
+    first_pass
+        Of a single scene: the file that keeps pass one's answer, see
+        :func:`domainsam.infer.engine.map_scene`.
+
+    Raises
+    ------
+    DomainSamError
+        If outputs clash or exist, or the model cannot be used (both before any
+        work); or, of a single scene, whatever made it fail.
+    """
+    area = wanted_area(options.read)
+    plans = plan_outputs(inputs, options.outputs)
+    complete = [plan for plan in plans if options.resume and is_complete(plan)]
+    waiting = [plan for plan in plans if plan not in complete]
+    for plan in waiting:
+        check_outputs(plan, options.outputs.overwrite)
+    if waiting:
+        keep_freed_memory()
+        model = model or load_model(options)
+    results: list[SceneResult] = []
+    failures: list[tuple[str, str]] = []
+    for plan in waiting:
+        assert model is not None
+        try:
+            results.append(map_scene(plan, options, model, area, first_pass))
+        except DomainSamError as error:
+            if len(plans) == 1:
+                raise
+            log.error("%s: %s", plan.source, error)
+            failures.append((plan.source, str(error)))
+    return Batch(tuple(results), tuple(failures), tuple(plan.source for plan in complete))
+
+
+def map_scene(
+    plan: ScenePlan,
+    options: MapOptions,
+    model: SettlementModel,
+    area: WantedArea | None = None,
+    first_pass: Path | None = None,
+) -> SceneResult:
+    """Map one scene, or an area of it, and write everything that was planned for it, or nothing.
+
+    Raises
+    ------
+    DomainSamError
+        If the scene cannot be read, the disk is full, or an output cannot be written.
+    """
+    begin = perf_counter()
+    if options.run.disabled:
+        model = model.without(options.run.disabled)
+    if options.run.method == "coarse":
+        model = replace(model, foundation=None)
+    read = options.read
+    with RasterSource(
+        plan.source,
+        bands=read.bands,
+        nodata=read.nodata,
+        resolution=read.resolution or model.resolution,
+        normalize=read.normalize,
+        allow_no_crs=read.allow_no_crs,
+        area=area,
+    ) as source:
+        if source.crs is None:
+            log.warning("%s: no CRS, so sizes are in pixels and there are no areas", plan.source)
+        rows, cols = source.grid.shape
+        purpose = f"a scene of {cols} x {rows} pixels"
+        require_space(plan.work.parent, rows * cols * (STAGED_BYTES + WRITTEN_BYTES), purpose)
+        with WorkRoom(plan.work, options.resume) as room:
+            with reporting(scene_stem(plan.source), options.quiet) as progress:
+                answer = run_engine(
+                    source,
+                    model.specialist,
+                    model.foundation,
+                    room.folder,
+                    engine_options(options, model, source.profile_info.work_pixel),
+                    device=model.device,
+                    identity=source.fingerprint,
+                    resume=options.resume,
+                    progress=progress,
+                    first_pass=first_pass,
+                )
+            return write_products(plan, Mapped(source, answer, model, options, begin), room)
+
+
+def engine_options(
+    options: MapOptions, model: SettlementModel, pixel: tuple[float, float] | None
+) -> EngineOptions:
+    """What the engine is told; ``pixel`` is the work grid's, height and width in metres."""
+    run = options.run
+    # Half of what is asked for, because pass two may still enlarge an object.
+    least = options.shape.min_area / 2 / (pixel[0] * pixel[1] if pixel else 1.0)
+    tile = model.tile if run.tile is None else run.tile
+    # A quarter, as by default, where the model's own overlap was for another tile.
+    overlap = model.overlap if run.tile is None else tile // 4
+    return EngineOptions(
+        tile=tile,
+        overlap=overlap if run.overlap is None else run.overlap,
+        batch_size=run.batch_size,
+        workers=run.workers,
+        threshold=options.shape.threshold,
+        min_pixels=max(1, model.speck_pixels, int(least)),
+        method="coarse" if run.method == "coarse" else "objects",
+        dtype=model.precision,
+    )

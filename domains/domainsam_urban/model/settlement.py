@@ -1,0 +1,171 @@
+"""The settlement model: a trained prompter on the foundation it was trained with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from domainsam.checkpoint import CheckpointHeader, read_header
+from domainsam.config import from_table
+from domainsam.errors import ConfigError, WeightsError
+from domainsam.foundation import load_foundation
+from domainsam.machine import Precision, choose_device, quick_in_bfloat16
+from domainsam.prompter.segformer import SegFormerPrompter
+from domainsam.prompter.trained import load_prompter
+from domainsam.protocols import Foundation
+from domainsam_urban.model.classifier import CellClassifier, ScreenedPrompter, load_classifier
+from domainsam_urban.model.config import PACK, SceneConfig
+from domainsam_urban.settings import MapOptions, ShapeOptions
+
+SHIPPED = Path(__file__).parents[1] / "weights" / "urban_villages.safetensors"
+"""The model inside the package."""
+PRECISIONS: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+SCENE_TABLE = "scene"
+"""Table of a model file's configuration that says how its training scenes were cut."""
+SHAPE_TABLE = "shape"
+"""Table of a model file's configuration that says how its probability becomes polygons."""
+PARTS = ("box", "mask", "sam_embedding", "segformer_embedding")
+
+
+@dataclass(frozen=True)
+class SettlementModel:
+    """Networks that are ready to run.
+
+    ``foundation`` is None where only the coarse stage will run.
+    ``resolution`` is the ground pixel in metres that the prompter was trained
+    at, None if its file does not say; ``tile`` and ``overlap`` are in such pixels.
+    """
+
+    name: str
+    prompter: SegFormerPrompter
+    foundation: Foundation | None
+    device: torch.device
+    precision: Precision
+    resolution: float | None
+    tile: int = SceneConfig.tile
+    overlap: int = SceneConfig.overlap
+    classifier: CellClassifier | None = None
+
+    @property
+    def specialist(self) -> SegFormerPrompter | ScreenedPrompter:
+        """The prompter, looking only where the classifier expects settlement if there is one."""
+        if self.classifier is None:
+            return self.prompter
+        return ScreenedPrompter(self.prompter, self.classifier, self.resolution).eval()
+
+    @property
+    def foundation_name(self) -> str:
+        """The foundation's name, or ``none``."""
+        return "none" if self.foundation is None else self.foundation.name
+
+    @property
+    def speck_pixels(self) -> int:
+        """Objects below so many pixels are no prompts: a quarter of the least box of training."""
+        return int(self.prompter.config.proposals.min_area / 4)
+
+    def without(self, parts: Collection[str]) -> SettlementModel:
+        """The same weights with some prompt parts switched off.
+
+        Raises
+        ------
+        ConfigError
+            If a part is unknown.
+        """
+        unknown = set(parts) - set(PARTS)
+        if unknown:
+            raise ConfigError(f"unknown prompt parts {sorted(unknown)}; there are: {', '.join(PARTS)}")
+        # A shallow copy shares every tensor; only the configuration is its own.
+        prompter = copy.copy(self.prompter)
+        kept = replace(prompter.config.parts, **dict.fromkeys(parts, False))
+        prompter.config = replace(prompter.config, parts=kept)
+        return replace(self, prompter=prompter)
+
+
+def choose_precision(name: str, device: str) -> Precision:
+    """What ``--precision`` means on a device."""
+    if name != "auto":
+        return PRECISIONS[name]
+    return "bfloat16" if quick_in_bfloat16(device) else "float32"
+
+
+def load_model(options: MapOptions) -> SettlementModel:
+    """The model that options ask for, on the foundation it fits.
+
+    Raises
+    ------
+    CheckpointError
+        If the model file is absent, damaged, of another pack, or fits another foundation.
+    WeightsError
+        If the foundation's weights are absent, or the package has no model of its own.
+    ConfigError
+        If the device is unknown or absent.
+    """
+    device = choose_device(options.run.device)
+    path = options.model or SHIPPED
+    if options.model is None and not SHIPPED.is_file():
+        raise WeightsError(
+            f"this installation has no settlement model ({SHIPPED.name} is not in the package): "
+            "name one with --model, or train one with `domainsam urban train`"
+        )
+    header = read_header(path)
+    precision = choose_precision(options.run.precision, device)
+    foundation = None
+    if options.run.method != "coarse":
+        wanted = options.foundation or header.foundation
+        foundation = load_foundation(wanted, device, getattr(torch, precision))
+    prompter, header = load_prompter(path, PACK, foundation)
+    scene = scene_settings(header)
+    return SettlementModel(
+        name=path.stem,
+        prompter=prompter.to(device),
+        foundation=foundation,
+        device=torch.device(device),
+        precision=precision,
+        resolution=None if scene is None else scene.resolution,
+        tile=SceneConfig.tile if scene is None else scene.tile,
+        overlap=SceneConfig.overlap if scene is None else scene.overlap,
+        classifier=None if options.classifier is None else load_classifier(options.classifier).to(device),
+    )
+
+
+def scene_settings(header: CheckpointHeader) -> SceneConfig | None:
+    """How a model's training scenes were cut, None if its file does not say."""
+    table = header.config.get(SCENE_TABLE)
+    return None if table is None else from_table(SceneConfig, table, "the model's header")
+
+
+def shape_settings(path: Path | None, given: Mapping[str, float | None]) -> ShapeOptions:
+    """How a model's probability becomes polygons: as given, else as its file says, else the defaults.
+
+    Parameters
+    ----------
+    path
+        The model file; None for the model inside the package.
+    given
+        Fields of :class:`ShapeOptions`, None where nothing was said.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is absent, damaged or no model.
+    ConfigError
+        If its table has an unknown key or an impossible value.
+    """
+    table: Mapping[str, Any] = {}
+    # Loading the model says what is wrong with a model of another pack, or with a package without one.
+    if path is not None or SHIPPED.is_file():
+        header = read_header(path or SHIPPED)
+        table = header.config.get(SHAPE_TABLE, {}) if header.pack == PACK else {}
+    own = from_table(ShapeOptions, table, "the model's header")
+    return replace(own, **{name: value for name, value in given.items() if value is not None})
+
+
+def shipped_resolution() -> float | None:
+    """Ground pixel in metres that the model inside the package was trained at."""
+    scene = scene_settings(read_header(SHIPPED)) if SHIPPED.is_file() else None
+    return None if scene is None else scene.resolution

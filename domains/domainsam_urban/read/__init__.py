@@ -1,0 +1,1 @@
+"""From files to blocks: scenes, their bands, the wanted area, and places on the ellipsoid."""

@@ -1,0 +1,238 @@
+"""Labels and answers, polygons or rasters in any CRS, read window by window on one scene's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio import features
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as RasterWindow
+
+from domainsam.errors import InputError, MissingInputError
+from domainsam.io.rasters import open_raster
+from domainsam.protocols import Window
+from domainsam_urban.read.geodesy import as_crs, polygons_only
+from domainsam_urban.read.place import Place, as_extent, require_same_ground
+
+IGNORE = 255
+"""What a label layer holds where nobody has looked."""
+PROBABILITY_STEPS = 254
+"""An 8-bit probability ``p`` is stored as ``round(254 p)``; 255 is nodata."""
+
+
+class Layer(Protocol):
+    """Something known about every pixel of a scene's grid.
+
+    ``notes`` are sentences about liberties that were taken in reading it.
+    """
+
+    notes: tuple[str, ...]
+
+    def labels(self, window: Window) -> NDArray[np.uint8]:
+        """``(H, W)``: 1 settlement, 0 not, 255 unknown; the window lies inside the scene."""
+        ...
+
+
+def read_polygons(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """Polygons of a vector file with their CRS (a GeoSeries), and notes on what was mended or left out.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file.
+    InputError
+        If it cannot be read, has no CRS, or holds no polygon.
+    """
+    if not path.exists():
+        raise MissingInputError(f"'{path}' does not exist: check the path")
+    try:
+        table = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+        shapes = table.geometry
+    except Exception as error:
+        raise InputError(
+            f"'{path}' cannot be read as polygons ({error}); expected GeoPackage, GeoParquet or GeoJSON"
+        ) from error
+    if shapes.crs is None:
+        raise InputError(f"polygons '{path}' have no CRS: assign the one they were drawn in")
+    given = np.asarray(shapes.values, dtype=object)
+    empty = shapely.is_missing(given) | shapely.is_empty(given)
+    invalid = int((~shapely.is_valid(given[~empty])).sum())
+    polygons, owners = polygons_only(given[~empty])
+    useless = int((~empty).sum()) - len(np.unique(owners))
+    if len(given) and not len(polygons):
+        raise InputError(f"'{path}' holds {len(given)} geometries and no polygon with an area")
+    counts = (
+        (int(empty.sum()), "empty, left out"),
+        (invalid, "invalid, mended"),
+        (useless, "no area, left out"),
+    )
+    notes = [
+        f"{number} of {len(given)} geometries in {path.name}: {what}" for number, what in counts if number
+    ]
+    return gpd.GeoSeries(polygons, crs=shapes.crs), tuple(notes)
+
+
+@dataclass
+class PolygonLayer:
+    """Polygons burnt into a grid: a pixel is settlement where its centre lies inside one.
+
+    Raises
+    ------
+    InputError
+        If the grid has no CRS, or (``must_touch``) lies outside the polygons' extent.
+    """
+
+    polygons: Any
+    place: Place
+    name: str
+    must_touch: bool = True
+    notes: tuple[str, ...] = ()
+    _here: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.place.crs is None:
+            raise InputError(
+                f"polygons '{self.name}' cannot be laid on a scene without CRS: give the scene one"
+            )
+        self._here = self.polygons.to_crs(as_crs(self.place.crs))
+        extent, scene = shapely.box(*self._here.total_bounds), shapely.box(*self.place.bounds)
+        if self.must_touch and (not len(self._here) or not extent.intersects(scene)):
+            raise InputError(
+                f"polygons '{self.name}' do not overlap the scene: they cover {as_extent(extent.bounds)} "
+                f"in its CRS, the scene {as_extent(scene.bounds)}; check that both cover the same ground"
+            )
+
+    def labels(self, window: Window) -> NDArray[np.uint8]:
+        affine = self.place.affine @ Affine.translation(window.col, window.row)
+        shape = (window.height, window.width)
+        nearby = self._here.sindex.query(shapely.box(*Place(shape, affine, None).bounds))
+        if not len(nearby):
+            return np.zeros(shape, np.uint8)
+        burnt = features.rasterize(self._here.values[np.sort(nearby)], shape, transform=affine, dtype="uint8")
+        return np.asarray(burnt, np.uint8)
+
+
+class PolygonAnswer:
+    """Predicted polygons as a mask that is known everywhere."""
+
+    kind = "mask"
+
+    def __init__(self, layer: PolygonLayer) -> None:
+        self._layer = layer
+        self.notes = layer.notes
+
+    def probability(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """1 inside polygons, 0 outside, ``(H, W)``; all of it known."""
+        burnt = self._layer.labels(window)
+        return burnt.astype(np.float32), np.ones(burnt.shape, bool)
+
+
+class RasterLayer:
+    """A mask or probability raster, brought to a grid by the nearest pixel where it lies on another.
+
+    Anything but 0 and nodata is settlement in a mask. Values are taken for a
+    probability if they are floats, or bytes of a file that says so or whose
+    largest value is above 1 with 255 as nodata; ``kind`` overrides the guess.
+    """
+
+    def __init__(self, dataset: Any, place: Place, name: str, kind: str) -> None:
+        self.notes: tuple[str, ...] = ()
+        self.kind, self._name = kind, name
+        own = Place.of(dataset)
+        # A mask that declares 0 as nodata means "no settlement": ignoring it would leave no negatives.
+        self._nodata = dataset.nodata if kind == "probability" or dataset.nodata != 0 else None
+        if dataset.nodata == 0 and self._nodata is None:
+            self.notes += (f"{name}: its nodata value 0 is read as 'no settlement'",)
+        self._source, self._alpha = dataset, False
+        if not own.aligned(place):
+            self._warp(dataset, own, place)
+
+    def _warp(self, dataset: Any, own: Place, place: Place) -> None:
+        require_same_ground(self._name, own, place)
+        if own.crs is None or place.crs is None:
+            self.notes += (f"{self._name}: one CRS is missing; the same size is taken for the same place",)
+            return
+        self._alpha = self._nodata is None
+        self._source = WarpedVRT(
+            dataset,
+            crs=place.crs,
+            transform=place.affine,
+            height=place.shape[0],
+            width=place.shape[1],
+            resampling=Resampling.nearest,
+            **({"add_alpha": True} if self._alpha else {"nodata": self._nodata}),
+        )
+        self.notes += (f"{self._name}: on another grid, warped to the scene's by the nearest pixel",)
+
+    def values(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Raw values ``(H, W)`` of the first band, and where there are any."""
+        part = RasterWindow(window.col, window.row, window.width, window.height)
+        try:
+            raw = self._source.read(1, window=part)
+            valid = np.ones(raw.shape, bool)
+            if self._alpha:
+                valid &= self._source.read(self._source.count, window=part) > 0
+        except RasterioError as error:
+            reason = error.__cause__ or error
+            raise InputError(f"raster '{self._name}' is damaged: {reason}; make it again") from error
+        if raw.dtype.kind == "f":
+            valid &= np.isfinite(raw)
+        if self._nodata is not None:
+            valid &= raw != self._nodata
+        return raw, valid
+
+    def labels(self, window: Window) -> NDArray[np.uint8]:
+        raw, valid = self.values(window)
+        return np.where(valid, (raw != 0).astype(np.uint8), np.uint8(IGNORE))
+
+    def probability(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Probability ``(H, W)`` 0 to 1 (0 or 1 for a mask), and where it is known.
+
+        Raises
+        ------
+        InputError
+            If floats lie outside 0 to 1.
+        """
+        raw, valid = self.values(window)
+        if self.kind == "mask":
+            return (raw != 0).astype(np.float32), valid
+        if raw.dtype.kind != "f":
+            valid &= raw != IGNORE
+            return (raw / np.float32(PROBABILITY_STEPS)).astype(np.float32), valid
+        known = raw[valid]
+        if known.size and (known.min() < 0 or known.max() > 1):
+            raise InputError(
+                f"raster '{self._name}' holds values {known.min():g} to {known.max():g}: "
+                "expected probabilities from 0 to 1, or a mask of whole numbers"
+            )
+        return np.where(valid, raw, 0).astype(np.float32), valid
+
+
+def guess_kind(dataset: Any) -> str:
+    """``"mask"`` or ``"probability"``, from the values' type and, for bytes, a decimated look at them."""
+    if np.dtype(dataset.dtypes[0]).kind == "f":
+        return "probability"
+    if dataset.nodata != IGNORE:
+        return "mask"
+    stride = max(1, max(dataset.shape) // 1024)
+    small = dataset.read(1, out_shape=(-(-dataset.height // stride), -(-dataset.width // stride)))
+    known = small[small != IGNORE]
+    return "probability" if known.size and known.max() > 1 else "mask"
+
+
+@contextmanager
+def raster_layer(path: Path, place: Place, kind: str | None = None) -> Iterator[RasterLayer]:
+    """Open a raster as a layer on a grid; ``kind`` is guessed where it is None."""
+    with open_raster(path) as dataset:
+        yield RasterLayer(dataset, place, path.name, kind or guess_kind(dataset))

@@ -1,0 +1,354 @@
+"""A satellite scene as blocks for the networks, read by windows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from domainsam.errors import InputError
+from domainsam.grid import Grid
+from domainsam.infer.tiling import TileGrid
+from domainsam.io.rasters import Handles
+from domainsam.io.resample import AxisWeights, axis_weights, resample
+from domainsam.protocols import Block, Window
+from domainsam_urban.read.area import PixelArea, SceneProfile, WantedArea, centre_affine, work_shape
+from domainsam_urban.read.bands import (
+    Radiometry,
+    always_valid,
+    choose_bands,
+    choose_rule,
+    full_range,
+    stretch,
+    valid_pixels,
+)
+from domainsam_urban.read.place import Place, ground_pixel
+
+OVERVIEW_SIDE = 1024
+"""Longest side of the overview that percentiles come from: some 10^6 samples."""
+CHUNK_PIXELS = 1 << 22
+"""Source pixels held at a time while resampling."""
+
+
+class RasterSource:
+    """A raster that GDAL can read, as three bands of float32 in 0..1.
+
+    Parameters
+    ----------
+    path
+        File, ``/vsi`` path or VRT.
+    bands
+        Band numbers, from 1: three, or one to be repeated. By default red,
+        green and blue as the file names them, else the first three.
+    nodata
+        Value that means no data, in place of the one the file declares.
+    resolution
+        Wanted ground pixel in metres. A scene that differs by more than
+        :data:`~domainsam_urban.read.area.RESAMPLE_FACTOR` is read through a resampled work grid of the
+        same extent: area means when coarser, linear interpolation when finer.
+    normalize
+        ``"auto"`` (8-bit as it is, everything else stretched), ``"scene"``
+        (stretched between the scene's percentiles) or ``"dtype"`` (the data
+        type's range).
+    stats
+        Radiometry of a reference scene, in place of ``normalize``.
+    allow_no_crs
+        Accept a scene without CRS or geotransform; its frame is ``"pixel"``.
+    area
+        The part that is wanted. The work grid then covers only the window
+        that holds it, and pixels outside it have no data. Percentiles are
+        still those of the whole scene, so that a part gives what the whole does.
+
+    Raises
+    ------
+    MissingInputError
+        If the path does not exist or cannot be opened.
+    InputError
+        If it is no raster, damaged, without place on the Earth, wholly
+        nodata, or the bands asked for are not there.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        bands: Sequence[int] | None = None,
+        nodata: float | None = None,
+        resolution: float | None = None,
+        normalize: str = "auto",
+        stats: Radiometry | Mapping[str, Any] | None = None,
+        allow_no_crs: bool = False,
+        area: WantedArea | None = None,
+    ) -> None:
+        self.path = str(path)
+        self._handles = Handles(path)
+        self._area: PixelArea | None = None
+        try:
+            self._prepare(bands, nodata, resolution, normalize, stats, allow_no_crs, area)
+        except BaseException:
+            self._handles.close()
+            raise
+
+    def _prepare(
+        self,
+        bands: Sequence[int] | None,
+        nodata: float | None,
+        resolution: float | None,
+        normalize: str,
+        stats: Radiometry | Mapping[str, Any] | None,
+        allow_no_crs: bool,
+        area: WantedArea | None,
+    ) -> None:
+        with self._handles.reading("its header") as dataset:
+            self.bands = choose_bands(self.path, dataset, bands)
+            self._nodata = nodata
+            self._native = (int(dataset.height), int(dataset.width))
+            self.crs = dataset.crs
+            native_transform = dataset.transform
+            self._check_place(dataset, allow_no_crs)
+            self.radiometry = self._choose_radiometry(dataset, normalize, stats, whole=area is None)
+            if area is not None:
+                native_transform = self._cut(area, native_transform)
+            self._ground = self._measure(native_transform)
+            self._shape = work_shape(self._native, self._ground, resolution)
+            scale = self._native[1] / self._shape[1], self._native[0] / self._shape[0]
+            self._resampled = self._shape != self._native
+            self.transform: Affine = native_transform @ Affine.scale(*scale)
+            self.profile_info = self._profile(dataset)
+            self._files = [Path(name) for name in dataset.files]
+        frame = self.crs.to_wkt() if self.crs is not None else "pixel"
+        self._grid = Grid(self._shape, centre_affine(self.transform), frame)
+
+    def _cut(self, area: WantedArea, transform: Affine) -> Affine:
+        """From now on see only what is wanted; returns the place of the window that holds it."""
+        crs = None if transform.is_identity else self.crs
+        self._area = area.on(self.path, Place(self._native, transform, crs))
+        window = self._area.window
+        self._native = (window.height, window.width)
+        return transform @ Affine.translation(window.col, window.row)
+
+    @property
+    def window(self) -> Window | None:
+        """The native pixels that the work grid covers; None for all."""
+        return None if self._area is None else self._area.window
+
+    def _check_place(self, dataset: Any, allow_no_crs: bool) -> None:
+        if allow_no_crs:
+            return
+        if self.crs is None:
+            points = dataset.gcps[0]
+            hint = (
+                "it has ground control points only: run gdalwarp on it first"
+                if points
+                else "give it one (gdal_edit.py -a_srs EPSG:...), or allow pixel units with --allow-no-crs"
+            )
+            raise InputError(f"{self.path}: has no coordinate reference system (CRS); {hint}")
+        if dataset.transform.is_identity:
+            raise InputError(
+                f"{self.path}: has a CRS but no geotransform, so its pixels have no place; "
+                "georeference it, or allow pixel units with --allow-no-crs"
+            )
+
+    def _measure(self, transform: Affine) -> tuple[float, float] | None:
+        if self.crs is None or transform.is_identity:
+            self.crs = None
+            return None
+        try:
+            return ground_pixel(self.crs, transform, self._native)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from error
+
+    def _choose_radiometry(
+        self, dataset: Any, normalize: str, stats: Radiometry | Mapping[str, Any] | None, whole: bool
+    ) -> Radiometry:
+        dtype, count = np.dtype(dataset.dtypes[self.bands[0] - 1]), len(self.bands)
+        rule = choose_rule(dtype, normalize)
+        chosen = Radiometry.from_dict(stats) if isinstance(stats, Mapping) else stats
+        if chosen is not None and len(chosen.low) != count:
+            raise InputError(
+                f"{self.path}: the reference radiometry is for {len(chosen.low)} bands, not {count}"
+            )
+        if chosen is None and rule == "dtype":
+            chosen = full_range(dtype, count)
+        # Of a part nothing is read that it does not need, not even to see whether there is any data.
+        if chosen is not None and (not whole or (self._nodata is None and always_valid(dataset, self.bands))):
+            return chosen
+        samples, valid = self._overview(dataset)
+        if not valid.any():
+            samples, valid = self._any_valid_part(dataset)
+        return chosen or stretch([band[valid] for band in samples])
+
+    def _overview(self, dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Raw values ``(C, h, w)`` of the whole scene, decimated, and their validity."""
+        rows, cols = self._native
+        step = max(1.0, max(rows, cols) / OVERVIEW_SIDE)
+        size = (max(1, round(rows / step)), max(1, round(cols / step)))
+        return self._read_raw(dataset, (0, rows), (0, cols), size)
+
+    def _any_valid_part(self, dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """The first rows of the scene that hold any data, in full resolution."""
+        rows, cols = self._native
+        step = max(1, CHUNK_PIXELS // cols)
+        for row in range(0, rows, step):
+            samples, valid = self._read_raw(dataset, (row, min(row + step, rows)), (0, cols))
+            if valid.any():
+                return samples, valid
+        declared = self._nodata if self._nodata is not None else dataset.nodata
+        reason = f"nodata ({declared:g})" if declared is not None else "nodata"
+        raise InputError(
+            f"{self.path}: holds no data, all {rows} x {cols} pixels are {reason}; check the file or --nodata"
+        )
+
+    def _read_raw(
+        self,
+        dataset: Any,
+        rows: tuple[int, int],
+        cols: tuple[int, int],
+        size: tuple[int, int] | None = None,
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Raw values ``(C, h, w)`` of native pixels and their validity ``(h, w)``."""
+        if self._area is not None:
+            corner = self._area.window
+            rows = rows[0] + corner.row, rows[1] + corner.row
+            cols = cols[0] + corner.col, cols[1] + corner.col
+        wanted = sorted(set(self.bands))
+        shape = None if size is None else (len(wanted), *size)
+        values = dataset.read(wanted, window=(rows, cols), out_shape=shape)
+        valid = valid_pixels(dataset, wanted, values, (rows, cols), self._nodata)
+        if self._area is not None:
+            valid &= self._area.inside(rows, cols)
+        return values[[wanted.index(band) for band in self.bands]], valid
+
+    def _profile(self, dataset: Any) -> SceneProfile:
+        work_pixel = None
+        if self._ground is not None:
+            ratio = self._native[0] / self._shape[0], self._native[1] / self._shape[1]
+            work_pixel = (self._ground[0] * ratio[0], self._ground[1] * ratio[1])
+        declared = self._nodata if self._nodata is not None else dataset.nodata
+        return SceneProfile(
+            path=self.path,
+            driver=dataset.driver,
+            shape=self._native,
+            band_count=dataset.count,
+            dtype=dataset.dtypes[self.bands[0] - 1],
+            bands=self.bands,
+            nodata=None if declared is None else float(declared),
+            crs=None if self.crs is None else self.crs.to_string(),
+            ground_pixel=self._ground,
+            work_shape=self._shape,
+            work_pixel=work_pixel,
+            resampled=self._resampled,
+            radiometry=self.radiometry,
+            tags=dict(dataset.tags()),
+        )
+
+    @property
+    def grid(self) -> Grid:
+        """The work grid; its frame is the CRS as WKT, or ``"pixel"``."""
+        return self._grid
+
+    def read(self, window: Window) -> Block:
+        """One block of the work grid; parts outside the scene are invalid. Any thread may call this.
+
+        Raises
+        ------
+        InputError
+            If the file turns out to be damaged there.
+        """
+        what = (
+            f"rows {window.row} to {window.row + window.height}, "
+            f"columns {window.col} to {window.col + window.width}"
+        )
+        with self._handles.reading(what) as dataset:
+            if self._resampled:
+                return self._read_resampled(dataset, window)
+            return self._read_native(dataset, window)
+
+    def _read_native(self, dataset: Any, window: Window) -> Block:
+        image = np.zeros((len(self.bands), window.height, window.width), dtype=np.float32)
+        valid = np.zeros((window.height, window.width), dtype=bool)
+        rows = max(0, window.row), min(self._native[0], window.row + window.height)
+        cols = max(0, window.col), min(self._native[1], window.col + window.width)
+        if rows[0] < rows[1] and cols[0] < cols[1]:
+            down, across = (
+                slice(*(edge - window.row for edge in rows)),
+                slice(*(edge - window.col for edge in cols)),
+            )
+            image[:, down, across], valid[down, across] = self._scaled(dataset, rows, cols)
+        return Block(window, image, valid)
+
+    def _scaled(
+        self, dataset: Any, rows: tuple[int, int], cols: tuple[int, int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        values, valid = self._read_raw(dataset, rows, cols)
+        image = self.radiometry.apply(values)
+        image *= valid
+        return image, valid
+
+    def _read_resampled(self, dataset: Any, window: Window) -> Block:
+        """Resample a few output rows at a time, so that a strong reduction does not fill the memory."""
+        scale = self._native[0] / self._shape[0], self._native[1] / self._shape[1]
+        across = axis_weights(window.col, window.width, scale[1], self._native[1])
+        image = np.zeros((len(self.bands), window.height, window.width), dtype=np.float32)
+        valid = np.zeros((window.height, window.width), dtype=bool)
+        step = max(1, int(CHUNK_PIXELS / max(1, across.end - across.first) / max(scale[0], 1.0)))
+        for start in range(0, window.height, step):
+            count = min(step, window.height - start)
+            down = axis_weights(window.row + start, count, scale[0], self._native[0])
+            if down.end == down.first or across.end == across.first:
+                continue
+            part = slice(start, start + count)
+            image[:, part], valid[part] = self._resampled_part(dataset, down, across)
+        return Block(window, image, valid)
+
+    def _resampled_part(
+        self, dataset: Any, down: AxisWeights, across: AxisWeights
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        source, seen = self._scaled(dataset, (down.first, down.end), (across.first, across.end))
+        return resample(source, seen, down.matrix, across.matrix)
+
+    def blocks(self, size: int, overlap: int) -> Iterator[Block]:
+        """Blocks of side ``size`` that cover the scene, row by row, neighbours sharing ``overlap`` pixels."""
+        for window in TileGrid.cover(self._shape, size, overlap).windows():
+            yield self.read(window)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this scene, read in this way, from any other: for a journal."""
+        files = [path for path in self._files if path.is_file()]
+        return {
+            "source": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files],
+            "source_head": _head_digest(files),
+            "source_reading": {
+                "bands": list(self.bands),
+                "nodata": self._nodata,
+                "area": None if self._area is None else self._area.digest,
+                "shape": list(self._shape),
+                "transform": list(self.transform[:6]),
+                "crs": self._grid.frame,
+                "radiometry": self.radiometry.to_dict(),
+            },
+        }
+
+    def close(self) -> None:
+        """Close the files of all threads."""
+        self._handles.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _head_digest(files: Sequence[Path]) -> str:
+    """SHA-256 over the first 64 KiB of each file, where headers are."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 16))
+    return digest.hexdigest()

@@ -1,0 +1,157 @@
+"""What ``domainsam urban map`` may be told, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from domainsam.errors import ConfigError
+
+MADE_BY = "domainsam"
+METHODS = ("full", "coarse")
+"""``full``: prompts decoded by the foundation. ``coarse``: the prompter's first look alone, no foundation."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How scenes are read.
+
+    ``bands`` are 1-based and in the order red, green, blue; ``nodata`` comes
+    on top of what the file declares; ``resolution`` is the ground pixel in
+    metres that the model sees, by default the one it was trained at. ``bbox``
+    is west, south, east, north in ``bbox_crs``, by default in the scene's own
+    CRS; ``aoi`` is a file of polygons. Outside of either there is no data.
+    """
+
+    bands: tuple[int, ...] | None = None
+    nodata: float | None = None
+    resolution: float | None = None
+    normalize: str = "auto"
+    allow_no_crs: bool = False
+    bbox: tuple[float, ...] | None = None
+    bbox_crs: str | None = None
+    aoi: Path | None = None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How the networks are run; ``tile`` and ``overlap`` are in pixels of the model's resolution."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    tile: int | None = None
+    overlap: int | None = None
+    batch_size: int = 4
+    workers: int = 2
+    method: str = "full"
+    disabled: frozenset[str] = frozenset()
+    """Prompt parts that are switched off: ``box``, ``mask``, ``sam_embedding``, ``segformer_embedding``."""
+
+
+@dataclass(frozen=True)
+class ShapeOptions:
+    """How probability becomes polygons: areas in square metres, lengths in metres.
+
+    Raises
+    ------
+    ConfigError
+        If the threshold does not lie between 0 and 1, or another value is negative.
+    """
+
+    threshold: float = 0.5
+    min_area: float = 0.0
+    simplify: float = 0.0
+    close_holes: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ConfigError(f"threshold is {self.threshold}, expected a probability between 0 and 1")
+        for name in ("min_area", "simplify", "close_holes"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected 0 or more")
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go; every path may be a folder or hold ``{stem}``."""
+
+    vectors: tuple[Path, ...]
+    probability: Path | None = None
+    mask: Path | None = None
+    preview: Path | None = None
+    summary: Path | None = None
+    grid: float | None = None
+    stac: bool = True
+    datetime: str | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """One call of ``domainsam urban map``, without its inputs."""
+
+    outputs: OutputOptions
+    model: Path | None = None
+    foundation: str | None = None
+    read: ReadOptions = field(default_factory=ReadOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    shape: ShapeOptions = field(default_factory=ShapeOptions)
+    resume: bool = False
+    quiet: bool = False
+    classifier: Path | None = None
+    """A file that says which cells of ground are worth a closer look."""
+    made_by: str = MADE_BY
+    """What rasters say they were made by: the command, or this."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of vector file.
+
+    Parameters
+    ----------
+    name
+        As people call it.
+    media_type
+        As STAC and HTTP call it.
+    many_layers
+        Whether one file holds several layers and their styles.
+    """
+
+    name: str
+    media_type: str
+    many_layers: bool = False
+
+
+FORMATS: Mapping[str, Format] = {
+    ".gpkg": Format("GeoPackage", "application/geopackage+sqlite3", many_layers=True),
+    ".parquet": Format("GeoParquet", "application/vnd.apache.parquet"),
+    ".fgb": Format("FlatGeobuf", "application/vnd.flatgeobuf"),
+    ".geojson": Format("GeoJSON", "application/geo+json"),
+}
+"""Vector formats by extension, the default first."""
+SETTLEMENTS = "settlements"
+GRID = "grid"
+"""Layers of a GeoPackage, and what other formats add to a file's name."""
+
+
+def vector_format(path: Path | str) -> Format:
+    """The format that a path's extension asks for.
+
+    Raises
+    ------
+    ConfigError
+        If no format has that extension; the message lists those that exist.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise ConfigError(
+            f"'{path}' ends in '{suffix}', which is no known vector format: use one of {', '.join(FORMATS)}"
+        )
+    return FORMATS[suffix]
+
+
+def grid_path(path: Path) -> Path:
+    """Where the grid goes beside polygons in a format of one layer."""
+    return path.with_name(f"{path.stem}_{GRID}{path.suffix}")

@@ -1,0 +1,1 @@
+"""Learning from labels of one's own."""

@@ -1,0 +1,158 @@
+"""What a training run is told: one frozen value, written as TOML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from domainsam.config import read_config
+from domainsam.errors import ConfigError
+from domainsam.foundation import DEFAULT
+from domainsam.prompter.proposals import PUBLISHED
+from domainsam.prompter.segformer import PrompterConfig
+from domainsam.train.crops import CropOptions
+from domainsam.train.loop import StageOptions
+from domainsam.train.losses import LossOptions
+from domainsam.train.objectives import PromptingOptions
+from domainsam.train.split import BlockOptions
+from domainsam.train.start import RunOptions
+from domainsam_urban.settings import ReadOptions, ShapeOptions
+
+PAPER_EPOCHS = 100
+PAPER_SIDE = 1024
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A recipe: the model, its material and both stages.
+
+    Parameters
+    ----------
+    foundation
+        Name or weight file of the frozen generalist.
+    resolution
+        Ground pixel in metres that the model learns at; by default that of the scenes.
+    encoder_weights
+        Folder or hub name of pretrained encoder weights; by default none.
+    start_from
+        Model file to train further, such as one of this package; by default none.
+    batch_size, joint_batch_size
+        Crops in a batch of either stage.
+    joint_crop
+        Side of the joint stage's crops; that of the first stage by default.
+    joint_trains
+        ``"all"`` as published; ``"steering"``: the SegFormer stays as it is,
+        and only what speaks to the foundation (mixer, gate) learns. Wiser
+        where labels are few.
+    val_tile
+        Side of the tiles that validation ground is judged in.
+    cache_gb
+        Above 0, the joint stage learns from fixed tiles in their eight turns,
+        without changes of scale or colour, and keeps the foundation's
+        features of them on disk, up to so many gigabytes. An epoch then
+        costs the specialist alone.
+    shape
+        What mapping with the model takes unless told otherwise: threshold, least area and so on.
+    prompter, crops, loss, prompting, split, coarse, joint
+        See the parts' own documentation.
+    """
+
+    foundation: str = DEFAULT
+    resolution: float | None = None
+    encoder_weights: str | None = None
+    start_from: str | None = None
+    batch_size: int = 8
+    joint_batch_size: int = 4
+    joint_crop: int | None = None
+    joint_trains: Literal["all", "steering"] = "all"
+    val_tile: int = 512
+    cache_gb: float = 0.0
+    shape: ShapeOptions = field(default_factory=ShapeOptions)
+    prompter: PrompterConfig = field(default_factory=lambda: PrompterConfig(fusion="gate"))
+    crops: CropOptions = field(default_factory=CropOptions)
+    loss: LossOptions = field(
+        default_factory=lambda: LossOptions(coarse_dice=0.5, label_smoothing=0.05, outside_box="ignore")
+    )
+    prompting: PromptingOptions = field(default_factory=lambda: PromptingOptions(truth_share=0.3))
+    split: BlockOptions = field(default_factory=BlockOptions)
+    coarse: StageOptions = field(
+        default_factory=lambda: StageOptions(2000, lr=6e-4, weight_decay=0.05, eval_every=100)
+    )
+    joint: StageOptions = field(
+        default_factory=lambda: StageOptions(1000, lr=1e-4, weight_decay=0.01, eval_every=100)
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("joint_crop", "val_tile"):
+            value = getattr(self, name)
+            if value is not None and (value < 32 or value % 32):
+                raise ConfigError(f"{name} is {value}, expected a multiple of 32")
+        if min(self.batch_size, self.joint_batch_size) < 1:
+            raise ConfigError("batch sizes must be 1 or more")
+
+
+@dataclass(frozen=True)
+class TrainOptions(RunOptions):
+    """One call of ``domainsam urban train``, beside its recipe.
+
+    Parameters
+    ----------
+    val
+        Scenes kept for validation; a split of the ground by blocks without them.
+    folder
+        State, logs and staged labels; beside ``out`` unless given.
+    """
+
+    val: Path | None = None
+    folder: Path | None = None
+    read: ReadOptions = field(default_factory=ReadOptions)
+
+    @property
+    def workroom(self) -> Path:
+        """Folder of the run's state and logs."""
+        return self.folder or super().workroom
+
+
+def read_recipe(path: Path) -> TrainConfig:
+    """A recipe from TOML; what it leaves out keeps its default.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file.
+    ConfigError
+        If it has an unknown key or an impossible value.
+    """
+    return read_config(TrainConfig, path, TrainConfig())
+
+
+def paper_recipe(config: TrainConfig) -> TrainConfig:
+    """UV-SAM's recipe for Beijing (Zhang et al. 2024 and their released scripts).
+
+    One joint stage of 100 epochs over tiles of 1024 pixels in batches of 4;
+    AdamW at 5e-4 with weight decay 0.01; one epoch of linear warm-up from 1e-4 of it;
+    cosine; prompt weight 0.1; the published filter of boxes. Steps are set
+    when the number of tiles is known, see :func:`with_epochs`.
+    """
+    return replace(
+        config,
+        batch_size=4,
+        joint_batch_size=4,
+        joint_crop=PAPER_SIDE,
+        val_tile=PAPER_SIDE,
+        cache_gb=0.0,
+        prompter=replace(config.prompter, fusion="sam", proposals=PUBLISHED),
+        crops=CropOptions(size=PAPER_SIDE, scale=(0.5, 2.0), aspect=0.0, positive_share=0.0),
+        loss=LossOptions(),
+        prompting=PromptingOptions(),
+        coarse=StageOptions(0),
+        joint=StageOptions(1, lr=5e-4, weight_decay=0.01, clip=0.0, ema=0.0),
+    )
+
+
+def with_epochs(config: TrainConfig, tiles: float, epochs: int = PAPER_EPOCHS) -> TrainConfig:
+    """The joint stage stretched to epochs over so many tiles, one evaluation an epoch."""
+    epoch = max(1, round(tiles / config.joint_batch_size))
+    joint = replace(config.joint, steps=epochs * epoch, warmup=epoch, eval_every=epoch)
+    return replace(config, joint=joint)

@@ -1,0 +1,1 @@
+"""Bringing years onto common ground."""

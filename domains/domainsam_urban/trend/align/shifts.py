@@ -1,0 +1,198 @@
+"""How far one year lies from another, by phase correlation on many small windows.
+
+The cross-power spectrum of two pictures of one place, each frequency scaled to
+length one, is the spectrum of a peak that stands at their displacement (Kuglin
+and Hines 1975). The peak is found to a fraction of a pixel by evaluating its
+spectrum on a finer grid around the highest pixel, as a product of two small
+matrices (Guizar-Sicairos, Thurman and Fienup 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domainsam.infer.blend import hann_window
+from domainsam.io.rasters import Handles
+from domainsam.protocols import Window
+from domainsam_urban.trend.align.warp import on_ground
+from domainsam_urban.trend.ground import CommonGround
+from domainsam_urban.trend.read.survey import YearInput
+from domainsam_urban.trend.stack import LEAST_PLACES, Registration, read_bounds
+
+SIDES = (64, 256)
+"""Least and usual side of a window in pixels of the ground; displacements up to a quarter of it are found."""
+FEWEST = 4
+"""Windows along the shorter side of a ground that the usual side is made smaller for."""
+PLACES = 6
+"""Windows along either side of the ground, at most."""
+FINE = 20
+"""Steps a pixel in which the peak is refined: a twentieth."""
+LEAST_SEEN = 0.7
+"""Share of a window that both years must have data for."""
+LEAST_PEAK = 8.0
+"""Height of a peak over the spread of the whole correlation, below which it may be chance: the highest of
+65,000 normal values stands between 4 and 5.5."""
+NMAD = 1.4826
+"""Median absolute deviation to standard deviation, for normal errors."""
+
+Picture = Callable[[Window], tuple[NDArray[np.float32], NDArray[np.bool_]]]
+"""Grey values ``(h, w)`` of a window of the ground, and where there are any."""
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """Rows and columns by which a second picture lies behind a first, and how high the peak is."""
+
+    rows: float
+    cols: float
+    peak: float
+
+
+def displacement(first: NDArray[np.float32], second: NDArray[np.float32]) -> Displacement:
+    """Where the content of ``second`` lies against ``first``, both ``(h, w)`` float32.
+
+    What stands at row ``r`` of the first stands at ``r + rows`` of the second; columns likewise.
+    """
+    taper = hann_window(*first.shape)
+    one, other = (np.fft.fft2((picture - picture.mean()) * taper) for picture in (first, second))
+    cross = np.conj(one) * other
+    size = np.abs(cross)
+    # Frequencies without any power hold only rounding; scaled to length one they would be noise.
+    spectrum = np.divide(cross, size, out=np.zeros_like(cross), where=size > size.max() * 1e-9)
+    surface = np.fft.ifft2(spectrum).real
+    spread = float(surface.std())
+    if not spread > 0:
+        return Displacement(0.0, 0.0, 0.0)
+    row, col = np.unravel_index(int(surface.argmax()), surface.shape)
+    peak = float(surface[row, col]) / spread
+    whole = [
+        int(index) - length * (2 * int(index) > length)
+        for index, length in zip((row, col), surface.shape, strict=True)
+    ]
+    rows, cols = _refine(spectrum, whole[0], whole[1])
+    return Displacement(rows, cols, peak)
+
+
+def _refine(spectrum: NDArray[np.complex128], row: int, col: int) -> tuple[float, float]:
+    """The peak's place to a fraction of a pixel."""
+    offsets = np.arange(-FINE, FINE + 1) / FINE
+    height, width = spectrum.shape
+    # High frequencies of resampled pictures carry the resampling and not the place.
+    kept_rows, kept_cols = np.abs(np.fft.fftfreq(height)) < 0.25, np.abs(np.fft.fftfreq(width)) < 0.25
+    down = np.exp(2j * np.pi * np.outer(row + offsets, np.fft.fftfreq(height)[kept_rows]))
+    across = np.exp(2j * np.pi * np.outer(np.fft.fftfreq(width)[kept_cols], col + offsets))
+    fine = (down @ spectrum[np.ix_(kept_rows, kept_cols)] @ across).real
+    best = np.unravel_index(int(fine.argmax()), fine.shape)
+    return row + float(offsets[best[0]]), col + float(offsets[best[1]])
+
+
+def register(reference: Picture, year: Picture, ground: CommonGround) -> Registration:
+    """How far a year lies from the reference year, measured all over the ground.
+
+    Windows where either year lacks data or structure, or whose peak may be
+    chance, are left out. ``windows`` is 0 if none remain.
+    """
+    found = []
+    for window in measuring_windows(ground.shape):
+        first, seen = reference(window)
+        second, also = year(window)
+        both = seen & also
+        if both.mean() < LEAST_SEEN or not first[both].std() > 0 or not second[both].std() > 0:
+            continue
+        measured = displacement(_filled(first, both), _filled(second, both))
+        limit = min(window.height, window.width) / 4
+        if measured.peak >= LEAST_PEAK and max(abs(measured.rows), abs(measured.cols)) <= limit:
+            found.append((measured.cols, -measured.rows))
+    if not found:
+        return Registration()
+    metres = np.array(found) * ground.pixel_m
+    middle = np.median(metres, axis=0)
+    spread = NMAD * np.median(np.abs(metres - middle), axis=0)
+    return Registration(
+        float(middle[0]), float(middle[1]), float(np.hypot(*spread)), len(found), corrected=False
+    )
+
+
+def measuring_windows(shape: tuple[int, int]) -> list[Window]:
+    """Windows spread evenly over a ground: at most :data:`PLACES` a side, smaller where the ground is."""
+    side = max(SIDES[0], min(SIDES[1], min(shape) // FEWEST))
+    height, width = (min(side, length) for length in shape)
+    starts = [
+        np.unique(np.linspace(0, length - side, min(PLACES, -(-length // side))).astype(int))
+        for length, side in zip(shape, (height, width), strict=True)
+    ]
+    return [Window(int(row), int(col), height, width) for row in starts[0] for col in starts[1]]
+
+
+def _filled(picture: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The picture with its own mean where one of the two lacks data, so that the gap has no edge."""
+    return np.where(seen, picture, picture[seen].mean()).astype(np.float32)
+
+
+@contextmanager
+def picture(item: YearInput, ground: CommonGround) -> Iterator[Picture]:
+    """A scene as grey values on the ground, its bands together."""
+    nodata = item.nodata
+    bands = sorted(set(item.bands))
+    handles = Handles(item.year.path)
+    try:
+        with handles.reading("its pixels") as dataset, on_ground(dataset, ground, nodata) as warped:
+
+            def read(window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+                bounds = read_bounds(window)
+                values = warped.read(bands, window=bounds).astype(np.float32)
+                if nodata is None:
+                    seen = warped.read(warped.count, window=bounds) > 0
+                else:
+                    seen = (values != nodata).any(axis=0)
+                seen &= np.isfinite(values).all(axis=0)
+                return np.where(seen, values, 0).mean(axis=0, dtype=np.float32), seen
+
+            yield read
+    finally:
+        handles.close()
+
+
+def measure(reference: YearInput, year: YearInput, ground: CommonGround) -> Registration:
+    """How far a scene lies from the reference year's."""
+    with picture(reference, ground) as first, picture(year, ground) as second:
+        return register(first, second, ground)
+
+
+def corrected(found: Registration, align: bool) -> Registration:
+    """The same, marked as corrected where years are to be aligned and this one is certainly off."""
+    return replace(found, corrected=align and found.is_off)
+
+
+def shift_of(found: Registration | None) -> tuple[float, float]:
+    """Metres east and north that a year is moved back by."""
+    return (found.east_m, found.north_m) if found is not None and found.corrected else (0.0, 0.0)
+
+
+def in_words(
+    labels: Sequence[str], found: Sequence[Registration | None], reference: int, ground: CommonGround
+) -> tuple[str, ...]:
+    """What a reader ought to know about the places of the years."""
+    said = []
+    for label, one in zip(labels, found, strict=True):
+        if one is None:
+            continue
+        where = (
+            f"{label} lies {one.in_words} of {labels[reference]} "
+            f"(median of {one.windows} places, standard error {one.error_m:.1f} m)"
+        )
+        if one.windows < LEAST_PLACES:
+            said.append(
+                f"the place of {label} against {labels[reference]} could not be measured: "
+                f"{one.windows} of the windows show the same structure"
+            )
+        elif one.corrected:
+            said.append(f"{where} and was moved back by as much")
+        elif one.is_off and one.distance_m > ground.pixel_m / 2:
+            said.append(f"{where}: changes along outlines are partly that; --align corrects it")
+    return tuple(said)

@@ -1,0 +1,138 @@
+"""Each year brought to the common ground: predicted or read, then warped; several at a time if wanted."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from domainsam.errors import OutputError
+from domainsam.progress import Progress, reporting, silent
+from domainsam_urban.model.settlement import SettlementModel
+from domainsam_urban.settings import MapOptions
+from domainsam_urban.trend.align.warp import warp_to_ground
+from domainsam_urban.trend.ground import CommonGround
+from domainsam_urban.trend.read.maps import stage_mask, stage_polygons
+from domainsam_urban.trend.read.scenes import predict_year
+from domainsam_urban.trend.read.survey import YearInput
+
+LoadModel = Callable[[MapOptions], SettlementModel]
+
+
+@dataclass(frozen=True)
+class LayerJob:
+    """One year to be brought to the ground.
+
+    ``own`` takes the year on its own grid, ``layer`` the year on the ground;
+    ``shift`` is metres east and north by which it lies off.
+    """
+
+    number: int
+    input: YearInput
+    ground: CommonGround
+    own: Path
+    layer: Path
+    shift: tuple[float, float] = (0.0, 0.0)
+
+
+def stage_existing(job: LayerJob) -> None:
+    """Write a year that was given as a mask as stored probabilities."""
+    if job.own.is_file():
+        return
+    if job.input.rule is not None:
+        stage_mask(job.input.year.path, job.input.rule, job.own)
+    else:
+        stage_polygons(job.input.year.path, job.own, job.ground)
+
+
+def make_layers(
+    jobs: Sequence[LayerJob],
+    options: MapOptions,
+    model: SettlementModel | None,
+    load: LoadModel,
+    workers: int,
+) -> Iterator[LayerJob]:
+    """Bring years to the ground, in any order; yields each as its file is complete.
+
+    Parameters
+    ----------
+    model
+        For predicting in this process; None where all years are masks.
+    load
+        Loads the model in each further process; has to be importable by name.
+    workers
+        Processes.
+
+    Raises
+    ------
+    DomainSamError
+        Whatever made a year fail; years that are done have been yielded before.
+    """
+    if workers <= 1 or len(jobs) <= 1:
+        for job in jobs:
+            with reporting(job.input.year.label, options.quiet) as progress:
+                make_layer(job, options, model, progress)
+            yield job
+        return
+    yield from _in_processes(jobs, options, model is not None, load, min(workers, len(jobs)))
+
+
+def make_layer(
+    job: LayerJob, options: MapOptions, model: SettlementModel | None, progress: Progress = silent
+) -> None:
+    """Predict a year, or read it, and warp it."""
+    if job.input.reading is None:
+        stage_existing(job)
+    elif not job.own.is_file():
+        assert model is not None
+        predict_year(job.input.year.path, job.input.reading, options, model, job.own, progress)
+    warp_to_ground(job.own, job.layer, job.ground, job.shift)
+
+
+_here: dict[str, SettlementModel | None] = {}
+"""The model of a further process, loaded once."""
+
+
+def _in_processes(
+    jobs: Sequence[LayerJob], options: MapOptions, predicting: bool, load: LoadModel, workers: int
+) -> Iterator[LayerJob]:
+    # Forking would copy the threads' locks of torch and GDAL in whatever state they are.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        workers, context, initializer=_begin, initargs=(options, load if predicting else None, workers)
+    )
+    try:
+        waiting = {pool.submit(_work, job, options): job for job in jobs}
+        failed: BaseException | None = None
+        for future in as_completed(waiting):
+            error = future.exception()
+            if error is None:
+                yield waiting[future]
+            elif failed is None:
+                failed = error
+        if isinstance(failed, BrokenProcessPool):
+            raise OutputError(
+                "a worker process was ended by the system, most likely for lack of memory: use fewer "
+                "--workers, and --resume to go on"
+            ) from failed
+        if failed is not None:
+            raise failed
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin(options: MapOptions, load: LoadModel | None, workers: int) -> None:
+    """Prepare a further process: its share of the cores, and the model."""
+    import os
+
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    _here["model"] = None if load is None else load(options)
+
+
+def _work(job: LayerJob, options: MapOptions) -> None:
+    make_layer(job, options, _here["model"])

@@ -1,0 +1,1 @@
+"""From files to blocks: years, listings, maps, zones and reference data."""

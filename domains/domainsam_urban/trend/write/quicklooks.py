@@ -1,0 +1,229 @@
+"""Pictures of the common ground: imagery of each year, outlines, and what changed."""
+
+from __future__ import annotations
+
+import io
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import rasterio
+from affine import Affine
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio import features
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+from scipy import ndimage
+
+from domainsam.errors import DomainSamError
+from domainsam.io.rasters import open_raster
+from domainsam_urban.trend.measure.objects import ChangeObjects
+from domainsam_urban.trend.stack import YearLayer, YearStack
+from domainsam_urban.trend.write.charts import GAIN, KEPT, LOSS, UNSEEN
+from domainsam_urban.write.sceneview import scene_picture
+
+log = logging.getLogger(__name__)
+
+LONGEST = 1000
+"""Longest side of a picture, in its own pixels."""
+LARGEST_ZOOM = 4
+FINE = 2
+"""Outlines are drawn this many times finer, then shrunk, so that they are smooth."""
+OUTLINE = "#ffd400"
+BLANK = 236
+"""Grey of ground without imagery."""
+
+Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Size ``(width, height)`` of the pictures and the affine from their corners to the ground's CRS."""
+
+    size: tuple[int, int]
+    affine: Affine
+    metre: float
+
+    @classmethod
+    def of(cls, stack: YearStack) -> View:
+        """The whole ground, small grounds enlarged a little."""
+        ground = stack.ground
+        zoom = min(LONGEST / max(ground.shape), LARGEST_ZOOM)
+        size = max(1, round(ground.width * zoom)), max(1, round(ground.height * zoom))
+        affine = ground.affine @ Affine.scale(ground.width / size[0], ground.height / size[1])
+        return cls(size, affine, ground.pixel_m * ground.width / size[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """All pictures of a report.
+
+    Parameters
+    ----------
+    imagery
+        JPEG of each year, by label.
+    outlines
+        PNG with transparency of each year's settlements, by label.
+    change
+        PNG with transparency: gained, kept and lost ground between the first and the last year.
+    change_map
+        ``(h, w, 3)``: the same over the last year's imagery in grey.
+    view
+        How they lie.
+    """
+
+    imagery: dict[str, bytes]
+    outlines: dict[str, bytes]
+    change: bytes
+    change_map: Bytes
+    view: View
+
+
+def draw_pictures(stack: YearStack, found: ChangeObjects) -> Pictures:
+    """Draw everything; memory follows the pictures' size, not the ground's."""
+    view = View.of(stack)
+    unseen = ~_seen(stack, view)
+    masks = [_mask(stack, found, index, view) for index in range(len(stack.years))]
+    imagery = {year.label: year_picture(stack, year, view) for year in stack.years}
+    last = imagery[stack.labels[-1]]
+    shades = _change(masks[0], masks[-1], unseen)
+    return Pictures(
+        {label: _jpeg(picture) for label, picture in imagery.items()},
+        {year.label: _png(_outlined(mask, unseen)) for year, mask in zip(stack.years, masks, strict=True)},
+        _png(shades),
+        _over(last.mean(axis=-1, keepdims=True).repeat(3, axis=-1), shades),
+        view,
+    )
+
+
+def change_map(pictures: Pictures, stack: YearStack) -> Figure:
+    """The map of change with its legend and scale, as a figure."""
+    height, width = pictures.change_map.shape[:2]
+    figure = Figure(figsize=(7.2, 7.2 * height / width + 0.7), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(pictures.change_map, extent=(0, width * pictures.view.metre, 0, height * pictures.view.metre))
+    axes.set_xlabel("metres", fontsize=8)
+    axes.tick_params(labelsize=7)
+    colours = {"became settlement": GAIN, "stayed": KEPT, "ceased to be": LOSS, "not compared": UNSEEN}
+    patches = [Patch(color=colour, label=label) for label, colour in colours.items()]
+    figure.legend(
+        handles=patches,
+        title=f"{stack.labels[0]} to {stack.labels[-1]}",
+        loc="outside upper center",
+        ncols=4,
+        frameon=False,
+        fontsize=8,
+        title_fontsize=9,
+    )
+    return figure
+
+
+def year_picture(stack: YearStack, year: YearLayer, view: View) -> Bytes:
+    """A year's scene on the ground, ``(h, w, 3)``; grey where there is none, or it cannot be drawn."""
+    blank = np.full((view.size[1], view.size[0], 3), BLANK, np.uint8)
+    if year.scene is None:
+        return blank
+    try:
+        with open_raster(year.scene) as dataset:
+            if dataset.crs is None:
+                return blank
+            extra = {"add_alpha": True} if dataset.nodata is None else {}
+            with WarpedVRT(
+                dataset,
+                crs=stack.ground.crs,
+                transform=view.affine,
+                width=view.size[0],
+                height=view.size[1],
+                resampling=Resampling.bilinear,
+                **extra,
+            ) as warped:
+                bands = (1, 2, 3) if dataset.count >= 3 else (1,)
+                picture = scene_picture(warped, bands, view.size)
+    except (DomainSamError, RasterioError) as error:
+        log.warning("%s: no picture of it in the report (%s)", year.label, error)
+        return blank
+    return np.asarray(np.rint(picture * 255), np.uint8)
+
+
+def _seen(stack: YearStack, view: View) -> Bools:
+    """Ground ``(h, w)`` that all years saw."""
+    with rasterio.open(stack.common_valid) as valid:
+        seen = valid.read(1, out_shape=(view.size[1], view.size[0]), resampling=Resampling.nearest)
+    return np.asarray(seen == 1)
+
+
+def _mask(stack: YearStack, found: ChangeObjects, year: int, view: View) -> Bools:
+    """Settlements of a year, :data:`FINE` times finer than the picture."""
+    shape = view.size[1] * FINE, view.size[0] * FINE
+    polygons = found.years[year].polygons
+    if not len(polygons):
+        return np.zeros(shape, bool)
+    affine = view.affine @ Affine.scale(1 / FINE)
+    return np.asarray(features.rasterize(polygons, shape, transform=affine, dtype="uint8") == 1)
+
+
+def _outlined(mask: Bools, unseen: Bools) -> Bytes:
+    """Light fill, dark rim and bright outline, ``(h, w, 4)``."""
+    width = FINE
+    inner = ndimage.binary_erosion(mask, iterations=width)
+    rim = ndimage.binary_dilation(mask, iterations=1) & ~ndimage.binary_erosion(mask, iterations=width + 1)
+    picture = np.zeros((*mask.shape, 4), np.float32)
+    picture[mask] = (*_rgb(OUTLINE), 46)
+    picture[rim] = (20, 20, 20, 190)
+    picture[mask & ~inner] = (*_rgb(OUTLINE), 255)
+    return _hatched(_shrunk(picture), unseen)
+
+
+def _change(early: Bools, late: Bools, unseen: Bools) -> Bytes:
+    picture = np.zeros((*early.shape, 4), np.float32)
+    for where, colour, alpha in (
+        (early & late, KEPT, 150),
+        (late & ~early, GAIN, 205),
+        (early & ~late, LOSS, 205),
+    ):
+        picture[where] = (*_rgb(colour), alpha)
+    return _hatched(_shrunk(picture), unseen)
+
+
+def _hatched(picture: Bytes, unseen: Bools) -> Bytes:
+    """Diagonal lines where not all years saw the ground."""
+    row, column = np.indices(unseen.shape)
+    lines = unseen & ((row + column) % 9 < 2)
+    picture[unseen] = (*_rgb(UNSEEN), 60)
+    picture[lines] = (*_rgb(UNSEEN), 210)
+    return picture
+
+
+def _shrunk(picture: NDArray[np.float32]) -> Bytes:
+    """Averaged over :data:`FINE` squared pixels, colours weighted by their opacity."""
+    rows, columns = picture.shape[0] // FINE, picture.shape[1] // FINE
+    parts = picture.reshape(rows, FINE, columns, FINE, 4)
+    alpha = parts[..., 3:].sum(axis=(1, 3))
+    colour = (parts[..., :3] * parts[..., 3:]).sum(axis=(1, 3)) / np.maximum(alpha, 1e-6)
+    return np.asarray(np.concatenate([colour, alpha / FINE**2], axis=-1).round(), np.uint8)
+
+
+def _over(picture: NDArray[np.float64], shades: Bytes) -> Bytes:
+    alpha = shades[..., 3:] / 255
+    return np.asarray((picture * (1 - alpha) + shades[..., :3] * alpha).round(), np.uint8)
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def _jpeg(picture: Bytes) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=82)
+    return file.getvalue()
+
+
+def _png(picture: Bytes) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", optimize=True)
+    return file.getvalue()

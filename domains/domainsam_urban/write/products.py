@@ -1,0 +1,217 @@
+"""Everything that a run writes, made out of sight and put in place together."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import domainsam
+from domainsam.infer.engine import EngineResult
+from domainsam.infer.store import RawRaster
+from domainsam.infer.workroom import WorkRoom
+from domainsam.io.cog import CogLayout, Kind, write_cog
+from domainsam.machine import peak_rss_mb
+from domainsam.staging import Staging
+from domainsam_urban.job import ScenePlan, SceneResult
+from domainsam_urban.model.settlement import SettlementModel
+from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.settings import MapOptions, vector_format
+from domainsam_urban.write.gridcells import grid_shares
+from domainsam_urban.write.polygons import PolygonOptions, polygonise
+from domainsam_urban.write.preview import Caption, draw_preview
+from domainsam_urban.write.provenance import Provenance, acquisition
+from domainsam_urban.write.stac import (
+    Output,
+    mask_output,
+    preview_output,
+    probability_output,
+    stac_item,
+    summary_output,
+    vector_output,
+    write_item,
+)
+from domainsam_urban.write.vectors import write_vectors
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A scene that the engine is done with. ``begin`` is ``perf_counter()`` when the scene was opened."""
+
+    source: RasterSource
+    answer: EngineResult
+    model: SettlementModel
+    options: MapOptions
+    begin: float
+
+    @property
+    def provenance(self) -> Provenance:
+        """What every output says about its making."""
+        name = Path(self.source.path).name
+        given = self.options.outputs.datetime
+        acquired = acquisition(name, self.source.profile_info.tags, given)
+        return Provenance(name, acquired, self.model.name, method_name(self.options))
+
+
+def method_name(options: MapOptions) -> str:
+    """The method as it stands in the outputs: ``full``, ``coarse``, ``full without box``."""
+    off = ", ".join(sorted(part.replace("_", " ") for part in options.run.disabled))
+    return f"{options.run.method} without {off}" if off else options.run.method
+
+
+def write_products(plan: ScenePlan, mapped: Mapped, room: WorkRoom) -> SceneResult:
+    """Write every planned file, or none.
+
+    Parameters
+    ----------
+    room
+        Takes the rasters that polygons are made from and nobody asked for.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written; those that existed are untouched then.
+    """
+    with Staging(plan.files, overwrite=mapped.options.outputs.overwrite) as staging:
+        room.note_staged({staging[path].parent for path in plan.files})
+        products = _Products(plan, mapped, staging, room.folder)
+        products.write_rasters()
+        polygons = products.write_polygons()
+        if plan.preview is not None:
+            products.draw(polygons)
+        # The summary tells the time until it is written; flushing and renaming take no part in it.
+        result = products.result(polygons)
+        if plan.summary is not None:
+            text = json.dumps(result.document(), indent=2) + "\n"
+            staging.write_text(plan.summary, text)
+        if plan.stac is not None:
+            products.describe()
+    return result
+
+
+class _Products:
+    """The outputs of one scene in the making."""
+
+    def __init__(self, plan: ScenePlan, mapped: Mapped, staging: Staging, room: Path) -> None:
+        self.plan, self.mapped, self.staging = plan, mapped, staging
+        self.provenance = mapped.provenance
+        self.mask = room / "mask.tif" if plan.mask is None else staging[plan.mask]
+        self.probability = room / "probability.tif" if plan.probability is None else staging[plan.probability]
+
+    def write_rasters(self) -> None:
+        """Probability and mask as Cloud-Optimised GeoTIFFs, as far as they are wanted or needed."""
+        wanted: list[tuple[Kind, Path]] = []
+        if self.plan.probability is not None or self.plan.vectors:
+            wanted.append(("probability", self.probability))
+        wanted.append(("mask", self.mask))
+        answer, source = self.mapped.answer, self.mapped.source
+        with RawRaster.open(answer.probability, answer.shape) as staged:
+            for kind, path in wanted:
+                threshold = self.mapped.options.shape.threshold
+                layout = CogLayout(kind, source.transform, source.crs, threshold, tags=self.tags())
+                write_cog(staged, path, layout)
+
+    def tags(self) -> dict[str, str]:
+        """What the rasters say about their making."""
+        return {
+            "SOFTWARE": f"domainsam {domainsam.__version__}",
+            "MODEL": self.provenance.model,
+            "FOUNDATION": self.mapped.model.foundation_name,
+            "METHOD": self.provenance.method,
+            "SOURCE": self.provenance.source,
+            "COMMAND": self.mapped.options.made_by,
+        }
+
+    def write_polygons(self) -> Any:
+        """Polygons, and the grid if it is wanted, in all formats; returns the table of polygons."""
+        shape = self.mapped.options.shape
+        options = PolygonOptions(
+            min_area=shape.min_area,
+            close_holes=shape.close_holes,
+            simplify=shape.simplify,
+            allow_no_crs=self.mapped.options.read.allow_no_crs,
+        )
+        confidence = self.probability if self.probability.exists() else None
+        table = polygonise(self.mask, options, probability_path=confidence, provenance=self.provenance)
+        size = self.plan.grid if self.plan.vectors else None
+        cells = None if size is None else grid_shares(self.mask, size)
+        for path in self.plan.vectors:
+            # One at a time: the staged names of files from different folders lie in different folders too.
+            written = write_vectors([self.staging[path]], table, cells, overwrite=True)
+            self._collect(path, written)
+        return table
+
+    def _collect(self, path: Path, written: tuple[Path, ...]) -> None:
+        """Make sure that the files written are those that were planned beside ``path``."""
+        planned = {self.staging[file] for file in self.plan.files if file.parent == path.parent}
+        unplanned = [file for file in written if file not in planned]
+        assert not unplanned, f"{unplanned} would be lost"
+
+    def draw(self, polygons: Any) -> None:
+        """The preview picture."""
+        assert self.plan.preview is not None
+        profile = self.mapped.source.profile_info
+        result = self.result(polygons)
+        area = "" if math.isnan(result.hectares) else f", {result.hectares:.1f} ha"
+        found = "1 settlement" if len(polygons) == 1 else f"{len(polygons)} settlements"
+        facts = f"{found}{area}; model {self.provenance.model}, {self.provenance.method}"
+        draw_preview(
+            self.staging[self.plan.preview],
+            profile.path,
+            polygons,
+            Caption(self.provenance.source, facts),
+            bands=profile.bands,
+            window=self.mapped.source.window,
+            probability_path=self.probability if self.plan.probability is not None else None,
+            overwrite=True,
+        )
+
+    def describe(self) -> None:
+        """The STAC item, which names files by where they will be."""
+        plan = self.plan
+        assert plan.stac is not None
+        outputs: list[Output] = []
+        for path in plan.vectors:
+            form = vector_format(path)
+            key = "polygons" if len(plan.vectors) == 1 else f"polygons-{path.suffix[1:]}"
+            outputs.append(vector_output(path, form.media_type, key))
+        if plan.mask is not None:
+            outputs.append(mask_output(plan.mask, {1: "settlement"}))
+        if plan.probability is not None:
+            outputs.append(probability_output(plan.probability))
+        if plan.preview is not None:
+            outputs.append(preview_output(plan.preview))
+        if plan.summary is not None:
+            outputs.append(summary_output(plan.summary))
+        item = stac_item(
+            plan.stac, self.mask, outputs, scene=self.mapped.source.path, provenance=self.provenance
+        )
+        write_item(item, self.staging[plan.stac], overwrite=True)
+
+    def result(self, polygons: Any) -> SceneResult:
+        """The run in figures, up to now."""
+        mapped, profile = self.mapped, self.mapped.source.profile_info
+        answer, area = mapped.answer, polygons["area_ha"]
+        ground = profile.ground_pixel
+        return SceneResult(
+            source=profile.path,
+            paths=self.plan.named,
+            shape=profile.shape,
+            work_shape=answer.shape,
+            ground_pixel_m=None if ground is None else math.sqrt(ground[0] * ground[1]),
+            polygons=len(polygons),
+            hectares=float(area.sum()) if profile.crs is not None else math.nan,
+            objects_found=len(answer.components),
+            valid_share=answer.valid_pixels / answer.pixels,
+            crops=answer.crops,
+            resumed=answer.resumed,
+            seconds={**answer.seconds, "total": perf_counter() - mapped.begin},
+            peak_rss_mb=peak_rss_mb(),
+            model=self.provenance.model,
+            foundation=mapped.model.foundation_name,
+            method=self.provenance.method,
+            options=mapped.options,
+        )

@@ -1,0 +1,1 @@
+"""Prompt encoders and mask decoders: the official one, and the compact one of the embedded foundation."""

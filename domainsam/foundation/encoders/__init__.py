@@ -1,0 +1,1 @@
+"""Image encoders: a module each."""

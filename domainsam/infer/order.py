@@ -1,0 +1,222 @@
+"""The order of work of a pass: column strips, and in each the rows of a tile grid.
+
+One row of tiles within one strip is a unit: the piece of work that a journal
+records and that a resumed run repeats as a whole. Batches never cross a
+unit, so a repeated unit meets the networks in the same company and gives the
+same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domainsam.infer.journal import Journal
+from domainsam.infer.store import RawRaster
+from domainsam.infer.tiling import TileGrid, column_strips
+from domainsam.protocols import Block, Source, Window
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A row of tiles in a strip.
+
+    ``rows`` are the scene rows (first, end) that are final once this unit and
+    those before it are done; ``repeated`` marks a unit that is already
+    journalled and only runs again to fill the band of a resumed strip.
+    """
+
+    stage: str
+    strip: int
+    row: int
+    columns: tuple[int, int]
+    rows: tuple[int, int]
+    repeated: bool
+
+    @property
+    def key(self) -> list[Any]:
+        """Its name in the journal."""
+        return [self.stage, self.strip, self.row]
+
+    @property
+    def window(self) -> Window:
+        """The scene pixels that it finishes."""
+        (top, bottom), (left, right) = self.rows, self.columns
+        return Window(top, left, bottom - top, right - left)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """What is left to do in a column strip: the first unfinished scene row, and the units in order."""
+
+    columns: tuple[int, int]
+    top: int
+    units: tuple[Unit, ...]
+
+
+def plan_strips(
+    stage: str,
+    grid: TileGrid,
+    shape: tuple[int, int],
+    strip_width: int,
+    finished: Collection[tuple[Any, ...]],
+) -> Iterator[Strip]:
+    """The strips of a scene with what an earlier run has left to do.
+
+    ``finished`` holds the keys, as tuples, of units that the journal has.
+    """
+    for index, columns in enumerate(column_strips(shape[1], strip_width)):
+        done = 0
+        while done < len(grid.rows) and (stage, index, done) in finished:
+            done += 1
+        top = grid.finished(done - 1, shape[0]) if done else 0
+        if done == len(grid.rows):
+            yield Strip(columns, top, ())
+            continue
+        start = min(grid.first_touching(top), done)
+        units = []
+        for row in range(start, len(grid.rows)):
+            first = grid.finished(row - 1, shape[0]) if row else 0
+            rows = (first, grid.finished(row, shape[0]))
+            units.append(Unit(stage, index, row, columns, rows, repeated=row < done))
+        yield Strip(columns, top, tuple(units))
+
+
+class Recorder:
+    """Writes what a unit has finished, then says so in the journal, all behind the networks' back."""
+
+    def __init__(self, store: RawRaster, journal: Journal, writes: WriteBehind) -> None:
+        self._store = store
+        self._journal = journal
+        self._writes = writes
+
+    def record(self, unit: Unit, values: NDArray[np.uint8], extra: dict[str, Any] | None = None) -> None:
+        """Queue a unit's rows and its journal record."""
+        self._writes.submit(self._write, unit, values, extra or {})
+
+    def _write(self, unit: Unit, values: NDArray[np.uint8], extra: dict[str, Any]) -> None:
+        self._store.write(unit.window, values)
+        self._store.sync()
+        self._journal.append({"unit": unit.key, **extra})
+
+
+def batches(blocks: Iterator[Block], count: int, size: int) -> Iterator[Sequence[Block]]:
+    """The next ``count`` blocks in groups of at most ``size``; blocks without any valid pixel are skipped."""
+    group: list[Block] = []
+    for _ in range(count):
+        block = next(blocks)
+        if not block.valid.any():
+            continue
+        group.append(block)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def padded_reader(source: Source) -> Callable[[Window], Block]:
+    """Reads blocks whose overhang shows the scene's mirror image instead of black.
+
+    The overhang stays invalid; it only spares the networks a false edge.
+    """
+    rows, cols = source.grid.shape
+
+    def read(window: Window) -> Block:
+        block = source.read(window)
+        height, width = rows - window.row, cols - window.col
+        if window.height <= height and window.width <= width:
+            return block
+        pad = ((0, 0), (0, max(0, window.height - height)), (0, max(0, window.width - width)))
+        inside = block.image[:, : min(height, window.height), : min(width, window.width)]
+        return Block(block.index, np.pad(inside, pad, mode="symmetric"), block.valid)
+
+    return read
+
+
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+
+WRITES_IN_FLIGHT = 2
+"""One being written while the next is prepared; more would only hold memory."""
+
+
+class ReadAhead:
+    """Runs jobs in threads, some ahead of the consumer, and yields answers in the order of the jobs.
+
+    Parameters
+    ----------
+    workers
+        Number of threads; the answers and their order do not depend on it.
+    depth
+        Most jobs that are running or waiting to be consumed.
+    """
+
+    def __init__(self, workers: int, depth: int) -> None:
+        self._pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="read")
+        self._depth = max(1, depth)
+
+    def map(self, work: Callable[[Job], Answer], jobs: Iterable[Job]) -> Iterator[Answer]:
+        """Answers of ``work`` for every job, in order; an exception surfaces at its job's turn."""
+        waiting: deque[Future[Answer]] = deque()
+        for job in jobs:
+            waiting.append(self._pool.submit(work, job))
+            if len(waiting) >= self._depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class WriteBehind:
+    """Runs writes one after another in a thread of its own.
+
+    A failed write surfaces at the next :meth:`submit` or on leaving; no later
+    write is started then, so what a journal says is done stays true.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._pending: deque[Future[None]] = deque()
+        self._failed = False
+
+    def submit(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Queue a write; waits while too many are queued."""
+        while len(self._pending) >= WRITES_IN_FLIGHT:
+            self._pending.popleft().result()
+        self._pending.append(self._pool.submit(self._run, write, arguments))
+
+    def _run(self, write: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if self._failed:
+            return
+        try:
+            write(*arguments)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            while kind is None and self._pending:
+                self._pending.popleft().result()
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)

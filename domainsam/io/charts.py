@@ -1,0 +1,41 @@
+"""Charts as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+Row = Mapping[str, float | str]
+
+
+def is_score(name: str) -> bool:
+    """Whether a value of a row is a score on validation data."""
+    return name.endswith("iou") or name == "dice" or (name.startswith("dice_") and name != "dice_loss")
+
+
+def draw_curves(rows: Sequence[Row], path: Path) -> None:
+    """Loss and scores against steps, one stage after the other."""
+    # Matplotlib takes a while to import, and few runs draw.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    start = 0.0
+    for stage in dict.fromkeys(str(row["stage"]) for row in rows):
+        own = [row for row in rows if row["stage"] == stage]
+        steps = [start + float(row["step"]) for row in own]
+        for axes, names in ((left, ["loss"]), (right, [name for name in own[-1] if is_score(name)])):
+            for name in names:
+                values = [float(row.get(name, "nan")) for row in own]
+                axes.plot(steps, values, marker=".", label=f"{stage}: {name.replace('_', ' ')}")
+        start = steps[-1]
+    for axes, title in ((left, "loss"), (right, "score on validation data")):
+        axes.set(xlabel="step", title=title)
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=7)
+    temporary = path.with_name(f".{path.name}.tmp")
+    figure.savefig(temporary, format="png", dpi=110)
+    temporary.replace(path)

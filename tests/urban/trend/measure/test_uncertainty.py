@@ -1,0 +1,243 @@
+"""Bounds from the map alone, and figures adjusted by reference data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+
+from domainsam.errors import InputError, MissingInputError
+from domainsam_urban.trend.generated import Errors, seen_through, settlement_series
+from domainsam_urban.trend.measure.adjusted import Adjustment, Rates, adjust
+from domainsam_urban.trend.measure.areas import (
+    NET_ONLY,
+    POOLED,
+    SAMPLE,
+    annual_rate,
+    bounded_figures,
+    years_between,
+)
+from domainsam_urban.trend.measure.bounds import Bounds, Estimate, difference
+from domainsam_urban.trend.measure.olofsson import assess, z_value
+from domainsam_urban.trend.measure.sweep import Thresholds
+from domainsam_urban.trend.measure.tallies import Blocks, tally
+from domainsam_urban.trend.read.reference import Reference, look_up, read_reference
+from domainsam_urban.trend.read.zones import Zoning, whole
+from domainsam_urban.trend.settings import UncertaintyOptions
+from domainsam_urban.trend.stack import YearStack
+from tests.urban.trend.stacks import LEVEL, from_masks, laea_ground, year_stack
+
+OPTIONS = UncertaintyOptions(draws=400)
+LABELS = ("2016", "2018")
+
+
+def box_mask(rows: int, columns: int) -> np.ndarray:
+    mask = np.zeros((100, 100), bool)
+    mask[10 : 10 + rows, 10 : 10 + columns] = True
+    return mask
+
+
+def bounds_of(stack: YearStack, draws: int = 400) -> Bounds:
+    (counted,) = tally(
+        stack, [whole(stack.ground)], Thresholds.around(LEVEL, 0.2), Blocks.of(stack.ground, 40)
+    )
+    return Bounds.of(counted, 0, draws, 0.95, 0)
+
+
+def test_a_sure_map_is_in_doubt_by_a_pixel_along_its_outline(tmp_path: Path) -> None:
+    bounds = bounds_of(from_masks(tmp_path, {2016: box_mask(40, 40), 2018: box_mask(60, 40)}))
+    pixel = 4e-4
+    area = bounds.area(0)
+    assert (area.low, area.central, area.high) == pytest.approx((38**2 * pixel, 40**2 * pixel, 42**2 * pixel))
+    assert bounds.net(0, 1).central == pytest.approx(20 * 40 * pixel)
+    gain = bounds.gain(0)
+    assert gain.central == pytest.approx(20 * 40 * pixel)
+    assert gain.low < gain.central < gain.high
+    assert bounds.loss(0).central == 0
+
+
+def test_draws_of_a_calibrated_map_have_its_mean(tmp_path: Path) -> None:
+    """An even grey of probability p stands for p of the ground, block by block."""
+    grey = np.full((100, 100), round(0.3 * 254))
+    bounds = bounds_of(year_stack(tmp_path, {2016: grey, 2018: grey}), draws=4000)
+    assert bounds.draws[:, 0].mean() == pytest.approx(0.3 * 4.0, rel=0.05)
+    # 25 blocks that are all or nothing: the spread of a binomial.
+    assert bounds.draws[:, 0].std() == pytest.approx(4.0 * np.sqrt(0.3 * 0.7 / 25), rel=0.1)
+
+
+def test_draws_repeat_with_their_seed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    stack = year_stack(tmp_path, {year: rng.integers(0, 255, (100, 100)) for year in (2016, 2018)})
+    one, other = bounds_of(stack), bounds_of(stack)
+    np.testing.assert_array_equal(one.draws, other.draws)
+
+
+def test_rates_and_differences() -> None:
+    early, late = Estimate(8, 10, 12), Estimate(18, 20, 22)
+    rate = annual_rate(early, late, 10)
+    assert rate.central == pytest.approx(np.log(2) / 10)
+    assert rate.low == pytest.approx(np.log(18 / 12) / 10)
+    assert not annual_rate(Estimate(0, 0, 1), late, 10).known
+    assert not annual_rate(early, late, years_between(None, None)).known
+    net = difference(late, early)
+    assert (net.low, net.central, net.high) == pytest.approx((10 - 8**0.5, 10, 10 + 8**0.5))
+
+
+def test_wilson_intervals() -> None:
+    """Wilson's interval of 0 in 20 and 10 in 20, as statistics packages give them."""
+    rates = Rates.of([0.0, 0.5], [20, 20], 0.95)
+    np.testing.assert_allclose(rates.low, [0.0, 0.29930], atol=1e-4)
+    np.testing.assert_allclose(rates.high, [0.16113, 0.70070], atol=1e-4)
+
+
+def random_points(stack: YearStack, truth: np.ndarray, number: int, seed: int = 0) -> Reference:
+    rng = np.random.default_rng(seed)
+    row, col = rng.integers(0, stack.ground.height, number), rng.integers(0, stack.ground.width, number)
+    x, y = stack.ground.affine @ (col + 0.5, row + 0.5)
+    return Reference(shapely.points(x, y), truth[:, row, col].T.astype(np.int8), np.ones(number))
+
+
+def adjusted(stack: YearStack, reference: Reference, *zonings: Zoning) -> Adjustment:
+    zonings = (whole(stack.ground), *zonings)
+    tallies = tally(stack, zonings, Thresholds.around(LEVEL, 0.2), Blocks.of(stack.ground, None))
+    figures = bounded_figures(stack, tallies, OPTIONS, "map", {})
+    return adjust(stack, figures, tallies, look_up(stack, reference), 0.95, "map")
+
+
+def sampled_too_far_out(folder: Path, seed: int, *zonings: Zoning) -> tuple[Adjustment, dict[str, float]]:
+    """Figures of a map whose outlines lie 4 pixels too far out, mended by 900 points, and the true areas."""
+    series = settlement_series(3, 3, 3, seed)
+    seen = seen_through(series, Errors(bias=4.0), seed)
+    stack = year_stack(folder, dict(zip((2016, 2018, 2020), seen, strict=True)))
+    true = series.masks.sum(axis=(1, 2)) * stack.ground.pixel_ha
+    result = adjusted(stack, random_points(stack, series.masks, 900, seed), *zonings)
+    return result, dict(zip(stack.labels, true.tolist(), strict=True))
+
+
+def test_a_sample_puts_right_what_the_map_has_wrong(tmp_path: Path) -> None:
+    west = Zoning("zones", ("west",), np.array([shapely.box(-1e4, -1e4, 0, 1e4)], dtype=object))
+    result, _ = sampled_too_far_out(tmp_path, 4, west)
+    for figure, accuracy in zip(result.figures.of_years(), result.accuracies, strict=True):
+        assert figure.method == SAMPLE
+        assert accuracy.mapped_ha > figure.area.high
+        # Olofsson's own interval is much the same where the sample holds errors of both kinds.
+        half = z_value(0.95) * accuracy.standard_error_ha
+        assert (figure.area.high - figure.area.low) / 2 == pytest.approx(half, rel=0.25)
+    assert {figure.method for figure in result.figures.of_years("zones")} == {POOLED}
+    assert {change.method for change in result.figures.of_changes()} <= {SAMPLE, NET_ONLY}
+
+
+def test_intervals_of_many_samples_hold_the_truth_as_often_as_they_say(tmp_path: Path) -> None:
+    """One interval in twenty may miss; of twenty series more than nine in ten have to hold."""
+    areas, changes, off = [], [], []
+    for seed in range(20):
+        result, true = sampled_too_far_out(tmp_path / str(seed), seed)
+        for figure, accuracy in zip(result.figures.of_years(), result.accuracies, strict=True):
+            areas.append(figure.area.holds(true[figure.year]))
+            off.append((figure.area.central - true[figure.year]) / accuracy.standard_error_ha)
+        changes += [f.net.holds(true[f.late] - true[f.early]) for f in result.figures.of_changes()]
+    assert np.mean(areas) > 0.9
+    assert np.mean(changes) > 0.9
+    # Without bias the mean of 60 errors, three of a series alike, lies within a few standard errors of 0.
+    assert abs(np.mean(off)) < 3 / np.sqrt(20)
+
+
+def test_the_estimate_is_olofssons(tmp_path: Path) -> None:
+    series = settlement_series(2, 2, 2, seed=1)
+    stack = year_stack(tmp_path, dict(zip((2016, 2018), seen_through(series, Errors(bias=2.0)), strict=True)))
+    reference = random_points(stack, series.masks, 400)
+    result = adjusted(stack, reference)
+    units = look_up(stack, reference)
+    mapped = units.size[:, 0].argmax(axis=1)
+    counts = np.zeros((2, 2))
+    np.add.at(counts, (mapped, reference.truth[:, 0]), 1)
+    own = result.accuracies[0]
+    theirs = assess(counts, [own.total_ha - own.mapped_ha, own.mapped_ha])
+    assert result.figures.of_years()[0].area.central == pytest.approx(theirs.proportion[1] * own.total_ha)
+    assert own.standard_error_ha == pytest.approx(theirs.proportion_error[1] * own.total_ha)
+
+
+def test_weights_undo_an_uneven_sample(tmp_path: Path) -> None:
+    """Nine in ten places taken from a quarter of the ground, weighed by what they stand for."""
+    truth = np.zeros((2, 100, 100), bool)
+    truth[:, :, :25] = True
+    truth[:, :30, 25:] = True
+    stack = from_masks(tmp_path, {2016: np.eye(100) > 0, 2018: np.eye(100) > 0})
+    rng = np.random.default_rng(0)
+    col = np.r_[rng.integers(0, 25, 900), rng.integers(25, 100, 100)]
+    row = rng.integers(0, 100, 1000)
+    x, y = stack.ground.affine @ (col + 0.5, row + 0.5)
+    weight = np.r_[np.full(900, 25 / 900), np.full(100, 75 / 100)]
+    reference = Reference(shapely.points(x, y), truth[:, row, col].T.astype(np.int8), weight)
+    area = adjusted(stack, reference).figures.of_years()[0].area
+    assert area.holds(truth[0].sum() * stack.ground.pixel_ha)
+    even = Reference(reference.shapes, reference.truth, np.ones(1000))
+    assert not adjusted(stack, even).figures.of_years()[0].area.holds(truth[0].sum() * stack.ground.pixel_ha)
+
+
+def test_too_small_a_sample_is_said_and_left_alone(tmp_path: Path) -> None:
+    stack = from_masks(tmp_path, {2016: box_mask(40, 40), 2018: box_mask(40, 40)})
+    reference = Reference(shapely.points([0.0], [0.0]), np.array([[1, 0]], np.int8), np.ones(1))
+    result = adjusted(stack, reference)
+    assert not result.accuracies
+    assert len(result.notes) == 2
+    assert "too few" in result.notes[0]
+    assert all(figure.method != SAMPLE for figure in result.figures.years)
+
+
+def test_polygons_count_pixels_but_are_one_unit(tmp_path: Path) -> None:
+    stack = from_masks(tmp_path, {2016: box_mask(40, 40), 2018: box_mask(40, 40)})
+    inside = shapely.box(-70, 50, -50, 70)
+    across = shapely.box(-90, 50, -70, 70)
+    reference = Reference(np.array([inside, across], dtype=object), np.ones((2, 2), np.int8), np.ones(2))
+    sizes = look_up(stack, reference).size[:, 0]
+    np.testing.assert_allclose(sizes, [[0, 100], [50, 50]])
+
+
+def test_reference_files_of_every_form_say_the_same(tmp_path: Path) -> None:
+    ground = laea_ground(100, 100)
+    points = shapely.points([[0.0, 0.0], [20.0, 20.0], [40.0, -20.0]])
+    truth = [[1, 0], [0, 1], [1, -1]]
+    wide = {"2016": [1, 0, 1], "class_2018": ["other", "settlement", None]}
+    tables = {"wide": gpd.GeoDataFrame(wide, geometry=points, crs=ground.wkt).to_crs(4326)}
+    rows = [(point, label, value) for point, values in zip(points, truth, strict=True)
+            for label, value in zip(LABELS, values, strict=True) if value >= 0]  # fmt: skip
+    long = {"year": [int(row[1]) for row in rows], "truth": ["yes" if row[2] else "no" for row in rows]}
+    tables["long"] = gpd.GeoDataFrame(long, geometry=[row[0] for row in rows], crs=ground.wkt)
+    for name, table in tables.items():
+        table.to_file(tmp_path / f"{name}.gpkg")
+    degrees = tables["wide"].geometry
+    pd.DataFrame({"lon": degrees.x, "lat": degrees.y, "2016": [1, 0, 1], "2018": [0, 1, None]}).to_csv(
+        tmp_path / "wide.csv", index=False
+    )
+    for name in ("wide.gpkg", "long.gpkg", "wide.csv"):
+        reference = read_reference(tmp_path / name, ground, LABELS, OPTIONS)
+        np.testing.assert_array_equal(reference.truth, truth)
+        np.testing.assert_allclose(
+            shapely.get_coordinates(reference.shapes), shapely.get_coordinates(points), atol=1e-3
+        )
+
+
+def test_reference_that_says_nothing_is_refused(tmp_path: Path) -> None:
+    ground = laea_ground(100, 100)
+    points = shapely.points([[0.0, 0.0], [20.0, 20.0]])
+
+    def written(**columns: list[object]) -> Path:
+        path = tmp_path / "reference.gpkg"
+        gpd.GeoDataFrame(columns, geometry=points, crs=ground.wkt).to_file(path)
+        return path
+
+    with pytest.raises(InputError, match="neither year nor truth"):
+        read_reference(written(height=[1, 2]), ground, LABELS, OPTIONS)
+    with pytest.raises(InputError, match="neither settlement nor other"):
+        read_reference(written(year=[2016, 2018], truth=["maybe", "1"]), ground, LABELS, OPTIONS)
+    with pytest.raises(InputError, match="of no place"):
+        read_reference(written(year=[1999, 1999], truth=[1, 0]), ground, LABELS, OPTIONS)
+    with pytest.raises(InputError, match="weight has to be"):
+        read_reference(written(year=[2016, 2018], truth=[1, 0], weight=[1, -1]), ground, LABELS, OPTIONS)
+    with pytest.raises(MissingInputError):
+        read_reference(tmp_path / "none.gpkg", ground, LABELS, OPTIONS)
