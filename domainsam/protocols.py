@@ -6,27 +6,34 @@ these names and never each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from domainsam.errors import InputError
 from domainsam.grid import Grid
 from domainsam.prompts import PromptSet
 
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of a grid in whole elements; ``row`` and ``col`` may be negative at a scene's edge."""
+    """A rectangle of a grid in whole elements; ``row`` and ``col`` may be negative at a scene's edge.
+
+    ``frame`` is the picture it lies in, counted from 0: a slice of a volume, a
+    year of a series, a picture of a film. A raster has one frame, number 0.
+    """
 
     row: int
     col: int
     height: int
     width: int
+    frame: int = 0
 
     @property
     def slices(self) -> tuple[slice, slice]:
@@ -45,6 +52,147 @@ class Block:
     index: Window
     image: NDArray[np.float32]
     valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Click:
+    """A point that a person or a program marked.
+
+    ``x`` to the right and ``y`` down, in scene pixels; the first pixel's
+    corner is (0, 0), its centre (0.5, 0.5). ``inside`` says whether the point
+    lies on the object or beside it.
+    """
+
+    x: float
+    y: float
+    inside: bool = True
+
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right, bottom in scene pixels, corner frame; right and bottom are exclusive edges."""
+
+
+@dataclass(frozen=True, eq=False)
+class SceneObject:
+    """An object of a scene as a prompt source reports it; coordinates are the scene's, never a tile's.
+
+    Parameters
+    ----------
+    bounds
+        The smallest window, in whole pixels of its frame, that holds box, mask
+        and the points inside the object; :meth:`marked` computes it.
+    label
+        What it is, where that is known.
+    score
+        Confidence, 0 to 1.
+    points
+        Clicks on the object and beside it.
+    box
+        Left, top, right, bottom in scene pixels, corner frame.
+    mask
+        ``(bounds.height, bounds.width)`` bool, a rough outline.
+    text
+        The words that it was found by, or that describe it.
+
+    Raises
+    ------
+    InputError
+        If nothing says where it is (no box, no mask, no point inside), if a
+        number is not finite, the box is empty, the mask is empty or of another
+        size than ``bounds``, the score is outside 0 to 1, or a part lies
+        outside ``bounds``.
+    """
+
+    bounds: Window
+    label: str | None = None
+    score: float = 1.0
+    points: tuple[Click, ...] = ()
+    box: Box | None = None
+    mask: NDArray[np.bool_] | None = None
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.score <= 1.0:
+            raise InputError(f"an object's score is {self.score}; expected 0 to 1")
+        _check_mask(self.mask, self.bounds)
+        held = _smallest_window(self.points, self.box, self.mask, self.bounds)
+        outer = self.bounds
+        inside = (
+            outer.row <= held.row
+            and outer.col <= held.col
+            and held.row + held.height <= outer.row + outer.height
+            and held.col + held.width <= outer.col + outer.width
+        )
+        if not inside:
+            raise InputError(f"an object's box and points need {held}; its bounds are only {outer}")
+
+    @property
+    def extent_known(self) -> bool:
+        """Whether a box or a mask says how far it reaches; a click alone does not."""
+        return self.box is not None or self.mask is not None
+
+    @classmethod
+    def marked(
+        cls,
+        points: Sequence[Click] = (),
+        box: Box | None = None,
+        frame: int = 0,
+        label: str | None = None,
+        score: float = 1.0,
+        text: str | None = None,
+    ) -> SceneObject:
+        """The object that clicks, or a box, or both mark in a frame, with the bounds they need.
+
+        Raises
+        ------
+        InputError
+            As for the class.
+        """
+        bounds = _smallest_window(tuple(points), box, None, Window(0, 0, 0, 0, frame))
+        return cls(bounds, label, score, tuple(points), box, None, text)
+
+
+def _check_mask(mask: NDArray[np.bool_] | None, bounds: Window) -> None:
+    if mask is None:
+        return
+    if mask.shape != (bounds.height, bounds.width) or mask.dtype != np.bool_:
+        raise InputError(
+            f"an object's mask is {mask.shape} {mask.dtype}; "
+            f"expected bool of its bounds, {(bounds.height, bounds.width)}"
+        )
+    if not mask.any():
+        raise InputError("an object's mask is empty; expected at least one pixel inside")
+
+
+def _smallest_window(
+    points: Sequence[Click], box: Box | None, mask: NDArray[np.bool_] | None, bounds: Window
+) -> Window:
+    """The smallest window, in the frame of ``bounds``, that holds all that is given."""
+    rows: list[int] = []
+    cols: list[int] = []
+    for point in points:
+        if not (math.isfinite(point.x) and math.isfinite(point.y)):
+            raise InputError(f"an object's point is ({point.x}, {point.y}); expected finite numbers")
+        if point.inside:
+            rows += [math.floor(point.y), math.floor(point.y) + 1]
+            cols += [math.floor(point.x), math.floor(point.x) + 1]
+    if box is not None:
+        left, top, right, bottom = box
+        if not all(map(math.isfinite, box)) or left >= right or top >= bottom:
+            raise InputError(
+                f"an object's box is {box}; expected finite left, top, right, bottom with left < right "
+                "and top < bottom"
+            )
+        rows += [math.floor(top), math.ceil(bottom)]
+        cols += [math.floor(left), math.ceil(right)]
+    if mask is not None:
+        rows += [bounds.row, bounds.row + bounds.height]
+        cols += [bounds.col, bounds.col + bounds.width]
+    if not rows:
+        raise InputError(
+            "an object has no box, no mask and no point inside; give one, so that its place is known"
+        )
+    return Window(min(rows), min(cols), max(rows) - min(rows), max(cols) - min(cols), bounds.frame)
 
 
 @dataclass(frozen=True)
@@ -129,19 +277,6 @@ class Foundation(Protocol):
 
 
 @runtime_checkable
-class Prompter(Protocol):
-    """A small trained specialist that finds objects and words prompts for them."""
-
-    def coarse(self, images: Tensor) -> Coarse:
-        """First look at images ``(B, 3, H, W)``, float in 0 to 1."""
-        ...
-
-    def prompts(self, coarse: Coarse, features: Features, foundation: Foundation) -> PromptSet:
-        """Prompts for the objects in the first look, possibly none."""
-        ...
-
-
-@runtime_checkable
 class SideNetwork(Protocol):
     """A trained network that runs beside the frozen encoder and corrects its features."""
 
@@ -151,14 +286,73 @@ class SideNetwork(Protocol):
 
 
 @runtime_checkable
-class MemoryBank(Protocol):
-    """What was seen in earlier slices, years or modalities, offered to the next."""
+class View(Protocol):
+    """A scene, volume or film as prompt sources look at it: its pictures, and features of them."""
 
-    def read(self, features: Features) -> Features: ...
+    @property
+    def grid(self) -> Grid:
+        """Where its elements lie in the world."""
+        ...
 
-    def write(self, key: object, features: Features, masks: Masks) -> None: ...
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a frame."""
+        ...
 
-    def reset(self) -> None: ...
+    @property
+    def frames(self) -> int:
+        """Number of frames; 1 for a raster."""
+        ...
+
+    def image(self, window: Window) -> NDArray[np.float32]:
+        """RGB picture ``(3, h, w)`` float32 in 0 to 1; 0 outside the scene and where there is no data."""
+        ...
+
+    def features(self, window: Window) -> Features:
+        """Features (``B = 1``) of the picture of ``window``; encoded once and kept."""
+        ...
+
+
+@runtime_checkable
+class PromptSource(Protocol):
+    """Says where objects are: a person's clicks, a trained specialist, an example, a word."""
+
+    def find(self, view: View) -> Iterator[SceneObject]:
+        """The objects of a view, in scene coordinates; possibly none.
+
+        Raises
+        ------
+        InputError
+            If what was marked does not fit the view.
+        """
+        ...
+
+
+@runtime_checkable
+class Namer(Protocol):
+    """Says what objects are, among words that a person gives."""
+
+    def name(
+        self, features: Features, masks: NDArray[np.bool_], words: Sequence[str]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The best word for each mask, and how well it fits.
+
+        Parameters
+        ----------
+        features
+            Of one image, ``B = 1`` and ``size`` (H, W).
+        masks
+            ``(N, H, W)`` bool, one object each, in that image.
+        words
+            At least one.
+
+        Returns
+        -------
+        labels, scores
+            ``(N,)`` int64 indices into ``words``, -1 where none fits; ``(N,)``
+            float32 in 0 to 1.
+        """
+        ...
 
 
 @runtime_checkable
