@@ -19,7 +19,8 @@ class Grid:
     ----------
     shape
         Number of elements along each array axis: ``(rows, columns)`` of a
-        raster, ``(i, j, k)`` of a volume. All positive.
+        raster, ``(i, j, k)`` of a volume, ``(frames, rows, columns)`` of a
+        volume seen as pictures. All positive.
     affine
         ``(D + 1, D + 1)`` homogeneous matrix, ``D = len(shape)``. It maps an
         element's array index, axes in array order, to the world position of
@@ -66,6 +67,16 @@ class Grid:
 
     def __hash__(self) -> int:
         return hash((self.shape, self.frame, self.affine.tobytes()))
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """Rows and columns of a raster, or of each picture of a stack ``(frames, rows, columns)``."""
+        return self.shape[-2], self.shape[-1]
+
+    @property
+    def frames(self) -> int:
+        """Pictures of a stack ``(frames, rows, columns)``; 1 for a raster."""
+        return self.shape[0] if len(self.shape) > 2 else 1
 
     @property
     def spacing(self) -> tuple[float, ...]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import domainsam
 from domainsam.errors import ConfigError
-from domainsam.infer.store import StagedVolume
 from domainsam.infer.workroom import journalled_units
 from domainsam.staging import check_apart
 from domainsam_ct.identifiers import public_stem
@@ -20,6 +19,7 @@ from domainsam_ct.labels import LabelMap
 from domainsam_ct.measure.cleanup import Cleaned
 from domainsam_ct.measure.statistics import OrganStatistics, Tally
 from domainsam_ct.model.organs import OrganModel
+from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import Volume
 from domainsam_ct.settings import OutputOptions, SegmentOptions
 

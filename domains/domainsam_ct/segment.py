@@ -15,7 +15,6 @@ import numpy as np
 from domainsam.checkpoint import read_header
 from domainsam.errors import ConfigError, explain
 from domainsam.grid import Grid
-from domainsam.infer.store import CHUNK, StagedVolume
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.machine import keep_freed_memory
 from domainsam.progress import Progress, reporting
@@ -38,6 +37,7 @@ from domainsam_ct.model.organs import OrganModel, load_model, model_identity, sh
 from domainsam_ct.model.sweep import STAGED_BYTES, segment_volume
 from domainsam_ct.read.dicom.derived import series_of
 from domainsam_ct.read.open import open_volume
+from domainsam_ct.read.staged import CHUNK, StagedVolume
 from domainsam_ct.read.volume import Volume
 from domainsam_ct.settings import EVERY, NOBODY, CleanOptions, SegmentOptions
 from domainsam_ct.write.cohort import write_table
@@ -250,7 +250,7 @@ def segment(
         volume, model, values, room.folder, fingerprint, options.resume, options.run.workers, progress
     )
     with closing(found), closing(confidence):
-        mask = found.copied(room.folder / CLEAN_FILE)
+        mask = found.copy_to(room.folder / CLEAN_FILE)
         cleaned = clean_up(mask, cleaning(options.clean, labels), volume.spacing, confidence)
         tally = measure(volume, mask, found, confidence, labels)
     organs = tally.statistics(native_grid(volume))

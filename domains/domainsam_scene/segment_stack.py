@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import domainsam
 from domainsam.errors import InputError
+from domainsam.infer.engine import Swept
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.progress import reporting
 from domainsam.protocols import Window
@@ -21,7 +22,7 @@ from domainsam.staging import Staging, check_targets
 from domainsam_scene.job import Batch, SamplePlan, SegmentResult, plan_outputs
 from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
 from domainsam_scene.model.scene import SceneModel
-from domainsam_scene.model.sweep import StackAnswer, TileOptions, segment_stack
+from domainsam_scene.model.sweep import TileOptions, segment_stack
 from domainsam_scene.read.rasters import SceneSource
 from domainsam_scene.segment import check_known, chosen_model
 from domainsam_scene.settings import SegmentOptions
@@ -116,7 +117,7 @@ class _Products:
 
     plan: SamplePlan
     source: SceneSource
-    answer: StackAnswer
+    answer: Swept
     model: SceneModel
     missing: Mapping[str, str]
     made_by: str
@@ -137,7 +138,7 @@ class _Products:
         return result
 
     def _write_raster(self, kind: str, path: Path) -> None:
-        names = self.answer.some("labels" if kind == "map" else kind)
+        names = self.answer.outputs("labels" if kind == "map" else kind)
         titles = tuple(name.rpartition("/")[2] for name in names)
         if kind == "probability":
             titles = self.model.labels

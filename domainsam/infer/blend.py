@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +53,7 @@ def clip_window(window: Window, rows: tuple[int, int], cols: tuple[int, int]) ->
     top, left = max(window.row, rows[0]), max(window.col, cols[0])
     bottom = min(window.row + window.height, rows[1])
     right = min(window.col + window.width, cols[1])
-    return Window(top, left, max(0, bottom - top), max(0, right - left))
+    return Window(top, left, max(0, bottom - top), max(0, right - left), window.frame)
 
 
 def within(part: Window, origin: tuple[int, int]) -> tuple[slice, slice]:
@@ -97,25 +99,38 @@ class Band:
 
 
 class BandBlend:
-    """Weighted mean of overlapping probabilities in a sliding band.
+    """Weighted means of overlapping planes in a sliding band.
 
     Weighted sums are float32, added in the order of the calls, so a band gives
     bit for bit what accumulators of the whole scene would give.
+
+    Parameters
+    ----------
+    height, columns, top
+        As of :class:`Band`.
+    planes
+        Number of planes that are blended.
     """
 
-    def __init__(self, height: int, columns: tuple[int, int], top: int = 0) -> None:
-        self.band = Band(2, height, columns, top)
+    def __init__(self, height: int, columns: tuple[int, int], top: int = 0, planes: int = 1) -> None:
+        self.band = Band(planes + 1, height, columns, top)
 
-    def add(self, window: Window, values: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
-        """Add one tile's probabilities ``(h, w)``; pixels that are not valid carry no weight."""
-        planes, part = self.band.view(window)
+    def add(self, window: Window, values: Sequence[NDArray[Any]], valid: NDArray[np.bool_]) -> None:
+        """Add one tile's planes, each ``(h, w)``; pixels that are not valid carry no weight."""
+        sums, part = self.band.view(window)
         weight = hann_window(window.height, window.width)[part] * valid[part]
-        planes[0] += weight * values[part]
-        planes[1] += weight
+        for total, value in zip(sums[:-1], values, strict=True):
+            total += weight * value[part].astype(np.float32, copy=False)
+        sums[-1] += weight
 
-    def finish(self, end: int) -> NDArray[np.uint8]:
-        """Stored probabilities of all rows before ``end``; 255 where no tile was valid."""
-        total, weight = self.band.finish(end)
+    def finish(self, end: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Means ``(planes, rows, width)`` of all rows before ``end``, and where any tile was valid."""
+        sums = self.band.finish(end)
+        weight = sums[-1]
         seen = weight > 0
-        mean = np.divide(total, weight, out=np.zeros_like(total), where=seen)
-        return np.where(seen, quantise(mean), np.uint8(NODATA))
+        return np.divide(sums[:-1], weight, out=np.zeros_like(sums[:-1]), where=seen), seen
+
+
+def store_shares(shares: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Shares 0 to 1 as stored bytes, :data:`NODATA` where nothing was seen."""
+    return np.where(seen, quantise(np.clip(shares, 0, 1)), np.uint8(NODATA))

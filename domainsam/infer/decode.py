@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from domainsam.infer.blend import LEVELS, NODATA, Band, hann_window, quantise
-from domainsam.infer.networks import Networks, upsample
+from domainsam.infer.blend import (
+    LEVELS,
+    NODATA,
+    Band,
+    clip_window,
+    hann_window,
+    quantise,
+    threshold_level,
+    within,
+)
+from domainsam.infer.networks import Networks, ScenePrompter, upsample
 from domainsam.infer.options import EngineOptions
-from domainsam.infer.order import ReadAhead, Recorder, Strip, batches, padded_reader
-from domainsam.infer.plan import CropPrompt, Plan
+from domainsam.infer.order import Course, ReadAhead, Recorder, Strip, batches
+from domainsam.infer.plan import CropPrompt, Plan, spot_of
 from domainsam.infer.store import RawRaster
-from domainsam.infer.tiling import Lattice
 from domainsam.prompts import PromptSet
-from domainsam.protocols import Block, Coarse, Source, Window
+from domainsam.protocols import Block, Coarse, Foundation, Masks, SceneObject, Window
 
 STAGE = "objects"
 PROMPTS_AT_ONCE = 8
@@ -29,8 +37,8 @@ MAP_STRIDE = 4
 LOGIT_LIMIT = 30.0
 """Keeps a probability above 0 in float32, so that 0 can mean that no object claims the pixel."""
 
-OutlineKey = tuple[int, int, int]
-"""Object id, and first row and column of the crop it was decoded in."""
+OutlineKey = tuple[int, int, int, int]
+"""Object id, and frame, first row and first column of the crop it was decoded in."""
 
 
 @dataclass(frozen=True)
@@ -50,42 +58,57 @@ class Decoded:
     iou: float
 
 
-def map_objects(
-    source: Source,
+class Decoder(Protocol):
+    """Words prompts for a foundation and makes masks of what it answers."""
+
+    def decode(self, batch: Sequence[Block], plan: Plan) -> Iterator[tuple[Window, Decoded]]:
+        """Every prompt of a batch of crops, with the crop it was decoded in."""
+        ...
+
+
+def decode_strip(
+    read: Callable[[Window], Block],
     networks: Networks,
-    lattice: Lattice,
+    decoder: Decoder,
+    course: Course,
     plan: Plan,
     coarse: RawRaster,
     strip: Strip,
-    level: int,
     options: EngineOptions,
     recorder: Recorder,
     advanced: Callable[[int], None],
+    labelled: bool = False,
 ) -> dict[OutlineKey, Outline]:
-    """Map what is left of one column strip; returns the quality of every mask decoded for it."""
-    grid = lattice.grid
+    """Decode what is left of one strip of one frame; returns the quality of every mask decoded for it."""
+    grid, frame = course.grid, strip.frames.start
     rows = [
-        [window for window in grid.row_windows(unit.row, strip.columns) if (window.row, window.col) in plan]
+        [
+            replace(window, frame=frame)
+            for window in grid.row_windows(unit.row, strip.columns)
+            if (frame, window.row, window.col) in plan
+        ]
         for unit in strip.units
     ]
-    here = [prompt for row in rows for window in row for prompt in plan[window.row, window.col]]
+    here = [prompt for row in rows for window in row for prompt in plan[spot_of(window)]]
     layers = 1 + max((prompt.layer for prompt in here), default=0)
-    band = ObjectBand(grid.size[0], strip.columns, strip.top, layers)
+    band = ObjectBand(grid.size[0], strip.columns, strip.top, layers, labelled, frame)
+    level = threshold_level(options.threshold)
     outlines: dict[OutlineKey, Outline] = {}
     with ReadAhead(options.workers, options.workers + options.batch_size) as reader, networks.running():
-        blocks = reader.map(padded_reader(source), [window for row in rows for window in row])
+        blocks = reader.map(read, [window for row in rows for window in row])
         for unit, windows in zip(strip.units, rows, strict=True):
             quality: list[list[Any]] = []
             for batch in batches(blocks, len(windows), options.batch_size):
-                for crop, decoded in decode_crops(networks, batch, plan, coarse):
+                for crop, decoded in decoder.decode(batch, plan):
                     band.add(crop, decoded)
                     outline = Outline(round(decoded.iou, 4), decoded.prompt.area)
-                    outlines[decoded.prompt.component.id, crop.row, crop.col] = outline
-                    key = [decoded.prompt.component.id, crop.row, crop.col]
+                    key = (decoded.prompt.id, *spot_of(crop))
+                    outlines[key] = outline
                     quality.append([*key, outline.iou, outline.area])
             if not unit.repeated:
-                recorder.record(unit, band.finish(unit.rows[1], coarse, level), {"outlines": quality})
-                advanced(unit.window.height * unit.window.width)
+                finished = band.finish(unit.rows[1], coarse, level)
+                recorder.record(unit, [finished], {"outlines": quality})
+                advanced(unit.pixels)
     return outlines
 
 
@@ -94,8 +117,8 @@ class ObjectBand:
 
     Logits of one large object, seen in several crops, are averaged with Hann
     weights, in a layer that other objects nearby do not use; whole objects are
-    final. Where several objects claim a pixel, the highest probability holds:
-    the answer is their union.
+    final. Where several objects claim a pixel, the highest probability holds,
+    and with it that object's label.
 
     Parameters
     ----------
@@ -103,41 +126,70 @@ class ObjectBand:
         As of :class:`~domainsam.infer.blend.Band`.
     layers
         Layers of large objects; each costs two planes of float32.
+    labelled
+        Whether labels are kept: a plane more, and one more a layer.
+    frame
+        The frame whose rows they are.
     """
 
-    def __init__(self, height: int, columns: tuple[int, int], top: int = 0, layers: int = 1) -> None:
-        self.band = Band(1 + 2 * layers, height, columns, top)
+    def __init__(
+        self,
+        height: int,
+        columns: tuple[int, int],
+        top: int = 0,
+        layers: int = 1,
+        labelled: bool = False,
+        frame: int = 0,
+    ) -> None:
+        self._each = 3 if labelled else 2
+        self.labelled, self.frame = labelled, frame
+        self.band = Band(self._each - 1 + self._each * layers, height, columns, top)
 
     def add(self, crop: Window, decoded: Decoded) -> None:
         """Add one mask that was decoded in a crop."""
-        limit = decoded.prompt.limit
+        limit, label = decoded.prompt.limit, np.float32(decoded.prompt.label)
         planes, part = self.band.view(limit)
         logits = np.clip(decoded.logits[part], -LOGIT_LIMIT, LOGIT_LIMIT)
         if decoded.prompt.whole:
-            np.maximum(planes[0], sigmoid(logits), out=planes[0])
+            probability = sigmoid(logits)
+            if self.labelled:
+                planes[1][probability > planes[0]] = label
+            np.maximum(planes[0], probability, out=planes[0])
             return
         inside = Window(limit.row - crop.row, limit.col - crop.col, limit.height, limit.width)
         weight = hann_window(crop.height, crop.width)[inside.slices][part]
-        first = 1 + 2 * decoded.prompt.layer
+        first = self._each - 1 + self._each * decoded.prompt.layer
         planes[first] += weight * logits
         planes[first + 1] += weight
+        if self.labelled:
+            planes[first + 2] = label
 
-    def finish(self, end: int, coarse: RawRaster, level: int) -> NDArray[np.uint8]:
-        """Stored probabilities of all rows before ``end``.
+    def finish(self, end: int, coarse: RawRaster, level: int) -> tuple[NDArray[np.uint8], ...]:
+        """Stored probabilities of all rows before ``end``, and their labels if those are kept.
 
         Where no object claims a pixel it keeps its coarse probability, but
         stays below the threshold: what was filtered out is off, and a near
-        miss is still seen as one.
+        miss is still seen as one. Labels are 0 below the threshold.
         """
         first, columns = self.band.top, self.band.columns
-        best, *layers = self.band.finish(end)
-        for total, weight in zip(layers[::2], layers[1::2], strict=True):
-            seen = weight > 0
-            mean = np.divide(total, weight, out=np.zeros_like(total), where=seen)
-            best = np.maximum(best, np.where(seen, sigmoid(mean), 0))
-        before = coarse.read(Window(first, columns[0], end - first, columns[1] - columns[0]))
+        planes = self.band.finish(end)
+        best = planes[0]
+        labels = planes[1] if self.labelled else None
+        for at in range(self._each - 1, len(planes), self._each):
+            seen = planes[at + 1] > 0
+            mean = np.divide(planes[at], planes[at + 1], out=np.zeros_like(best), where=seen)
+            share = np.where(seen, sigmoid(mean), 0)
+            if labels is not None:
+                labels = np.where(share > best, planes[at + 2], labels)
+            best = np.maximum(best, share)
+        rows = Window(first, columns[0], end - first, columns[1] - columns[0], self.frame)
+        before = coarse.read(rows)
         values = np.where(best > 0, quantise(best), np.minimum(before, np.uint8(level - 1)))
-        return np.where(before == NODATA, np.uint8(NODATA), values)
+        stored = np.where(before == NODATA, np.uint8(NODATA), values)
+        if labels is None:
+            return (stored,)
+        inside = (stored >= level) & (stored != NODATA)
+        return stored, np.where(inside, labels, 0).astype(np.uint8)
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -145,34 +197,155 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
 
 
-def decode_crops(
-    networks: Networks, batch: Sequence[Block], plan: Plan, coarse: RawRaster
-) -> Iterator[tuple[Window, Decoded]]:
-    """Decode all prompts of a batch of crops."""
-    foundation = networks.foundation
-    if foundation is None:
-        raise ValueError("decoding needs a foundation; method 'coarse' works without one")
-    images = networks.images(batch)
-    first_look = networks.prompter.coarse(images)
-    log_odds = scene_log_odds(coarse, [block.index for block in batch]).to(networks.device)
-    first_look = Coarse(torch.cat([torch.zeros_like(log_odds), log_odds], dim=1), first_look.features)
-    features = foundation.encode(images)
-    jobs = [
-        (index, prompt)
-        for index, block in enumerate(batch)
-        for prompt in plan[block.index.row, block.index.col]
-    ]
+@dataclass(frozen=True)
+class SpecialistDecoder:
+    """Decodes what a specialist found: it words the prompts and fuses its answer with the foundation's.
+
+    ``coarse`` is the staged probability of the whole scene.
+    """
+
+    prompter: ScenePrompter
+    networks: Networks
+    foundation: Foundation
+    coarse: RawRaster
+
+    def decode(self, batch: Sequence[Block], plan: Plan) -> Iterator[tuple[Window, Decoded]]:
+        """Every prompt of a batch of crops, with the crop it was decoded in."""
+        images = self.networks.images(batch)
+        first_look = self.prompter.coarse(images)
+        log_odds = scene_log_odds(self.coarse, [block.index for block in batch]).to(self.networks.device)
+        first_look = Coarse(torch.cat([torch.zeros_like(log_odds), log_odds], dim=1), first_look.features)
+        features = self.foundation.encode(images)
+        for jobs in _portions(_jobs(batch, plan)):
+            proposals = _proposals(jobs, batch, log_odds)
+            prompts = self.prompter.prompts(first_look, features, self.foundation, proposals)
+            masks = self.foundation.decode(features, prompts).best()
+            fused = self.prompter.fuse(log_odds[prompts.image_index], masks.logits.float())
+            yield from _decoded(jobs, batch, fused, masks)
+
+
+@dataclass(frozen=True)
+class MarkDecoder:
+    """Decodes what was marked: clicks, boxes and rough masks as they are, by the foundation alone."""
+
+    networks: Networks
+    foundation: Foundation
+
+    def decode(self, batch: Sequence[Block], plan: Plan) -> Iterator[tuple[Window, Decoded]]:
+        """Every prompt of a batch of crops, with the crop it was decoded in."""
+        features = self.foundation.encode(self.networks.images(batch))
+        # Prompts of one kind go together: padding would change what the foundation answers.
+        kinds = sorted({kind for kind, _ in _by_kind(batch, plan)})
+        for kind in kinds:
+            for jobs in _portions([job for own, job in _by_kind(batch, plan) if own == kind]):
+                prompts = mark_prompts(jobs, batch, kind).to(self.networks.device)
+                masks = self.foundation.decode(features, prompts, multimask=kind.ambiguous).best()
+                yield from _decoded(jobs, batch, masks.logits.float(), masks)
+
+
+class MarkKind(NamedTuple):
+    """What a mark consists of in its crop: the number of clicks, and whether there is a box and a mask."""
+
+    clicks: int
+    box: bool
+    mask: bool
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether it is one click alone, which SAM reads in three ways (Kirillov et al. 2023, section 3)."""
+        return self.clicks == 1 and not self.box
+
+
+Job = tuple[int, CropPrompt]
+"""A prompt, and the number of its crop in the batch."""
+
+
+def _jobs(batch: Sequence[Block], plan: Plan) -> list[Job]:
+    """The prompts of a batch of crops."""
+    return [(index, prompt) for index, block in enumerate(batch) for prompt in plan[spot_of(block.index)]]
+
+
+def _portions(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
     for start in range(0, len(jobs), PROMPTS_AT_ONCE):
-        chosen = jobs[start : start + PROMPTS_AT_ONCE]
-        proposals = _proposals(chosen, batch, log_odds)
-        prompts = networks.prompter.prompts(first_look, features, foundation, proposals)
-        masks = foundation.decode(features, prompts).best()
-        fused = networks.prompter.fuse(log_odds[prompts.image_index], masks.logits.float()).float().cpu()
-        quality = masks.iou[:, 0].float().clamp(0, 1).cpu().tolist()
-        for number, (index, prompt) in enumerate(chosen):
-            crop = batch[index].index
-            logits = upsample_part(fused[number, 0], crop, prompt.limit)
-            yield crop, Decoded(prompt, logits, quality[number])
+        yield jobs[start : start + PROMPTS_AT_ONCE]
+
+
+def _by_kind(batch: Sequence[Block], plan: Plan) -> Iterator[tuple[MarkKind, Job]]:
+    for index, prompt in _jobs(batch, plan):
+        mark = mark_of(prompt)
+        clicks = len(_clicks_in(mark, batch[index].index))
+        yield MarkKind(clicks, mark.extent_known, mark.mask is not None), (index, prompt)
+
+
+def mark_of(prompt: CropPrompt) -> SceneObject:
+    """The object that was marked.
+
+    Raises
+    ------
+    ValueError
+        If a specialist found it, which has to word its prompts itself.
+    """
+    if prompt.mark is None:
+        raise ValueError(f"object {prompt.id} was found by a specialist, which has to word its prompts")
+    return prompt.mark
+
+
+def _clicks_in(mark: SceneObject, crop: Window) -> list[tuple[float, float, float]]:
+    """The clicks that lie in a crop: x, y in its pixels, and 1 on the object or 0 beside it."""
+    placed = [(click.x - crop.col, click.y - crop.row, float(click.inside)) for click in mark.points]
+    return [(x, y, inside) for x, y, inside in placed if 0 <= x <= crop.width and 0 <= y <= crop.height]
+
+
+def mark_prompts(jobs: Sequence[Job], batch: Sequence[Block], kind: MarkKind) -> PromptSet:
+    """Marks of one kind as prompts, in pixels of their crops."""
+    marks = [(mark_of(prompt), batch[index].index) for index, prompt in jobs]
+    boxes = [_box_in(mark, crop) for mark, crop in marks] if kind.box else None
+    clicks = [_clicks_in(mark, crop) for mark, crop in marks] if kind.clicks else None
+    masks = [_rough_log_odds(mark, crop) for mark, crop in marks] if kind.mask else None
+    return PromptSet(
+        image_index=torch.tensor([index for index, _ in jobs], dtype=torch.int64),
+        labels=torch.tensor([prompt.label for _, prompt in jobs], dtype=torch.int64),
+        scores=torch.tensor([prompt.score for _, prompt in jobs], dtype=torch.float32),
+        points=None if clicks is None else torch.tensor(clicks, dtype=torch.float32),
+        boxes=None if boxes is None else torch.tensor(boxes, dtype=torch.float32),
+        mask_logits=None if masks is None else torch.stack(masks)[:, None],
+    )
+
+
+def _box_in(mark: SceneObject, crop: Window) -> tuple[float, float, float, float]:
+    """The part of an object's box, or of the box around its mask, that lies in a crop."""
+    bounds = mark.bounds
+    around = (bounds.col, bounds.row, bounds.col + bounds.width, bounds.row + bounds.height)
+    left, top, right, bottom = mark.box or around
+    return (
+        max(0.0, left - crop.col),
+        max(0.0, top - crop.row),
+        min(float(crop.width), right - crop.col),
+        min(float(crop.height), bottom - crop.row),
+    )
+
+
+def _rough_log_odds(mark: SceneObject, crop: Window) -> Tensor:
+    """Log-odds ``(h/4, w/4)`` of a rough mask in a crop: means over cells, never quite certain."""
+    assert mark.mask is not None
+    whole = np.zeros((crop.height, crop.width), np.float32)
+    shared = clip_window(mark.bounds, (crop.row, crop.row + crop.height), (crop.col, crop.col + crop.width))
+    inside = mark.mask[within(shared, (mark.bounds.row, mark.bounds.col))]
+    whole[within(shared, (crop.row, crop.col))] = inside
+    cells = (crop.height // MAP_STRIDE, MAP_STRIDE, crop.width // MAP_STRIDE, MAP_STRIDE)
+    share = torch.from_numpy(whole.reshape(cells).mean(axis=(1, 3)))
+    return torch.logit(share.clamp(0.5 / LEVELS, 1 - 0.5 / LEVELS))
+
+
+def _decoded(
+    jobs: Sequence[Job], batch: Sequence[Block], logits: Tensor, masks: Masks
+) -> Iterator[tuple[Window, Decoded]]:
+    """Logits ``(N, 1, h/4, w/4)`` of some prompts at the scene's pixels, with the expected IoU of each."""
+    fused = logits.float().cpu()
+    quality = masks.iou[:, 0].float().clamp(0, 1).cpu().tolist()
+    for number, (index, prompt) in enumerate(jobs):
+        crop = batch[index].index
+        yield crop, Decoded(prompt, upsample_part(fused[number, 0], crop, prompt.limit), quality[number])
 
 
 def scene_log_odds(coarse: RawRaster, crops: Sequence[Window]) -> Tensor:
@@ -192,7 +365,7 @@ def scene_log_odds(coarse: RawRaster, crops: Sequence[Window]) -> Tensor:
     return torch.logit(probability)[:, None]
 
 
-def _proposals(jobs: Sequence[tuple[int, CropPrompt]], batch: Sequence[Block], log_odds: Tensor) -> PromptSet:
+def _proposals(jobs: Sequence[Job], batch: Sequence[Block], log_odds: Tensor) -> PromptSet:
     boxes = []
     for index, prompt in jobs:
         crop, box = batch[index].index, prompt.box
@@ -200,7 +373,7 @@ def _proposals(jobs: Sequence[tuple[int, CropPrompt]], batch: Sequence[Block], l
         boxes.append((left, top, left + box.width, top + box.height))
     device = log_odds.device
     image_index = torch.tensor([index for index, _ in jobs], dtype=torch.int64, device=device)
-    scores = [prompt.component.mean_probability for _, prompt in jobs]
+    scores = [prompt.score for _, prompt in jobs]
     return PromptSet.from_boxes(
         torch.tensor(boxes, dtype=torch.float32, device=device),
         image_index=image_index,
@@ -229,5 +402,6 @@ def upsample_part(logits: Tensor, crop: Window, part: Window) -> NDArray[np.floa
 def outlines_of(record: Mapping[str, Any]) -> dict[OutlineKey, Outline]:
     """What a journal record of this stage says about decoded masks."""
     return {
-        (number, row, col): Outline(iou, area) for number, row, col, iou, area in record.get("outlines", [])
+        (number, frame, row, col): Outline(iou, area)
+        for number, frame, row, col, iou, area in record.get("outlines", [])
     }

@@ -1,4 +1,9 @@
-"""Mapping a whole scene: pass one, the scene's objects, pass two.
+"""One run over a scene, a volume or a film, the same in every pack.
+
+A dense model sweeps the blocks of every frame (:func:`sweep_scene`). Objects,
+found in a specialist's sweep (:func:`map_scene`) or by any prompt source
+(:func:`prompt_scene`), are planned into crops, decoded there by the
+foundation, and blended.
 
 The engine knows no file format. It reads blocks from a
 :class:`~domainsam.protocols.Source` and leaves raw bytes on disk, which a
@@ -8,7 +13,8 @@ interrupted run continues from it, byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,37 +24,82 @@ from typing import Any
 import numpy as np
 import torch
 
-from domainsam.errors import ConfigError, OutputError
-from domainsam.infer import decode as pass_two
-from domainsam.infer import sweep as pass_one
+from domainsam.errors import ConfigError, InputError, OutputError
+from domainsam.grid import Grid
 from domainsam.infer.blend import NODATA, threshold_level
-from domainsam.infer.components import Component, Components, find_components, labelled_bands
+from domainsam.infer.components import Component, Ints, find_components, labelled_bands
+from domainsam.infer.decode import (
+    Decoder,
+    MarkDecoder,
+    Outline,
+    OutlineKey,
+    SpecialistDecoder,
+    decode_strip,
+    outlines_of,
+)
 from domainsam.infer.journal import JOURNAL_FILE, Journal
 from domainsam.infer.networks import Networks, ScenePrompter, fingerprint
 from domainsam.infer.options import EngineOptions
-from domainsam.infer.order import Recorder, WriteBehind, plan_strips
-from domainsam.infer.plan import plan_prompts
+from domainsam.infer.order import Course, Recorder, Strip, WriteBehind, group_frames, padded_reader
+from domainsam.infer.plan import Plan, plan_marks, plan_prompts
 from domainsam.infer.store import RawRaster
+from domainsam.infer.sweep import AnyBlock, DenseModel, Extent, FirstLook, sweep_strip
 from domainsam.infer.tiling import Lattice, TileGrid
+from domainsam.infer.view import SceneView
 from domainsam.progress import Progress, silent
-from domainsam.protocols import Foundation, Source, Window
+from domainsam.protocols import Block, Foundation, PromptSource, SceneObject, Source, Window
 
 COARSE_FILE = "coarse.u8"
 FINAL_FILE = "probability.u8"
+LABELS_FILE = "labels.u8"
 DEFAULT_FIELD = 1024
 """Cuts objects into pieces where no foundation sets the size of crops."""
 SWEEP_PIXELS = 1 << 22
+SWEEP, OBJECTS = "coarse", "objects"
+"""Names of the two stages."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a dense model's sweep leaves behind: raw files of bytes, one for each of its outputs.
+
+    ``shape`` is rows x columns of a frame.
+    """
+
+    paths: Mapping[str, Path]
+    shape: tuple[int, int]
+    frames: int
+    resumed: bool
+
+    def open(self, output: str) -> RawRaster:
+        """The staged bytes of an output."""
+        return RawRaster.open(self.paths[output], self.shape, self.frames)
+
+    def outputs(self, kind: str) -> tuple[str, ...]:
+        """Names of all outputs of a kind: ``kind`` itself, or ``kind/...``."""
+        return tuple(name for name in self.paths if name.split("/")[0] == kind)
 
 
 @dataclass(frozen=True)
 class EngineResult:
-    """What a run leaves behind.
+    """What a run over a scene's objects leaves behind.
 
-    ``coarse`` and ``probability`` are raw row-major files of bytes, ``shape``
-    rows x columns, holding ``round(254 p)`` or 255 without data: pass one
-    alone, and the final answer. ``level`` is the smallest stored value that is
-    foreground. ``components`` are pass one's objects that were large enough,
-    of ``found`` in all.
+    Parameters
+    ----------
+    coarse, probability
+        Raw row-major files of bytes, ``frames`` of ``shape`` rows x columns, holding ``round(254 p)``
+        or 255 without data: pass one alone, and the final answer.
+    level
+        The smallest stored value that is foreground.
+    components
+        Pass one's objects that were large enough; none where a prompt source gave the objects.
+    found
+        Objects in all.
+    labels
+        Raw file of bytes beside ``probability``, an index into ``names`` counted from 1 and 0 where no object
+        is; None where all objects are of one kind.
+    names
+        Labels of the objects.
     """
 
     coarse: Path
@@ -63,6 +114,64 @@ class EngineResult:
     crops: int
     resumed: bool
     seconds: dict[str, float] = field(default_factory=dict)
+    labels: Path | None = None
+    names: tuple[str, ...] = ()
+    frames: int = 1
+
+
+def sweep_scene(
+    source: Source,
+    read: Callable[[Window], AnyBlock],
+    model: DenseModel[AnyBlock],
+    folder: Path,
+    tiles: TileGrid,
+    *,
+    identity: Mapping[str, Any],
+    batch_size: int = 1,
+    workers: int = 1,
+    strip_width: int = 8192,
+    resume: bool = False,
+    progress: Progress = silent,
+    stage: str = SWEEP,
+) -> Swept:
+    """Sweep a dense model over every frame of a scene.
+
+    Parameters
+    ----------
+    source
+        The scene, for its grid.
+    read
+        Gives the block of a window, the source's own or one that knows more; called from ``workers`` threads.
+    tiles
+        The blocks of a frame.
+    identity
+        Everything that decides the answer, as far as JSON can hold it; a run is only resumed with the same.
+    batch_size
+        Blocks that go through the network together. Where one tile covers a
+        frame these are neighbouring frames, and what they make is journalled
+        together.
+    resume
+        Continue the run whose journal is in ``folder``; starts anew without one.
+
+    Raises
+    ------
+    InputError
+        If the scene cannot be read, or the run to resume was another one.
+    OutputError
+        If the folder cannot be written or the disk is full.
+    """
+    with ExitStack() as stack:
+        run = _Run(source.grid, folder, stack, identity, resume, progress)
+        stores = {name: run.stage_file(f"{name.replace('/', '-')}.u8") for name in model.outputs}
+        single = len(tiles.rows) == len(tiles.cols) == 1
+        course = run.course(stage, tiles, strip_width, batch_size if single else 1)
+
+        def sweep(strip: Strip, recorder: Recorder, advanced: Callable[[int], None]) -> None:
+            sweep_strip(read, model, course, strip, recorder, advanced, batch_size, workers)
+
+        run.follow(course, tuple(stores.values()), sweep)
+        paths = {name: store.path for name, store in stores.items()}
+        return Swept(paths, run.shape, run.frames, bool(run.journal.records))
 
 
 def map_scene(
@@ -78,7 +187,7 @@ def map_scene(
     progress: Progress = silent,
     first_pass: Path | None = None,
 ) -> EngineResult:
-    """Map a scene.
+    """Map the objects that a specialist finds in a scene.
 
     Parameters
     ----------
@@ -112,27 +221,168 @@ def map_scene(
     chosen = options or EngineOptions()
     if foundation is None and chosen.method != "coarse":
         raise ConfigError("method 'objects' needs a foundation; name one or choose method 'coarse'")
-    where = torch.device(device or (foundation.device if foundation is not None else "cpu"))
-    networks = Networks(prompter, foundation, where, chosen.dtype)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot create folder {folder}: {error.strerror}") from error
+    networks = _networks(foundation, device, chosen)
+    marks = {"device": networks.device.type, **fingerprint(prompter, foundation), **(identity or {})}
+    with ExitStack() as stack:
+        run = _ObjectRun(source, networks, chosen, folder, stack, marks, resume, progress)
+        begin = perf_counter()
+        run.first_pass(FirstLook(prompter, networks), first_pass)
+        run.lap("coarse", begin)
+        begin = perf_counter()
+        run.find_objects()
+        run.lap("components", begin)
+        begin = perf_counter()
+        if foundation is None or chosen.method == "coarse":
+            run.drop_small()
+        else:
+            run.decode(SpecialistDecoder(prompter, networks, foundation, run.coarse))
+        run.lap("objects", begin)
+        return run.result()
+
+
+def prompt_scene(
+    source: Source,
+    prompts: PromptSource,
+    foundation: Foundation,
+    folder: Path,
+    options: EngineOptions | None = None,
+    *,
+    labels: Sequence[str] = (),
+    identity: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> EngineResult:
+    """Map the objects that a prompt source says are in a scene, a volume or a film.
+
+    Parameters
+    ----------
+    source
+        The scene; blocks of 3-channel images in 0 to 1.
+    prompts
+        Who says where objects are.
+    foundation
+        Decodes them.
+    labels
+        Names that objects may bear, in the order of their numbers; if none are
+        given, those that occur, in the order in which they do.
+    folder, identity, resume
+        As of :func:`map_scene`.
+
+    Raises
+    ------
+    InputError
+        If an object lies outside the scene, bears another label than the given ones, or there is none; if the
+        scene cannot be read, or the run to resume was another one.
+    OutputError
+        If the folder cannot be written or the disk is full.
+    """
+    chosen = options or EngineOptions()
+    networks = _networks(foundation, None, chosen)
+    objects = tuple(prompts.find(SceneView(source, networks, foundation)))
+    if not objects:
+        raise InputError("no object was found or marked; expected at least one")
+    names = _names_of(objects, labels)
     marks = {
-        "shape": source.grid.shape,
-        "device": where.type,
-        **fingerprint(prompter, foundation),
-        **chosen.fingerprint(),
+        "device": networks.device.type,
+        "foundation": foundation.sha256,
+        "objects": _digest_of(objects),
+        "labels": list(names),
         **(identity or {}),
     }
     with ExitStack() as stack:
-        journal = stack.enter_context(Journal(folder / JOURNAL_FILE, marks, resume))
-        run = _Run(source, networks, chosen, folder, journal, progress, stack, first_pass)
-        return run.all()
+        run = _ObjectRun(source, networks, chosen, folder, stack, marks, resume, progress, names)
+        begin = perf_counter()
+        run.first_pass(Extent())
+        run.lap("coarse", begin)
+        begin = perf_counter()
+        run.plan_marks(objects)
+        run.decode(MarkDecoder(networks, foundation))
+        run.lap("objects", begin)
+        return run.result()
+
+
+def _networks(
+    foundation: Foundation | None, device: torch.device | str | None, options: EngineOptions
+) -> Networks:
+    where = torch.device(device or (foundation.device if foundation is not None else "cpu"))
+    return Networks(foundation, where, options.dtype)
+
+
+def _names_of(objects: Sequence[SceneObject], labels: Sequence[str]) -> tuple[str, ...]:
+    """The labels that objects may bear; empty where none bears any and none are given."""
+    borne = tuple(dict.fromkeys(mark.label for mark in objects if mark.label is not None))
+    strangers = [name for name in borne if labels and name not in labels]
+    if strangers:
+        raise InputError(f"objects are labelled {', '.join(strangers)}; expected one of: {', '.join(labels)}")
+    return tuple(labels) or borne
+
+
+def _digest_of(objects: Sequence[SceneObject]) -> str:
+    """SHA-256 of everything that decides how objects are decoded."""
+    digest = hashlib.sha256()
+    for mark in objects:
+        digest.update(repr((mark.bounds, mark.label, mark.points, mark.box)).encode())
+        if mark.mask is not None:
+            digest.update(np.packbits(mark.mask).tobytes())
+    return digest.hexdigest()
 
 
 class _Run:
-    """The stages of one run and what they share."""
+    """A folder of staged files, its journal, and the stages that fill them."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        folder: Path,
+        stack: ExitStack,
+        identity: Mapping[str, Any],
+        resume: bool,
+        progress: Progress,
+    ) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot create folder {folder}: {error.strerror}") from error
+        self.folder, self.progress = folder, progress
+        self.shape, self.frames = grid.frame_shape, grid.frames
+        marks = {"shape": list(grid.shape), **identity}
+        self.journal = stack.enter_context(Journal(folder / JOURNAL_FILE, marks, resume))
+        self._stack = stack
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all frames."""
+        return self.frames * self.shape[0] * self.shape[1]
+
+    def stage_file(self, name: str) -> RawRaster:
+        """A staged file, as an earlier run left it if this one goes on."""
+        # A run killed before its first unit may have left no file, or half of one.
+        make = RawRaster.open if self.journal.records else RawRaster.create
+        return self._stack.enter_context(make(self.folder / name, self.shape, self.frames))
+
+    def course(self, stage: str, tiles: TileGrid, strip_width: int, together: int = 1) -> Course:
+        """A stage's way through all frames, ``together`` of them at a time."""
+        frames = group_frames(range(self.frames), together)
+        return Course(stage, tiles, self.shape, frames, strip_width)
+
+    def follow(
+        self,
+        course: Course,
+        stores: Sequence[RawRaster],
+        work: Callable[[Strip, Recorder, Callable[[int], None]], None],
+    ) -> None:
+        """Do what is left of a stage, strip by strip."""
+        counter = _Counter(course.stage, self.pixels, self.progress)
+        finished = {tuple(record["unit"]) for record in self.journal.records if "unit" in record}
+        with WriteBehind() as writes:
+            recorder = Recorder(stores, self.journal, writes)
+            for strip in course.strips(finished):
+                counter.advance(strip.pixels_before)
+                work(strip, recorder, counter.advance)
+
+
+class _ObjectRun(_Run):
+    """The stages of a run over objects, and what they share."""
 
     def __init__(
         self,
@@ -140,22 +390,25 @@ class _Run:
         networks: Networks,
         options: EngineOptions,
         folder: Path,
-        journal: Journal,
-        progress: Progress,
         stack: ExitStack,
-        first_pass: Path | None,
+        identity: Mapping[str, Any],
+        resume: bool,
+        progress: Progress,
+        names: tuple[str, ...] = (),
     ) -> None:
-        rows, cols = source.grid.shape
-        self.source, self.networks, self.options = source, networks, options
-        self.journal, self.progress = journal, progress
-        self.first_pass = first_pass
-        self.shape = (rows, cols)
-        # A run killed before its first unit may have left no store, or half of one.
-        open_store = RawRaster.open if journal.records else RawRaster.create
-        self.coarse = stack.enter_context(open_store(folder / COARSE_FILE, self.shape))
-        self.final = stack.enter_context(open_store(folder / FINAL_FILE, self.shape))
+        super().__init__(source.grid, folder, stack, {**options.fingerprint(), **identity}, resume, progress)
+        self.networks, self.options, self.names = networks, options, names
+        self.read = padded_reader(source)
+        self.coarse = self.stage_file(COARSE_FILE)
+        self.final = self.stage_file(FINAL_FILE)
+        self.labels = self.stage_file(LABELS_FILE) if names else None
         self.level = threshold_level(options.threshold)
         self.lattice = Lattice.cover(self.shape, self._field())
+        self.plan: Plan = {}
+        self.components: list[Component] = []
+        self.lookups: list[Ints] = []
+        self.found = 0
+        self.outlines: dict[OutlineKey, Outline] = {}
         self.seconds: dict[str, float] = {}
 
     def _field(self) -> int:
@@ -164,127 +417,130 @@ class _Run:
         foundation = self.networks.foundation
         return foundation.image_size if foundation is not None else DEFAULT_FIELD
 
-    def all(self) -> EngineResult:
-        """Run every stage that is not done yet."""
-        start = perf_counter()
-        if self.first_pass is not None and self.first_pass.exists():
-            self._take(self.first_pass)
-        else:
-            self._pass_one()
-            if self.first_pass is not None:
-                self._keep(self.first_pass)
-        between = perf_counter()
-        components = find_components(self.coarse, self.level, self.lattice, self.options.min_pixels)
-        self.seconds = {"coarse": between - start, "components": perf_counter() - between}
-        between = perf_counter()
-        crops = 0
-        outlines: dict[pass_two.OutlineKey, pass_two.Outline] = {}
-        if self.options.method == "coarse":
-            self._drop_small(components)
-        else:
-            crops, outlines = self._pass_two(components)
-        self.seconds["objects"] = perf_counter() - between
-        valid, inside = self._count()
+    def lap(self, name: str, begin: float) -> None:
+        """Note the seconds since ``begin``."""
+        self.seconds[name] = perf_counter() - begin
+
+    def first_pass(self, model: DenseModel[Block], kept: Path | None = None) -> None:
+        """Sweep a dense model into the coarse probability; or take what ``kept`` holds, or leave it there."""
+        if kept is not None and kept.exists():
+            with RawRaster.open(kept, self.shape, self.frames) as found:
+                self.coarse.copy_from(found)
+            _Counter(SWEEP, self.pixels, self.progress).advance(self.pixels)
+            return
+        options = self.options
+        tiles = TileGrid.cover(self.shape, options.tile, options.overlap, options.offset)
+        course = self.course(SWEEP, tiles, options.strip_width)
+
+        def sweep(strip: Strip, recorder: Recorder, advanced: Callable[[int], None]) -> None:
+            sweep_strip(
+                self.read, model, course, strip, recorder, advanced, options.batch_size, options.workers
+            )
+
+        self.follow(course, (self.coarse,), sweep)
+        if kept is not None:
+            self._keep(kept)
+
+    def _keep(self, kept: Path) -> None:
+        """Leave pass one's answer for later runs; it appears when it is complete."""
+        making = kept.with_name(f".{kept.name}.part")
+        with RawRaster.create(making, self.shape, self.frames) as copy:
+            copy.copy_from(self.coarse)
+        making.replace(kept)
+
+    def find_objects(self) -> None:
+        """Take the connected objects of the coarse probability, frame by frame, and plan their crops."""
+        plan: dict[tuple[int, int, int], Any] = {}
+        for frame in range(self.frames):
+            found = find_components(
+                self.coarse.frame(frame), self.level, self.lattice, self.options.min_pixels
+            )
+            before = len(self.components)
+            plan.update(plan_prompts(found, self.lattice, frame, before))
+            self.components += [
+                replace(item, id=item.id + before, bounds=replace(item.bounds, frame=frame))
+                for item in found.items
+            ]
+            self.found += found.found
+            self.lookups.append(found.lookup)
+        self.plan = plan
+
+    def plan_marks(self, objects: Sequence[SceneObject]) -> None:
+        """Plan the crops of objects that somebody marked."""
+        self.plan = plan_marks(objects, self.names, self.lattice)
+        self.found = len(objects)
+
+    def decode(self, decoder: Decoder) -> None:
+        """Decode every planned object into the final probability."""
+        for record in self.journal.records:
+            self.outlines.update(outlines_of(record))
+        options = self.options
+        course = self.course(OBJECTS, self.lattice.grid, options.strip_width)
+
+        def work(strip: Strip, recorder: Recorder, advanced: Callable[[int], None]) -> None:
+            decoded = decode_strip(
+                self.read,
+                self.networks,
+                decoder,
+                course,
+                self.plan,
+                self.coarse,
+                strip,
+                options,
+                recorder,
+                advanced,
+                labelled=self.labels is not None,
+            )
+            self.outlines.update(decoded)
+
+        stores = (self.final,) if self.labels is None else (self.final, self.labels)
+        self.follow(course, stores, work)
+
+    def drop_small(self) -> None:
+        """The answer without pass two: the coarse probability, small objects just below the threshold."""
+        self.plan = {}
+        counter = _Counter(OBJECTS, self.pixels, self.progress)
+        for frame in range(self.frames):
+            for row, values, labels in labelled_bands(self.coarse.frame(frame), self.level):
+                small = (labels > 0) & (self.lookups[frame][labels] == 0)
+                kept = np.where(small, np.uint8(self.level - 1), values)
+                self.final.write(Window(row, 0, len(values), self.shape[1], frame), kept)
+                counter.advance(values.size)
+        self.final.sync()
+
+    def result(self) -> EngineResult:
+        """What the run leaves behind."""
+        valid = inside = 0
+        for window in self.final.bands(SWEEP_PIXELS):
+            values = self.final.read(window)
+            seen = values != NODATA
+            valid += int(seen.sum())
+            inside += int((seen & (values >= self.level)).sum())
         return EngineResult(
             coarse=self.coarse.path,
             probability=self.final.path,
             shape=self.shape,
             level=self.level,
-            components=with_confidence(components.items, outlines),
-            found=components.found,
-            pixels=self.shape[0] * self.shape[1],
+            components=with_confidence(self.components, self.outlines),
+            found=self.found,
+            pixels=self.pixels,
             valid_pixels=valid,
             object_pixels=inside,
-            crops=crops,
+            crops=len(self.plan),
             resumed=self.journal.resumed,
             seconds=self.seconds,
+            labels=None if self.labels is None else self.labels.path,
+            names=self.names,
+            frames=self.frames,
         )
-
-    def _pass_one(self) -> None:
-        options = self.options
-        grid = TileGrid.cover(self.shape, options.tile, options.overlap, options.offset)
-        counter = _Counter(pass_one.STAGE, self.shape, self.progress)
-        with WriteBehind() as writes:
-            recorder = Recorder(self.coarse, self.journal, writes)
-            for strip in plan_strips(pass_one.STAGE, grid, self.shape, options.strip_width, self._finished()):
-                counter.advance(strip.top * (strip.columns[1] - strip.columns[0]))
-                pass_one.map_coarse(
-                    self.source, self.networks, grid, strip, options, recorder, counter.advance
-                )
-
-    def _take(self, first_pass: Path) -> None:
-        """Use what an earlier run found."""
-        with RawRaster.open(first_pass, self.shape) as found:
-            self.coarse.copy_from(found)
-        _Counter(pass_one.STAGE, self.shape, self.progress).advance(self.shape[0] * self.shape[1])
-
-    def _keep(self, first_pass: Path) -> None:
-        """Leave pass one's answer for later runs; it appears when it is complete."""
-        making = first_pass.with_name(f".{first_pass.name}.part")
-        with RawRaster.create(making, self.shape) as kept:
-            kept.copy_from(self.coarse)
-        making.replace(first_pass)
-
-    def _pass_two(self, components: Components) -> tuple[int, dict[pass_two.OutlineKey, pass_two.Outline]]:
-        options = self.options
-        plan = plan_prompts(components, self.lattice)
-        outlines: dict[pass_two.OutlineKey, pass_two.Outline] = {}
-        for record in self.journal.records:
-            outlines.update(pass_two.outlines_of(record))
-        counter = _Counter(pass_two.STAGE, self.shape, self.progress)
-        grid = self.lattice.grid
-        with WriteBehind() as writes:
-            recorder = Recorder(self.final, self.journal, writes)
-            for strip in plan_strips(pass_two.STAGE, grid, self.shape, options.strip_width, self._finished()):
-                counter.advance(strip.top * (strip.columns[1] - strip.columns[0]))
-                outlines.update(
-                    pass_two.map_objects(
-                        self.source,
-                        self.networks,
-                        self.lattice,
-                        plan,
-                        self.coarse,
-                        strip,
-                        self.level,
-                        options,
-                        recorder,
-                        counter.advance,
-                    )
-                )
-        return len(plan), outlines
-
-    def _drop_small(self, components: Components) -> None:
-        """The answer without pass two: the coarse probability, small objects just below the threshold."""
-        counter = _Counter(pass_two.STAGE, self.shape, self.progress)
-        for row, values, labels in labelled_bands(self.coarse, self.level):
-            small = (labels > 0) & (components.lookup[labels] == 0)
-            kept = np.where(small, np.uint8(self.level - 1), values)
-            self.final.write(Window(row, 0, *values.shape), kept)
-            counter.advance(values.size)
-        self.final.sync()
-
-    def _finished(self) -> set[tuple[Any, ...]]:
-        return {tuple(record["unit"]) for record in self.journal.records if "unit" in record}
-
-    def _count(self) -> tuple[int, int]:
-        """Pixels with data, and pixels of objects."""
-        rows, cols = self.shape
-        height = max(1, SWEEP_PIXELS // cols)
-        valid = inside = 0
-        for row in range(0, rows, height):
-            values = self.final.read(Window(row, 0, min(height, rows - row), cols))
-            seen = values != NODATA
-            valid += int(seen.sum())
-            inside += int((seen & (values >= self.level)).sum())
-        return valid, inside
 
 
 class _Counter:
     """Adds up finished pixels and tells the progress."""
 
-    def __init__(self, stage: str, shape: tuple[int, int], progress: Progress) -> None:
+    def __init__(self, stage: str, pixels: int, progress: Progress) -> None:
         self._stage, self._progress = stage, progress
-        self._done, self._total = 0, shape[0] * shape[1]
+        self._done, self._total = 0, pixels
         progress(stage, 0, self._total)
 
     def advance(self, pixels: int) -> None:
@@ -293,7 +549,7 @@ class _Counter:
 
 
 def with_confidence(
-    components: Iterable[Component], outlines: Mapping[pass_two.OutlineKey, pass_two.Outline]
+    components: Iterable[Component], outlines: Mapping[OutlineKey, Outline]
 ) -> tuple[Component, ...]:
     """Components with their mean probability times the expected IoU of their outline.
 
@@ -302,7 +558,7 @@ def with_confidence(
     """
     weighted: dict[int, float] = {}
     weight: dict[int, int] = {}
-    for (number, _, _), outline in sorted(outlines.items()):
+    for (number, *_), outline in sorted(outlines.items()):
         weighted[number] = weighted.get(number, 0.0) + outline.iou * outline.area
         weight[number] = weight.get(number, 0) + outline.area
     return tuple(

@@ -1,4 +1,4 @@
-"""The two networks of a run, and moving blocks to them."""
+"""What a run computes with: the networks, their device and precision, and moving blocks to them."""
 
 from __future__ import annotations
 
@@ -47,9 +47,8 @@ class QuickPrompter(Protocol):
 
 @dataclass(frozen=True)
 class Networks:
-    """A specialist, the generalist it prompts (None where the specialist works alone), and where they run."""
+    """The generalist (None where a specialist works alone), and where and how networks compute."""
 
-    prompter: ScenePrompter
     foundation: Foundation | None
     device: torch.device
     dtype: Precision
@@ -69,11 +68,12 @@ class Networks:
         """A batch ``(B, 3, H, W)`` on the device."""
         return torch.from_numpy(np.stack([block.image for block in blocks])).to(self.device)
 
-    def coarse_logits(self, images: Tensor) -> Tensor:
-        """The specialist's logits ``(B, K, H/4, W/4)``, the fastest way it has."""
-        if isinstance(self.prompter, QuickPrompter):
-            return self.prompter.coarse_logits(images)
-        return self.prompter.coarse(images).logits
+
+def coarse_logits(prompter: ScenePrompter, images: Tensor) -> Tensor:
+    """The specialist's logits ``(B, K, H/4, W/4)``, the fastest way it has."""
+    if isinstance(prompter, QuickPrompter):
+        return prompter.coarse_logits(images)
+    return prompter.coarse(images).logits
 
 
 def foreground(logits: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from domainsam.protocols import Block, Source, Window
 
 @dataclass(frozen=True)
 class Unit:
-    """A row of tiles in a strip.
+    """A row of tiles in a strip, of one frame or of several.
 
     ``rows`` are the scene rows (first, end) that are final once this unit and
     those before it are done; ``repeated`` marks a unit that is already
@@ -34,6 +34,7 @@ class Unit:
     """
 
     stage: str
+    frames: range
     strip: int
     row: int
     columns: tuple[int, int]
@@ -43,67 +44,116 @@ class Unit:
     @property
     def key(self) -> list[Any]:
         """Its name in the journal."""
-        return [self.stage, self.strip, self.row]
+        return [self.stage, self.frames.start, self.strip, self.row]
 
     @property
-    def window(self) -> Window:
-        """The scene pixels that it finishes."""
+    def windows(self) -> tuple[Window, ...]:
+        """The pixels that it finishes, a window a frame."""
         (top, bottom), (left, right) = self.rows, self.columns
-        return Window(top, left, bottom - top, right - left)
+        return tuple(Window(top, left, bottom - top, right - left, frame) for frame in self.frames)
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels it finishes."""
+        return sum(window.height * window.width for window in self.windows)
 
 
 @dataclass(frozen=True)
 class Strip:
     """What is left to do in a column strip: the first unfinished scene row, and the units in order."""
 
+    frames: range
     columns: tuple[int, int]
     top: int
     units: tuple[Unit, ...]
 
+    @property
+    def pixels_before(self) -> int:
+        """How many of its pixels were finished earlier."""
+        return len(self.frames) * self.top * (self.columns[1] - self.columns[0])
 
-def plan_strips(
-    stage: str,
-    grid: TileGrid,
-    shape: tuple[int, int],
-    strip_width: int,
-    finished: Collection[tuple[Any, ...]],
-) -> Iterator[Strip]:
-    """The strips of a scene with what an earlier run has left to do.
 
-    ``finished`` holds the keys, as tuples, of units that the journal has.
+@dataclass(frozen=True)
+class Course:
+    """A stage's way through a scene.
+
+    Parameters
+    ----------
+    stage
+        Its name in the journal and to progress.
+    grid
+        Tiles of one frame.
+    shape
+        Rows and columns of a frame.
+    frames
+        Ranges of frames that share their units; several only where one tile covers a frame.
+    strip_width
+        Columns done at a time.
     """
-    for index, columns in enumerate(column_strips(shape[1], strip_width)):
+
+    stage: str
+    grid: TileGrid
+    shape: tuple[int, int]
+    frames: tuple[range, ...]
+    strip_width: int
+
+    def strips(self, finished: Collection[tuple[Any, ...]]) -> Iterator[Strip]:
+        """Every strip with what an earlier run, whose journal has the keys ``finished``, has left to do."""
+        for frames in self.frames:
+            for index, columns in enumerate(column_strips(self.shape[1], self.strip_width)):
+                yield self._strip(frames, index, columns, finished)
+
+    def _strip(
+        self, frames: range, index: int, columns: tuple[int, int], finished: Collection[tuple[Any, ...]]
+    ) -> Strip:
+        grid, length = self.grid, self.shape[0]
         done = 0
-        while done < len(grid.rows) and (stage, index, done) in finished:
+        while done < len(grid.rows) and (self.stage, frames.start, index, done) in finished:
             done += 1
-        top = grid.finished(done - 1, shape[0]) if done else 0
+        top = grid.finished(done - 1, length) if done else 0
         if done == len(grid.rows):
-            yield Strip(columns, top, ())
-            continue
-        start = min(grid.first_touching(top), done)
+            return Strip(frames, columns, length, ())
         units = []
-        for row in range(start, len(grid.rows)):
-            first = grid.finished(row - 1, shape[0]) if row else 0
-            rows = (first, grid.finished(row, shape[0]))
-            units.append(Unit(stage, index, row, columns, rows, repeated=row < done))
-        yield Strip(columns, top, tuple(units))
+        for row in range(min(grid.first_touching(top), done), len(grid.rows)):
+            first = grid.finished(row - 1, length) if row else 0
+            rows = (first, min(grid.finished(row, length), length))
+            units.append(Unit(self.stage, frames, index, row, columns, rows, repeated=row < done))
+        return Strip(frames, columns, top, tuple(units))
+
+
+def group_frames(frames: Iterable[int], size: int) -> tuple[range, ...]:
+    """Ascending frames as ranges of neighbours, ``size`` at most in each."""
+    groups: list[range] = []
+    for frame in frames:
+        if groups and groups[-1].stop == frame and len(groups[-1]) < size:
+            groups[-1] = range(groups[-1].start, frame + 1)
+        else:
+            groups.append(range(frame, frame + 1))
+    return tuple(groups)
 
 
 class Recorder:
     """Writes what a unit has finished, then says so in the journal, all behind the networks' back."""
 
-    def __init__(self, store: RawRaster, journal: Journal, writes: WriteBehind) -> None:
-        self._store = store
+    def __init__(self, stores: Sequence[RawRaster], journal: Journal, writes: WriteBehind) -> None:
+        self._stores = stores
         self._journal = journal
         self._writes = writes
 
-    def record(self, unit: Unit, values: NDArray[np.uint8], extra: dict[str, Any] | None = None) -> None:
-        """Queue a unit's rows and its journal record."""
+    def record(
+        self, unit: Unit, values: Sequence[Sequence[NDArray[np.uint8]]], extra: dict[str, Any] | None = None
+    ) -> None:
+        """Queue a unit's bytes ``(h, w)``, of every frame for every store, and its journal record."""
         self._writes.submit(self._write, unit, values, extra or {})
 
-    def _write(self, unit: Unit, values: NDArray[np.uint8], extra: dict[str, Any]) -> None:
-        self._store.write(unit.window, values)
-        self._store.sync()
+    def _write(
+        self, unit: Unit, values: Sequence[Sequence[NDArray[np.uint8]]], extra: dict[str, Any]
+    ) -> None:
+        for window, planes in zip(unit.windows, values, strict=True):
+            for store, plane in zip(self._stores, planes, strict=True):
+                store.write(window, plane)
+        for store in self._stores:
+            store.sync()
         self._journal.append({"unit": unit.key, **extra})
 
 
@@ -127,7 +177,7 @@ def padded_reader(source: Source) -> Callable[[Window], Block]:
 
     The overhang stays invalid; it only spares the networks a false edge.
     """
-    rows, cols = source.grid.shape
+    rows, cols = source.grid.frame_shape
 
     def read(window: Window) -> Block:
         block = source.read(window)

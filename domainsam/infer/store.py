@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -46,7 +47,7 @@ COPIED_AT_ONCE = 1 << 22
 
 
 class RawRaster(OpenFile):
-    """A scene of unsigned bytes in a plain file, one row after another.
+    """A scene of unsigned bytes in a plain file, one row after another, one frame after another.
 
     Reads and writes are positioned system calls, not a memory map, so the
     process holds only the windows at hand. Threads may read and write at once.
@@ -56,17 +57,20 @@ class RawRaster(OpenFile):
     path
         The file; made by :meth:`create`, found again by :meth:`open`.
     shape
-        Rows and columns.
+        Rows and columns of a frame.
+    frames
+        Frames of a volume, a series or a film; one for a scene.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int], descriptor: int) -> None:
+    def __init__(self, path: Path, shape: tuple[int, int], descriptor: int, frames: int = 1) -> None:
         super().__init__(descriptor)
         self.path = path
         self.shape = shape
+        self.frames = frames
         self._lock = threading.Lock()
 
     @classmethod
-    def create(cls, path: Path, shape: tuple[int, int]) -> Self:
+    def create(cls, path: Path, shape: tuple[int, int], frames: int = 1) -> Self:
         """Make a file with all its space reserved, so that a full disk shows now and not in mid-run.
 
         Raises
@@ -74,7 +78,7 @@ class RawRaster(OpenFile):
         OutputError
             If the folder cannot be written or has not enough room.
         """
-        size = shape[0] * shape[1]
+        size = frames * shape[0] * shape[1]
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | BINARY, 0o644)
         except OSError as error:
@@ -90,16 +94,16 @@ class RawRaster(OpenFile):
                 f"cannot reserve {size / 1e6:.0f} MB for {path}: {error.strerror}; "
                 "free some space or choose another folder"
             ) from error
-        return cls(path, shape, descriptor)
+        return cls(path, shape, descriptor, frames)
 
     @classmethod
-    def open(cls, path: Path, shape: tuple[int, int]) -> Self:
+    def open(cls, path: Path, shape: tuple[int, int], frames: int = 1) -> Self:
         """Open a file made by :meth:`create` again.
 
         Raises
         ------
         OutputError
-            If it is missing or has another size than ``shape`` asks for.
+            If it is missing or has another size than ``shape`` and ``frames`` ask for.
         """
         try:
             descriptor = os.open(path, os.O_RDWR | BINARY)
@@ -108,12 +112,11 @@ class RawRaster(OpenFile):
                 f"cannot open staged data {path}: {error.strerror}; run without --resume"
             ) from error
         size = os.fstat(descriptor).st_size
-        if size != shape[0] * shape[1]:
+        if size != frames * shape[0] * shape[1]:
             os.close(descriptor)
-            raise OutputError(
-                f"staged data {path} holds {size} bytes, not {shape[0]} x {shape[1]}; run without --resume"
-            )
-        return cls(path, shape, descriptor)
+            expected = " x ".join(str(count) for count in ((frames,) if frames > 1 else ()) + shape)
+            raise OutputError(f"staged data {path} holds {size} bytes, not {expected}; run without --resume")
+        return cls(path, shape, descriptor, frames)
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Bytes ``(h, w)`` of a window; parts outside the scene are 255."""
@@ -122,13 +125,13 @@ class RawRaster(OpenFile):
         if not part.height or not part.width:
             return values
         inside = values[within(part, (window.row, window.col))]
-        width = self.shape[1]
+        width, first = self.shape[1], window.frame * self.shape[0]
         if part.width == width:
-            whole = self._read_at(part.height * width, part.row * width)
+            whole = self._read_at(part.height * width, (first + part.row) * width)
             inside[:] = np.frombuffer(whole, dtype=np.uint8).reshape(part.height, width)
             return values
         for index in range(part.height):
-            line = self._read_at(part.width, (part.row + index) * width + part.col)
+            line = self._read_at(part.width, (first + part.row + index) * width + part.col)
             inside[index] = np.frombuffer(line, dtype=np.uint8)
         return values
 
@@ -140,14 +143,14 @@ class RawRaster(OpenFile):
         OutputError
             If the disk refuses.
         """
-        width = self.shape[1]
+        width, first = self.shape[1], window.frame * self.shape[0]
         lines = np.ascontiguousarray(values)
         try:
             if window.width == width:
-                self._write_at(lines.data.cast("B"), window.row * width)
+                self._write_at(lines.data.cast("B"), (first + window.row) * width)
                 return
             for index in range(window.height):
-                self._write_at(lines[index].data, (window.row + index) * width + window.col)
+                self._write_at(lines[index].data, (first + window.row + index) * width + window.col)
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}; nothing was kept") from error
 
@@ -171,15 +174,41 @@ class RawRaster(OpenFile):
 
     def copy_from(self, other: RawRaster) -> None:
         """Take all bytes of another raster of the same shape."""
-        rows, cols = self.shape
-        height = max(1, COPIED_AT_ONCE // max(1, cols))
-        for row in range(0, rows, height):
-            window = Window(row, 0, min(height, rows - row), cols)
+        for window in self.bands(COPIED_AT_ONCE):
             self.write(window, other.read(window))
+
+    def bands(self, pixels: int) -> Iterator[Window]:
+        """Windows of whole rows, ``pixels`` at most, that cover all frames in order."""
+        rows, cols = self.shape
+        height = max(1, pixels // max(1, cols))
+        for frame in range(self.frames):
+            for row in range(0, rows, height):
+                yield Window(row, 0, min(height, rows - row), cols, frame)
+
+    def frame(self, number: int) -> FrameOfRaster:
+        """One frame by itself."""
+        return FrameOfRaster(self, number)
 
     def sync(self) -> None:
         """Return once everything written so far is on the disk."""
         os.fsync(self._descriptor)
+
+
+@dataclass(frozen=True)
+class FrameOfRaster:
+    """One frame of a :class:`RawRaster`, read as if it were a scene of its own."""
+
+    raster: RawRaster
+    number: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.raster.shape
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """Bytes ``(h, w)`` of a window of this frame, 255 outside it."""
+        return self.raster.read(replace(window, frame=self.number))
 
 
 def _reserve(descriptor: int, size: int) -> None:
@@ -203,104 +232,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-Bytes = NDArray[np.uint8]
-CHUNK = 16
-"""Slices held at once by passes over a volume: 4 MB a byte of voxel at 512 x 512."""
-
-
-class StagedVolume:
-    """Bytes of a canonical volume ``(X, Y, Z)`` in a file; slices are read and written as ``(n, X, Y)``.
-
-    Parameters
-    ----------
-    path
-        The file; :meth:`create` makes it, :meth:`open` finds it again.
-    shape
-        ``(X, Y, Z)``.
-    """
-
-    def __init__(self, raster: RawRaster, shape: tuple[int, int, int]) -> None:
-        self.shape = shape
-        self._raster = raster
-
-    @classmethod
-    def create(cls, path: Path, shape: tuple[int, int, int]) -> Self:
-        """Make the file with all its space reserved.
-
-        Raises
-        ------
-        OutputError
-            If the folder cannot be written or has not enough room.
-        """
-        return cls(RawRaster.create(path, (shape[2], shape[0] * shape[1])), shape)
-
-    @classmethod
-    def open(cls, path: Path, shape: tuple[int, int, int]) -> Self:
-        """Open a file made by :meth:`create` again.
-
-        Raises
-        ------
-        OutputError
-            If it is missing or has another size.
-        """
-        return cls(RawRaster.open(path, (shape[2], shape[0] * shape[1])), shape)
-
-    @property
-    def depth(self) -> int:
-        """Number of slices."""
-        return self.shape[2]
-
-    def read(self, start: int, stop: int) -> Bytes:
-        """Slices ``start`` to ``stop``, ``(n, X, Y)``."""
-        values = self._raster.read(self._window(start, stop))
-        return values.reshape(stop - start, *self.shape[:2])
-
-    def write(self, start: int, slices: Bytes) -> None:
-        """Write slices ``(n, X, Y)`` from ``start`` on.
-
-        Raises
-        ------
-        OutputError
-            If the disk refuses.
-        """
-        count = len(slices)
-        self._raster.write(self._window(start, start + count), slices.reshape(count, -1))
-
-    def chunks(self, size: int = CHUNK) -> Iterator[tuple[int, Bytes]]:
-        """All slices in order, some at a time, with the number of the first."""
-        for start in range(0, self.depth, size):
-            yield start, self.read(start, min(start + size, self.depth))
-
-    def copied(self, path: Path) -> Self:
-        """A copy in a file of its own.
-
-        Raises
-        ------
-        OutputError
-            If the folder cannot be written or has not enough room.
-        """
-        made = self.create(path, self.shape)
-        for start, slices in self.chunks():
-            made.write(start, slices)
-        return made
-
-    def sync(self) -> None:
-        """Return once everything written so far is on the disk."""
-        self._raster.sync()
-
-    def close(self) -> None:
-        """Close the file, which stays."""
-        self._raster.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _window(self, start: int, stop: int) -> Window:
-        return Window(start, 0, stop - start, self.shape[0] * self.shape[1])

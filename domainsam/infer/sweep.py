@@ -1,42 +1,192 @@
-"""Pass one: the specialist's probability, blended over the whole scene."""
+"""Pass one: a dense network's planes, blended over every frame of a scene.
+
+For models that label every pixel by themselves it is the only pass.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
-from domainsam.infer.blend import BandBlend
-from domainsam.infer.networks import Networks, foreground, upsample
-from domainsam.infer.options import EngineOptions
-from domainsam.infer.order import ReadAhead, Recorder, Strip, batches, padded_reader
-from domainsam.infer.tiling import TileGrid
-from domainsam.protocols import Source
+import numpy as np
+from numpy.typing import NDArray
 
-STAGE = "coarse"
+from domainsam.infer.blend import BandBlend, store_shares
+from domainsam.infer.networks import Networks, ScenePrompter, coarse_logits, foreground, upsample
+from domainsam.infer.order import Course, ReadAhead, Recorder, Strip, Unit
+from domainsam.protocols import Block, Window
+
+AnyBlock = TypeVar("AnyBlock", bound=Block)
+SeenBlock = TypeVar("SeenBlock", bound=Block, contravariant=True)
 
 
-def map_coarse(
-    source: Source,
-    networks: Networks,
-    grid: TileGrid,
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a dense model says about one block.
+
+    ``planes`` are ``(h, w)`` arrays of numbers, as many as the model has;
+    ``valid`` ``(h, w)`` bool says where they count.
+    """
+
+    planes: Sequence[NDArray[Any]]
+    valid: NDArray[np.bool_]
+
+
+class DenseModel(Protocol[SeenBlock]):
+    """A network that says something about every pixel of a block.
+
+    Its planes are averaged where blocks overlap, with weights that fall to the
+    edges, and the means become the bytes of its staged outputs.
+    """
+
+    @property
+    def planes(self) -> int:
+        """Number of planes that it answers and that are averaged."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the staged bytes that :meth:`finish` makes, in its order."""
+        ...
+
+    @property
+    def context(self) -> int:
+        """Frames before and after a block's own that it looks at."""
+        ...
+
+    def running(self) -> AbstractContextManager[None]:
+        """The context in which it computes: no gradients, its precision."""
+        ...
+
+    def answer(
+        self, blocks: Sequence[SeenBlock], before: Sequence[SeenBlock], after: Sequence[SeenBlock]
+    ) -> Sequence[Answer]:
+        """One answer a block; ``before`` and ``after`` hold blocks of up to :attr:`context` frames around."""
+        ...
+
+    def finish(self, means: NDArray[np.float32], seen: NDArray[np.bool_]) -> Sequence[NDArray[np.uint8]]:
+        """Bytes ``(h, w)`` of every output from means ``(planes, h, w)``, 255 where nothing was ``seen``."""
+        ...
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """The specialist's probability that a pixel belongs to an object, as a dense model."""
+
+    prompter: ScenePrompter
+    networks: Networks
+    planes: int = 1
+    outputs: tuple[str, ...] = ("coarse",)
+    context: int = 0
+
+    def running(self) -> AbstractContextManager[None]:
+        """No gradients, and the asked-for precision."""
+        return self.networks.running()
+
+    def answer(
+        self, blocks: Sequence[Block], before: Sequence[Block], after: Sequence[Block]
+    ) -> Sequence[Answer]:
+        """The probability of each block, at its own pixels."""
+        logits = coarse_logits(self.prompter, self.networks.images(blocks))
+        probability = upsample(foreground(logits), blocks[0].valid.shape).cpu().numpy()
+        return [Answer(list(planes), block.valid) for planes, block in zip(probability, blocks, strict=True)]
+
+    def finish(self, means: NDArray[np.float32], seen: NDArray[np.bool_]) -> Sequence[NDArray[np.uint8]]:
+        """The stored probability."""
+        return (store_shares(means[0], seen),)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Probability 0 wherever the scene has data: pass one where somebody else says what objects there are."""
+
+    planes: int = 1
+    outputs: tuple[str, ...] = ("coarse",)
+    context: int = 0
+
+    def running(self) -> AbstractContextManager[None]:
+        """Nothing is computed."""
+        return nullcontext()
+
+    def answer(
+        self, blocks: Sequence[Block], before: Sequence[Block], after: Sequence[Block]
+    ) -> Sequence[Answer]:
+        """Zeros, valid where the blocks are."""
+        return [Answer([np.zeros(block.valid.shape, np.float32)], block.valid) for block in blocks]
+
+    def finish(self, means: NDArray[np.float32], seen: NDArray[np.bool_]) -> Sequence[NDArray[np.uint8]]:
+        """0, or 255 without data."""
+        return (store_shares(means[0], seen),)
+
+
+def sweep_strip(
+    read: Callable[[Window], AnyBlock],
+    model: DenseModel[AnyBlock],
+    course: Course,
     strip: Strip,
-    options: EngineOptions,
     recorder: Recorder,
     advanced: Callable[[int], None],
+    batch_size: int = 1,
+    workers: int = 1,
 ) -> None:
-    """Map what is left of one column strip.
+    """Sweep what is left of one strip.
 
-    ``advanced`` is told the number of scene pixels that each unit finished.
+    Parameters
+    ----------
+    read
+        Gives the block of a window; called from ``workers`` threads.
+    advanced
+        Told the number of pixels that each unit finished.
+    batch_size
+        Blocks that go through the network together, of one unit.
     """
-    windows = [grid.row_windows(unit.row, strip.columns) for unit in strip.units]
-    blend = BandBlend(grid.size[0], strip.columns, strip.top)
-    with ReadAhead(options.workers, options.workers + options.batch_size) as reader, networks.running():
-        blocks = reader.map(padded_reader(source), [window for row in windows for window in row])
-        for unit, row in zip(strip.units, windows, strict=True):
-            for batch in batches(blocks, len(row), options.batch_size):
-                logits = networks.coarse_logits(networks.images(batch))
-                probability = upsample(foreground(logits), grid.size)[:, 0].cpu().numpy()
-                for block, values in zip(batch, probability, strict=True):
-                    blend.add(block.index, values, block.valid)
+    bands = {
+        frame: BandBlend(course.grid.size[0], strip.columns, strip.top, model.planes)
+        for frame in strip.frames
+    }
+    around = _frames_around(strip.frames, model.context, course.frames[-1].stop)
+    rows = [course.grid.row_windows(unit.row, strip.columns) for unit in strip.units]
+    windows = [replace(window, frame=frame) for row in rows for frame in around for window in row]
+    with ReadAhead(workers, workers + batch_size) as reader, model.running():
+        blocks = reader.map(read, windows)
+        for unit, row in zip(strip.units, rows, strict=True):
+            before = tuple(islice(blocks, len(row) * (strip.frames.start - around.start)))
+            own = islice(blocks, len(row) * len(strip.frames))
+            later = len(row) * (around.stop - strip.frames.stop)
+            for batch, after in _batches(own, blocks, batch_size, later):
+                answers = model.answer(batch, before, after)
+                for block, answer in zip(batch, answers, strict=True):
+                    bands[block.index.frame].add(block.index, answer.planes, answer.valid)
             if not unit.repeated:
-                recorder.record(unit, blend.finish(unit.rows[1]))
-                advanced(unit.window.height * unit.window.width)
+                recorder.record(unit, _finish(model, bands, unit))
+                advanced(unit.pixels)
+
+
+def _frames_around(frames: range, context: int, count: int) -> range:
+    return range(max(0, frames.start - context), min(count, frames.stop + context))
+
+
+def _batches(
+    own: Iterator[AnyBlock], following: Iterator[AnyBlock], size: int, later: int
+) -> Iterator[tuple[Sequence[AnyBlock], Sequence[AnyBlock]]]:
+    """Groups of a unit's blocks that hold any data, and the blocks of the frames after the last group."""
+    group: list[AnyBlock] = []
+    for block in own:
+        if not block.valid.any():
+            continue
+        if len(group) == size:
+            yield group, ()
+            group = []
+        group.append(block)
+    after = tuple(islice(following, later))
+    if group:
+        yield group, after
+
+
+def _finish(
+    model: DenseModel[AnyBlock], bands: dict[int, BandBlend], unit: Unit
+) -> list[Sequence[NDArray[np.uint8]]]:
+    return [model.finish(*bands[frame].finish(unit.rows[1])) for frame in unit.frames]

@@ -14,7 +14,7 @@ import pytest
 
 from domainsam_ct import segment as pipeline
 from domainsam_ct import segment as segmenting
-from domainsam_ct.model import sweep as inference
+from domainsam_ct.model import sweep
 from domainsam_ct.read.open import read_mask
 from tests.conftest import ROOT
 from tests.ct.made import write_nifti
@@ -114,15 +114,17 @@ def test_an_interrupted_case_goes_on_in_its_middle(
     tmp_path: Path, ct_segment, density_model: DensityModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan, out = write_case(tmp_path / "ct.nii.gz"), tmp_path / "out"
-    read = inference.read_chunk
+    read = sweep.axial
 
-    def interrupted(volume, start, stop, context):
-        if start >= 8:
+    def interrupted(slices):
+        reads.append(slices.shape)
+        if len(reads) > 8:
             raise KeyboardInterrupt
-        return read(volume, start, stop, context)
+        return read(slices)
 
+    reads: list[tuple[int, ...]] = []
     with monkeypatch.context() as limited:
-        limited.setattr(inference, "read_chunk", interrupted)
+        limited.setattr(sweep, "axial", interrupted)
         assert ct_segment(scan, "-o", out, "-q", "--workers", "1") == 130
     assert [path.name for path in out.iterdir()] == [".ct.domainsam"]
     density_model.asked = 0
@@ -179,7 +181,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from domainsam_ct import segment as pipeline
-from domainsam_ct.model import sweep as inference
+from domainsam.infer import journal as inference
 from tests.ct.standin import DensityModel
 
 stage, count = sys.argv[1], int(sys.argv[2])

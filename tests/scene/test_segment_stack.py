@@ -91,7 +91,7 @@ def answers(
     with SceneSource(stack) as source:
         answer = segment_stack(source, chosen, folder, tiles)
     found = {}
-    for name in answer.names:
+    for name in answer.paths:
         with answer.open(name) as staged:
             found[name] = staged.read(Window(0, 0, *answer.shape))
     return found
@@ -172,7 +172,7 @@ def test_strips_change_nothing(stack: dict[str, Path], tmp_path: Path, monkeypat
     strips = answers(stack, tmp_path / "b", tiles)
     for name, values in whole.items():
         np.testing.assert_array_equal(values, strips[name])
-    lengths = [(tmp_path / name / JOURNAL_FILE).read_text().count("strip") for name in ("a", "b")]
+    lengths = [(tmp_path / name / JOURNAL_FILE).read_text().count("unit") for name in ("a", "b")]
     assert lengths[1] > 2 * lengths[0]
 
 

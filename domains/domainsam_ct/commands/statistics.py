@@ -85,10 +85,10 @@ def measured(mask: LabelledMask, image: Path | None, series_uid: str | None) -> 
 
     import numpy as np
 
-    from domainsam.infer.store import CHUNK
     from domainsam_ct.evaluate.labelled import require_same_grid
     from domainsam_ct.measure.statistics import Tally
     from domainsam_ct.read.open import open_volume
+    from domainsam_ct.read.staged import CHUNK
 
     tally = Tally(mask.grid, mask.labels)
     with ExitStack() as stack:

@@ -27,7 +27,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from domainsam.infer.store import StagedVolume
+from domainsam_ct.read.staged import StagedVolume
 
 Ids = NDArray[np.int32]
 Vector = tuple[float, float, float]

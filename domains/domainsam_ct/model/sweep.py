@@ -1,15 +1,9 @@
-"""The network over a volume: slices stream in, labels and confidence stream to disk.
-
-What is done is journalled chunk by chunk, so that a run that was killed goes
-on with the next chunk. Memory follows the size of a slice and the number of
-slices in a chunk, not the length of the volume.
-"""
+"""The organ model over a volume: slices stream in, labels and confidence stream to disk."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,29 +11,71 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from domainsam.infer.journal import JOURNAL_FILE, Journal
-from domainsam.infer.store import StagedVolume
+from domainsam.infer.engine import sweep_scene
+from domainsam.infer.sweep import Answer
+from domainsam.infer.tiling import TileGrid
 from domainsam.progress import Progress
+from domainsam.protocols import Block, Window
 from domainsam_ct.model.organs import OrganModel
-from domainsam_ct.read.geometry import axial, from_axial
+from domainsam_ct.read.geometry import axial
+from domainsam_ct.read.open import VolumeSource
+from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import Volume
 
-MASK_FILE = "mask.raw"
-CONFIDENCE_FILE = "confidence.raw"
+MASK, CONFIDENCE = "mask", "confidence"
 STAGED_BYTES = 2
 """Bytes a voxel that are staged: label and confidence."""
 
-Float32 = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
-class Chunk:
-    """Axial images ``(S, H, W)`` from slice ``start`` on, and their neighbours below and above."""
+class OrganSweep:
+    """The organ model as a :class:`~domainsam.infer.sweep.DenseModel`: its planes are the bytes to store.
 
-    start: int
-    images: Float32
-    below: Float32
-    above: Float32
+    Parameters
+    ----------
+    values
+        Value to write for each of the model's labels; labels that are absent become background.
+    spacing_mm
+        Height and width of a pixel.
+    """
+
+    model: OrganModel
+    values: Mapping[int, int]
+    spacing_mm: tuple[float, float]
+    planes: int = 2
+    outputs: tuple[str, ...] = (MASK, CONFIDENCE)
+
+    @property
+    def context(self) -> int:
+        """Slices on either side that the network looks at."""
+        return self.model.context
+
+    def running(self) -> AbstractContextManager[None]:
+        """The model sees to gradients and precision by itself."""
+        return nullcontext()
+
+    def answer(
+        self, blocks: Sequence[Block], before: Sequence[Block], after: Sequence[Block]
+    ) -> Sequence[Answer]:
+        """Value and confidence (255 times the probability, 0 for background) of whole slices."""
+        stacks = [
+            np.concatenate([block.image for block in some]) if some else None
+            for some in (blocks, before, after)
+        ]
+        assert stacks[0] is not None
+        found = self.model.predict(stacks[0], self.spacing_mm, *stacks[1:])
+        lookup = np.zeros(256, np.uint8)
+        lookup[list(self.values)] = list(self.values.values())
+        labels = lookup[found.labels]
+        certain = np.clip(np.rint(found.confidence.astype(np.float32) * 255), 1, 255)
+        confidence = np.where(labels > 0, certain, 0)
+        return [
+            Answer(planes, block.valid) for *planes, block in zip(labels, confidence, blocks, strict=True)
+        ]
+
+    def finish(self, means: NDArray[np.float32], seen: NDArray[np.bool_]) -> Sequence[NDArray[np.uint8]]:
+        """The bytes; a slice is one tile, so that nothing was averaged."""
+        return list(np.rint(means).astype(np.uint8))
 
 
 def segment_volume(
@@ -52,12 +88,14 @@ def segment_volume(
     workers: int,
     progress: Progress,
 ) -> tuple[StagedVolume, StagedVolume, bool]:
-    """Labels and confidence of every voxel, staged in ``folder``.
+    """Label every voxel; memory follows the size of a slice, not the length of the volume.
 
     Parameters
     ----------
     values
         Value to write for each of the model's labels; labels that are absent become background.
+    folder
+        Where labels and confidence are staged and journalled.
     fingerprint
         Everything that decides the answer; a run goes on only with its own.
     resume
@@ -75,55 +113,33 @@ def segment_volume(
     OutputError
         If the disk refuses.
     """
-    lookup = np.zeros(256, np.uint8)
-    lookup[list(values)] = list(values.values())
-    with Journal(folder / JOURNAL_FILE, fingerprint, resume) as journal:
-        shape = volume.shape
-        make = StagedVolume.open if journal.resumed else StagedVolume.create
-        mask = make(folder / MASK_FILE, shape)
-        try:
-            confidence = make(folder / CONFIDENCE_FILE, shape)
-        except BaseException:
-            mask.close()
-            raise
-        done = max((int(record["stop"]) for record in journal.records), default=0)
-        rows, depth = shape[0] * shape[1], shape[2]
-        progress("segment", done * rows, depth * rows)
-        y, x = volume.spacing[1], volume.spacing[0]
-        for chunk in read_ahead(volume, done, model.batch, model.context, workers):
-            found = model.predict(chunk.images, (y, x), chunk.below, chunk.above)
-            labels = lookup[found.labels]
-            certain = np.clip(np.rint(found.confidence.astype(np.float32) * 255), 1, 255)
-            mask.write(chunk.start, _canonical(labels))
-            confidence.write(chunk.start, _canonical(np.where(labels > 0, certain, 0).astype(np.uint8)))
-            mask.sync()
-            confidence.sync()
-            stop = chunk.start + len(labels)
-            journal.append({"stop": stop})
-            progress("segment", stop * rows, depth * rows)
-    return mask, confidence, bool(journal.records)
+    source = VolumeSource(volume)
+    swept = sweep_scene(
+        source,
+        read_hounsfield(volume),
+        OrganSweep(model, values, (volume.spacing[1], volume.spacing[0])),
+        folder,
+        TileGrid((0,), (0,), source.grid.frame_shape),
+        identity=fingerprint,
+        batch_size=model.batch,
+        workers=workers,
+        resume=resume,
+        progress=progress,
+        stage="segment",
+    )
+    mask = StagedVolume(swept.open(MASK))
+    try:
+        return mask, StagedVolume(swept.open(CONFIDENCE)), swept.resumed
+    except BaseException:
+        mask.close()
+        raise
 
 
-def read_ahead(volume: Volume, start: int, size: int, context: int, threads: int) -> Iterator[Chunk]:
-    """Chunks of ``size`` slices from ``start`` on, read while the ones before are computed."""
-    depth = volume.shape[2]
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Chunk]] = deque()
-        for first in range(start, depth, size):
-            waiting.append(pool.submit(read_chunk, volume, first, min(first + size, depth), context))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def read_hounsfield(volume: Volume) -> Callable[[Window], Block]:
+    """A reader of whole axial slices ``(1, H, W)`` in Hounsfield units; any thread may call it."""
 
+    def read(window: Window) -> Block:
+        image = axial(volume.slices(window.frame, window.frame + 1))
+        return Block(window, image, np.ones(image.shape[1:], np.bool_))
 
-def read_chunk(volume: Volume, start: int, stop: int, context: int) -> Chunk:
-    """Slices ``start`` to ``stop`` with up to ``context`` neighbours either side."""
-    low, high = max(0, start - context), min(volume.shape[2], stop + context)
-    images = axial(volume.slices(low, high))
-    return Chunk(start, images[start - low : stop - low], images[: start - low], images[stop - low :])
-
-
-def _canonical(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Axial images ``(S, H, W)`` as canonical slices ``(S, X, Y)``."""
-    return np.moveaxis(from_axial(images), 2, 0)
+    return read

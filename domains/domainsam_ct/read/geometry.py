@@ -212,3 +212,10 @@ def axial(canonical: NDArray[Scalar]) -> NDArray[Scalar]:
 def from_axial(images: NDArray[Scalar]) -> NDArray[Scalar]:
     """Images ``(slice, row, column)`` as canonical ``(x, y, z)``; a view, the inverse of :func:`axial`."""
     return images.transpose(2, 1, 0)[::-1, ::-1]
+
+
+def axial_grid(grid: Grid) -> Grid:
+    """The grid of :func:`axial`'s images ``(slice, row, column)``, from the canonical one ``(x, y, z)``."""
+    x, y, z = grid.shape
+    turn = np.array([[0, 0, -1, x - 1], [0, -1, 0, y - 1], [1, 0, 0, 0], [0, 0, 0, 1]], np.float64)
+    return Grid((z, y, x), grid.affine @ turn, grid.frame)

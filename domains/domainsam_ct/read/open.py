@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
+from domainsam.infer.blend import clip_window, within
 from domainsam.infer.tiling import TileGrid
 from domainsam.protocols import Block, Window
 from domainsam_ct.read.dicom.derived import read_dicom_seg
-from domainsam_ct.read.geometry import axial
+from domainsam_ct.read.geometry import axial, axial_grid
 from domainsam_ct.read.volume import ABDOMEN_WINDOW, ITK_NAMES, NIFTI_NAMES, ReadMask, Volume
 
 
@@ -66,53 +68,44 @@ def open_volume(path: str | Path, series_uid: str | None = None, scratch: Path |
 
 
 class VolumeSource:
-    """A CT as blocks for networks: a :class:`domainsam.protocols.Source`.
+    """A CT as pictures for networks: a :class:`domainsam.protocols.Source` whose frames are axial slices.
 
-    Its axial images, ``height`` rows each, are thought to lie one below the
-    other from foot to head. A :class:`~domainsam.protocols.Window` counts rows
-    through that pile. It belongs to the slice that holds its first row; what
-    overhangs that slice is invalid, though another slice lies there.
+    Frame 0 is the slice nearest to the feet. Rows run from front to back,
+    columns from the patient's right to the left.
 
     Parameters
     ----------
-    path
-        As for :func:`open_volume`.
+    volume
+        An opened CT.
     window
         Hounsfield units that become 0 and 1.
     """
 
-    def __init__(
-        self, path: str | Path, window: tuple[float, float] = ABDOMEN_WINDOW, **options: Any
-    ) -> None:
-        self.volume = open_volume(path, **options)
+    def __init__(self, volume: Volume, window: tuple[float, float] = ABDOMEN_WINDOW) -> None:
+        self.volume = volume
         self.window = window
+
+    @classmethod
+    def open(
+        cls, path: str | Path, window: tuple[float, float] = ABDOMEN_WINDOW, series_uid: str | None = None
+    ) -> Self:
+        """Open a CT as :func:`open_volume` does."""
+        return cls(open_volume(path, series_uid), window)
 
     @property
     def grid(self) -> Grid:
-        """Canonical grid of the volume."""
-        return self.volume.grid
-
-    @property
-    def plane(self) -> tuple[int, int]:
-        """Height and width of an axial image."""
-        x, y, _ = self.volume.shape
-        return y, x
+        """The volume as ``(slices, rows, columns)``, in RAS millimetres."""
+        return axial_grid(self.volume.grid)
 
     def read(self, window: Window) -> Block:
-        """One block of one slice; parts outside it are invalid."""
-        height, width = self.plane
-        number = min(max(0, window.row // height), self.volume.shape[2] - 1)
-        row = window.row - number * height
-        inside = slice(max(0, row), min(height, row + window.height))
-        across = slice(max(0, window.col), min(width, window.col + window.width))
+        """One block of one slice, ``(3, h, w)``; what lies outside the slice is invalid."""
+        height, width = self.grid.frame_shape
         image = np.zeros((3, window.height, window.width), np.float32)
         valid = np.zeros((window.height, window.width), bool)
-        if inside.start < inside.stop and across.start < across.stop:
-            place = (
-                slice(inside.start - row, inside.stop - row),
-                slice(across.start - window.col, across.stop - window.col),
-            )
-            seen = axial(self.volume.slices(number, number + 1))[0][inside, across]
+        part = clip_window(window, (0, height), (0, width))
+        if part.height and part.width and 0 <= window.frame < self.grid.frames:
+            place = within(part, (window.row, window.col))
+            seen = axial(self.volume.slices(window.frame, window.frame + 1))[0][part.slices]
             low, high = self.window
             image[:, *place] = np.clip((seen - low) / (high - low), 0.0, 1.0)
             valid[place] = True
@@ -120,12 +113,9 @@ class VolumeSource:
 
     def blocks(self, size: int, overlap: int) -> Iterator[Block]:
         """Blocks of side ``size`` that cover each slice in turn, neighbours sharing ``overlap`` pixels."""
-        for number in range(self.volume.shape[2]):
-            for window in TileGrid.cover(self.plane, size, overlap).windows():
-                yield self._shifted(window, number)
-
-    def _shifted(self, window: Window, number: int) -> Block:
-        return self.read(Window(window.row + number * self.plane[0], window.col, window.height, window.width))
+        for frame in range(self.grid.frames):
+            for window in TileGrid.cover(self.grid.frame_shape, size, overlap).windows():
+                yield self.read(replace(window, frame=frame))
 
     def close(self) -> None:
         """Let go of the volume."""

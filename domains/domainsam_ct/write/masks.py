@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import InputError, OutputError
+from domainsam.infer.blend import clip_window, within
 from domainsam.protocols import Window
 from domainsam.staging import Staging
-from domainsam_ct.read.geometry import NativeGeometry, from_axial
+from domainsam_ct.read.geometry import NativeGeometry, axial, from_axial
 from domainsam_ct.read.planes import PlaneStore
 
 GZIP_LEVEL = 6
@@ -95,20 +96,14 @@ class MaskWriter:
         self._staged.write_slices(first, self.native.orientation.to_native(labels))
 
     def write(self, index: Window, values: NDArray[np.uint8]) -> None:
-        """Write part of an axial image; rows count through the pile of slices.
-
-        See :class:`~domainsam_ct.read.open.VolumeSource` for that numbering.
-        """
+        """Write part of an axial slice, as :class:`~domainsam_ct.read.open.VolumeSource` reads it."""
         width, height, count = self._shape
-        number = min(max(0, index.row // height), count - 1)
-        first, _ = self.native.orientation.native_slices(number, number + 1, count)
-        images = self.native.orientation.to_canonical(self._staged.read_slices(first, first + 1)).copy()
-        image = images[::-1, ::-1, 0].T
-        row = index.row - number * height
-        top, left = max(0, row), max(0, index.col)
-        bottom, right = min(height, row + index.height), min(width, index.col + index.width)
-        image[top:bottom, left:right] = values[top - row : bottom - row, left - index.col : right - index.col]
-        self.write_slices(number, from_axial(image[None]))
+        first, _ = self.native.orientation.native_slices(index.frame, index.frame + 1, count)
+        slices = self.native.orientation.to_canonical(self._staged.read_slices(first, first + 1))
+        image = axial(slices)[0].copy()
+        part = clip_window(index, (0, height), (0, width))
+        image[part.slices] = values[within(part, (index.row, index.col))]
+        self.write_slices(index.frame, from_axial(image[None]))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from domainsam.infer.store import StagedVolume
 from domainsam_ct.job import Segmented
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.measure.statistics import Tally
+from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import Volume
 
 SOFT_TISSUE = (-160.0, 240.0)

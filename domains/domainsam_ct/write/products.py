@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from domainsam.infer.store import StagedVolume
 from domainsam.infer.workroom import WorkRoom
 from domainsam.machine import peak_rss_mb
 from domainsam.staging import Staging
@@ -22,6 +21,7 @@ from domainsam_ct.job import CasePlan, CaseResult, Made, Segmented
 from domainsam_ct.labels import LabelMap, Organ
 from domainsam_ct.measure.statistics import OrganStatistics
 from domainsam_ct.model.organs import model_identity
+from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.write.masks import MaskWriter
 
 

@@ -1,28 +1,31 @@
-"""A stack of rasters through a model, tile by tile, blended without seams and resumable."""
+"""The scene model over a stack of rasters, tile by tile."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError
-from domainsam.infer.blend import Band, hann_window
-from domainsam.infer.journal import JOURNAL_FILE, Journal
-from domainsam.infer.store import RawRaster
-from domainsam.infer.tiling import ALIGN, TileGrid, axis_starts, column_strips
+from domainsam.infer.blend import NODATA, store_shares
+from domainsam.infer.engine import Swept, sweep_scene
+from domainsam.infer.sweep import Answer
+from domainsam.infer.tiling import ALIGN, TileGrid, axis_starts
 from domainsam.progress import Progress, silent
-from domainsam.protocols import Window
-from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
+from domainsam.protocols import Block, Window
+from domainsam_scene.model.predict import SCALE
 from domainsam_scene.model.scene import SceneModel
+from domainsam_scene.read.modalities import Plane
 from domainsam_scene.read.rasters import SceneSource
 
 BAND_BYTES = 512 * 2**20
 """Memory that the band of unfinished rows may take; wider maps are done in column strips."""
+LABELS, CONFIDENCE, CONTRIBUTION, PROBABILITY = "labels", "confidence", "contribution", "probability"
+"""Kinds of staged results; the last two are followed by a slash and a sensor or the number of a class."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +48,73 @@ class TileOptions:
             raise ConfigError(f"--overlap {self.overlap} must lie between 0 and {self.tile - 1} (the tile)")
 
 
+@dataclass(frozen=True, eq=False)
+class SensorBlock(Block):
+    """One piece of a stack: what every sensor saw of it; ``image`` is the first sensor's."""
+
+    sensors: dict[str, Plane]
+
+
 @dataclass(frozen=True)
-class StackAnswer:
-    """Staged results: files of bytes in ``folder``, each of ``shape``, in the order of ``names``."""
+class SceneSweep:
+    """The scene model as a :class:`~domainsam.infer.sweep.DenseModel`.
 
-    folder: Path
-    shape: tuple[int, int]
-    names: tuple[str, ...]
-    resumed: bool
+    Its planes are the probability of every class, then every sensor's share.
+    """
 
-    def open(self, name: str) -> RawRaster:
-        """``labels``, ``confidence``, ``contribution/SENSOR`` or ``probability/NUMBER``."""
-        return RawRaster.open(self.folder / _file_name(name), self.shape)
+    model: SceneModel
+    sensors: tuple[str, ...]
+    keep_probability: bool
+    context: int = 0
 
-    def some(self, kind: str) -> tuple[str, ...]:
-        """Names of all results of a kind."""
-        return tuple(name for name in self.names if name.split("/")[0] == kind)
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.model.labels)
+
+    @property
+    def planes(self) -> int:
+        """Classes and sensors."""
+        return self.classes + len(self.sensors)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Labels, confidence, every sensor's contribution, and every class's probability if it is kept."""
+        shares = tuple(f"{CONTRIBUTION}/{name}" for name in self.sensors)
+        kept = tuple(f"{PROBABILITY}/{number}" for number in range(self.classes))
+        return (LABELS, CONFIDENCE, *shares, *(kept if self.keep_probability else ()))
+
+    def running(self) -> AbstractContextManager[None]:
+        """The model sees to gradients and precision by itself."""
+        return nullcontext()
+
+    def answer(
+        self, blocks: Sequence[SensorBlock], before: Sequence[SensorBlock], after: Sequence[SensorBlock]
+    ) -> Sequence[Answer]:
+        """Probabilities and shares of each tile, from the sensors that saw anything of it."""
+        return [self._answer(block) for block in blocks]
+
+    def _answer(self, block: SensorBlock) -> Answer:
+        seen = {name: plane for name, plane in block.sensors.items() if plane.valid.any()}
+        found = self.model.predict(
+            {name: plane.image for name, plane in seen.items()},
+            {name: plane.valid for name, plane in seen.items()},
+        )
+        nothing = np.zeros(block.valid.shape, np.float32)
+        shares = [
+            found.contribution[name].astype(np.float32) / np.float32(SCALE) if name in seen else nothing
+            for name in self.sensors
+        ]
+        return Answer([*found.probability, *shares], found.labels != NODATA)
+
+    def finish(self, means: NDArray[np.float32], seen: NDArray[np.bool_]) -> Sequence[NDArray[np.uint8]]:
+        """The likeliest class and its probability, the shares, and all probabilities if they are kept."""
+        probability = means[: self.classes]
+        labels = np.where(seen, probability.argmax(axis=0), NODATA).astype(np.uint8)
+        kept = means if self.keep_probability else means[self.classes :]
+        stored = [store_shares(plane, seen) for plane in kept]
+        shares = stored[-len(self.sensors) :]
+        return [labels, store_shares(probability.max(axis=0), seen), *shares, *stored[: -len(self.sensors)]]
 
 
 def segment_stack(
@@ -68,13 +122,13 @@ def segment_stack(
     model: SceneModel,
     folder: Path,
     options: TileOptions,
-    progress: Progress | None = None,
-) -> StackAnswer:
-    """Segment a stack into staged files.
+    progress: Progress = silent,
+) -> Swept:
+    """Segment a stack into staged files, named as :attr:`SceneSweep.outputs`.
 
     Class probabilities and contributions of overlapping tiles are averaged
-    with Hann weights in a band of rows that slides down the map, so memory
-    follows the tile and not the map. Finished rows are journalled.
+    in a band of rows that slides down the map, so memory follows the tile and
+    not the map.
 
     Raises
     ------
@@ -83,106 +137,39 @@ def segment_stack(
     OutputError
         If the disk is full.
     """
-    run = _Run(source, model, folder, options)
-    try:
-        run.go(progress or silent)
-    finally:
-        run.close()
-    return StackAnswer(folder, source.map_grid.shape, tuple(run.staged), run.journal.resumed)
+    sweep = SceneSweep(model, tuple(source.sensors), options.keep_probability)
+    identity = {
+        **source.fingerprint,
+        "model": model.name,
+        "labels": list(model.labels),
+        "tile": options.tile,
+        "overlap": options.overlap,
+        "offset": list(options.offset),
+        "probability": options.keep_probability,
+    }
+    return sweep_scene(
+        source,
+        read_sensors(source),
+        sweep,
+        folder,
+        tile_grid(source.map_grid.shape, options),
+        identity=identity,
+        strip_width=max(options.tile, BAND_BYTES // (4 * (sweep.planes + 1) * options.tile)),
+        resume=options.resume,
+        progress=progress,
+        stage="segment",
+    )
 
 
-class _Run:
-    def __init__(self, source: SceneSource, model: SceneModel, folder: Path, options: TileOptions) -> None:
-        self.source, self.model, self.options = source, model, options
-        self.shape = source.map_grid.shape
-        self.sensors = tuple(source.sensors)
-        self.classes = len(model.labels)
-        fingerprint = {
-            **source.fingerprint,
-            "model": model.name,
-            "labels": list(model.labels),
-            "tile": options.tile,
-            "overlap": options.overlap,
-            "offset": list(options.offset),
-            "probability": options.keep_probability,
-        }
-        self.journal = Journal(folder / JOURNAL_FILE, fingerprint, options.resume)
-        names = ["labels", "confidence", *(f"contribution/{name}" for name in self.sensors)]
-        if options.keep_probability:
-            names += [f"probability/{index}" for index in range(self.classes)]
-        self.staged: dict[str, RawRaster] = {}
-        for name in names:
-            path = folder / _file_name(name)
-            make = RawRaster.open if self.journal.resumed and path.exists() else RawRaster.create
-            self.staged[name] = make(path, self.shape)
+def read_sensors(source: SceneSource) -> Callable[[Window], SensorBlock]:
+    """A reader of blocks that know every sensor; for one thread at a time."""
 
-    def go(self, progress: Progress) -> None:
-        tile, planes = self.options.tile, self.classes + len(self.sensors) + 1
-        width = max(tile, BAND_BYTES // (4 * planes * tile))
-        done = {tuple(record["strip"]): int(record["rows"]) for record in self.journal.records}
-        total = self.shape[0] * self.shape[1]
-        finished = 0
-        for strip in column_strips(self.shape[1], width):
-            start = done.get(strip, 0)
-            finished += start * (strip[1] - strip[0])
-            for end in self._strip(strip, start):
-                finished += (end - start) * (strip[1] - strip[0])
-                start = end
-                progress("segment", finished, total)
+    def read(window: Window) -> SensorBlock:
+        planes = source.read_sensors(window)
+        valid = np.logical_or.reduce([plane.valid for plane in planes.values()])
+        return SensorBlock(window, next(iter(planes.values())).image, valid, planes)
 
-    def _strip(self, strip: tuple[int, int], start: int) -> Iterator[int]:
-        """Do a strip of columns from row ``start``; yields the rows that are done."""
-        if start >= self.shape[0]:
-            return
-        grid = tile_grid(self.shape, self.options)
-        band = Band(self.classes + len(self.sensors) + 1, self.options.tile, strip, start)
-        for index in range(grid.first_touching(start), len(grid.rows)):
-            for window in grid.row_windows(index, strip):
-                self._add(band, window)
-            end = min(grid.finished(index, self.shape[0]), self.shape[0])
-            if end > band.top:
-                top = band.top
-                self._store(band.finish(end), Window(top, strip[0], end - top, strip[1] - strip[0]))
-                for staged in self.staged.values():
-                    staged.sync()
-                self.journal.append({"strip": list(strip), "rows": end})
-                yield end
-
-    def _add(self, band: Band, window: Window) -> None:
-        planes = self.source.read_sensors(window)
-        seen = {name: plane for name, plane in planes.items() if plane.valid.any()}
-        if not seen:
-            return
-        answer = self.model.predict(
-            {name: plane.image for name, plane in seen.items()},
-            {name: plane.valid for name, plane in seen.items()},
-        )
-        sums, part = band.view(window)
-        weight = (hann_window(window.height, window.width) * (answer.labels != NODATA))[part]
-        sums[: self.classes] += weight * answer.probability[:, *part].astype(np.float32)
-        for place, share in enumerate(_shares(answer, self.sensors)):
-            if share is not None:
-                sums[self.classes + place] += weight * share[part]
-        sums[-1] += weight
-
-    def _store(self, sums: NDArray[np.float32], window: Window) -> None:
-        weight = sums[-1]
-        seen = weight > 0
-        mean = np.divide(sums[:-1], weight, out=np.zeros_like(sums[:-1]), where=seen)
-        probability = mean[: self.classes]
-        labels = np.where(seen, probability.argmax(axis=0), NODATA).astype(np.uint8)
-        self.staged["labels"].write(window, labels)
-        self.staged["confidence"].write(window, _stored(probability.max(axis=0), seen))
-        for place, name in enumerate(self.sensors):
-            self.staged[f"contribution/{name}"].write(window, _stored(mean[self.classes + place], seen))
-        if self.options.keep_probability:
-            for index in range(self.classes):
-                self.staged[f"probability/{index}"].write(window, _stored(probability[index], seen))
-
-    def close(self) -> None:
-        self.journal.close()
-        for staged in self.staged.values():
-            staged.close()
+    return read
 
 
 def tile_grid(shape: tuple[int, int], options: TileOptions) -> TileGrid:
@@ -193,18 +180,3 @@ def tile_grid(shape: tuple[int, int], options: TileOptions) -> TileGrid:
         for length, offset in zip(shape, options.offset, strict=True)
     )
     return TileGrid(rows, cols, (tile, tile))
-
-
-def _shares(answer: ScenePrediction, sensors: tuple[str, ...]) -> list[NDArray[np.float32] | None]:
-    """Contributions 0 to 1 in the order of ``sensors``, None for those that saw nothing of the tile."""
-    parts: Mapping[str, Any] = answer.contribution
-    return [parts[name].astype(np.float32) / np.float32(SCALE) if name in parts else None for name in sensors]
-
-
-def _stored(share: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    levels = np.rint(np.clip(share, 0, 1) * SCALE).astype(np.uint8)
-    return np.where(seen, levels, np.uint8(NODATA))
-
-
-def _file_name(name: str) -> str:
-    return f"{name.replace('/', '-')}.u8"

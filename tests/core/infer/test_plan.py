@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from domainsam.infer.components import Component, find_components
+from domainsam.infer.components import find_components
 from domainsam.infer.decode import Decoded, ObjectBand, scene_log_odds, sigmoid, upsample_part
 from domainsam.infer.networks import upsample
 from domainsam.infer.plan import MARGIN_LEAST, MOST_LAYERS, CropPrompt, Plan, plan_prompts
@@ -39,7 +39,7 @@ def test_a_small_object_is_prompted_once_wherever_it_lies(tmp_path: Path, place:
     [(spot, prompt)] = prompts_of(plan)
     assert prompt.whole
     assert prompt.box == Window(*place, 34, 31)
-    crop = lattice.crop(*spot)
+    crop = lattice.crop(*spot[1:])
     assert crop.row <= prompt.limit.row
     assert crop.col <= prompt.limit.col
     assert prompt.limit.row + prompt.limit.height <= crop.row + crop.height
@@ -57,7 +57,7 @@ def test_a_large_object_is_prompted_wherever_it_is(tmp_path: Path) -> None:
     covered = np.zeros(values.shape, dtype=bool)
     for spot, prompt in parts:
         assert not prompt.whole
-        crop = lattice.crop(*spot)
+        crop = lattice.crop(*spot[1:])
         inside = np.zeros(values.shape, dtype=bool)
         inside[crop.slices] = values[crop.slices] > 0
         rows, cols = np.nonzero(inside)
@@ -80,7 +80,7 @@ def test_large_objects_that_meet_lie_in_different_layers(tmp_path: Path) -> None
     layers: dict[int, set[int]] = {}
     for _, prompt in prompts_of(plan):
         assert not prompt.whole
-        layers.setdefault(prompt.component.id, set()).add(prompt.layer)
+        layers.setdefault(prompt.id, set()).add(prompt.layer)
     assert all(len(found) == 1 for found in layers.values())
     assert sorted(found.pop() for found in layers.values()) == [0, 0, 1]
 
@@ -125,9 +125,8 @@ def test_scene_log_odds_leave_missing_pixels_out(tmp_path: Path) -> None:
 
 
 def decoded(limit: Window, logit: float, whole: bool, layer: int = 0) -> Decoded:
-    item = Component(1, limit, (limit.row, limit.col), 1, 0.8, False, 0.8)
     logits = np.full((limit.height, limit.width), logit, dtype=np.float32)
-    return Decoded(CropPrompt(item, limit, limit, 1, whole, layer), logits, 0.9)
+    return Decoded(CropPrompt(1, 0.8, limit, limit, 1, whole, layer), logits, 0.9)
 
 
 def test_objects_combine_by_maximum_and_the_rest_stays_below_the_threshold(tmp_path: Path) -> None:
@@ -140,7 +139,7 @@ def test_objects_combine_by_maximum_and_the_rest_stays_below_the_threshold(tmp_p
         band.add(crop, decoded(Window(10, 10, 20, 20), -1.0, whole=True))
         band.add(crop, decoded(Window(0, 40, 64, 24), 3.0, whole=False))
         band.add(Window(0, 16, 64, 64), decoded(Window(0, 40, 64, 24), 3.0, whole=False))
-        found = band.finish(64, store, 127)
+        (found,) = band.finish(64, store, 127)
     assert ((found == 255) == (before == 255)).all()
     seen = before != 255
     high, low, large = (round(254 * float(sigmoid(np.float32(logit)))) for logit in (2.0, -1.0, 3.0))
@@ -166,5 +165,5 @@ def test_parts_of_one_object_are_averaged_and_other_objects_do_not_dilute_them(
         band = ObjectBand(64, (0, 64), layers=2)
         for crop, part in parts[::order]:
             band.add(crop, part)
-        found = band.finish(64, store, 127)
+        (found,) = band.finish(64, store, 127)
     assert set(found.ravel()) == {round(254 * float(sigmoid(np.float32(1.5))))}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from domainsam.infer.store import StagedVolume
 from domainsam_ct.measure.cleanup import CleanUp, clean_up, fill_holes, remove_parts
+from domainsam_ct.read.staged import StagedVolume
 
 MILLIMETRE = (1.0, 1.0, 1.0)
 

@@ -261,7 +261,7 @@ def test_source_and_writer_agree_block_by_block(tmp_path: Path) -> None:
     """What a source reads at a window, a writer puts back at that window, overhang and all."""
     canonical = canonical_volume((41, 37, 3))
     path = write_nifti(tmp_path / "ct.nii", canonical, oblique())
-    with VolumeSource(path, window=(-1000.0, 1000.0)) as source:
+    with VolumeSource.open(path, window=(-1000.0, 1000.0)) as source:
         with MaskWriter(tmp_path / "m.nii", source.volume.native, {1: "bright"}) as writer:
             for block in source.blocks(32, 8):
                 assert block.image.shape[1:] == (block.index.height, block.index.width)

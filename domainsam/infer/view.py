@@ -1,0 +1,61 @@
+"""A scene as prompt sources look at it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domainsam.grid import Grid
+from domainsam.infer.networks import Networks
+from domainsam.infer.order import padded_reader
+from domainsam.protocols import Features, Foundation, Source, Window
+
+KEPT = 8
+"""Windows whose features are kept: those of SAM take 4 MB each."""
+
+
+class SceneView:
+    """Pictures of a source, and features that are encoded once: a :class:`domainsam.protocols.View`.
+
+    Parameters
+    ----------
+    source
+        The scene; blocks of 3-channel images in 0 to 1.
+    networks, foundation
+        Who encodes, and in which precision.
+    """
+
+    def __init__(self, source: Source, networks: Networks, foundation: Foundation) -> None:
+        self._read = padded_reader(source)
+        self._source, self._networks, self._foundation = source, networks, foundation
+        self._features: dict[Window, Features] = {}
+
+    @property
+    def grid(self) -> Grid:
+        """Where its elements lie in the world."""
+        return self._source.grid
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a frame."""
+        return self.grid.frame_shape
+
+    @property
+    def frames(self) -> int:
+        """Number of frames; 1 for a raster."""
+        return self.grid.frames
+
+    def image(self, window: Window) -> NDArray[np.float32]:
+        """RGB picture ``(3, h, w)`` float32 in 0 to 1; 0 outside the scene and where there is no data."""
+        return self._source.read(window).image
+
+    def features(self, window: Window) -> Features:
+        """Features (``B = 1``) of the picture of ``window``, whose sides are multiples of 32."""
+        if window not in self._features:
+            with self._networks.running():
+                images = self._networks.images([self._read(window)])
+                features = self._foundation.encode(images)
+            while len(self._features) >= KEPT:
+                self._features.pop(next(iter(self._features)))
+            self._features[window] = features
+        return self._features[window]
