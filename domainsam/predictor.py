@@ -151,7 +151,7 @@ def _as_bytes(image: NDArray[Any]) -> NDArray[np.uint8]:
         return image  # What is no picture of bytes is refused where it is fitted.
     if not image.size or not np.isfinite(image).all() or image.min() < 0 or image.max() > 1:
         raise InputError("a picture of floats must hold finite values from 0 to 1; scale it, or give uint8")
-    return np.rint(image * 255).astype(np.uint8)
+    return np.asarray(np.rint(image * 255), dtype=np.uint8)
 
 
 def _as_points(coords: ArrayLike | None, labels: ArrayLike | None) -> Tensor | None:

@@ -15,7 +15,7 @@ from domainsam.protocols import Box, Click
 
 DECIMALS = 6
 """A millionth of a pixel: what is left of a position after rounding's noise is taken away."""
-AXES = {"LPS": np.array([-1.0, -1.0, 1.0])}
+AXES: dict[str, Float64] = {"RAS": np.ones(3), "LPS": np.array([-1.0, -1.0, 1.0])}
 """Signs that turn a frame's millimetres into RAS ones."""
 
 
@@ -203,13 +203,13 @@ class Place:
         else:
             centres = self.grid.to_index(self._millimetres(frame, points))
             placed = centres + np.array([0.0, 0.5, 0.5])
-        return np.round(placed, DECIMALS)
+        return np.asarray(np.round(placed, DECIMALS), dtype=np.float64)
 
     def _millimetres(self, frame: str, points: Float64) -> Float64:
         """RAS millimetres of points of a volume."""
         if frame == "voxel" and self.voxels is not None:
             return self.voxels.to_world(points)
-        return points * AXES.get(frame, np.ones(3))
+        return np.asarray(points * AXES[frame], dtype=np.float64)
 
 
 def _third(frame: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from domainsam.errors import InputError
-from domainsam.io.marks.places import Place
+from domainsam.io.marks.places import Place, PlacedBox
 from domainsam.io.marks.rows import Mark, as_numbers, as_slice, as_text, as_truth, stated_frame
+from domainsam.protocols import Click
 
 KEYS = ("label", "points", "positive", "box", "slice", "text")
 
@@ -47,7 +48,8 @@ def csv_marks(path: Path, place: Place, given: str | None) -> Iterator[Mark]:
 
 def _csv_mark(name: str, row: Mapping[str, Any], place: Place, frame: str) -> Mark:
     number = as_slice(name, row.get("slice"))
-    box, points = None, ()
+    box: PlacedBox | None = None
+    points: tuple[tuple[int, Click], ...] = ()
     if as_text(row.get("left")):
         edges = as_numbers(name, [row.get(side) for side in ("left", "top", "right", "bottom")], "the box")
         box = place.box(name, frame, edges, number)
