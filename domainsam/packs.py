@@ -7,11 +7,11 @@ group ``domainsam.packs``. Nothing of a pack is imported until it is used.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from domainsam.errors import PackError
+from domainsam.plugins import find_offers, import_attribute, load_offer
 
 GROUP = "domainsam.packs"
 
@@ -49,9 +49,8 @@ class DomainPack:
         target = getattr(self, part)
         if target is None:
             raise PackError(f"pack {self.name!r} has no {part}")
-        module, _, attribute = target.partition(":")
         try:
-            return getattr(import_module(module), attribute)
+            return import_attribute(target)
         except (ImportError, AttributeError) as error:
             raise PackError(f"pack {self.name!r}: cannot load {part} from {target!r}: {error}") from error
 
@@ -64,15 +63,7 @@ def find_packs() -> dict[str, EntryPoint]:
     PackError
         If two distributions offer different packs under one name.
     """
-    found: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        other = found.get(entry.name)
-        if other is not None and other.value != entry.value:
-            raise PackError(
-                f"two packs are named {entry.name!r}: {other.value} and {entry.value}; uninstall one of them"
-            )
-        found[entry.name] = entry
-    return found
+    return find_offers(GROUP, "pack")
 
 
 def load_pack(name: str) -> DomainPack:
@@ -86,10 +77,7 @@ def load_pack(name: str) -> DomainPack:
     packs = find_packs()
     if name not in packs:
         raise PackError(f"no pack is named {name!r}; installed: {', '.join(packs) or 'none'}")
-    try:
-        pack = packs[name].load()
-    except Exception as error:
-        raise PackError(f"pack {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    pack = load_offer(packs[name], "pack")
     if not isinstance(pack, DomainPack):
         raise PackError(f"pack {name!r}: {packs[name].value} is a {type(pack).__name__}, not a DomainPack")
     return pack

@@ -13,10 +13,34 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from domainsam.errors import OutputError, WeightsError
+from domainsam.foundations import (
+    FOUNDATIONS,
+    IMAGENET,
+    SAM_PIXELS,
+    Normalisation,
+    WeightFile,
+    find_foundations,
+)
+
+__all__ = [
+    "FOLDER_VARIABLE",
+    "IMAGENET",
+    "KNOWN",
+    "SAM_PIXELS",
+    "Normalisation",
+    "WeightFile",
+    "cache_folder",
+    "fetch",
+    "file_sha256",
+    "find_weights",
+    "known",
+    "published",
+    "search_folders",
+    "verify",
+]
 
 FOLDER_VARIABLE = "DOMAINSAM_WEIGHTS"
 CHUNK = 1 << 20
@@ -24,74 +48,16 @@ TIMEOUT = 30.0
 """Seconds without a byte after which a download counts as broken; what has arrived is kept."""
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """RGB mean and standard deviation on the scale 0 to 1."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-SAM_PIXELS = Normalisation(
-    (123.675 / 255, 116.28 / 255, 103.53 / 255), (58.395 / 255, 57.12 / 255, 57.375 / 255)
-)
-"""``pixel_mean`` and ``pixel_std`` of ``segment_anything.build_sam``, there on the scale 0 to 255."""
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """One official weight file.
-
-    ``megabytes`` (10^6 bytes) is for information; ``sha256`` decides.
-    """
-
-    name: str
-    file: str
-    url: str
-    sha256: str
-    megabytes: int
-    licence: str
-    normalisation: Normalisation
-    image_size: int
-
-
-SAM_ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything"
-SAM2_ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything_2"
-
-
-def _sam(letter: str, mark: str, megabytes: int, sha256: str) -> WeightFile:
-    file = f"sam_vit_{letter}_{mark}.pth"
-    return WeightFile(
-        f"sam_vit_{letter}", file, f"{SAM_ADDRESS}/{file}", sha256, megabytes, "Apache-2.0", SAM_PIXELS, 1024
-    )
-
-
-def _sam2(version: str, size: str, megabytes: int, sha256: str) -> WeightFile:
-    name = f"{version}_hiera_{size}"
-    folder = {"sam2": "072824", "sam2.1": "092824"}[version]
-    url = f"{SAM2_ADDRESS}/{folder}/{name}.pt"
-    return WeightFile(name, f"{name}.pt", url, sha256, megabytes, "Apache-2.0", IMAGENET, 1024)
-
-
-# The checksums agree in several independent public projects that pin these files. The mark in
-# SAM's file names is the start of the file's MD5, not of its SHA-256.
 KNOWN: dict[str, WeightFile] = {
-    entry.name: entry
-    for entry in (
-        _sam("b", "01ec64", 375, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
-        _sam("l", "0b3195", 1250, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
-        _sam("h", "4b8939", 2565, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
-        _sam2("sam2.1", "tiny", 156, "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69"),
-        _sam2("sam2.1", "small", 184, "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38"),
-        _sam2("sam2.1", "base_plus", 324, "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5"),
-        _sam2("sam2.1", "large", 898, "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318"),
-        _sam2("sam2", "tiny", 156, "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125"),
-        _sam2("sam2", "small", 184, "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3"),
-        _sam2("sam2", "base_plus", 324, "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071"),
-        _sam2("sam2", "large", 898, "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b"),
-    )
+    row.name: row.weights for row in FOUNDATIONS.values() if row.weights is not None
 }
+"""Official files of this package's foundations."""
+
+
+def published() -> dict[str, WeightFile]:
+    """Official files of all foundations, those of installed packages too."""
+    rows = find_foundations().values()
+    return KNOWN | {row.name: row.weights for row in rows if row.weights and row.name not in KNOWN}
 
 
 def cache_folder() -> Path:
@@ -121,9 +87,10 @@ def known(name: str) -> WeightFile:
     WeightsError
         If there is none.
     """
-    if name not in KNOWN:
-        raise WeightsError(f"no published weights are named {name!r}; known: {', '.join(KNOWN)}")
-    return KNOWN[name]
+    files = KNOWN if name in KNOWN else published()
+    if name not in files:
+        raise WeightsError(f"no published weights are named {name!r}; known: {', '.join(files)}")
+    return files[name]
 
 
 def find_weights(name: str) -> Path:
@@ -193,7 +160,7 @@ def fetch(
     Parameters
     ----------
     name
-        A key of :data:`KNOWN`.
+        A key of :func:`published`.
     folder
         Where to put it; :func:`cache_folder` by default.
     progress

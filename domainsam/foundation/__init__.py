@@ -6,38 +6,21 @@ foundation's module, and with it torch, is imported when it is asked for.
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from domainsam.errors import WeightsError
+from domainsam.foundations import FOUNDATIONS, FoundationSpec, find_foundations
+from domainsam.plugins import import_attribute
 
 if TYPE_CHECKING:
     import torch
 
     from domainsam.protocols import Foundation
 
-DEFAULT = "embedded"
+__all__ = ["DEFAULT", "FOUNDATIONS", "FoundationSpec", "find_foundations", "load_foundation"]
 
-# A new foundation is one line here: its name, and "module:function" of a loader with the
-# signature ``(name, path, device, dtype, compile) -> Foundation``.
-FOUNDATIONS: dict[str, str] = {
-    "embedded": "domainsam.foundation.embedded:load",
-    "embedded_sam2": "domainsam.foundation.embedded_sam2:load",
-    "sam_vit_b": "domainsam.foundation.sam:load",
-    "sam_vit_l": "domainsam.foundation.sam:load",
-    "sam_vit_h": "domainsam.foundation.sam:load",
-    "sam2.1_hiera_tiny": "domainsam.foundation.sam2:load",
-    "sam2.1_hiera_small": "domainsam.foundation.sam2:load",
-    "sam2.1_hiera_base_plus": "domainsam.foundation.sam2:load",
-    "sam2.1_hiera_large": "domainsam.foundation.sam2:load",
-    "sam2_hiera_tiny": "domainsam.foundation.sam2:load",
-    "sam2_hiera_small": "domainsam.foundation.sam2:load",
-    "sam2_hiera_base_plus": "domainsam.foundation.sam2:load",
-    "sam2_hiera_large": "domainsam.foundation.sam2:load",
-    "fake": "domainsam.foundation.fake:load",
-}
-"""Known foundations; ``fake`` is for tests of what is built on top."""
+DEFAULT = "embedded"
 
 SHORT = ("_b+", "_base_plus")
 """SAM 2's own short form of a name, and the one in its files' names."""
@@ -54,7 +37,7 @@ def load_foundation(
     Parameters
     ----------
     name_or_path
-        A key of :data:`FOUNDATIONS`, or the path of an official checkpoint
+        A name in :func:`domainsam.foundations.find_foundations`, or the path of an official checkpoint
         (``.pth``, ``.pt``), of the same tensors as safetensors, or of a file
         written by :func:`domainsam.foundation.embedded.save_embedded`.
     device
@@ -78,17 +61,18 @@ def load_foundation(
     name, path = str(name_or_path), None
     if name.endswith(SHORT[0]):
         name = name.replace(*SHORT)
-    if name not in FOUNDATIONS:
+    # Other packages are asked only for a name that is not ours.
+    rows = FOUNDATIONS if name in FOUNDATIONS else find_foundations()
+    if name not in rows:
         path = Path(name_or_path)
         if not path.is_file():
             raise WeightsError(
-                f"no foundation or weight file {name!r}; known names: {', '.join(FOUNDATIONS)}; "
+                f"no foundation or weight file {name!r}; known names: {', '.join(rows)}; "
                 "otherwise give the path of a weight file"
             )
         from domainsam.foundation.loading import identify
 
         name = identify(path)
-    module, _, function = FOUNDATIONS[name].partition(":")
-    loader = getattr(import_module(module), function)
+    loader = import_attribute(rows[name].loader)
     foundation: Foundation = loader(name, path, torch.device(device), dtype or torch.float32, compile)
     return foundation

@@ -46,7 +46,7 @@ class FrozenFoundation:
     model
         The network; frozen here.
     name
-        Its name in :data:`domainsam.foundation.FOUNDATIONS`.
+        Its name in :data:`domainsam.foundations.FOUNDATIONS`.
     image_size
         Side in pixels of the square images it was trained on.
     sha256

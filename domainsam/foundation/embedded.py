@@ -169,7 +169,7 @@ def read_header(path: Path) -> dict[str, object]:
 def load(
     name: str, path: Path | None, device: torch.device, dtype: torch.dtype, compile: bool
 ) -> EmbeddedFoundation:
-    """Loader for :data:`domainsam.foundation.FOUNDATIONS`."""
+    """Loader for :data:`domainsam.foundations.FOUNDATIONS`."""
     path = path or WEIGHTS
     if not path.is_file():
         raise WeightsError(

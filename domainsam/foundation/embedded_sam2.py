@@ -124,7 +124,7 @@ def save(model: nn.Module, path: Path, facts: Mapping[str, object]) -> None:
 def load(
     name: str, path: Path | None, device: torch.device, dtype: torch.dtype, compile: bool
 ) -> TinySam2Foundation:
-    """Loader for :data:`domainsam.foundation.FOUNDATIONS`."""
+    """Loader for :data:`domainsam.foundations.FOUNDATIONS`."""
     path = path or WEIGHTS
     if not path.is_file():
         raise WeightsError(

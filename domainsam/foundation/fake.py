@@ -119,5 +119,5 @@ class FakeFoundation(FrozenFoundation):
 def load(
     name: str, path: Path | None, device: torch.device, dtype: torch.dtype, compile: bool
 ) -> FakeFoundation:
-    """Loader for :data:`domainsam.foundation.FOUNDATIONS`; float32 whatever was asked for."""
+    """Loader for :data:`domainsam.foundations.FOUNDATIONS`; float32 whatever was asked for."""
     return FakeFoundation(device)

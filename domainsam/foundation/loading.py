@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from domainsam import foundations
 from domainsam.errors import CheckpointError, WeightsError
 from domainsam.tensorfile import damaged, is_safetensors, read_safetensors
 
@@ -98,9 +99,7 @@ def identify(path: str | Path) -> str:
         If no foundation has such tensors, or the file cannot be read.
     """
     tensors = read_tensors(path)
-    name = _identify_sam(tensors) or _identify_sam2(tensors)
-    if name is None and any(key.startswith("dense_prompts.") for key in tensors):
-        name = "embedded"
+    name = foundations.identify({key: tuple(value.shape) for key, value in tensors.items()})
     if name is None:
         some = ", ".join(sorted(tensors)[:3])
         raise CheckpointError(
@@ -108,22 +107,3 @@ def identify(path: str | Path) -> str:
             "expected SAM ViT-B, L or H, SAM 2 or 2.1, or the embedded one"
         )
     return name
-
-
-def _identify_sam(tensors: Mapping[str, Tensor]) -> str | None:
-    position = tensors.get("image_encoder.pos_embed")
-    if position is None:
-        return None
-    return {768: "sam_vit_b", 1024: "sam_vit_l", 1280: "sam_vit_h"}.get(position.shape[-1])
-
-
-def _identify_sam2(tensors: Mapping[str, Tensor]) -> str | None:
-    stem = tensors.get("image_encoder.trunk.patch_embed.proj.weight")
-    if stem is None:
-        return None
-    version = "sam2.1" if "no_obj_embed_spatial" in tensors else "sam2"
-    size = {96: "tiny", 112: "base_plus", 144: "large"}.get(stem.shape[0])
-    # Tiny and small share their width; tiny has 12 blocks, small 16.
-    if size == "tiny" and "image_encoder.trunk.blocks.15.norm1.weight" in tensors:
-        size = "small"
-    return None if size is None else f"{version}_hiera_{size}"

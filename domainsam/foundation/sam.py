@@ -18,7 +18,7 @@ from domainsam.foundation.encoders.vit import PATCH, SamImageEncoder
 from domainsam.foundation.loading import read_tensors
 from domainsam.protocols import Features
 from domainsam.tensorfile import load_strict
-from domainsam.weights import KNOWN, find_weights
+from domainsam.weights import SAM_PIXELS, find_weights
 
 EMBED_DIM = 256
 
@@ -99,9 +99,8 @@ class SamFoundation(SamStyleFoundation):
             network, name, image_size, digest, network.prompt_encoder, network.mask_decoder, dtype
         )
         network.image_encoder.prepare(dtype, compile)
-        normalisation = KNOWN["sam_vit_b"].normalisation
-        self._mean = torch.tensor(normalisation.mean, device=self.device).view(3, 1, 1)
-        self._std = torch.tensor(normalisation.std, device=self.device).view(3, 1, 1)
+        self._mean = torch.tensor(SAM_PIXELS.mean, device=self.device).view(3, 1, 1)
+        self._std = torch.tensor(SAM_PIXELS.std, device=self.device).view(3, 1, 1)
 
     def encode(self, images: Tensor) -> Features:
         """Features ``(B, 256, H/16, W/16)`` of RGB images ``(B, 3, H, W)`` in 0 to 1; no finer levels."""
@@ -120,7 +119,7 @@ def build(tensors: dict[str, Tensor], size: SamSize, source: str) -> SamNetwork:
 def load(
     name: str, path: Path | None, device: torch.device, dtype: torch.dtype, compile: bool
 ) -> SamFoundation:
-    """Loader for :data:`domainsam.foundation.FOUNDATIONS`."""
+    """Loader for :data:`domainsam.foundations.FOUNDATIONS`."""
     path = path or find_weights(name)
     network = build(read_tensors(path), SIZES[name], str(path))
     return SamFoundation(network.to(device), name, SIZES[name].image_size, dtype, compile)

@@ -15,7 +15,7 @@ from domainsam.foundation.loading import read_tensors
 from domainsam.prompts import POINT_PADDING, PromptSet
 from domainsam.protocols import Features, Masks
 from domainsam.tensorfile import load_strict
-from domainsam.weights import KNOWN, find_weights
+from domainsam.weights import IMAGENET, find_weights
 
 LETTERS = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 STABILITY = {
@@ -59,9 +59,8 @@ class Sam2Foundation(SamStyleFoundation):
             dtype,
         )
         self._forward_image = torch.compile(model.forward_image) if compile else model.forward_image
-        normalisation = KNOWN["sam2.1_hiera_tiny"].normalisation
-        self._mean = torch.tensor(normalisation.mean, device=self.device).view(3, 1, 1)
-        self._std = torch.tensor(normalisation.std, device=self.device).view(3, 1, 1)
+        self._mean = torch.tensor(IMAGENET.mean, device=self.device).view(3, 1, 1)
+        self._std = torch.tensor(IMAGENET.std, device=self.device).view(3, 1, 1)
 
     def encode(self, images: Tensor) -> Features:
         """Features of RGB images ``(B, 3, H, W)`` in 0 to 1.
@@ -115,7 +114,7 @@ def build(name: str) -> nn.Module:
 def load(
     name: str, path: Path | None, device: torch.device, dtype: torch.dtype, compile: bool
 ) -> Sam2Foundation:
-    """Loader for :data:`domainsam.foundation.FOUNDATIONS`."""
+    """Loader for :data:`domainsam.foundations.FOUNDATIONS`."""
     path = path or find_weights(name)
     model = load_strict(build(name), read_tensors(path), str(path))
     return Sam2Foundation(model.to(device), name, dtype, compile)

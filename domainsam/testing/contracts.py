@@ -1,4 +1,4 @@
-"""Tests that every foundation must pass; subclass one beside your own foundation.
+"""Tests that every foundation, prompt source, namer and pack must pass; subclass one beside your own.
 
 ::
 
@@ -18,14 +18,27 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from domainsam.errors import InputError, PackError
+from domainsam.foundation import load_foundation
+from domainsam.grid import Grid
 from domainsam.packs import DomainPack, find_packs, load_pack
 from domainsam.prompts import PromptSet
-from domainsam.protocols import Features, Foundation, Masks
+from domainsam.protocols import (
+    Features,
+    Foundation,
+    Masks,
+    Namer,
+    PromptSource,
+    SceneObject,
+    View,
+    Window,
+)
 
 
 def some_images(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
@@ -184,6 +197,155 @@ class FoundationContract:
 
     def _decoded(self, foundation: Foundation) -> Masks:
         return foundation.decode(*self._case(foundation))
+
+
+class ArrayView:
+    """A smooth random picture as a :class:`~domainsam.protocols.View`, the same every time.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns, multiples of 16.
+    frames
+        Number of pictures.
+    foundation
+        Encodes them; without one there are no features.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int] = (64, 96), frames: int = 1, foundation: Foundation | None = None
+    ) -> None:
+        self.shape = shape
+        self.frames = frames
+        self.grid = Grid(shape, np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.0, 0.0, 1.0]]), "pixel")
+        self._foundation = foundation
+        self._images = some_images(frames, shape).numpy()
+        self._kept: dict[Window, Features] = {}
+
+    def image(self, window: Window) -> NDArray[np.float32]:
+        """RGB picture ``(3, h, w)``, 0 outside."""
+        image = np.zeros((3, window.height, window.width), np.float32)
+        rows, cols = window.slices
+        inside = (
+            slice(max(0, rows.start), min(self.shape[0], rows.stop)),
+            slice(max(0, cols.start), min(self.shape[1], cols.stop)),
+        )
+        place = tuple(
+            slice(part.start - whole.start, part.stop - whole.start)
+            for part, whole in zip(inside, (rows, cols), strict=True)
+        )
+        image[:, *place] = self._images[window.frame][:, *inside]
+        return image
+
+    def features(self, window: Window) -> Features:
+        """Features of the picture of a window whose sides are multiples of 32."""
+        if self._foundation is None:
+            raise InputError("this view has no foundation, so it has no features; give it one")
+        if window not in self._kept:
+            self._kept[window] = self._foundation.encode(torch.from_numpy(self.image(window))[None])
+        return self._kept[window]
+
+
+class PromptSourceContract:
+    """What the engine relies on; ``source``, and ``view`` if need be, are fixtures of the subclass.
+
+    The given view has two frames of 64 x 96 pixels and the features of the fake foundation.
+    """
+
+    @pytest.fixture
+    def source(self) -> PromptSource:
+        raise NotImplementedError("give the contract a prompt source: override this fixture")
+
+    @pytest.fixture
+    def view(self) -> View:
+        """What the source looks at."""
+        return ArrayView(frames=2, foundation=load_foundation("fake"))
+
+    def test_is_a_prompt_source(self, source: PromptSource, view: View) -> None:
+        assert isinstance(source, PromptSource)
+        assert isinstance(view, View)
+
+    def test_objects_lie_in_the_view(self, source: PromptSource, view: View) -> None:
+        rows, columns = view.shape
+        for found in source.find(view):
+            assert isinstance(found, SceneObject)
+            bounds = found.bounds
+            assert 0 <= bounds.frame < view.frames
+            assert bounds.row >= 0
+            assert bounds.col >= 0
+            assert bounds.row + bounds.height <= rows
+            assert bounds.col + bounds.width <= columns
+            assert all(0 <= point.x < columns and 0 <= point.y < rows for point in found.points)
+
+    def test_bounds_are_the_smallest(self, source: PromptSource, view: View) -> None:
+        for found in source.find(view):
+            if found.mask is None:
+                smallest = SceneObject.marked(found.points, found.box, found.bounds.frame)
+                assert found.bounds == smallest.bounds
+
+    def test_finds_the_same_again(self, source: PromptSource, view: View) -> None:
+        first, second = list(source.find(view)), list(source.find(view))
+        assert len(first) == len(second)
+        for one, other in zip(first, second, strict=True):
+            assert one.bounds == other.bounds
+            assert (one.label, one.score, one.points, one.box) == (
+                other.label,
+                other.score,
+                other.points,
+                other.box,
+            )
+            masks = [np.zeros(0) if mask is None else mask for mask in (one.mask, other.mask)]
+            assert np.array_equal(masks[0], masks[1])
+
+
+class NamerContract:
+    """What the engine relies on; ``namer`` is a fixture of the subclass."""
+
+    words: tuple[str, ...] = ("roof", "tree", "road")
+
+    @pytest.fixture
+    def namer(self) -> Namer:
+        raise NotImplementedError("give the contract a namer: override this fixture")
+
+    @pytest.fixture
+    def features(self) -> Features:
+        """Features of one image of 64 x 96 pixels; override it for a namer of another foundation."""
+        return load_foundation("fake").encode(some_images(1, (64, 96)))
+
+    def _named(
+        self, namer: Namer, features: Features, masks: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        labels, scores = namer.name(features, masks, self.words)
+        assert labels.shape == scores.shape == (len(masks),)
+        assert labels.dtype == np.int64
+        assert scores.dtype == np.float32
+        return labels, scores
+
+    def _masks(self, features: Features) -> NDArray[np.bool_]:
+        masks = np.zeros((3, *features.size), bool)
+        masks[0, :16, :16] = masks[1, 20:60, 10:40] = masks[2, 5:9, 30:] = True
+        return masks
+
+    def test_is_a_namer(self, namer: Namer) -> None:
+        assert isinstance(namer, Namer)
+
+    def test_names_every_mask(self, namer: Namer, features: Features) -> None:
+        labels, scores = self._named(namer, features, self._masks(features))
+        assert labels.min() >= -1
+        assert labels.max() < len(self.words)
+        assert scores.min() >= 0
+        assert scores.max() <= 1
+
+    def test_no_masks_no_names(self, namer: Namer, features: Features) -> None:
+        self._named(namer, features, self._masks(features)[:0])
+
+    def test_a_mask_is_named_whatever_the_others(self, namer: Namer, features: Features) -> None:
+        masks = self._masks(features)
+        together, sure = self._named(namer, features, masks)
+        for number in range(len(masks)):
+            alone, score = self._named(namer, features, masks[number : number + 1])
+            assert alone[0] == together[number]
+            assert score[0] == pytest.approx(sure[number], abs=1e-4)
 
 
 HEAVY = ("torch", "rasterio", "nibabel", "scipy")

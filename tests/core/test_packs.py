@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from domainsam import packs
+from domainsam import plugins
 from domainsam.errors import PackError
 from domainsam.packs import GROUP, DomainPack, find_packs, load_pack
 
@@ -17,7 +17,7 @@ def install(monkeypatch: pytest.MonkeyPatch):
 
     def pretend(*pairs: tuple[str, str]) -> None:
         entries = [EntryPoint(name, value, GROUP) for name, value in pairs]
-        monkeypatch.setattr(packs, "entry_points", lambda group: entries)
+        monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
 
     return pretend
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from domainsam.errors import WeightsError
-from domainsam.weights import KNOWN, fetch, find_weights, known, verify
+from domainsam.weights import fetch, find_weights, known, published, verify
 
 
 @click.group()
@@ -30,7 +30,7 @@ def weights() -> None:
 @weights.command("list")
 def list_weights() -> None:
     """Known files, and where they are on this machine."""
-    for entry in KNOWN.values():
+    for entry in published().values():
         click.echo(
             f"{entry.name:22} {entry.megabytes:5} MB  {entry.licence}  {_place(entry.name) or 'not here'}"
         )
@@ -58,7 +58,7 @@ def fetch_weights(name: str, folder: Path | None, quiet: bool) -> None:
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def verify_weights(names: tuple[str, ...]) -> None:
     """Check the files on this machine, or those of the given names."""
-    chosen = names or tuple(name for name in KNOWN if _place(name))
+    chosen = names or tuple(name for name in published() if _place(name))
     if not chosen:
         click.echo("no published weights on this machine; the embedded foundation needs none")
     faults = []

@@ -57,6 +57,10 @@ class NativeGeometry:
         i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(i), float(j), float(k)
 
+    def native_grid(self) -> Grid:
+        """The grid of the file's own array ``(i, j, k)``, frame ``"RAS"``."""
+        return Grid(self.shape, self.affine, "RAS")
+
     def canonical_grid(self) -> Grid:
         """The grid of the canonical array, frame ``"RAS"``."""
         affine = self.orientation.canonical_affine(self.affine, self.shape)
@@ -215,7 +219,10 @@ def from_axial(images: NDArray[Scalar]) -> NDArray[Scalar]:
 
 
 def axial_grid(grid: Grid) -> Grid:
-    """The grid of :func:`axial`'s images ``(slice, row, column)``, from the canonical one ``(x, y, z)``."""
+    """The grid of axial images, axes ``(slice, row, column)``, of a canonical ``grid`` ``(x, y, z)``.
+
+    Indices are those of :func:`axial`; positions are the same RAS millimetres.
+    """
     x, y, z = grid.shape
-    turn = np.array([[0, 0, -1, x - 1], [0, -1, 0, y - 1], [1, 0, 0, 0], [0, 0, 0, 1]], np.float64)
-    return Grid((z, y, x), grid.affine @ turn, grid.frame)
+    canonical = np.array([[0, 0, -1, x - 1], [0, -1, 0, y - 1], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=np.float64)
+    return Grid((z, y, x), grid.affine @ canonical, grid.frame)

@@ -52,7 +52,7 @@ class UrbanConfig:
     Parameters
     ----------
     foundation
-        Name of the frozen generalist, a key of :data:`domainsam.foundation.FOUNDATIONS`.
+        Name of the frozen generalist, a key of :data:`domainsam.foundations.FOUNDATIONS`.
     scene, shape, prompter
         How scenes are cut, how probability becomes polygons, and how the
         specialist is built; ``prompter.parts`` is the paper's ablation.

@@ -1,0 +1,226 @@
+"""The foundations there are, a row each: loader, official weight file, licence, and how to tell its tensors.
+
+Reading this table imports no foundation and no torch. A new foundation is one
+row here and a module with its loader; a package of its own adds rows by the
+entry-point group ``domainsam.foundations``, where an entry point names a
+:class:`FoundationSpec` or a list of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from domainsam.errors import PackError
+from domainsam.plugins import load_offer, offers
+
+GROUP = "domainsam.foundations"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """RGB mean and standard deviation on the scale 0 to 1."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SAM_PIXELS = Normalisation(
+    (123.675 / 255, 116.28 / 255, 103.53 / 255), (58.395 / 255, 57.12 / 255, 57.375 / 255)
+)
+"""``pixel_mean`` and ``pixel_std`` of ``segment_anything.build_sam``, there on the scale 0 to 255."""
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One official weight file.
+
+    ``megabytes`` (10^6 bytes) is for information; ``sha256`` decides.
+    """
+
+    name: str
+    file: str
+    url: str
+    sha256: str
+    megabytes: int
+    licence: str
+    normalisation: Normalisation
+    image_size: int
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What tells a foundation's tensors from others'.
+
+    Parameters
+    ----------
+    has
+        Names of tensors that are there, with an axis and its size where the size decides.
+    lacks
+        Names of tensors that are not there.
+    """
+
+    has: Mapping[str, tuple[int, int] | None]
+    lacks: tuple[str, ...] = ()
+
+    def fit(self, shapes: Mapping[str, Sequence[int]]) -> bool:
+        """Whether tensors of these names and shapes are the foundation's."""
+        if any(name in shapes for name in self.lacks):
+            return False
+        return all(
+            name in shapes and (wanted is None or _side(shapes[name], wanted[0]) == wanted[1])
+            for name, wanted in self.has.items()
+        )
+
+
+def _side(shape: Sequence[int], axis: int) -> int | None:
+    return shape[axis] if -len(shape) <= axis < len(shape) else None
+
+
+@dataclass(frozen=True)
+class FoundationSpec:
+    """One row of the table.
+
+    Parameters
+    ----------
+    name
+        What ``--foundation`` and :func:`domainsam.foundation.load_foundation` take.
+    loader
+        ``"module:function"`` with the signature ``(name, path, device, dtype,
+        compile) -> Foundation``; ``path`` is None unless a file was given.
+    licence
+        Of the weights.
+    weights
+        The official file, where it is fetched; None where weights ship with a package.
+    marks
+        How a file of its tensors is recognised; None where that is not wanted.
+    fit
+        How a single picture becomes its input: ``"longest"`` side scaled and
+        the rest padded, as SAM does, or both sides scaled (``"squash"``), as SAM 2 does.
+    """
+
+    name: str
+    loader: str
+    licence: str
+    weights: WeightFile | None = None
+    marks: Marks | None = None
+    fit: Literal["longest", "squash"] = "longest"
+
+
+SAM_ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything"
+SAM2_ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything_2"
+SAM2_STEM = "image_encoder.trunk.patch_embed.proj.weight"
+SAM2_DEEP = "image_encoder.trunk.blocks.15.norm1.weight"
+"""Tiny and small share their width; tiny has 12 blocks, small 16."""
+SAM21_ONLY = "no_obj_embed_spatial"
+OWN_LICENCE = "Apache-2.0; trained in part on research-only imagery, see the model card"
+
+
+def _sam(letter: str, mark: str, megabytes: int, width: int, sha256: str) -> FoundationSpec:
+    name, file = f"sam_vit_{letter}", f"sam_vit_{letter}_{mark}.pth"
+    weights = WeightFile(
+        name, file, f"{SAM_ADDRESS}/{file}", sha256, megabytes, "Apache-2.0", SAM_PIXELS, 1024
+    )
+    marks = Marks({"image_encoder.pos_embed": (-1, width)})
+    return FoundationSpec(name, "domainsam.foundation.sam:load", weights.licence, weights, marks)
+
+
+def _sam2(version: str, size: str, megabytes: int, width: int, sha256: str) -> FoundationSpec:
+    name = f"{version}_hiera_{size}"
+    folder = {"sam2": "072824", "sam2.1": "092824"}[version]
+    url = f"{SAM2_ADDRESS}/{folder}/{name}.pt"
+    weights = WeightFile(name, f"{name}.pt", url, sha256, megabytes, "Apache-2.0", IMAGENET, 1024)
+    has: dict[str, tuple[int, int] | None] = {SAM2_STEM: (0, width)}
+    lacks = [SAM2_DEEP] if size == "tiny" else []
+    if size == "small":
+        has[SAM2_DEEP] = None
+    if version == "sam2.1":
+        has[SAM21_ONLY] = None
+    else:
+        lacks.append(SAM21_ONLY)
+    marks = Marks(has, tuple(lacks))
+    return FoundationSpec(name, "domainsam.foundation.sam2:load", weights.licence, weights, marks, "squash")
+
+
+# The checksums agree in several independent public projects that pin these files. The mark in
+# SAM's file names is the start of the file's MD5, not of its SHA-256.
+FOUNDATIONS: dict[str, FoundationSpec] = {
+    row.name: row
+    for row in (
+        FoundationSpec(
+            "embedded",
+            "domainsam.foundation.embedded:load",
+            OWN_LICENCE,
+            marks=Marks({"dense_prompts.at4.weight": None}),
+        ),
+        FoundationSpec(
+            "embedded_sam2",
+            "domainsam.foundation.embedded_sam2:load",
+            OWN_LICENCE,
+            marks=Marks({SAM2_STEM: (0, 32)}),
+            fit="squash",
+        ),
+        _sam("b", "01ec64", 375, 768, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
+        _sam("l", "0b3195", 1250, 1024, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
+        _sam("h", "4b8939", 2565, 1280, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
+        _sam2("sam2.1", "tiny", 156, 96, "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69"),
+        _sam2("sam2.1", "small", 184, 96, "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38"),
+        _sam2(
+            "sam2.1",
+            "base_plus",
+            324,
+            112,
+            "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+        ),
+        _sam2(
+            "sam2.1", "large", 898, 144, "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318"
+        ),
+        _sam2("sam2", "tiny", 156, 96, "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125"),
+        _sam2("sam2", "small", 184, 96, "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3"),
+        _sam2(
+            "sam2", "base_plus", 324, 112, "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071"
+        ),
+        _sam2("sam2", "large", 898, 144, "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b"),
+        FoundationSpec("fake", "domainsam.foundation.fake:load", "Apache-2.0"),
+    )
+}
+"""The rows of this package; ``fake`` is for tests of what is built on top."""
+
+
+def find_foundations() -> dict[str, FoundationSpec]:
+    """All rows by name: ours, then those of installed packages. What is broken is logged in a line each."""
+    found = dict(FOUNDATIONS)
+    for entry in offers(GROUP):
+        try:
+            rows = list(_rows(load_offer(entry, "foundation"), entry.value))
+        except PackError as error:
+            log.warning("%s", error)
+            continue
+        for row in rows:
+            if found.setdefault(row.name, row) is not row:
+                log.warning(
+                    "foundation %r of %s is left out: the name is taken; rename it", row.name, entry.value
+                )
+    return found
+
+
+def _rows(offered: Any, source: str) -> Iterator[FoundationSpec]:
+    for row in offered if isinstance(offered, (list, tuple)) else (offered,):
+        if not isinstance(row, FoundationSpec):
+            raise PackError(
+                f"foundation {source} is a {type(row).__name__}, expected a FoundationSpec or a list of them"
+            )
+        yield row
+
+
+def identify(shapes: Mapping[str, Sequence[int]]) -> str | None:
+    """Name of the foundation that has tensors of these names and shapes; None if there is none."""
+    return next(
+        (row.name for row in find_foundations().values() if row.marks is not None and row.marks.fit(shapes)),
+        None,
+    )

@@ -1,0 +1,144 @@
+"""Marks from points and polygons of a vector file, drawn in any CRS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domainsam.errors import InputError
+from domainsam.grid import Float64, Grid
+from domainsam.io.marks.places import DECIMALS, Place
+from domainsam.io.marks.rows import Kind, Mark, as_slice, as_text, as_truth
+from domainsam.protocols import Window
+
+ATTRIBUTES = ("label", "positive", "inside", "object", "slice")
+SIDE_PARTS = 32
+"""Pieces that a polygon's extent is cut into before it goes to another CRS."""
+
+
+def vector_marks(path: Path, place: Place, kind: Kind, given: str | None, layer: str | None) -> list[Mark]:
+    """The features of a layer; its coordinates are those of its CRS unless ``given`` says ``"pixel"``.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, a CRS is missing, or a feature is neither point nor polygon.
+    """
+    if place.volume:
+        raise InputError(
+            f"{path}: a vector file cannot mark a volume; give .csv or .json with a stated frame"
+        )
+    frame = place.check_frame(str(path), "world" if given is None else given)
+    table = _read_table(path, layer)
+    shapes = _in_pixels(path, table, place, frame)
+    columns = {str(name).lower(): name for name in table.columns}
+    marks = []
+    for number, shape in enumerate(shapes):
+        if shape is None or shape.is_empty:
+            continue
+        row = {key: table[name].iloc[number] for key, name in columns.items() if key in ATTRIBUTES}
+        marks.append(_vector_mark(f"{path}, feature {number + 1}", shape, row, place, kind))
+    return marks
+
+
+def _vector_mark(name: str, shape: Any, row: Mapping[str, Any], place: Place, kind: Kind) -> Mark:
+    import shapely
+
+    number = as_slice(name, row.get("slice")) or 0
+    key, label = as_text(row.get("object")), as_text(row.get("label"))
+    if shape.geom_type in ("Point", "MultiPoint"):
+        inside = as_truth(name, row.get("positive", row.get("inside")))
+        at = shapely.get_coordinates(shape)
+        return Mark(name, key, label, place.clicks(name, "pixel", at, [inside] * len(at), number))
+    if shape.geom_type not in ("Polygon", "MultiPolygon"):
+        raise InputError(f"{name}: is a {shape.geom_type}; expected points or polygons")
+    box = place.box(name, "pixel", shape.bounds, number)
+    if kind == "boxes":
+        return Mark(name, key, label, (), box)
+    left, top, right, bottom = box.box
+    rows, cols = (math.floor(top), math.ceil(bottom)), (math.floor(left), math.ceil(right))
+    window = Window(rows[0], cols[0], rows[1] - rows[0], cols[1] - cols[0], box.frames[0])
+    mask = _burn(shape, window)
+    # A polygon too small to hold the centre of a pixel stands as the box around it.
+    return Mark(name, key, label, (), None, (window, mask)) if mask.any() else Mark(name, key, label, (), box)
+
+
+def _burn(shape: Any, window: Window) -> NDArray[np.bool_]:
+    """Pixels ``(h, w)`` of a window whose centres lie inside a polygon in scene pixels."""
+    from affine import Affine
+    from rasterio import features
+
+    corner = Affine.translation(window.col, window.row)
+    burnt = features.rasterize([shape], (window.height, window.width), transform=corner, dtype="uint8")
+    return np.asarray(burnt > 0)
+
+
+def _read_table(path: Path, layer: str | None) -> Any:
+    """A GeoDataFrame of a layer of a file."""
+    import geopandas as gpd
+    import pyogrio
+
+    try:
+        if path.suffix.lower() in (".parquet", ".geoparquet"):
+            return gpd.read_parquet(path)
+        # Tables without geometry, such as the styles that QGIS stores, are no layers of marks.
+        layers = [name for name, geometry in pyogrio.list_layers(path) if geometry is not None]
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as points or polygons ({_reason(error)})") from error
+    if layer is None and len(layers) != 1:
+        raise InputError(
+            f"{path}: has {len(layers)} layers ({', '.join(layers)}); say which one holds the marks"
+        )
+    if layer is not None and layer not in layers:
+        raise InputError(f"{path}: has no layer {layer!r}; it has {', '.join(layers)}")
+    try:
+        return gpd.read_file(path, layer=layer or layers[0])
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as points or polygons ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _in_pixels(path: Path, table: Any, place: Place, frame: str) -> NDArray[Any]:
+    """A table's shapes in scene pixels, x the column, corner frame."""
+    import shapely
+    from pyproj import CRS
+
+    shapes = np.asarray(shapely.force_2d(np.asarray(table.geometry.values, dtype=object)))
+    if frame == "pixel":
+        return shapes
+    if table.crs is None:
+        raise InputError(f"{path}: has no CRS, so its place is unknown; assign the one it was drawn in")
+    target = CRS.from_user_input(place.grid.frame)
+    if table.crs != target:
+        shapes = _reproject(path, shapes, table.crs, target)
+    return np.asarray(shapely.transform(shapes, lambda points: _pixels(place.grid, points)))
+
+
+def _reproject(path: Path, shapes: NDArray[Any], source: Any, target: Any) -> NDArray[Any]:
+    """Shapes in another CRS; long edges are split first, for they bend on the way."""
+    import geopandas as gpd
+    import shapely
+
+    areas = shapely.get_dimensions(shapes) == 2
+    if areas.any():
+        extent = shapely.bounds(shapes[areas])
+        longest = np.maximum(extent[:, 2] - extent[:, 0], extent[:, 3] - extent[:, 1])
+        shapes = shapes.copy()
+        shapes[areas] = shapely.segmentize(shapes[areas], np.maximum(longest, 1e-12) / SIDE_PARTS)
+    moved = np.asarray(gpd.GeoSeries(shapes, crs=source).to_crs(target).values, dtype=object)
+    if not np.isfinite(shapely.get_coordinates(moved)).all():
+        raise InputError(f"{path}: lies where the scene's CRS is not defined; check both CRSs")
+    return moved
+
+
+def _pixels(grid: Grid, points: Float64) -> Float64:
+    """Corner-frame pixels ``(N, 2)``, x first, of world positions ``(N, 2)``."""
+    return np.round(grid.to_index(points)[:, ::-1] + 0.5, DECIMALS)
