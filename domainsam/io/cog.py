@@ -18,14 +18,12 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
 from rasterio.shutil import copy as gdal_copy
 
 from domainsam.errors import OutputError
 from domainsam.infer.blend import LEVELS, NODATA, threshold_level
 from domainsam.infer.store import RawRaster
-from domainsam.io.rasters import open_quietly
+from domainsam.io.rasters import RASTER_ERRORS, open_quietly, reason
 from domainsam.protocols import Window
 from domainsam.staging import into_place, make_scratch, scratch_beside
 
@@ -125,11 +123,12 @@ def _convert(staged: Sequence[RawRaster], path: Path, layout: CogLayout, room: P
             gdal_copy(virtual, made, **COPY_OPTIONS, **KIND_OPTIONS[layout.kind])
             _check_complete(made, staged, layout)
         into_place(made, path)
-    except (RasterioError, CPLE_BaseError, OSError) as error:
+    except (*RASTER_ERRORS, OSError) as error:
         if isinstance(error, OutputError):
             raise
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise OutputError(f"cannot write {path}: {reason}; check free space and permissions") from error
+        raise OutputError(
+            f"cannot write {path}: {reason(error)}; check free space and permissions"
+        ) from error
 
 
 class CogWriter:
