@@ -101,6 +101,14 @@ def quick_in_bfloat16(device: torch.device | str) -> bool:
     return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
 
 
+def choose_dtype(name: str, device: str) -> torch.dtype:
+    """What :func:`choose_precision` says, as torch calls it."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, choose_precision(name, device))
+    return dtype
+
+
 def choose_precision(name: str, device: str) -> Precision:
     """The precision that ``--precision`` means on a device: ``auto``, ``fp32``, ``bf16`` or ``fp16``."""
     if name != "auto":

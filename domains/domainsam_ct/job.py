@@ -12,6 +12,8 @@ from typing import Any
 
 import domainsam
 from domainsam.errors import ConfigError
+from domainsam.infer import batch
+from domainsam.infer.outputs import OutputPlan, fill_stem, safe_name
 from domainsam.infer.workroom import journalled_units
 from domainsam.staging import check_apart
 from domainsam_ct.identifiers import public_stem
@@ -43,7 +45,7 @@ DICOM_KINDS = ("DICOM SEG", "RTSTRUCT")
 
 
 @dataclass(frozen=True)
-class CasePlan:
+class CasePlan(OutputPlan):
     """One CT and every file that its run will write.
 
     Parameters
@@ -69,6 +71,11 @@ class CasePlan:
         return replace(self, side={kind: path for kind, path in self.side.items() if kind not in left_out})
 
     @property
+    def name(self) -> str:
+        """What the case is called in messages."""
+        return self.stem
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """Every file."""
         return (*self.masks.values(), *self.side.values())
@@ -86,6 +93,14 @@ class CasePlan:
         """Hidden folder beside the first file, for what an interrupted run leaves to go on with."""
         return self.files[0].parent / f".{self.stem}.domainsam"
 
+    @property
+    def complete(self) -> bool:
+        """Whether every file is there already; without organs there are no DICOM objects."""
+        missing = {kind for kind, path in self.side.items() if not path.is_file()}
+        if not all(path.is_file() for path in self.masks.values()) or missing - set(DICOM_KINDS):
+            return False
+        return not missing or not _found_any(self)
+
 
 def case_stem(source: Path) -> str:
     """A case's name: the input's own without extension, safe on any system."""
@@ -96,7 +111,7 @@ def case_stem(source: Path) -> str:
             break
     # nnU-Net's channel number: case_0000.nii.gz is the case called "case".
     name = re.sub(r"(?<=.)_0000$", "", name)
-    return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "case"
+    return safe_name(name, "case")
 
 
 def plan_outputs(
@@ -115,14 +130,6 @@ def plan_outputs(
     plans = tuple(_plan_case(source, names, outputs, len(inputs) > 1) for source in inputs)
     check_apart((path for plan in plans for path in plan.files), inputs, "cases")
     return plans
-
-
-def is_complete(plan: CasePlan) -> bool:
-    """Whether every file of the case is there already; without organs there are no DICOM objects."""
-    missing = {kind for kind, path in plan.side.items() if not path.is_file()}
-    if not all(path.is_file() for path in plan.masks.values()) or missing - set(DICOM_KINDS):
-        return False
-    return not missing or not _found_any(plan)
 
 
 def was_interrupted(plan: CasePlan) -> bool:
@@ -151,7 +158,7 @@ def _plan_case(source: Path, organs: tuple[str, ...], outputs: OutputOptions, se
     stem = case_stem(source)
     if not outputs.keep_identifiers:
         stem = public_stem(source, stem)
-    out = Path(str(outputs.out).replace("{stem}", stem))
+    out = fill_stem(outputs.out, stem)
     if is_folder(out):
         if _EXTENSION.fullmatch(out.suffix) and not out.is_dir():
             raise ConfigError(f"output '{out}' must end in {', '.join(MASK_SUFFIXES)}, or be a folder")
@@ -181,10 +188,6 @@ def _plan_case(source: Path, organs: tuple[str, ...], outputs: OutputOptions, se
 
 def _without_suffix(name: str) -> str:
     return next(name[: -len(suffix)] for suffix in MASK_SUFFIXES if name.lower().endswith(suffix))
-
-
-SOME_FAILED = 1
-"""Exit code when some of several cases failed."""
 
 
 @dataclass(frozen=True)
@@ -283,30 +286,22 @@ UNITS = {
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What became of several cases: results, reasons of those that failed, and those already complete."""
+class Batch(batch.Batch[CaseResult]):
+    """What became of several cases; ``table`` is the file about all of them, None for a single one."""
 
-    results: tuple[CaseResult, ...]
-    failures: tuple[tuple[str, str], ...] = ()
-    complete: tuple[str, ...] = ()
     table: Path | None = None
 
-    @property
-    def exit_code(self) -> int:
-        """0 if every case is done."""
-        return SOME_FAILED if self.failures else 0
+    plural = "cases"
+    key = "case"
 
     def document(self) -> dict[str, Any]:
         """Everything about every case, as values that JSON can hold."""
-        return {
-            "cases": [
-                {**result.document(), "paths": {kind: str(path) for kind, path in result.paths.items()}}
-                for result in self.results
-            ],
-            "failures": [{"case": case, "error": reason} for case, reason in self.failures],
-            "complete": list(self.complete),
-            "table": None if self.table is None else str(self.table),
-        }
+        cases = [
+            {**result.document(), "paths": {kind: str(path) for kind, path in result.paths.items()}}
+            for result in self.results
+        ]
+        table = None if self.table is None else str(self.table)
+        return {**super().document(), "cases": cases, "table": table}
 
 
 def _millilitres(organ: OrganStatistics) -> str:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from domainsam.checkpoint import read_header
-from domainsam.errors import ConfigError, explain
+from domainsam.errors import ConfigError
 from domainsam.grid import Grid
+from domainsam.infer.batch import run_batch
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.machine import keep_freed_memory
 from domainsam.progress import Progress, reporting
-from domainsam.staging import check_targets
 from domainsam_ct.job import (
     DICOM_KINDS,
     Batch,
@@ -26,7 +26,6 @@ from domainsam_ct.job import (
     CaseResult,
     Made,
     Segmented,
-    is_complete,
     plan_outputs,
     was_interrupted,
 )
@@ -50,7 +49,7 @@ def segment_cases(
     inputs: Sequence[Path],
     options: SegmentOptions,
     model: OrganModel | None = None,
-    told: Callable[[CaseResult], None] = lambda result: None,
+    told: Callable[[CaseResult], None] | None = None,
 ) -> Batch:
     """Segment CTs one after another with one model.
 
@@ -77,31 +76,27 @@ def segment_cases(
     labels, _ = output_labels(names, options)
     cleaning(options.clean, labels)
     plans = plan_outputs(inputs, [organ.name for organ in labels.values()], options.outputs)
-    complete = [plan for plan in plans if options.resume and is_complete(plan)]
-    for plan in complete:
-        _tidy(plan)
-    waiting = [plan for plan in plans if plan not in complete]
-    for plan in waiting:
-        check_targets(plan.files, may_replace(plan, options))
-    if waiting:
+    for plan in plans:
+        if options.resume and plan.complete:
+            _tidy(plan)
+
+    def prepare() -> Callable[[CasePlan], CaseResult]:
         keep_freed_memory()
-        model = prepared(model or chosen_model(options), options)
-    results: list[CaseResult] = []
-    failures: list[tuple[str, str]] = []
-    for plan in waiting:
-        assert model is not None
-        try:
-            results.append(segment_case(plan, options, model))
-            told(results[-1])
-        except Exception as error:
-            # Even a fault of our own in one case must not cost the others.
-            if len(plans) == 1:
-                raise
-            reason, _ = explain(error)
-            log.error("%s: %s", plan.stem, reason)
-            failures.append((plan.stem, reason))
-    table = write_table(plans, failures, labels, options) if len(plans) > 1 else None
-    return Batch(tuple(results), tuple(failures), tuple(plan.stem for plan in complete), table)
+        loaded = prepared(model or chosen_model(options), options)
+        return lambda plan: segment_case(plan, options, loaded)
+
+    batch = run_batch(
+        plans,
+        prepare,
+        Batch,
+        resume=options.resume,
+        may_replace=lambda plan: may_replace(plan, options),
+        # Even a fault of our own in one case must not cost the others.
+        kept=(Exception,),
+        watch=told,
+    )
+    table = write_table(plans, batch.failures, labels, options) if len(plans) > 1 else None
+    return replace(batch, table=table)
 
 
 def segment_case(plan: CasePlan, options: SegmentOptions, model: OrganModel) -> CaseResult:

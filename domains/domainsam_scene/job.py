@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import domainsam
-from domainsam.errors import ConfigError
+from domainsam.infer import batch
+from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output
 from domainsam.staging import check_apart
 from domainsam_scene.settings import OutputOptions
 
@@ -41,7 +42,7 @@ GEO_SUFFIXES = {
 
 
 @dataclass(frozen=True)
-class SamplePlan:
+class SamplePlan(OutputPlan):
     """One sample and every file that its run will write, by kind of output."""
 
     name: str
@@ -51,11 +52,6 @@ class SamplePlan:
     def files(self) -> tuple[Path, ...]:
         """All files."""
         return tuple(self.paths.values())
-
-    @property
-    def complete(self) -> bool:
-        """Whether every file is there already."""
-        return all(path.is_file() for path in self.files)
 
 
 def plan_outputs(
@@ -91,25 +87,13 @@ def _plan(name: str, outputs: OutputOptions, geo: bool) -> SamplePlan:
     for kind, path in given.items():
         if path is None:
             continue
-        file = _resolve(path, kind, name, endings[kind])
-        if file.suffix.lower() not in endings[kind]:
-            option = "out" if kind == "map" else kind
-            raise ConfigError(f"--{option} '{file}' must end in {' or '.join(endings[kind])}")
+        default = Path(FOLDER_NAMES[kind])
+        if default.suffix not in endings[kind]:
+            default = default.with_suffix(endings[kind][0])
+        file = resolve_output(path, name, str(default))
+        check_suffix(file, "out" if kind == "map" else kind, endings[kind])
         paths[kind] = file
     return SamplePlan(name, paths)
-
-
-def _resolve(given: Path, kind: str, name: str, endings: tuple[str, ...]) -> Path:
-    """A path as given, inside a folder under the sample's name, or with ``{stem}`` filled in."""
-    path = Path(str(given).replace("{stem}", name))
-    if path.is_dir() or not path.suffix:
-        file = path / FOLDER_NAMES[kind].format(stem=name)
-        return file if file.suffix in endings else file.with_suffix(endings[0])
-    return path
-
-
-SOME_FAILED = 1
-"""Exit code when some of several samples failed."""
 
 
 @dataclass(frozen=True)
@@ -164,23 +148,5 @@ class SegmentResult:
         }
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What became of several samples: results, reasons of those that failed, and those already complete."""
-
-    results: tuple[SegmentResult, ...]
-    failures: tuple[tuple[str, str], ...] = ()
-    complete: tuple[str, ...] = field(default=())
-
-    @property
-    def exit_code(self) -> int:
-        """0 if every sample is done."""
-        return SOME_FAILED if self.failures else 0
-
-    def document(self) -> dict[str, Any]:
-        """Everything about every scene, as values that JSON can hold."""
-        return {
-            "scenes": [result.document() for result in self.results],
-            "failures": [{"name": name, "error": reason} for name, reason in self.failures],
-            "complete": list(self.complete),
-        }
+class Batch(batch.Batch[SegmentResult]):
+    """What became of several samples."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
 from domainsam.errors import ConfigError, InputError
+from domainsam.infer.batch import run_batch
 from domainsam.machine import keep_freed_memory
-from domainsam.staging import Staging, check_targets
+from domainsam.staging import Staging
 from domainsam_scene.job import Batch, SamplePlan, SegmentResult, plan_outputs
 from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
 from domainsam_scene.model.scene import SceneModel, load_model
@@ -52,13 +54,20 @@ def segment_files(
         raise InputError("no sensor was given: name one or more, for example --rgb a.png --depth a_depth.png")
     first = next(iter(files.values()))
     (plan,) = plan_outputs([first.stem], options.outputs, tuple(files.values()))
-    if options.resume and plan.complete:
-        return Batch((), (), (plan.name,))
-    check_targets(plan.files, options.outputs.overwrite)
-    model = model or chosen_model(options)
-    check_known(tuple(files), model)
-    ref = SampleRef(plan.name, {name: (path,) for name, path in files.items()})
-    return Batch((segment_sample(PlainLayout(), ref, tuple(files), plan, options, model),))
+
+    def prepare() -> Callable[[SamplePlan], SegmentResult]:
+        loaded = model or chosen_model(options)
+        check_known(tuple(files), loaded)
+        ref = SampleRef(plan.name, {name: (path,) for name, path in files.items()})
+        return lambda plan: segment_sample(PlainLayout(), ref, tuple(files), plan, options, loaded)
+
+    return run_batch(
+        (plan,),
+        prepare,
+        Batch,
+        resume=options.resume,
+        may_replace=lambda plan: options.outputs.overwrite,
+    )
 
 
 def chosen_model(options: SegmentOptions) -> SceneModel:
@@ -89,27 +98,31 @@ def segment_layout(
     reader = find_layout(layout)
     refs = reader.samples(root, split)
     plans = plan_outputs([ref.name for ref in refs], options.outputs)
-    complete = {plan.name for plan in plans if options.resume and plan.complete}
-    waiting = [(ref, plan) for ref, plan in zip(refs, plans, strict=True) if plan.name not in complete]
-    for _, plan in waiting:
-        check_targets(plan.files, options.outputs.overwrite)
-    results: list[SegmentResult] = []
-    failures: list[tuple[str, str]] = []
-    if waiting:
-        model = model or chosen_model(options)
-    for ref, plan in waiting:
-        assert model is not None
-        try:
-            sensors = choose_sensors(reader, model, options.modalities)
-            results.append(segment_sample(reader, ref, sensors, plan, options, model))
-            if watch is not None:
-                watch(results[-1])
-        except InputError as error:
-            log.error("%s: %s", ref.name, error)
-            failures.append((ref.name, str(error)))
-    if failures and not results and not complete:
+    samples = {plan.name: ref for plan, ref in zip(plans, refs, strict=True)}
+
+    def prepare() -> Callable[[SamplePlan], SegmentResult]:
+        loaded = model or chosen_model(options)
+
+        def segment(plan: SamplePlan) -> SegmentResult:
+            sensors = choose_sensors(reader, loaded, options.modalities)
+            return segment_sample(reader, samples[plan.name], sensors, plan, options, loaded)
+
+        return segment
+
+    batch = run_batch(
+        plans,
+        prepare,
+        Batch,
+        resume=options.resume,
+        may_replace=lambda plan: options.outputs.overwrite,
+        kept=(InputError,),
+        raise_single=False,
+        watch=watch,
+    )
+    failures = batch.failures
+    if failures and not batch.results and not batch.complete:
         raise InputError(f"{root}: not one of {len(failures)} samples could be segmented: {failures[0][1]}")
-    return Batch(tuple(results), tuple(failures), tuple(sorted(complete)))
+    return replace(batch, complete=tuple(sorted(batch.complete)))
 
 
 def segment_sample(

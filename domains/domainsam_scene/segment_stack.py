@@ -16,6 +16,7 @@ import domainsam
 from domainsam.errors import InputError
 from domainsam.infer.engine import Swept
 from domainsam.infer.workroom import WorkRoom, require_space
+from domainsam.io.cog import CogLayout, write_cog
 from domainsam.progress import reporting
 from domainsam.protocols import Window
 from domainsam.staging import Staging, check_targets
@@ -27,7 +28,6 @@ from domainsam_scene.read.rasters import SceneSource
 from domainsam_scene.segment import check_known, chosen_model
 from domainsam_scene.settings import SegmentOptions
 from domainsam_scene.write.maps import class_tags, colour_table
-from domainsam_scene.write.mapwriter import MapLayout, write_staged
 from domainsam_scene.write.preview import Picture, draw_preview
 
 log = logging.getLogger(__name__)
@@ -142,16 +142,17 @@ class _Products:
         titles = tuple(name.rpartition("/")[2] for name in names)
         if kind == "probability":
             titles = self.model.labels
-        layout = MapLayout(
+        layout = CogLayout(
+            "classes" if kind == "map" else "shares",
             self.source.map_grid.transform,
             self.source.map_grid.crs,
-            ("class",) if kind == "map" else titles,
-            colour_table(self.model.labels) if kind == "map" else None,
-            self._tags(kind),
+            bands=("class",) if kind == "map" else titles,
+            colours=colour_table(self.model.labels) if kind == "map" else None,
+            tags=self._tags(kind),
         )
         staged = [self.answer.open(name) for name in names]
         try:
-            write_staged(staged, path, layout)
+            write_cog(staged, path, layout)
         finally:
             for band in staged:
                 band.close()

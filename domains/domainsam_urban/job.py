@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 import domainsam
 from domainsam.errors import ConfigError
-from domainsam.staging import check_apart, check_targets
+from domainsam.infer import batch
+from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output, safe_name
+from domainsam.staging import check_apart
 from domainsam_urban.settings import MapOptions, OutputOptions, grid_path, vector_format
 
 FOLDER_NAMES = {
@@ -31,7 +32,7 @@ SUFFIXES = {
 
 
 @dataclass(frozen=True)
-class ScenePlan:
+class ScenePlan(OutputPlan):
     """One scene and every file that its run will write.
 
     Parameters
@@ -56,10 +57,9 @@ class ScenePlan:
     grid: float | None = None
 
     @property
-    def work(self) -> Path:
-        """Hidden folder beside the first file, for what an interrupted run leaves to go on with."""
-        first = self.files[0]
-        return first.with_name(f".{first.stem}.domainsam")
+    def name(self) -> str:
+        """What the scene is called in messages: what was given."""
+        return self.source
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -107,35 +107,19 @@ def plan_outputs(inputs: Sequence[str], outputs: OutputOptions) -> tuple[ScenePl
     return plans
 
 
-def check_outputs(plan: ScenePlan, overwrite: bool) -> None:
-    """Refuse a scene whose outputs exist or cannot be written, before any work.
-
-    Raises
-    ------
-    OutputError
-        If a file exists and may not be replaced, or a folder cannot be written to.
-    """
-    check_targets(plan.files, overwrite)
-
-
-def is_complete(plan: ScenePlan) -> bool:
-    """Whether every file of the scene is there already."""
-    return all(path.is_file() for path in plan.files)
-
-
 def scene_stem(source: str) -> str:
     """A file name for a scene: the last part of its path without extension, safe on any system."""
     stem = Path(source.rstrip("/")).stem
-    return re.sub(r"[^\w.+-]+", "_", stem).strip("._") or "scene"
+    return safe_name(stem, "scene")
 
 
 def _plan_scene(source: str, outputs: OutputOptions) -> ScenePlan:
     stem = scene_stem(source)
-    vectors = tuple(_resolve(path, "vector", stem) for path in outputs.vectors)
+    vectors = tuple(resolve_output(path, stem, FOLDER_NAMES["vector"]) for path in outputs.vectors)
     for path in vectors:
         vector_format(path)
     further = {
-        kind: None if path is None else _resolve(path, kind, stem)
+        kind: None if path is None else resolve_output(path, stem, FOLDER_NAMES[kind])
         for kind, path in (
             ("probability", outputs.probability),
             ("mask", outputs.mask),
@@ -144,25 +128,13 @@ def _plan_scene(source: str, outputs: OutputOptions) -> ScenePlan:
         )
     }
     for kind, file in further.items():
-        if file is not None and file.suffix.lower() not in SUFFIXES[kind]:
-            raise ConfigError(f"--{kind} '{file}' must end in {' or '.join(SUFFIXES[kind])}")
+        if file is not None:
+            check_suffix(file, kind, SUFFIXES[kind])
     first = next((path for path in (*vectors, *further.values()) if path is not None), None)
     if first is None:
         raise ConfigError(f"no output was asked for scene '{source}': name at least one")
     stac = first.with_name(f"{first.stem}.stac.json") if outputs.stac else None
     return ScenePlan(source, vectors, stac=stac, grid=outputs.grid, **further)
-
-
-def _resolve(given: Path, kind: str, stem: str) -> Path:
-    """A path as given, inside a folder under the scene's name, or with ``{stem}`` filled in."""
-    path = Path(str(given).replace("{stem}", stem))
-    if path.is_dir() or not path.suffix:
-        return path / FOLDER_NAMES[kind].format(stem=stem)
-    return path
-
-
-SOME_FAILED = 1
-"""Exit code when some of several scenes failed."""
 
 
 @dataclass(frozen=True)
@@ -222,26 +194,10 @@ class SceneResult:
         return {key: _plain(value) for key, value in values.items()}
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What became of several scenes: results, reasons of those that failed, and those already complete."""
+class Batch(batch.Batch[SceneResult]):
+    """What became of several scenes."""
 
-    results: tuple[SceneResult, ...]
-    failures: tuple[tuple[str, str], ...] = ()
-    complete: tuple[str, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """0 if every scene is done."""
-        return SOME_FAILED if self.failures else 0
-
-    def document(self) -> dict[str, Any]:
-        """Everything about every scene, as values that JSON can hold."""
-        return {
-            "scenes": [result.document() for result in self.results],
-            "failures": [{"source": source, "error": reason} for source, reason in self.failures],
-            "complete": list(self.complete),
-        }
+    key = "source"
 
 
 def _without_maker(options: dict[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
-from domainsam.errors import DomainSamError
+from domainsam.infer.batch import run_batch
 from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.workroom import WorkRoom, require_space
@@ -18,8 +18,6 @@ from domainsam_urban.job import (
     Batch,
     ScenePlan,
     SceneResult,
-    check_outputs,
-    is_complete,
     plan_outputs,
     scene_stem,
 )
@@ -65,26 +63,19 @@ def map_scenes(
         work); or, of a single scene, whatever made it fail.
     """
     area = wanted_area(options.read)
-    plans = plan_outputs(inputs, options.outputs)
-    complete = [plan for plan in plans if options.resume and is_complete(plan)]
-    waiting = [plan for plan in plans if plan not in complete]
-    for plan in waiting:
-        check_outputs(plan, options.outputs.overwrite)
-    if waiting:
+
+    def prepare() -> Callable[[ScenePlan], SceneResult]:
         keep_freed_memory()
-        model = model or load_model(options)
-    results: list[SceneResult] = []
-    failures: list[tuple[str, str]] = []
-    for plan in waiting:
-        assert model is not None
-        try:
-            results.append(map_scene(plan, options, model, area, first_pass))
-        except DomainSamError as error:
-            if len(plans) == 1:
-                raise
-            log.error("%s: %s", plan.source, error)
-            failures.append((plan.source, str(error)))
-    return Batch(tuple(results), tuple(failures), tuple(plan.source for plan in complete))
+        loaded = model or load_model(options)
+        return lambda plan: map_scene(plan, options, loaded, area, first_pass)
+
+    return run_batch(
+        plan_outputs(inputs, options.outputs),
+        prepare,
+        Batch,
+        resume=options.resume,
+        may_replace=lambda plan: options.outputs.overwrite,
+    )
 
 
 def map_scene(

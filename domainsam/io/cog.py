@@ -7,7 +7,7 @@ reads it in place: no second copy on disk, no scene in memory.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,18 +18,18 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
 from rasterio.shutil import copy as gdal_copy
 
 from domainsam.errors import OutputError
 from domainsam.infer.blend import LEVELS, NODATA, threshold_level
 from domainsam.infer.store import RawRaster
-from domainsam.io.rasters import open_quietly
+from domainsam.io.rasters import RASTER_ERRORS, open_quietly, reason
 from domainsam.protocols import Window
 from domainsam.staging import into_place, make_scratch, scratch_beside
 
-Kind = Literal["probability", "mask"]
+Kind = Literal["probability", "mask", "classes", "shares"]
+Colours = Mapping[int, tuple[int, int, int, int]]
+"""Red, green, blue and opacity, 0 to 255, by value."""
 
 BLOCK = 512
 PALETTE = {0: (0, 0, 0, 0), 1: (214, 47, 39, 255)}
@@ -38,6 +38,8 @@ COPY_OPTIONS = {"driver": "COG", "blocksize": BLOCK, "compress": "DEFLATE", "big
 KIND_OPTIONS = {
     "probability": {"overview_resampling": "AVERAGE", "predictor": "STANDARD"},
     "mask": {"overview_resampling": "MODE", "predictor": "NO"},
+    "classes": {"overview_resampling": "MODE", "predictor": "NO"},
+    "shares": {"overview_resampling": "AVERAGE", "predictor": "NO"},
 }
 """Differences between neighbours make smooth probabilities 10 to 20 % smaller, masks a fifth larger."""
 GDAL_OPTIONS = {
@@ -50,19 +52,23 @@ GDAL_OPTIONS = {
 
 @dataclass(frozen=True)
 class CogLayout:
-    """What a file says about itself beside its pixels.
+    """What a file says about itself beside its pixels; 255 is no data in every kind.
 
     Parameters
     ----------
     kind
         ``"probability"``: stored values 0..254 for 0..1, averaged overviews.
         ``"mask"``: 1 inside, 0 outside, overviews by majority, colour table.
+        ``"classes"``: numbers of classes, overviews by majority.
+        ``"shares"``: bytes whose meaning the tags tell, averaged overviews.
     transform, crs
         Affine of pixel corners, and the CRS or None.
     threshold
         Probability from which a pixel of the mask is 1.
-    description
-        Name of the band.
+    bands
+        Names of the bands, in order; by default one that is called after the kind.
+    colours
+        Colour table of classes.
     tags
         Metadata of the file: model, version, command, source.
     """
@@ -71,12 +77,19 @@ class CogLayout:
     transform: Affine
     crs: Any = None
     threshold: float = 0.5
-    description: str | None = None
+    bands: tuple[str, ...] = ()
+    colours: Colours | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the bands."""
+        own = {"probability": "probability", "mask": "settlement", "classes": "class", "shares": "share"}
+        return self.bands or (own[self.kind],)
 
-def write_cog(staged: RawRaster, path: Path, layout: CogLayout) -> None:
-    """Turn staged probabilities into a Cloud-Optimised GeoTIFF.
+
+def write_cog(staged: RawRaster | Sequence[RawRaster], path: Path, layout: CogLayout) -> None:
+    """Turn staged bytes, one raster a band, into a Cloud-Optimised GeoTIFF.
 
     The file appears under its name only when it is complete and on the disk;
     an existing one is replaced then.
@@ -84,7 +97,8 @@ def write_cog(staged: RawRaster, path: Path, layout: CogLayout) -> None:
     Parameters
     ----------
     staged
-        Stored probabilities, ``round(254 p)``, 255 without data.
+        Bytes as they are written, 255 without data; for a probability or a
+        mask stored probabilities, ``round(254 p)``.
     path
         The file to make.
 
@@ -93,26 +107,28 @@ def write_cog(staged: RawRaster, path: Path, layout: CogLayout) -> None:
     OutputError
         If it cannot be written; nothing is left behind then.
     """
+    bands = (staged,) if isinstance(staged, RawRaster) else tuple(staged)
     with scratch_beside(path) as room:
-        _convert(staged, path, layout, room)
+        _convert(bands, path, layout, room)
 
 
-def _convert(staged: RawRaster, path: Path, layout: CogLayout, room: Path) -> None:
+def _convert(staged: Sequence[RawRaster], path: Path, layout: CogLayout, room: Path) -> None:
     virtual, made = room / "staged.vrt", room / "made.tif"
     try:
         virtual.write_text(_raw_vrt(staged, layout), encoding="utf-8")
         if layout.kind == "mask":
             virtual = room / "mask.vrt"
-            virtual.write_text(_mask_vrt(staged, layout), encoding="utf-8")
+            virtual.write_text(_mask_vrt(staged[0].shape, layout), encoding="utf-8")
         with rasterio.Env(**GDAL_OPTIONS):
             gdal_copy(virtual, made, **COPY_OPTIONS, **KIND_OPTIONS[layout.kind])
             _check_complete(made, staged, layout)
         into_place(made, path)
-    except (RasterioError, CPLE_BaseError, OSError) as error:
+    except (*RASTER_ERRORS, OSError) as error:
         if isinstance(error, OutputError):
             raise
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise OutputError(f"cannot write {path}: {reason}; check free space and permissions") from error
+        raise OutputError(
+            f"cannot write {path}: {reason(error)}; check free space and permissions"
+        ) from error
 
 
 class CogWriter:
@@ -128,35 +144,36 @@ class CogWriter:
     shape
         Rows and columns.
     layout
-        What it says about itself. Values written are stored probabilities,
-        also for a mask, which is cut at the layout's threshold.
+        What it says about itself. Values written are bytes as in
+        :func:`write_cog`; a mask is cut at the layout's threshold.
     """
 
     def __init__(self, path: Path | str, shape: tuple[int, int], layout: CogLayout) -> None:
         self.path = Path(path)
         self.shape = shape
         self.layout = layout
+        self._staged: list[RawRaster] = []
 
     def __enter__(self) -> Self:
         self._room = make_scratch(self.path)
         try:
-            self._staged = RawRaster.create(self._room / "staged.u8", self.shape)
+            for number in range(len(self.layout.names)):
+                self._staged.append(RawRaster.create(self._room / f"staged{number}.u8", self.shape))
             self._fill()
         except BaseException:
-            shutil.rmtree(self._room, ignore_errors=True)
+            self._clear()
             raise
         return self
 
     def _fill(self) -> None:
         """Nothing written means no data."""
-        rows, cols = self.shape
-        for row in range(0, rows, BLOCK):
-            window = Window(row, 0, min(BLOCK, rows - row), cols)
-            self._staged.write(window, np.full((window.height, cols), NODATA, dtype=np.uint8))
+        for window in _strips(self.shape):
+            self.write(window, np.full((window.height, window.width), NODATA, dtype=np.uint8))
 
     def write(self, index: Window, values: NDArray[np.uint8]) -> None:
-        """Write stored probabilities ``(h, w)``; the window lies inside the scene."""
-        self._staged.write(index, values)
+        """Write bytes ``(h, w)``, the same in all bands, or ``(bands, h, w)``; the window is inside."""
+        for number, band in enumerate(self._staged):
+            band.write(index, values if values.ndim == 2 else values[number])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -165,29 +182,39 @@ class CogWriter:
             if kind is None:
                 _convert(self._staged, self.path, self.layout, self._room)
         finally:
-            self._staged.close()
-            shutil.rmtree(self._room, ignore_errors=True)
+            self._clear()
+
+    def _clear(self) -> None:
+        for band in self._staged:
+            band.close()
+        shutil.rmtree(self._room, ignore_errors=True)
 
 
-def _check_complete(made: Path, staged: RawRaster, layout: CogLayout) -> None:
+def _strips(shape: tuple[int, int]) -> Iterator[Window]:
+    """Windows of whole rows, from the top."""
+    for row in range(0, shape[0], BLOCK):
+        yield Window(row, 0, min(BLOCK, shape[0] - row), shape[1])
+
+
+def _check_complete(made: Path, staged: Sequence[RawRaster], layout: CogLayout) -> None:
     """Compare what was made with what was staged: a full disk can go unnoticed until the file is read."""
     level = threshold_level(layout.threshold)
-    rows, cols = staged.shape
     with open_quietly(made) as dataset:
-        for row in range(0, rows, BLOCK):
-            window = Window(row, 0, min(BLOCK, rows - row), cols)
-            expected = staged.read(window)
-            if layout.kind == "mask":
-                inside = np.where(expected == NODATA, np.uint8(NODATA), np.uint8(0))
-                inside[(expected >= level) & (expected != NODATA)] = 1
-                expected = inside
-            found = dataset.read(1, window=((row, row + window.height), (0, cols)))
-            if not np.array_equal(found, expected):
-                raise OSError(f"rows {row} to {row + window.height} did not reach the disk intact")
+        for window in _strips(staged[0].shape):
+            rows = (window.row, window.row + window.height)
+            for number, band in enumerate(staged, start=1):
+                expected = band.read(window)
+                if layout.kind == "mask":
+                    inside = np.where(expected == NODATA, np.uint8(NODATA), np.uint8(0))
+                    inside[(expected >= level) & (expected != NODATA)] = 1
+                    expected = inside
+                found = dataset.read(number, window=(rows, (0, window.width)))
+                if not np.array_equal(found, expected):
+                    raise OSError(f"rows {rows[0]} to {rows[1]} did not reach the disk intact")
 
 
-def _head(staged: RawRaster, layout: CogLayout) -> str:
-    rows, cols = staged.shape
+def _head(shape: tuple[int, int], layout: CogLayout) -> str:
+    rows, cols = shape
     transform = ",".join(repr(float(value)) for value in layout.transform.to_gdal())
     place = f"<SRS>{escape(layout.crs.to_wkt())}</SRS>" if layout.crs is not None else ""
     if layout.crs is not None or not layout.transform.is_identity:
@@ -199,41 +226,53 @@ def _head(staged: RawRaster, layout: CogLayout) -> str:
 
 def _meaning(layout: CogLayout) -> dict[str, str]:
     if layout.kind == "mask":
-        values = f"1 settlement (probability >= {layout.threshold:g}), 0 other, {NODATA} no data"
-    else:
-        values = f"probability = value / {LEVELS}, {NODATA} no data"
-    return {"VALUES": values}
+        return {"VALUES": f"1 settlement (probability >= {layout.threshold:g}), 0 other, {NODATA} no data"}
+    if layout.kind == "probability":
+        return {"VALUES": f"probability = value / {LEVELS}, {NODATA} no data"}
+    return {}
 
 
-def _raw_vrt(staged: RawRaster, layout: CogLayout) -> str:
-    name = layout.description or "probability"
-    scale = f"<Offset>0</Offset><Scale>{1 / LEVELS!r}</Scale>"
-    return (
-        f"{_head(staged, layout)}"
-        '<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
-        f"<Description>{escape(name)}</Description><NoDataValue>{NODATA}</NoDataValue>{scale}"
-        f'<SourceFilename relativeToVRT="0">{escape(str(staged.path.resolve()))}</SourceFilename>'
-        f"<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>{staged.shape[1]}</LineOffset>"
-        "</VRTRasterBand></VRTDataset>"
+def _raw_vrt(staged: Sequence[RawRaster], layout: CogLayout) -> str:
+    names = ("staged",) if layout.kind == "mask" else layout.names
+    scale = f"<Offset>0</Offset><Scale>{1 / LEVELS!r}</Scale>" if layout.kind == "probability" else ""
+    colours = "" if layout.colours is None else _colour_table(layout.colours)
+    meanings = _colour_meanings(len(staged)) if layout.kind == "shares" else ("",) * len(staged)
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{number}" subClass="VRTRawRasterBand">'
+        f"<Description>{escape(name)}</Description><NoDataValue>{NODATA}</NoDataValue>{scale}{meaning}{colours}"
+        f'<SourceFilename relativeToVRT="0">{escape(str(band.path.resolve()))}</SourceFilename>'
+        f"<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>{band.shape[1]}</LineOffset>"
+        "</VRTRasterBand>"
+        for number, (band, name, meaning) in enumerate(zip(staged, names, meanings, strict=True), start=1)
     )
+    return f"{_head(staged[0].shape, layout)}{bands}</VRTDataset>"
 
 
-def _mask_vrt(staged: RawRaster, layout: CogLayout) -> str:
-    """A virtual raster that cuts the one beside it at the threshold, through a table of all 256 values."""
-    rows, cols = staged.shape
-    level = threshold_level(layout.threshold)
-    table = ",".join(f"{value}:{int(value >= level)}" for value in range(NODATA)) + f",{NODATA}:{NODATA}"
-    colours = "".join(
-        '<Entry c1="{}" c2="{}" c3="{}" c4="{}"/>'.format(*PALETTE.get(value, (0, 0, 0, 0)))
+def _colour_meanings(bands: int) -> tuple[str, ...]:
+    """What GDAL takes three or four bands of bytes for in a GeoTIFF, unless it is told something."""
+    kinds = ("Red", "Green", "Blue", "Alpha")[:bands] if bands in (3, 4) else ()
+    return tuple(f"<ColorInterp>{kind}</ColorInterp>" for kind in kinds) or ("",) * bands
+
+
+def _colour_table(colours: Colours) -> str:
+    entries = "".join(
+        '<Entry c1="{}" c2="{}" c3="{}" c4="{}"/>'.format(*colours.get(value, (0, 0, 0, 0)))
         for value in range(NODATA + 1)
     )
-    whole = f'xOff="0" yOff="0" xSize="{cols}" ySize="{rows}"'
+    return f"<ColorInterp>Palette</ColorInterp><ColorTable>{entries}</ColorTable>"
+
+
+def _mask_vrt(shape: tuple[int, int], layout: CogLayout) -> str:
+    """A virtual raster that cuts the one beside it at the threshold, through a table of all 256 values."""
+    level = threshold_level(layout.threshold)
+    table = ",".join(f"{value}:{int(value >= level)}" for value in range(NODATA)) + f",{NODATA}:{NODATA}"
+    whole = f'xOff="0" yOff="0" xSize="{shape[1]}" ySize="{shape[0]}"'
     return (
-        f"{_head(staged, layout)}"
+        f"{_head(shape, layout)}"
         '<VRTRasterBand dataType="Byte" band="1">'
-        f"<Description>{escape(layout.description or 'settlement')}</Description>"
+        f"<Description>{escape(layout.names[0])}</Description>"
         f"<NoDataValue>{NODATA}</NoDataValue>"
-        f"<ColorInterp>Palette</ColorInterp><ColorTable>{colours}</ColorTable>"
+        f"{_colour_table(PALETTE)}"
         '<ComplexSource><SourceFilename relativeToVRT="1">staged.vrt</SourceFilename>'
         f"<SourceBand>1</SourceBand><SrcRect {whole}/><DstRect {whole}/><LUT>{table}</LUT>"
         "</ComplexSource></VRTRasterBand></VRTDataset>"

@@ -1,22 +1,32 @@
-"""Opening rasters: one handle for each reader at work, and errors that a person understands."""
+"""Opening and reading rasters: a handle for each reader at work, and errors that a person understands."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
+from affine import Affine
+from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from domainsam.errors import InputError, MissingInputError
+from domainsam.errors import InputError, MissingInputError, OutputError
 
-GDAL_OPTIONS = {"GDAL_CACHEMAX": 128 * 2**20, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+GDAL_OPTIONS: dict[str, Any] = {"GDAL_CACHEMAX": 128 * 2**20, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 """Bytes of decoded blocks that GDAL may keep (by default 5 % of the machine's memory)."""
+RASTER_ERRORS = (RasterioError, CPLE_BaseError)
+"""What GDAL and rasterio raise."""
+OVERVIEW_SIDE = 1024
+"""Longest side of the overview that a scene's scaling comes from: some 10^6 samples."""
+HEAD_BYTES = 1 << 16
+"""Bytes at a file's beginning, where headers are."""
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _warning_filters = threading.Lock()
@@ -48,13 +58,8 @@ class Handles:
         """A ``rasterio.DatasetReader``; a failure to read names the file and ``what`` was read."""
         handle = self._take()
         try:
-            with rasterio.Env(**GDAL_OPTIONS):
+            with reading_raster(self.path, what):
                 yield handle
-        except (RasterioError, CPLE_BaseError) as error:
-            raise InputError(
-                f"{self.path}: cannot read {what}; the file is damaged or truncated "
-                f"({_reason(error)}); copy or download it again"
-            ) from error
         finally:
             self._put_back(handle)
 
@@ -82,22 +87,108 @@ class Handles:
         with rasterio.Env(**GDAL_OPTIONS):
             try:
                 return open_quietly(self.path)
-            except (RasterioError, CPLE_BaseError) as error:
+            except RASTER_ERRORS as error:
                 raise _opening_error(self.path, error) from error
+
+
+@contextmanager
+def quiet_rasterio() -> Iterator[None]:
+    """No complaint about rasters that have no place on the Earth; any thread may enter."""
+    with _warning_filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 def open_quietly(path: str | Path) -> Any:
     """``rasterio.open`` without its complaint about a raster that has no place; any thread may call it."""
-    with _warning_filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with quiet_rasterio():
         return rasterio.open(path)
+
+
+@contextmanager
+def reading_raster(
+    path: str,
+    what: str,
+    verdict: str = "the file is damaged or truncated",
+    cache_bytes: int = GDAL_OPTIONS["GDAL_CACHEMAX"],
+) -> Iterator[None]:
+    """Read within GDAL's settings for streaming; a failure names the file.
+
+    Parameters
+    ----------
+    what, verdict
+        What is read, and what it means that it cannot be.
+    cache_bytes
+        Of decoded blocks that GDAL may keep.
+
+    Raises
+    ------
+    InputError
+        If GDAL fails.
+    """
+    try:
+        with rasterio.Env(**{**GDAL_OPTIONS, "GDAL_CACHEMAX": cache_bytes}):
+            yield
+    except RASTER_ERRORS as error:
+        raise InputError(
+            f"{path}: cannot read {what}; {verdict} ({reason(error)}); copy or download it again"
+        ) from error
+
+
+@contextmanager
+def writing_raster(path: Path) -> Iterator[None]:
+    """Write a raster; a failure names the file.
+
+    Raises
+    ------
+    OutputError
+        If GDAL fails.
+    """
+    try:
+        yield
+    except RASTER_ERRORS as error:
+        raise OutputError(
+            f"cannot write {path}: {reason(error)}; check free space and permissions"
+        ) from error
+
+
+def overview_size(shape: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of a scene's overview: decimated to :data:`OVERVIEW_SIDE`, never enlarged."""
+    step = max(1.0, max(shape) / OVERVIEW_SIDE)
+    return max(1, round(shape[0] / step)), max(1, round(shape[1] / step))
+
+
+def centre_affine(transform: Affine) -> NDArray[np.float64]:
+    """The matrix of a :class:`domainsam.grid.Grid` from GDAL's affine.
+
+    GDAL's maps pixel corners, column first; a grid's maps pixel centres, row first.
+    """
+    x, y = transform @ (0.5, 0.5)
+    return np.array(
+        [[transform.b, transform.a, x], [transform.e, transform.d, y], [0, 0, 1]], dtype=np.float64
+    )
+
+
+def head_digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the first :data:`HEAD_BYTES` of each file, in order."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(file.read(HEAD_BYTES))
+    return digest.hexdigest()
+
+
+def file_facts(path: Path) -> list[Any]:
+    """Name, size in bytes and time of change in nanoseconds, which tell versions of a file apart."""
+    facts = path.stat()
+    return [path.name, facts.st_size, facts.st_mtime_ns]
 
 
 def _opening_error(name: str, error: Exception) -> InputError:
     """What is wrong with a path that GDAL does not open."""
-    reason = _reason(error)
+    words = reason(error)
     if name.startswith("/vsi") or "://" in name:
-        return MissingInputError(f"{name}: cannot be opened: {reason}; check the address and the network")
+        return MissingInputError(f"{name}: cannot be opened: {words}; check the address and the network")
     path = Path(name)
     if not path.exists():
         return MissingInputError(f"{name}: no such file; check the path")
@@ -113,14 +204,12 @@ def _opening_error(name: str, error: Exception) -> InputError:
     if not start:
         return InputError(f"{name}: is empty (0 bytes); copy or download it again")
     if start in TIFF_STARTS:
-        return InputError(f"{name}: is a damaged or truncated TIFF ({reason}); copy or download it again")
-    return InputError(
-        f"{name}: is not a raster that GDAL can read ({reason}); expected for example a GeoTIFF"
-    )
+        return InputError(f"{name}: is a damaged or truncated TIFF ({words}); copy or download it again")
+    return InputError(f"{name}: is not a raster that GDAL can read ({words}); expected for example a GeoTIFF")
 
 
-def _reason(error: Exception) -> str:
-    """The library's own words on one line, the deepest cause first."""
+def reason(error: BaseException) -> str:
+    """A library's own words on one line: those of the cause, where one is known."""
     cause = error.__cause__ if error.__cause__ is not None else error
     return " ".join(str(cause).split())[:200]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,6 +79,21 @@ class StageOptions:
                 f"steps {self.steps}, eval_every {self.eval_every}, ema {self.ema}: "
                 "expected 0 or more, 1 or more, and 0 to below 1"
             )
+
+    def over_epochs(
+        self, epochs: int, steps: int, judged: int = 1, warmup: int | None = None
+    ) -> StageOptions:
+        """The same for so many epochs of ``steps`` steps each.
+
+        Parameters
+        ----------
+        judged
+            Epochs between evaluations.
+        warmup
+            Epochs in which the rate rises; by default the steps stay what they are.
+        """
+        rise = self.warmup if warmup is None else warmup * steps
+        return replace(self, steps=epochs * steps, eval_every=judged * steps, warmup=rise)
 
 
 def learning_rate(step: int, options: StageOptions) -> float:

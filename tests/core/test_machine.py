@@ -1,4 +1,4 @@
-"""Keeping freed memory: asked of glibc alone, and only where it is wanted."""
+"""Keeping freed memory, asked of glibc alone and only where it is wanted; and choosing a precision."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from domainsam import machine as allocator
-from domainsam.machine import SWITCH, keep_freed_memory
+from domainsam.machine import SWITCH, choose_dtype, choose_precision, keep_freed_memory
 
 FAULTS = """
 import resource
@@ -76,3 +77,20 @@ def test_large_buffers_cost_fewer_page_faults() -> None:
         faults[switch] = int(answer.stdout)
     # 8 buffers of 40 MB are 78,000 pages; kept, they are the same 9,800. Large pages would be fewer.
     assert faults["1"] < 0.5 * faults["0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "quick", "expected"),
+    [
+        ("auto", True, "bfloat16"),
+        ("auto", False, "float32"),
+        ("fp16", False, "float16"),
+        ("fp32", True, "float32"),
+    ],
+)
+def test_precision_by_name_and_by_device(
+    monkeypatch: pytest.MonkeyPatch, name: str, quick: bool, expected: str
+) -> None:
+    monkeypatch.setattr(allocator, "quick_in_bfloat16", lambda device: quick)
+    assert choose_precision(name, "cpu") == expected
+    assert choose_dtype(name, "cpu") == getattr(torch, expected)

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from domainsam.io.rasters import open_quietly
 from domainsam_scene.generated.files import write_samples
 from domainsam_scene.generated.scenes import CLASSES, COLOURS
-from domainsam_scene.read.images import open_quietly, read_image
+from domainsam_scene.read.images import read_image
 from domainsam_scene.segment import segment_files, segment_layout
 from domainsam_scene.settings import OutputOptions, SegmentOptions
 from domainsam_scene.write.maps import write_arrays

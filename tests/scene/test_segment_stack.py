@@ -21,7 +21,6 @@ from domainsam.protocols import Source, Window
 from domainsam_scene.model.scene import SceneModel
 from domainsam_scene.model.sweep import TileOptions, segment_stack
 from domainsam_scene.read.rasters import SceneSource
-from domainsam_scene.write.mapwriter import MapLayout, MapWriter
 from tests.scene.tiny import TinyModel
 
 UTM = "EPSG:32632"
@@ -246,16 +245,3 @@ def test_raster_of_other_ground_is_refused(stack: dict[str, Path], tmp_path: Pat
     far = write(tmp_path / "far.tif", field(), corner=(700_000.0, 5_000_000.0))
     with pytest.raises(InputError, match="does not lie on the ground of the map"):
         SceneSource({"optical": stack["optical"], "dem": far})
-
-
-def test_writer_leaves_nothing_behind_on_failure(tmp_path: Path) -> None:
-    layout = MapLayout(Affine.scale(10, -10), UTM)
-
-    def fail() -> None:
-        with MapWriter(tmp_path / "m.tif", (40, 40), layout) as writer:
-            writer.write(Window(0, 0, 40, 40), np.zeros((40, 40), np.uint8))
-            raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        fail()
-    assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from domainsam_scene.read.images import quiet_rasterio
+from domainsam.io.rasters import quiet_rasterio
 
 SIDE = 40
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from domainsam.errors import ConfigError, OutputError
-from domainsam_urban.job import check_outputs, is_complete, plan_outputs, scene_stem
+from domainsam.staging import check_targets
+from domainsam_urban.job import plan_outputs, scene_stem
 from domainsam_urban.settings import OutputOptions
 
 
@@ -97,13 +98,13 @@ def test_unknown_extensions_are_named(given: dict[str, object], words: str) -> N
 
 def test_existing_files_are_refused_until_allowed(tmp_path: Path) -> None:
     (plan,) = plan_outputs(["a.tif"], options(str(tmp_path / "s.gpkg"), stac=False))
-    check_outputs(plan, overwrite=False)
-    assert not is_complete(plan)
+    check_targets(plan.files, overwrite=False)
+    assert not plan.complete
     plan.vectors[0].write_text("precious")
     with pytest.raises(OutputError, match="--overwrite"):
-        check_outputs(plan, overwrite=False)
-    check_outputs(plan, overwrite=True)
-    assert is_complete(plan)
+        check_targets(plan.files, overwrite=False)
+    check_targets(plan.files, overwrite=True)
+    assert plan.complete
     assert plan.vectors[0].read_text() == "precious"
     assert [path.name for path in tmp_path.iterdir()] == ["s.gpkg"]
 
@@ -112,7 +113,7 @@ def test_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "s.stac.json").mkdir()
     (plan,) = plan_outputs(["a.tif"], options(str(tmp_path / "s.gpkg")))
     with pytest.raises(OutputError, match="is a folder"):
-        check_outputs(plan, overwrite=True)
+        check_targets(plan.files, overwrite=True)
 
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     blocked.touch()
     (plan,) = plan_outputs(["a.tif"], options(str(blocked / "s.gpkg")))
     with pytest.raises(OutputError, match="cannot write to folder"):
-        check_outputs(plan, overwrite=False)
+        check_targets(plan.files, overwrite=False)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
@@ -128,7 +129,7 @@ def test_folder_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     (plan,) = plan_outputs(["a.tif"], options(str(tmp_path / "s.gpkg")))
     with pytest.raises(OutputError, match="check its permissions"):
-        check_outputs(plan, overwrite=False)
+        check_targets(plan.files, overwrite=False)
 
 
 def test_rasters_alone_are_enough_but_something_must_be_wanted() -> None:

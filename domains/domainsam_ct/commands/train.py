@@ -81,7 +81,7 @@ def learning_options(command: Any) -> Any:
 @click.option("--train-list", type=PATH, help="CASE is the published Synapse folder; its training list.")
 @click.option("--test-list", type=PATH, help="List of its test volumes.")
 @out_option("Model file, .safetensors; logs and state go to NAME.training/ beside it.")
-@click.option("--config", "config_path", type=PATH, help="Recipe as TOML; options given here come on top.")
+@click.option("--config", "config_path", type=PATH, help="Recipe: TOML file or abdomen; options come on top.")
 @click.option("--paper", is_flag=True, help="The recipe that SAM-LST was published with.")
 @model_options
 @learning_options

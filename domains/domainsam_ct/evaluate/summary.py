@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.metrics.bootstrap import Interval, bootstrap
+from domainsam.metrics.tables import clean_row, interval_document, without_repeats, write_rows
 from domainsam_ct.evaluate.scores import OrganScores, ScoreOptions
 
 
@@ -91,7 +91,7 @@ class Evaluation:
 
     def notes(self) -> tuple[str, ...]:
         """What should be known of the comparison, each once."""
-        return tuple(dict.fromkeys(note for case in self.cases for note in case.notes))
+        return without_repeats(note for case in self.cases for note in case.notes)
 
     def document(self) -> dict[str, Any]:
         """The evaluation as plain values for JSON; undefined scores are null."""
@@ -104,11 +104,11 @@ class Evaluation:
             "confidence_level": self.options.level,
             "resampled": f"{len(self.cases)} cases",
             "organs": {
-                organ: {key: _interval(interval) for key, interval in row.items()}
+                organ: {key: interval_document(interval) for key, interval in row.items()}
                 for organ, row in self.table.items()
             },
-            "mean_of_organs": {key: _interval(interval) for key, interval in self.overall.items()},
-            "cases": [_clean(row) for row in self.rows()],
+            "mean_of_organs": {key: interval_document(interval) for key, interval in self.overall.items()},
+            "cases": [clean_row(row) for row in self.rows()],
             "skipped": [{"case": case, "reason": reason} for case, reason in self.skipped],
             "notes": list(self.notes()),
         }
@@ -132,10 +132,7 @@ class Evaluation:
 
     def write_csv(self, file: TextIO) -> None:
         """Rows of all cases; an undefined score is an empty cell."""
-        rows = [_clean(row) for row in self.rows()]
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+        write_rows(file, [clean_row(row) for row in self.rows()])
 
 
 def summarise(
@@ -178,15 +175,3 @@ def _mean_of_organs(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     means = _mean(sums)
     known = np.isfinite(means)
     return _mean(np.stack([np.where(known, means, 0).sum(axis=1), known.sum(axis=1)], axis=-1))
-
-
-def _interval(interval: Interval) -> dict[str, float | None]:
-    return _clean({"value": interval.value, "low": interval.low, "high": interval.high})
-
-
-def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with undefined numbers as None."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in row.items()
-    }

@@ -15,14 +15,13 @@ from domainsam.checkpoint import CheckpointHeader, load, module_tensors, read_he
 from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError, WeightsError
 from domainsam.foundation import load_foundation
-from domainsam.machine import choose_device, quick_in_bfloat16
+from domainsam.machine import choose_device, choose_dtype
 from domainsam_ct.model.network import PREFIX, NetworkConfig, OrganNetwork
 from domainsam_ct.model.predict import Prediction, checked_slices, predict_slices, slice_grid
 
 PACK = "ct"
 SHIPPED = Path(__file__).parents[1] / "weights" / "abdomen.safetensors"
 """The model inside the package."""
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def load_model(
         If the device is unknown or absent.
     """
     device = choose_device(device)
-    dtype = choose_precision(precision, device)
+    dtype = choose_dtype(precision, device)
     path = path or shipped_model()
     header = read_header(path)
     generalist = load_foundation(foundation or header.foundation, device, dtype)
@@ -179,13 +178,6 @@ def shipped_model() -> Path:
             "name one with --model, or train one with `domainsam ct train`"
         )
     return SHIPPED
-
-
-def choose_precision(name: str, device: str) -> torch.dtype:
-    """What ``--precision`` means on a device."""
-    if name != "auto":
-        return PRECISIONS[name]
-    return torch.bfloat16 if quick_in_bfloat16(device) else torch.float32
 
 
 def save_model(

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +12,12 @@ import torch
 
 from domainsam.config import to_table
 from domainsam.errors import ConfigError
-from domainsam.foundation import load_foundation
-from domainsam.machine import choose_device
-from domainsam.progress import reporting
 from domainsam.protocols import Foundation
 from domainsam.side.ladder import load_specialist
 from domainsam.train.cache import FeatureCache
-from domainsam.train.devices import Devices, choose_devices, training_precision
 from domainsam.train.history import History
 from domainsam.train.loop import Run, Stage
-from domainsam.train.start import RunOptions, Trained
-from domainsam.train.state import prepare_run
+from domainsam.train.start import RunOptions, Trained, start_run
 from domainsam_ct.labels import load_label_map
 from domainsam_ct.model.network import OrganNetwork
 from domainsam_ct.model.organs import OrganModel, save_model
@@ -38,6 +29,8 @@ from domainsam_ct.train.synapse import read_synapse
 
 JUDGED_TOGETHER = 8
 """Slices predicted together in validation."""
+JUDGED_EPOCHS = 5
+"""Epochs between evaluations."""
 
 
 def build_network(
@@ -93,9 +86,7 @@ def learn(
     )
     options = config.optimisation
     if not options.steps:
-        options = replace(
-            options, steps=config.epochs * stream.epoch_steps, eval_every=5 * stream.epoch_steps
-        )
+        options = options.over_epochs(config.epochs, stream.epoch_steps, judged=JUDGED_EPOCHS)
     stage = Stage(
         "organs",
         OrganObjective(network, encode, config.loss),
@@ -164,42 +155,17 @@ def train_model(inputs: Sequence[Path], config: TrainConfig, options: TrainOptio
     DomainSamError
         If cases, labels, foundation or recipe cannot be used, or an output cannot be written.
     """
-    prepare_run(options.out, options.workroom, options.overwrite or options.resume)
-    device = choose_device(options.device)
-    precision = training_precision(options.precision, device)
-    devices = choose_devices(device, options.devices, precision)
-    foundation = load_foundation(config.foundation, devices.device, getattr(torch, precision))
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.workroom, prefix="cases-")))
-        material = read_material(inputs, config, options, folder)
-        words = [to_table(config), foundation.sha256, material.signature, options.seed, precision]
-        run = Run(
-            options.workroom,
-            hashlib.sha256(json.dumps(words).encode()).hexdigest(),
-            devices,
-            options.seed,
-            options.resume,
-            options.workers,
-            stack.enter_context(reporting("train", options.quiet or devices.rank > 0)),
-        )
-        network, metrics = learn(config, material, foundation, run, getattr(torch, precision))
-    _finish(options, network, material, config, metrics, devices)
-    return TrainedOrgans(
-        options.out, options.workroom, metrics, material.notes, devices.rank, network.ladder.shares()
-    )
-
-
-def _finish(
-    options: TrainOptions,
-    network: OrganNetwork,
-    material: Material,
-    config: TrainConfig,
-    metrics: dict[str, float],
-    devices: Devices,
-) -> None:
-    if devices.rank == 0:
-        save_model(options.out, network, material.labels, config.model, to_table(config), metrics)
-    devices.close()
+    with start_run(options) as training:
+        foundation = training.load_foundation(config.foundation)
+        with training.scratch("cases-") as folder:
+            material = read_material(inputs, config, options, folder)
+            words = [to_table(config), foundation.sha256, material.signature]
+            with training.run(words) as run:
+                network, metrics = learn(config, material, foundation, run, training.dtype)
+        if training.writes:
+            save_model(options.out, network, material.labels, config.model, to_table(config), metrics)
+    made = training.made(metrics, material.notes)
+    return TrainedOrgans(**vars(made), gates=network.ladder.shares())
 
 
 def read_material(

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from domainsam.config import read_config
 from domainsam.errors import ConfigError
 from domainsam.foundation import DEFAULT
 from domainsam.side.ladder import LadderConfig
+from domainsam.train import start
 from domainsam.train.loop import StageOptions
 from domainsam_ct.model.network import NetworkConfig
 from domainsam_ct.model.organs import ModelConfig
 from domainsam_ct.train.augmentation import AugmentOptions, Frame
 from domainsam_ct.train.slices import LossOptions
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""Recipes that come with the package, by name."""
 
 
 @dataclass(frozen=True)
@@ -104,17 +107,9 @@ class TrainConfig:
         return Frame(self.crop, self.model.pixel_mm, self.model.network.neighbours)
 
 
-def read_recipe(path: Path) -> TrainConfig:
-    """A recipe from TOML; what it leaves out keeps its default.
-
-    Raises
-    ------
-    MissingInputError
-        If there is no such file.
-    ConfigError
-        If it has an unknown key or an impossible value.
-    """
-    return read_config(TrainConfig, path, TrainConfig())
+def read_recipe(given: Path) -> TrainConfig:
+    """A recipe by file or by the name of a shipped one; see :func:`domainsam.train.start.read_recipe`."""
+    return start.read_recipe(TrainConfig, given, RECIPES)
 
 
 def paper_recipe(config: TrainConfig) -> TrainConfig:

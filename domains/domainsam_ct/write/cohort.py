@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from domainsam.metrics.tables import csv_text
 from domainsam.staging import Staging
-from domainsam_ct.job import COHORT_TABLE, CasePlan, is_complete
+from domainsam_ct.job import COHORT_TABLE, CasePlan
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.measure.statistics import table_cell
 from domainsam_ct.settings import SegmentOptions
@@ -35,13 +34,9 @@ def write_table(
     path = table_path(plans)
     reasons = dict(failures)
     rows = [case_row(plan, reasons.get(plan.stem), labels) for plan in plans]
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     # The table belongs to the run, not to a case: a new run replaces it.
     with Staging([path], overwrite=True) as staging:
-        staging.write_text(path, file.getvalue())
+        staging.write_text(path, csv_text(rows))
     return path
 
 
@@ -52,7 +47,7 @@ def table_path(plans: Sequence[CasePlan]) -> Path:
 
 def case_row(plan: CasePlan, reason: str | None, labels: LabelMap) -> dict[str, Any]:
     """One row: what became of the case, and its organs in figures."""
-    done = reason is None and is_complete(plan)
+    done = reason is None and plan.complete
     document = json.loads(plan.side["statistics"].read_text(encoding="utf-8")) if done else {}
     row: dict[str, Any] = {
         "case": plan.stem,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -15,6 +13,7 @@ import numpy as np
 
 from domainsam.infer.workroom import WorkRoom
 from domainsam.machine import peak_rss_mb
+from domainsam.metrics.tables import csv_text
 from domainsam.staging import Staging
 from domainsam_ct.identifiers import patient_text
 from domainsam_ct.job import CasePlan, CaseResult, Made, Segmented
@@ -154,8 +153,4 @@ def organ_document(organ: Organ) -> dict[str, object]:
 def table_text(organs: Iterable[OrganStatistics]) -> str:
     """Statistics as CSV, a row an organ."""
     rows = [organ.row() for organ in organs]
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]) if rows else ["organ"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
+    return csv_text(rows, () if rows else ("organ",))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from domainsam.metrics.bootstrap import Interval, bootstrap
 from domainsam.metrics.overlap import overlap_scores
+from domainsam.metrics.tables import finite_or_none
 from domainsam_scene.evaluate.missing import Variant
 
 Matrix = NDArray[np.int64]
@@ -162,11 +163,12 @@ class Evaluation:
             "variants": [self._variant_document(variant) for variant in self.variants],
             "conditions": {
                 kind: {
-                    value: {"miou": _plain(score), "samples": count} for value, (score, count) in rows.items()
+                    value: {"miou": finite_or_none(score), "samples": count}
+                    for value, (score, count) in rows.items()
                 }
                 for kind, rows in self.by_condition(self.variants[0].name).items()
             },
-            "protocol_means": {kind: _plain(mean) for kind, mean in self.protocol_means().items()},
+            "protocol_means": {kind: finite_or_none(mean) for kind, mean in self.protocol_means().items()},
             "unscored": list(self.unscored),
             "fall_without_sensor": self.sensor_value(),
         }
@@ -177,12 +179,12 @@ class Evaluation:
             "name": variant.name,
             "kind": variant.kind,
             "sensors": list(variant.sensors),
-            "miou": _plain(interval.value),
-            "miou_low": _plain(interval.low),
-            "miou_high": _plain(interval.high),
-            "miou_published": _plain(self.published_miou(variant.name)),
-            "accuracy": _plain(self.accuracy(variant.name)),
-            "class_iou": [_plain(value) for value in self.class_iou(variant.name)],
+            "miou": finite_or_none(interval.value),
+            "miou_low": finite_or_none(interval.low),
+            "miou_high": finite_or_none(interval.high),
+            "miou_published": finite_or_none(self.published_miou(variant.name)),
+            "accuracy": finite_or_none(self.accuracy(variant.name)),
+            "class_iou": [finite_or_none(value) for value in self.class_iou(variant.name)],
         }
 
     def write_csv(self, file: TextIO) -> None:
@@ -210,7 +212,3 @@ def mean_iou(matrices: NDArray[np.float64], absent: float | None) -> NDArray[np.
     count = defined.sum(axis=-1)
     total = np.where(defined, iou, 0).sum(axis=-1)
     return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

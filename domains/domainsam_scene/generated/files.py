@@ -8,9 +8,9 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from domainsam.io.rasters import quiet_rasterio
 from domainsam.staging import Staging
 from domainsam_scene.generated.scenes import CLASSES, SENSORS, GeneratedScene, make_scene
-from domainsam_scene.read.images import quiet_rasterio
 from domainsam_scene.read.modalities import FAR_M
 
 HOW: tuple[tuple[str, str], ...] = (

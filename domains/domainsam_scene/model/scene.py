@@ -15,7 +15,7 @@ from domainsam.checkpoint import CheckpointHeader, load, module_tensors, read_he
 from domainsam.config import from_table, to_table
 from domainsam.errors import WeightsError
 from domainsam.foundation import load_foundation
-from domainsam.machine import choose_device, quick_in_bfloat16
+from domainsam.machine import choose_device, choose_dtype
 from domainsam.protocols import Foundation
 from domainsam.side.lora import from_published
 from domainsam_scene.model.network import NetworkConfig, SceneNetwork
@@ -96,17 +96,10 @@ def load_model(
         )
     file = path or SHIPPED
     header = read_header(file)
-    dtype = _dtype(precision, where)
+    dtype = choose_dtype(precision, where)
     base = load_foundation(foundation or header.foundation, where)
     network, _ = load_network(file, base)
     return SceneModel(file.stem, network, base.name, torch.device(where), dtype)
-
-
-def _dtype(name: str, device: str) -> torch.dtype:
-    """What ``--precision`` means on a device."""
-    if name == "auto":
-        return torch.bfloat16 if quick_in_bfloat16(device) else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
 PACK = "scene"

@@ -6,23 +6,17 @@ nodata; numpy reads its own files, never unpickling.
 
 from __future__ import annotations
 
-import threading
-import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from domainsam.errors import InputError, MissingInputError
+from domainsam.io.rasters import RASTER_ERRORS, open_quietly, reason
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 ARRAYS = (".npy", ".npz")
@@ -32,9 +26,6 @@ SUFFIXES = (*PICTURES, *ARRAYS)
 ENDINGS = {b"\x89PNG\r\n\x1a\n": b"IEND", b"\xff\xd8\xff": b"\xff\xd9"}
 """How PNG and JPEG files begin, and what stands near their end."""
 TAIL_BYTES = 1024
-
-_warning_filters = threading.Lock()
-"""Python's warning filters are shared by all threads; only one may change them at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,20 +64,6 @@ def read_image(path: Path, *, indices: bool = False) -> RawImage:
     return _picture(path, indices)
 
 
-@contextmanager
-def quiet_rasterio() -> Iterator[None]:
-    """No complaint about pictures that have no place on the Earth; any thread may enter."""
-    with _warning_filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
-
-
-def open_quietly(path: Path | str) -> Any:
-    """``rasterio.open`` without its complaint about a picture that has no place."""
-    with quiet_rasterio():
-        return rasterio.open(path)
-
-
 def read_array(path: Path) -> NDArray[Any]:
     """The array of a ``.npy`` file, or the one array of a ``.npz`` file.
 
@@ -110,7 +87,7 @@ def read_array(path: Path) -> NDArray[Any]:
         raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError) as error:
         raise InputError(
-            f"{path}: is damaged, truncated or not a numpy file ({_short(error)}); copy or download it again"
+            f"{path}: is damaged, truncated or not a numpy file ({reason(error)}); copy or download it again"
         ) from error
     array: NDArray[Any] = np.asarray(loaded)
     if array.dtype.kind not in "buif":
@@ -139,9 +116,9 @@ def _picture(path: Path, indices: bool) -> RawImage:
                 valid &= ~np.all(values == dataset.nodata, axis=0)
             palette = dataset.colormap(1) if _has_palette(dataset) and not indices else None
             alpha = ColorInterp.alpha in dataset.colorinterp
-    except (RasterioError, CPLE_BaseError) as error:
+    except RASTER_ERRORS as error:
         raise InputError(
-            f"{path}: is damaged, truncated or not an image ({_short(error)}); copy or download it again"
+            f"{path}: is damaged, truncated or not an image ({reason(error)}); copy or download it again"
         ) from error
     if palette is not None:
         table = np.array([palette.get(value, (0, 0, 0, 255))[:3] for value in range(256)], np.uint8)
@@ -170,8 +147,3 @@ def _finite(values: NDArray[Any]) -> NDArray[np.bool_]:
     if values.dtype.kind != "f":
         return np.ones(values.shape[1:], bool)
     return np.asarray(np.isfinite(values).all(axis=0))
-
-
-def _short(error: BaseException) -> str:
-    cause = error.__cause__ if error.__cause__ is not None else error
-    return " ".join(str(cause).split())[:160]

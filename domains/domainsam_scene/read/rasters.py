@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
-from rasterio.windows import Window as RasterWindow
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
+from domainsam.infer.blend import clip_window, within
 from domainsam.infer.tiling import TileGrid
+from domainsam.io.rasters import (
+    centre_affine,
+    file_facts,
+    head_digest,
+    open_quietly,
+    overview_size,
+    reading_raster,
+)
 from domainsam.protocols import Block, Window
-from domainsam_scene.read.images import open_quietly
 from domainsam_scene.read.modalities import CHANNELS, SPARSE, Plane
 from domainsam_scene.settings import Range
 
-OVERVIEW_SIDE = 1024
-"""Longest side of the overview that a scene's range comes from."""
 TAILS = (1.0, 99.0)
 """Percentiles of the scene that become 0 and 1 where nobody says otherwise."""
 FINER = 1.5
 """A sensor whose pixels are smaller than those of the map by more than this is averaged."""
+CACHE_BYTES = 256 * 2**20
+"""GDAL's block cache: rasters of several sensors are read, and warped, side by side."""
 TOLERANCE_PX = 1e-4
 """Error in pixels that GDAL may make when it places them; 0 is refused by rasterio."""
-GDAL_OPTIONS = {"GDAL_CACHEMAX": 256 * 2**20, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 
 
 @dataclass(frozen=True)
@@ -133,9 +137,7 @@ class SensorRaster:
     def _natural_limits(self) -> Range:
         if self._dataset.dtypes[self.bands[0] - 1] == "uint8":
             return 0.0, 255.0
-        rows, cols = self.grid.shape
-        step = max(1.0, max(rows, cols) / OVERVIEW_SIDE)
-        size = (len(self.bands), max(1, round(rows / step)), max(1, round(cols / step)))
+        size = (len(self.bands), *overview_size(self.grid.shape))
         values = self._dataset.read(list(self.bands), out_shape=size).astype(np.float64)
         known = values[np.isfinite(values) & (values != self.nodata)]
         if not known.size:
@@ -201,15 +203,12 @@ class SensorRaster:
         """
         image = np.zeros((CHANNELS, window.height, window.width), np.float32)
         valid = np.zeros((window.height, window.width), bool)
-        rows = max(0, window.row), min(grid.shape[0], window.row + window.height)
-        cols = max(0, window.col), min(grid.shape[1], window.col + window.width)
-        if rows[0] < rows[1] and cols[0] < cols[1]:
-            part = RasterWindow.from_slices(rows, cols)
+        part = clip_window(window, (0, grid.shape[0]), (0, grid.shape[1]))
+        if part.height and part.width:
+            rows, cols = (part.row, part.row + part.height), (part.col, part.col + part.width)
             with self._reading(f"rows {rows[0]} to {rows[1]}, columns {cols[0]} to {cols[1]}"):
-                values, known = self._values(part, None)
-            inside = np.s_[
-                rows[0] - window.row : rows[1] - window.row, cols[0] - window.col : cols[1] - window.col
-            ]
+                values, known = self._values((rows, cols), None)
+            inside = within(part, (window.row, window.col))
             image[:, *inside], valid[inside] = self._scaled(values, known), known
         return Plane(image, valid)
 
@@ -243,17 +242,10 @@ class SensorRaster:
             return np.concatenate([scaled, np.zeros_like(scaled[:1])])
         return scaled
 
-    @contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
-        try:
-            with rasterio.Env(**GDAL_OPTIONS):
-                yield
-        except (RasterioError, CPLE_BaseError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:160]
-            raise InputError(
-                f"{self.path}: cannot read {what} of {self.name}; it is damaged, truncated or no raster "
-                f"({reason}); copy or download it again"
-            ) from error
+    def _reading(self, what: str) -> AbstractContextManager[None]:
+        return reading_raster(
+            self.path, f"{what} of {self.name}", "it is damaged, truncated or no raster", CACHE_BYTES
+        )
 
     def close_warped(self) -> None:
         """Forget the grid that it was laid on."""
@@ -312,9 +304,7 @@ class SceneSource:
     @property
     def grid(self) -> Grid:
         """The map's grid, pixel centres; its frame is the CRS as WKT."""
-        transform = np.array(self.map_grid.transform, np.float64).reshape(3, 3)
-        swap = np.array([[0, 1, 0.5], [1, 0, 0.5], [0, 0, 1]])
-        return Grid(self.map_grid.shape, transform @ swap, self.map_grid.crs.to_wkt())
+        return Grid(self.map_grid.shape, centre_affine(self.map_grid.transform), self.map_grid.crs.to_wkt())
 
     def read_sensors(self, window: Window) -> dict[str, Plane]:
         """Every sensor's part of a window; outside of the map nothing is valid."""
@@ -367,6 +357,4 @@ def _identity(name: str) -> list[Any]:
     path = Path(name)
     if not path.is_file():
         return [name]
-    with path.open("rb") as file:
-        digest = hashlib.sha256(file.read(1 << 16)).hexdigest()
-    return [path.name, path.stat().st_size, path.stat().st_mtime_ns, digest]
+    return [*file_facts(path), head_digest([path])]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from domainsam.config import read_config
 from domainsam.memory import memorysam
+from domainsam.train import start
 from domainsam.train.loop import StageOptions
 from domainsam.train.start import RunOptions
 from domainsam_scene.model.network import Method, NetworkOptions
@@ -15,6 +15,8 @@ from domainsam_scene.train import objective as learning
 from domainsam_scene.train.objective import LearningOptions
 from domainsam_scene.train.scenes import SceneCropOptions
 
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""Recipes that come with the package, by name."""
 FOUNDATION = "embedded_sam2"
 """The small foundation of SAM 2's shape inside the package."""
 WARMUP_EPOCHS = 10
@@ -69,17 +71,9 @@ class TrainOptions(RunOptions):
     read: ReadOptions = field(default_factory=ReadOptions)
 
 
-def read_recipe(path: Path) -> TrainConfig:
-    """A recipe from TOML; what it leaves out keeps its default.
-
-    Raises
-    ------
-    MissingInputError
-        If there is no such file.
-    ConfigError
-        If a key is unknown or a value of the wrong type.
-    """
-    return read_config(TrainConfig, path, TrainConfig())
+def read_recipe(given: Path) -> TrainConfig:
+    """A recipe by file or by the name of a shipped one; see :func:`domainsam.train.start.read_recipe`."""
+    return start.read_recipe(TrainConfig, given, RECIPES)
 
 
 def paper_recipe(config: TrainConfig, layout: str) -> TrainConfig:
@@ -117,6 +111,5 @@ def with_steps(config: TrainConfig, scenes: int) -> TrainConfig:
     if not config.epochs:
         return config
     epoch = max(1, round(scenes / config.batch_size))
-    warmup = min(WARMUP_EPOCHS, config.epochs) * epoch
-    stage = replace(config.stage, steps=config.epochs * epoch, warmup=warmup, eval_every=epoch)
-    return replace(config, stage=stage)
+    warmup = min(WARMUP_EPOCHS, config.epochs)
+    return replace(config, stage=config.stage.over_epochs(config.epochs, epoch, warmup=warmup))

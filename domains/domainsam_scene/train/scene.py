@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,16 +12,11 @@ import numpy as np
 import torch
 
 from domainsam.config import to_table
-from domainsam.foundation import load_foundation
-from domainsam.machine import choose_device
 from domainsam.metrics.overlap import Confusion
-from domainsam.progress import reporting
-from domainsam.train.devices import choose_devices, training_precision
 from domainsam.train.history import History
 from domainsam.train.loop import Run, Stage
 from domainsam.train.losses import IGNORE
-from domainsam.train.start import Trained
-from domainsam.train.state import prepare_run
+from domainsam.train.start import Trained, start_run
 from domainsam_scene.model.network import NetworkConfig, SceneNetwork
 from domainsam_scene.model.predict import predict
 from domainsam_scene.model.scene import save_network
@@ -102,30 +95,23 @@ def train_scenes(
     scenes: LabelledScenes, judged: LabelledScenes | None, config: TrainConfig, options: TrainOptions
 ) -> Trained:
     """Train on scenes from anywhere; otherwise as :func:`train_model`."""
-    prepare_run(options.out, options.workroom, options.overwrite or options.resume)
-    config = with_steps(config, len(scenes))
-    device = choose_device(options.device)
-    precision = training_precision(options.precision, device)
-    devices = choose_devices(device, options.devices, precision)
-    foundation = load_foundation(config.foundation, devices.device)
-    network_config = NetworkConfig(
-        labels=scenes.labels, modalities=scenes.modalities, **_shallow(config.network)
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        network = SceneNetwork(network_config, foundation)
-    words = [to_table(config), foundation.sha256, scenes.labels, scenes.modalities, len(scenes), precision]
-    signature = hashlib.sha256(json.dumps([*words, options.seed, options.layout]).encode()).hexdigest()
-    with reporting("train", options.quiet or devices.rank > 0) as progress:
-        run = Run(
-            options.workroom, signature, devices, options.seed, options.resume, options.workers, progress
+    with start_run(options) as training:
+        config = with_steps(config, len(scenes))
+        foundation = training.load_foundation(config.foundation, torch.float32)
+        network_config = NetworkConfig(
+            labels=scenes.labels, modalities=scenes.modalities, **_shallow(config.network)
         )
-        metrics = _learn(network, scenes, judged, config, run)
-    if devices.rank == 0:
-        recipe = {"recipe": to_table(replace(config, labels=(), modalities=()))}
-        save_network(options.out, network, foundation, metrics, recipe)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            network = SceneNetwork(network_config, foundation)
+        material = [scenes.labels, scenes.modalities, len(scenes), options.layout]
+        with training.run([to_table(config), foundation.sha256, *material]) as run:
+            metrics = _learn(network, scenes, judged, config, run)
+        if training.writes:
+            recipe = {"recipe": to_table(replace(config, labels=(), modalities=()))}
+            save_network(options.out, network, foundation, metrics, recipe)
     notes = () if judged is not None else ("no samples to validate on: the last weights were kept",)
-    return Trained(options.out, options.workroom, metrics, notes, devices.rank)
+    return training.made(metrics, notes)
 
 
 def _shallow(settings: Any) -> dict[str, Any]:

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
 
 from domainsam.errors import OutputError
+from domainsam.io.rasters import RASTER_ERRORS, quiet_rasterio, reason
 from domainsam_scene.model.predict import NODATA, ScenePrediction
-from domainsam_scene.read.images import quiet_rasterio
 
 
 @dataclass(frozen=True)
@@ -38,10 +36,9 @@ def write_answer(kind: str, path: Path, answer: Answer) -> None:
     """
     try:
         _WRITERS[kind](path, answer)
-    except (RasterioError, CPLE_BaseError, OSError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:160]
+    except (*RASTER_ERRORS, OSError) as error:
         raise OutputError(
-            f"cannot write '{path.name}' ({reason}): free some space, or choose another folder"
+            f"cannot write '{path.name}' ({reason(error)}): free some space, or choose another folder"
         ) from error
 
 

@@ -72,7 +72,7 @@ def learning_options(command: Any) -> Any:
 @click.option("--labels", type=PATH, required=True, help="Polygons, a mask raster, or a folder of either.")
 @click.option("--val", type=PATH, help="Scenes for validation with labels beside them [default: blocks].")
 @out_option("Model file, .safetensors; logs and state go to NAME.training/ beside it.")
-@click.option("--config", "config_path", type=PATH, help="Recipe as TOML; options given here come on top.")
+@click.option("--config", "config_path", type=PATH, help="Recipe: TOML file or joint; options come on top.")
 @click.option("--paper", is_flag=True, help="The recipe that UV-SAM was published with.")
 @model_options
 @learning_options

@@ -10,6 +10,7 @@ from pathlib import Path
 from domainsam.errors import InputError
 from domainsam.io.pairing import Scene, answer_of, is_vector, labels_of
 from domainsam.io.rasters import open_raster
+from domainsam.metrics.tables import without_repeats
 from domainsam_urban.evaluate.scores import Answer, Counts, ScoringOptions, score_scene
 from domainsam_urban.evaluate.summary import Evaluation, EvaluationOptions, SceneScores, summarise
 from domainsam_urban.read.layers import Layer, PolygonAnswer, PolygonLayer, raster_layer, read_polygons
@@ -103,7 +104,7 @@ def _evaluate_scene(
             f"labels '{label_path}' and the prediction share no pixel that both know: check nodata"
         )
     return SceneScores(
-        scene, label_path, answers, place, options.tolerance_px(place), counts, tuple(dict.fromkeys(notes))
+        scene, label_path, answers, place, options.tolerance_px(place), counts, without_repeats(notes)
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from domainsam.io.pairing import Scene
 from domainsam.metrics.bootstrap import Interval, bootstrap
 from domainsam.metrics.overlap import overlap_scores
+from domainsam.metrics.tables import clean_row, interval_document, without_repeats, write_rows
 from domainsam_urban.evaluate.scores import METRICS, Counts, Metric, ScoringOptions
 from domainsam_urban.read.place import Place
 
@@ -110,7 +109,7 @@ class Evaluation:
 
     def notes(self) -> tuple[str, ...]:
         """Liberties taken in reading the files, each once."""
-        return tuple(dict.fromkeys(note for scene in self.scenes for note in scene.notes))
+        return without_repeats(note for scene in self.scenes for note in scene.notes)
 
     def document(self) -> dict[str, Any]:
         """The evaluation as plain values for JSON; undefined scores are null."""
@@ -121,11 +120,11 @@ class Evaluation:
             "confidence_level": self.options.level,
             "resampled": self.units,
             "scores": {
-                variant: {key: _interval_document(interval) for key, interval in row.items()}
+                variant: {key: interval_document(interval) for key, interval in row.items()}
                 for variant, row in self.table.items()
             },
-            "iou_lead": {variant: _interval_document(interval) for variant, interval in self.lead.items()},
-            "scenes": [_clean(row) for row in self.rows()],
+            "iou_lead": {variant: interval_document(interval) for variant, interval in self.lead.items()},
+            "scenes": [clean_row(row) for row in self.rows()],
             "skipped": [{"scene": name, "reason": reason} for name, reason in self.skipped],
             "notes": list(self.notes()),
         }
@@ -155,12 +154,7 @@ class Evaluation:
 
     def write_csv(self, file: TextIO) -> None:
         """Rows of all scenes; an undefined score is an empty cell."""
-        rows = [
-            {key: "" if value is None else value for key, value in _clean(row).items()} for row in self.rows()
-        ]
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        write_rows(file, [clean_row(row) for row in self.rows()])
 
 
 def summarise(
@@ -206,15 +200,3 @@ def _units_sentence(by_scene: bool, units: int, scenes: int, options: Evaluation
         f"{units} blocks of {options.scoring.block_m:g} m in {scenes} scene{'s' * (scenes > 1)}; "
         "neighbouring blocks resemble each other, so the true uncertainty is larger"
     )
-
-
-def _interval_document(interval: Interval) -> dict[str, float | None]:
-    return _clean({"value": interval.value, "low": interval.low, "high": interval.high})
-
-
-def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with undefined numbers as None."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in row.items()
-    }

@@ -14,7 +14,7 @@ from domainsam.checkpoint import CheckpointHeader, read_header
 from domainsam.config import from_table
 from domainsam.errors import ConfigError, WeightsError
 from domainsam.foundation import load_foundation
-from domainsam.machine import Precision, choose_device, quick_in_bfloat16
+from domainsam.machine import Precision, choose_device, choose_precision
 from domainsam.prompter.segformer import SegFormerPrompter
 from domainsam.prompter.trained import load_prompter
 from domainsam.protocols import Foundation
@@ -24,7 +24,6 @@ from domainsam_urban.settings import MapOptions, ShapeOptions
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "urban_villages.safetensors"
 """The model inside the package."""
-PRECISIONS: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 SCENE_TABLE = "scene"
 """Table of a model file's configuration that says how its training scenes were cut."""
 SHAPE_TABLE = "shape"
@@ -84,13 +83,6 @@ class SettlementModel:
         kept = replace(prompter.config.parts, **dict.fromkeys(parts, False))
         prompter.config = replace(prompter.config, parts=kept)
         return replace(self, prompter=prompter)
-
-
-def choose_precision(name: str, device: str) -> Precision:
-    """What ``--precision`` means on a device."""
-    if name != "auto":
-        return PRECISIONS[name]
-    return "bfloat16" if quick_in_bfloat16(device) else "float32"
 
 
 def load_model(options: MapOptions) -> SettlementModel:

@@ -196,11 +196,3 @@ def work_shape(
     if all(1 / RESAMPLE_FACTOR <= ratio <= RESAMPLE_FACTOR for ratio in ratios):
         return native
     return max(1, round(native[0] * ratios[0])), max(1, round(native[1] * ratios[1]))
-
-
-def centre_affine(transform: Affine) -> NDArray[np.float64]:
-    """A :class:`Grid`'s matrix from an affine of pixel corners: axes row, column; pixel centres."""
-    x, y = transform @ (0.5, 0.5)
-    return np.array(
-        [[transform.b, transform.a, x], [transform.e, transform.d, y], [0, 0, 1]], dtype=np.float64
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,11 +12,12 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError
 from domainsam.grid import Grid
+from domainsam.infer.blend import clip_window, within
 from domainsam.infer.tiling import TileGrid
-from domainsam.io.rasters import Handles
+from domainsam.io.rasters import Handles, centre_affine, file_facts, head_digest, overview_size
 from domainsam.io.resample import AxisWeights, axis_weights, resample
 from domainsam.protocols import Block, Window
-from domainsam_urban.read.area import PixelArea, SceneProfile, WantedArea, centre_affine, work_shape
+from domainsam_urban.read.area import PixelArea, SceneProfile, WantedArea, work_shape
 from domainsam_urban.read.bands import (
     Radiometry,
     always_valid,
@@ -29,8 +29,6 @@ from domainsam_urban.read.bands import (
 )
 from domainsam_urban.read.place import Place, ground_pixel
 
-OVERVIEW_SIDE = 1024
-"""Longest side of the overview that percentiles come from: some 10^6 samples."""
 CHUNK_PIXELS = 1 << 22
 """Source pixels held at a time while resampling."""
 
@@ -185,9 +183,7 @@ class RasterSource:
     def _overview(self, dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Raw values ``(C, h, w)`` of the whole scene, decimated, and their validity."""
         rows, cols = self._native
-        step = max(1.0, max(rows, cols) / OVERVIEW_SIDE)
-        size = (max(1, round(rows / step)), max(1, round(cols / step)))
-        return self._read_raw(dataset, (0, rows), (0, cols), size)
+        return self._read_raw(dataset, (0, rows), (0, cols), overview_size(self._native))
 
     def _any_valid_part(self, dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """The first rows of the scene that hold any data, in full resolution."""
@@ -271,14 +267,11 @@ class RasterSource:
     def _read_native(self, dataset: Any, window: Window) -> Block:
         image = np.zeros((len(self.bands), window.height, window.width), dtype=np.float32)
         valid = np.zeros((window.height, window.width), dtype=bool)
-        rows = max(0, window.row), min(self._native[0], window.row + window.height)
-        cols = max(0, window.col), min(self._native[1], window.col + window.width)
-        if rows[0] < rows[1] and cols[0] < cols[1]:
-            down, across = (
-                slice(*(edge - window.row for edge in rows)),
-                slice(*(edge - window.col for edge in cols)),
-            )
-            image[:, down, across], valid[down, across] = self._scaled(dataset, rows, cols)
+        part = clip_window(window, (0, self._native[0]), (0, self._native[1]))
+        if part.height and part.width:
+            rows, cols = (part.row, part.row + part.height), (part.col, part.col + part.width)
+            inside = within(part, (window.row, window.col))
+            image[:, *inside], valid[inside] = self._scaled(dataset, rows, cols)
         return Block(window, image, valid)
 
     def _scaled(
@@ -321,8 +314,8 @@ class RasterSource:
         """What tells this scene, read in this way, from any other: for a journal."""
         files = [path for path in self._files if path.is_file()]
         return {
-            "source": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files],
-            "source_head": _head_digest(files),
+            "source": [file_facts(path) for path in files],
+            "source_head": head_digest(files),
             "source_reading": {
                 "bands": list(self.bands),
                 "nodata": self._nodata,
@@ -343,12 +336,3 @@ class RasterSource:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _head_digest(files: Sequence[Path]) -> str:
-    """SHA-256 over the first 64 KiB of each file, where headers are."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(file.read(1 << 16))
-    return digest.hexdigest()

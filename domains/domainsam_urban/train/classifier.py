@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -20,16 +17,13 @@ from domainsam.config import to_table
 from domainsam.errors import ConfigError, InputError
 from domainsam.grid import Float64
 from domainsam.io.pairing import find_scenes
-from domainsam.machine import choose_device
-from domainsam.progress import reporting
 from domainsam.train.crops import Batch, CropOptions, RandomCrops
-from domainsam.train.devices import Devices, choose_devices, training_precision
+from domainsam.train.devices import Devices
 from domainsam.train.history import History
 from domainsam.train.loop import Run, Stage, StageOptions
 from domainsam.train.losses import IGNORE
 from domainsam.train.split import BlockOptions
-from domainsam.train.start import Trained
-from domainsam.train.state import prepare_run
+from domainsam.train.start import Trained, start_run
 from domainsam_urban.model.classifier import CellClassifier, ClassifierConfig, save_classifier
 from domainsam_urban.train.recipe import TrainConfig, TrainOptions
 from domainsam_urban.train.scenes import Material, gather_material, judging_tiles
@@ -171,28 +165,19 @@ def train_classifier(
     DomainSamError
         If scenes, labels or recipe cannot be used, or an output cannot be written.
     """
-    prepare_run(options.out, options.workroom, options.overwrite or options.resume)
-    device = choose_device(options.device)
-    precision = training_precision(options.precision, device)
-    devices = choose_devices(device, options.devices, precision)
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=options.workroom, prefix="labels-"))
-        config = recipe.material
-        material = gather_material(find_scenes(inputs), labels, config, options, Path(folder), stack)
-        _require_both(material)
-        words = json.dumps([to_table(recipe), material.signature, options.seed, precision])
-        signature = hashlib.sha256(words.encode()).hexdigest()
-        progress = stack.enter_context(reporting("train", options.quiet or devices.rank > 0))
-        run = Run(
-            options.workroom, signature, devices, options.seed, options.resume, options.workers, progress
-        )
-        classifier, metrics = _learn(recipe, material, config.crops, run)
-    if devices.rank == 0:
-        threshold = metrics.get("threshold", 0.5)
-        classifier.config = replace(recipe.model, resolution=material.resolution, threshold=threshold)
-        save_classifier(options.out, classifier, metrics)
-    devices.close()
-    return Trained(options.out, options.workroom, metrics, material.notes, devices.rank)
+    with start_run(options) as training:
+        with ExitStack() as stack:
+            folder = stack.enter_context(training.scratch("labels-"))
+            config = recipe.material
+            material = gather_material(find_scenes(inputs), labels, config, options, folder, stack)
+            _require_both(material)
+            run = stack.enter_context(training.run([to_table(recipe), material.signature]))
+            classifier, metrics = _learn(recipe, material, config.crops, run)
+        if training.writes:
+            threshold = metrics.get("threshold", 0.5)
+            classifier.config = replace(recipe.model, resolution=material.resolution, threshold=threshold)
+            save_classifier(options.out, classifier, metrics)
+    return training.made(metrics, material.notes)
 
 
 def _require_both(material: Material) -> None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from domainsam.config import read_config
 from domainsam.errors import ConfigError
 from domainsam.foundation import DEFAULT
 from domainsam.prompter.proposals import PUBLISHED
 from domainsam.prompter.segformer import PrompterConfig
+from domainsam.train import start
 from domainsam.train.crops import CropOptions
 from domainsam.train.loop import StageOptions
 from domainsam.train.losses import LossOptions
@@ -19,6 +19,8 @@ from domainsam.train.split import BlockOptions
 from domainsam.train.start import RunOptions
 from domainsam_urban.settings import ReadOptions, ShapeOptions
 
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""Recipes that come with the package, by name."""
 PAPER_EPOCHS = 100
 PAPER_SIDE = 1024
 
@@ -114,17 +116,9 @@ class TrainOptions(RunOptions):
         return self.folder or super().workroom
 
 
-def read_recipe(path: Path) -> TrainConfig:
-    """A recipe from TOML; what it leaves out keeps its default.
-
-    Raises
-    ------
-    MissingInputError
-        If there is no such file.
-    ConfigError
-        If it has an unknown key or an impossible value.
-    """
-    return read_config(TrainConfig, path, TrainConfig())
+def read_recipe(given: Path) -> TrainConfig:
+    """A recipe by file or by the name of a shipped one; see :func:`domainsam.train.start.read_recipe`."""
+    return start.read_recipe(TrainConfig, given, RECIPES)
 
 
 def paper_recipe(config: TrainConfig) -> TrainConfig:
@@ -154,5 +148,4 @@ def paper_recipe(config: TrainConfig) -> TrainConfig:
 def with_epochs(config: TrainConfig, tiles: float, epochs: int = PAPER_EPOCHS) -> TrainConfig:
     """The joint stage stretched to epochs over so many tiles, one evaluation an epoch."""
     epoch = max(1, round(tiles / config.joint_batch_size))
-    joint = replace(config.joint, steps=epochs * epoch, warmup=epoch, eval_every=epoch)
-    return replace(config, joint=joint)
+    return replace(config, joint=config.joint.over_epochs(epochs, epoch, warmup=1))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,22 +10,17 @@ import torch
 
 from domainsam.config import to_table
 from domainsam.errors import ConfigError
-from domainsam.foundation import load_foundation
 from domainsam.io.pairing import find_scenes
-from domainsam.machine import choose_device
-from domainsam.progress import reporting
 from domainsam.prompter.segformer import SegFormerPrompter
 from domainsam.prompter.segformer_parts import load_pretrained
 from domainsam.prompter.trained import begin_from, save_prompter
 from domainsam.protocols import Foundation
 from domainsam.train.cache import FeatureCache
 from domainsam.train.crops import Batch, RandomCrops
-from domainsam.train.devices import choose_devices, training_precision
 from domainsam.train.history import History
 from domainsam.train.loop import Run, Stage
 from domainsam.train.objectives import CoarseObjective, Encode, JointObjective, judge
-from domainsam.train.start import Trained
-from domainsam.train.state import prepare_run
+from domainsam.train.start import Trained, start_run
 from domainsam_urban.model.config import PACK, SceneConfig, UrbanConfig
 from domainsam_urban.train.labelled import CELL
 from domainsam_urban.train.recipe import PAPER_SIDE, TrainConfig, TrainOptions, with_epochs
@@ -64,34 +56,20 @@ def train_model(
     DomainSamError
         If scenes, labels, foundation or recipe cannot be used, or an output cannot be written.
     """
-    prepare_run(options.out, options.workroom, options.overwrite or options.resume)
-    device = choose_device(options.device)
-    precision = training_precision(options.precision, device)
-    devices = choose_devices(device, options.devices, precision)
-    foundation = load_foundation(config.foundation, devices.device, getattr(torch, precision))
-    with ExitStack() as stack:
-        staged = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(dir=options.workroom, prefix="labels-"))
-        )
-        material = gather_material(find_scenes(inputs), labels, config, options, staged, stack)
-        if paper:
-            shown = sum(scene.weight for scene in material.training) * CELL**2
-            config = with_epochs(config, max(1.0, shown / PAPER_SIDE**2))
-        words = json.dumps([to_table(config), foundation.sha256, material.signature, options.seed, precision])
-        run = Run(
-            options.workroom,
-            hashlib.sha256(words.encode()).hexdigest(),
-            devices,
-            options.seed,
-            options.resume,
-            options.workers,
-            stack.enter_context(reporting("train", options.quiet or devices.rank > 0)),
-        )
-        prompter, metrics = _learn(config, material, foundation, run)
-    if devices.rank == 0:
-        _save(options.out, prompter, foundation, config, material.resolution, metrics)
-    devices.close()
-    return Trained(options.out, options.workroom, metrics, material.notes, devices.rank)
+    with start_run(options) as training:
+        foundation = training.load_foundation(config.foundation)
+        with ExitStack() as stack:
+            staged = stack.enter_context(training.scratch("labels-"))
+            material = gather_material(find_scenes(inputs), labels, config, options, staged, stack)
+            if paper:
+                shown = sum(scene.weight for scene in material.training) * CELL**2
+                config = with_epochs(config, max(1.0, shown / PAPER_SIDE**2))
+            words = [to_table(config), foundation.sha256, material.signature]
+            run = stack.enter_context(training.run(words))
+            prompter, metrics = _learn(config, material, foundation, run)
+        if training.writes:
+            _save(options.out, prompter, foundation, config, material.resolution, metrics)
+    return training.made(metrics, material.notes)
 
 
 def _learn(

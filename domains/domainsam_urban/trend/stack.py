@@ -14,13 +14,10 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
 
-from domainsam.errors import OutputError
 from domainsam.infer.blend import NODATA
 from domainsam.infer.store import sync_folder
-from domainsam.io.rasters import GDAL_OPTIONS
+from domainsam.io.rasters import GDAL_OPTIONS, writing_raster
 from domainsam.protocols import Window
 from domainsam_urban.read.place import Place
 from domainsam_urban.trend.ground import CommonGround
@@ -235,7 +232,7 @@ def writing(target: Path, place: CommonGround | Place, nodata: int | None = NODA
     rows, cols = place.shape
     part = target.with_suffix(".part")
     layout = {"crs": place.crs, "transform": place.affine, "height": rows, "width": cols, "nodata": nodata}
-    try:
+    with writing_raster(target):
         with (
             rasterio.Env(**GDAL_OPTIONS),
             rasterio.open(part, "w", count=1, dtype="uint8", **layout, **TIFF_OPTIONS) as dataset,
@@ -246,6 +243,3 @@ def writing(target: Path, place: CommonGround | Place, nodata: int | None = NODA
             os.fsync(file.fileno())
         part.replace(target)
         sync_folder(target.parent)
-    except (RasterioError, CPLE_BaseError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise OutputError(f"cannot write {target}: {reason}; check free space and permissions") from error

@@ -15,7 +15,7 @@ from domainsam.errors import OutputError
 from domainsam.infer.journal import JOURNAL_FILE, Journal, Steps
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.staging import Staging
-from domainsam_urban.job import scene_stem as safe_name
+from domainsam_urban.job import scene_stem
 from domainsam_urban.model.settlement import SHIPPED, load_model
 from domainsam_urban.trend.align.warp import copy_as_cog
 from domainsam_urban.trend.comparison import FOLDERS, Comparison
@@ -122,7 +122,7 @@ def write_layers(stack: YearStack, options: TrendOptions) -> tuple[Path, ...]:
     OutputError
         If a file cannot be written.
     """
-    targets = {options.out / LAYERS / f"{safe_name(year.label)}.tif": year for year in stack.years}
+    targets = {options.out / LAYERS / f"{scene_stem(year.label)}.tif": year for year in stack.years}
     with Staging(targets, overwrite=options.overwrite) as staging:
         for target, year in targets.items():
             copy_as_cog(year.probability, staging[target], target)

@@ -48,7 +48,7 @@ def test_probability(tmp_path: Path) -> None:
     values = smooth()
     path = tmp_path / "p.tif"
     with staged(tmp_path, values) as store:
-        write_cog(store, path, layout("probability", description="probability of settlement"))
+        write_cog(store, path, layout("probability", bands=("probability of settlement",)))
     assert cog_validate(path, quiet=True)[0]
     with rasterio.open(path) as dataset:
         np.testing.assert_array_equal(dataset.read(1), values)
@@ -124,6 +124,46 @@ def test_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> N
         write_half(writer)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_classes_have_names_and_colours(tmp_path: Path) -> None:
+    values = smooth()
+    values[values < 255] //= 64
+    path = tmp_path / "c.tif"
+    colours = {0: (1, 2, 3, 255), 1: (200, 100, 7, 255), 255: (0, 0, 0, 0)}
+    with staged(tmp_path, values) as store:
+        write_cog(store, path, layout("classes", bands=("land cover",), colours=colours))
+    assert cog_validate(path, quiet=True)[0]
+    with rasterio.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.read(1), values)
+        assert dataset.descriptions == ("land cover",)
+        assert dataset.colormap(1)[1] == (200, 100, 7, 255)
+        assert dataset.colormap(1)[255][3] == 0
+        assert set(np.unique(dataset.read(1, out_shape=(137, 162)))) <= {0, 1, 2, 3, 255}
+        assert "VALUES" not in dataset.tags()
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5])
+def test_bands_are_written_together_or_window_by_window(tmp_path: Path, count: int) -> None:
+    names = tuple(f"sensor {number}" for number in range(count))
+    values = np.stack([np.roll(smooth(), number * 40, axis=1) for number in range(count)])
+    stores = []
+    for number, band in enumerate(values):
+        (tmp_path / str(number)).mkdir()
+        stores.append(staged(tmp_path / str(number), band))
+    whole, parts = tmp_path / "whole.tif", tmp_path / "parts.tif"
+    write_cog(stores, whole, layout("shares", bands=names))
+    for store in stores:
+        store.close()
+    with CogWriter(parts, SHAPE, layout("shares", bands=names)) as writer:
+        for row in range(0, SHAPE[0], 500):
+            strip = values[:, row : row + 500]
+            writer.write(Window(row, 0, strip.shape[1], SHAPE[1]), strip)
+    assert whole.read_bytes() == parts.read_bytes()
+    with rasterio.open(whole) as dataset:
+        np.testing.assert_array_equal(dataset.read(), values)
+        assert dataset.descriptions == names
+        assert dataset.nodata == 255
 
 
 def test_missing_folder(tmp_path: Path) -> None:

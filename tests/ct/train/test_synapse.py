@@ -72,8 +72,8 @@ def test_slices_in_hounsfield_units_are_refused(tmp_path: Path) -> None:
 
 
 def test_published_layout_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("train.organs", "model.organs"):
-        monkeypatch.setattr(f"domainsam_ct.{module}.load_foundation", lambda *_: tiny_foundation())
+    for module in ("domainsam.train.start", "domainsam_ct.model.organs"):
+        monkeypatch.setattr(f"{module}.load_foundation", lambda *_: tiny_foundation())
     lists = write_tree(tmp_path / "data")
     recipe = replace(
         paper_recipe(TrainConfig()),

@@ -222,11 +222,21 @@ def test_recipes_may_say_less_than_the_defaults(tmp_path: Path) -> None:
         read_recipe(tmp_path / "recipe.toml")
 
 
+def test_a_shipped_recipe_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = read_recipe(Path("abdomen"))
+    assert (shipped.batch_size, shipped.empty_share) == (8, 0.4)
+    with pytest.raises(MissingInputError, match=r"no configuration file abdomens, .*shipped: abdomen"):
+        read_recipe(Path("abdomens"))
+    Path("abdomen").write_text("epochs = 3\n")
+    assert read_recipe(Path("abdomen")).epochs == 3
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> EmbeddedFoundation:
     """The command runs on the tiny foundation."""
-    for module in ("train.organs", "model.organs"):
-        monkeypatch.setattr(f"domainsam_ct.{module}.load_foundation", lambda *_: tiny_foundation())
+    for module in ("domainsam.train.start", "domainsam_ct.model.organs"):
+        monkeypatch.setattr(f"{module}.load_foundation", lambda *_: tiny_foundation())
     return tiny_foundation()  # type: ignore[return-value]
 
 

@@ -9,7 +9,8 @@ import pytest
 import rasterio
 
 from domainsam.errors import InputError, MissingInputError
-from domainsam_scene.read.images import quiet_rasterio, read_image
+from domainsam.io.rasters import quiet_rasterio
+from domainsam_scene.read.images import read_image
 from tests.scene.trees import noise, write_png
 
 

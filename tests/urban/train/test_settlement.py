@@ -173,6 +173,7 @@ def test_the_published_recipe() -> None:
 
 def test_the_shipped_recipe_can_be_read() -> None:
     config = read_recipe(ROOT / "domains" / "domainsam_urban" / "recipes" / "joint.toml")
+    assert config == read_recipe(Path("joint"))
     assert config.foundation == "embedded"
     assert config.resolution == pytest.approx(1.217, abs=0.001)
     assert (config.coarse.steps, config.prompter.fusion) == (0, "gate")

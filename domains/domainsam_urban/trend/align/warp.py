@@ -11,16 +11,13 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.shutil import copy as gdal_copy
 from rasterio.vrt import WarpedVRT
 
-from domainsam.errors import OutputError
 from domainsam.infer.blend import NODATA
 from domainsam.io.cog import COPY_OPTIONS, KIND_OPTIONS
-from domainsam.io.rasters import GDAL_OPTIONS, Handles
+from domainsam.io.rasters import GDAL_OPTIONS, Handles, writing_raster
 from domainsam.protocols import Window
 from domainsam_urban.read.place import Place
 from domainsam_urban.trend.ground import CommonGround
@@ -91,12 +88,8 @@ def copy_as_cog(layer: Path, staged: Path, target: Path) -> None:
     OutputError
         If the disk refuses it.
     """
-    try:
-        with rasterio.Env(**GDAL_OPTIONS):
-            gdal_copy(layer, staged, **COPY_OPTIONS, **KIND_OPTIONS["probability"])
-    except (RasterioError, CPLE_BaseError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise OutputError(f"cannot write {target}: {reason}; check free space and permissions") from error
+    with writing_raster(target), rasterio.Env(**GDAL_OPTIONS):
+        gdal_copy(layer, staged, **COPY_OPTIONS, **KIND_OPTIONS["probability"])
 
 
 def write_common_valid(layers: tuple[Path, ...], target: Path, ground: CommonGround) -> int:

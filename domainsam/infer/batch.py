@@ -1,0 +1,149 @@
+"""Many inputs one after another with one model: what is done stays, and one that fails costs no other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from domainsam.errors import DomainSamError, explain
+from domainsam.staging import check_targets
+
+log = logging.getLogger(__name__)
+
+SOME_FAILED = 1
+"""Exit code when some of several inputs failed."""
+
+Failures = tuple[tuple[str, str], ...]
+"""Name and reason of each input that failed."""
+
+
+class Item(Protocol):
+    """One input, as the loop sees it: :class:`domainsam.infer.outputs.OutputPlan` with a name."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        ...
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that its run will write."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether they are all there."""
+        ...
+
+
+class Finished(Protocol):
+    """The result of one input."""
+
+    def document(self) -> dict[str, Any]:
+        """The result as values that JSON can hold."""
+        ...
+
+
+SomeItem = TypeVar("SomeItem", bound=Item)
+Result = TypeVar("Result", bound=Finished)
+SomeBatch = TypeVar("SomeBatch")
+
+
+@dataclass(frozen=True)
+class Batch(Generic[Result]):
+    """What became of several inputs.
+
+    Parameters
+    ----------
+    results
+        Of those that were done, in order.
+    failures
+        Names of those that failed, and why.
+    complete
+        Names of those that were complete already and passed over.
+    """
+
+    results: tuple[Result, ...]
+    failures: Failures = ()
+    complete: tuple[str, ...] = ()
+
+    plural: ClassVar[str] = "scenes"
+    """What inputs are called in :meth:`document`."""
+    key: ClassVar[str] = "name"
+    """What the name of one that failed is called there."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every input is done, else :data:`SOME_FAILED`."""
+        return SOME_FAILED if self.failures else 0
+
+    def document(self) -> dict[str, Any]:
+        """Everything about every input, as values that JSON can hold."""
+        return {
+            self.plural: [result.document() for result in self.results],
+            "failures": [{self.key: name, "error": reason} for name, reason in self.failures],
+            "complete": list(self.complete),
+        }
+
+
+def run_batch(
+    items: Sequence[SomeItem],
+    prepare: Callable[[], Callable[[SomeItem], Result]],
+    into: Callable[[tuple[Result, ...], Failures, tuple[str, ...]], SomeBatch],
+    *,
+    resume: bool,
+    may_replace: Callable[[SomeItem], bool],
+    kept: tuple[type[Exception], ...] = (DomainSamError,),
+    raise_single: bool = True,
+    watch: Callable[[Result], None] | None = None,
+) -> SomeBatch:
+    """Do every item that is not complete, one after another, and return what became of all.
+
+    Parameters
+    ----------
+    items
+        Inputs and the files to be made from them.
+    prepare
+        Called once, after all outputs were checked and only if there is
+        anything to do; loads the model and returns the function for one item.
+    into
+        The kind of :class:`Batch` to return.
+    resume
+        Whether items are passed over whose files are all there.
+    may_replace
+        Whether an item's files may be replaced where they exist.
+    kept
+        Errors that are listed while the rest go on.
+    raise_single
+        Whether the error of a lone item is raised instead of being listed.
+    watch
+        Called with every result as soon as it is there.
+
+    Raises
+    ------
+    OutputError
+        If an output exists and may not be replaced, or cannot be written; before any work.
+    """
+    complete = tuple(item.name for item in items if resume and item.complete)
+    waiting = [item for item in items if not (resume and item.complete)]
+    for item in waiting:
+        check_targets(item.files, may_replace(item))
+    run = prepare() if waiting else None
+    results: list[Result] = []
+    failures: list[tuple[str, str]] = []
+    for item in waiting:
+        assert run is not None
+        try:
+            results.append(run(item))
+            if watch is not None:
+                watch(results[-1])
+        except kept as error:
+            if raise_single and len(items) == 1:
+                raise
+            reason, _ = explain(error)
+            log.error("%s: %s", item.name, reason)
+            failures.append((item.name, reason))
+    return into(tuple(results), tuple(failures), complete)

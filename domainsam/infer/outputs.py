@@ -1,0 +1,68 @@
+"""Where the results of an input go: paths as given, in a folder, or with ``{stem}`` for its name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from domainsam.errors import ConfigError
+
+
+class OutputPlan:
+    """One input and every file that its run will write; packs add which files those are."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file."""
+        raise NotImplementedError
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file is there already."""
+        return all(path.is_file() for path in self.files)
+
+    @property
+    def work(self) -> Path:
+        """Hidden folder beside the first file, for what an interrupted run leaves to go on with."""
+        first = self.files[0]
+        return first.with_name(f".{first.stem}.domainsam")
+
+
+def safe_name(text: str, otherwise: str) -> str:
+    """A file name for an input, safe on any system; ``otherwise`` where nothing of ``text`` is left."""
+    return re.sub(r"[^\w.+-]+", "_", text).strip("._") or otherwise
+
+
+def fill_stem(given: Path, name: str) -> Path:
+    """A path with the input's name in the place of ``{stem}``."""
+    return Path(str(given).replace("{stem}", name))
+
+
+def resolve_output(given: Path, name: str, default: str) -> Path:
+    """Where an output of an input goes.
+
+    Parameters
+    ----------
+    given
+        A file, a folder (one that exists, or a name without extension), or either with ``{stem}``.
+    name
+        The input's name, which takes the place of ``{stem}``.
+    default
+        What the file is called in a folder; may hold ``{stem}`` too.
+    """
+    path = fill_stem(given, name)
+    if path.is_dir() or not path.suffix:
+        return path / default.format(stem=name)
+    return path
+
+
+def check_suffix(file: Path, option: str, suffixes: tuple[str, ...]) -> None:
+    """Refuse a file of another format than an option writes.
+
+    Raises
+    ------
+    ConfigError
+        If its name ends in none of ``suffixes``.
+    """
+    if file.suffix.lower() not in suffixes:
+        raise ConfigError(f"--{option} '{file}' must end in {' or '.join(suffixes)}")

@@ -1,0 +1,51 @@
+"""Scores as rows of tables and as values for JSON; an undefined score is an empty cell, or null."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+from domainsam.metrics.bootstrap import Interval
+
+
+def finite_or_none(value: float) -> float | None:
+    """A number for JSON; None where it is NaN or infinite."""
+    return float(value) if math.isfinite(value) else None
+
+
+def clean_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with undefined numbers as None; what is no float stays."""
+    return {key: finite_or_none(value) if isinstance(value, float) else value for key, value in row.items()}
+
+
+def interval_document(interval: Interval) -> dict[str, float | None]:
+    """Value and ends of an interval, for JSON."""
+    return clean_row({"value": interval.value, "low": interval.low, "high": interval.high})
+
+
+def write_rows(file: TextIO, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows as CSV with a heading; None is an empty cell.
+
+    Parameters
+    ----------
+    columns
+        The heading; by default the keys of the first row.
+    """
+    writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """The text that :func:`write_rows` writes."""
+    file = io.StringIO()
+    write_rows(file, rows, columns)
+    return file.getvalue()
+
+
+def without_repeats(notes: Iterable[str]) -> tuple[str, ...]:
+    """Notes in order, each once."""
+    return tuple(dict.fromkeys(notes))
