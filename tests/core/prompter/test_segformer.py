@@ -12,7 +12,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from domainsam.errors import ConfigError, MissingInputError, WeightsError
 from domainsam.foundation.fake import FakeFoundation
 from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter, log_odds
-from domainsam.prompter.segformer_parts import MIT_SIZES, build_encoder, load_pretrained
+from domainsam.prompter.segformer_parts import MIT_SIZES, LevelShare, build_encoder, load_pretrained
 from domainsam.prompts import PromptSet
 from tests.core.prompter.coarse_looks import with_parts
 
@@ -54,7 +54,8 @@ def test_head_computes_what_the_published_one_does(prompter: SegFormerPrompter, 
         for index, share in enumerate(ours.shares):
             theirs.linear_projections[index].proj.load_state_dict(share.project.state_dict())
         # Their concatenation runs from the coarsest level to the finest.
-        weight = torch.cat([share.fuse.weight for share in list(ours.shares)[::-1]], dim=1)
+        shares = [share for share in list(ours.shares)[::-1] if isinstance(share, LevelShare)]
+        weight = torch.cat([share.fuse.weight for share in shares], dim=1)
         theirs.linear_fuse.weight.copy_(weight[:, :, None, None])
         theirs.batch_norm.load_state_dict(ours.norm.state_dict())
         theirs.classifier.load_state_dict(ours.classify.state_dict())

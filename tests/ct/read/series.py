@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -12,12 +14,20 @@ from domainsam.errors import InputError
 from domainsam_ct.read.open import open_volume
 from tests.ct.made import PATIENT_ID, canonical_volume, oblique, stored, write_dicom
 
+Change = Callable[[int, pydicom.Dataset], None]
+"""Changes a slice, given its number."""
 SHAPE = (9, 8, 5)
 HEAD_FIRST = ((0, 1, 2), (True, True, False))
 """As most scanners store it: columns to the left, rows to the back, slices to the head."""
 
 
-def axial_series(folder: Path, change=None, shape=SHAPE, affine=None, **options) -> np.ndarray:
+def axial_series(
+    folder: Path,
+    change: Change | None = None,
+    shape: tuple[int, int, int] = SHAPE,
+    affine: np.ndarray | None = None,
+    **options: Any,
+) -> np.ndarray:
     """Write an axial series and return it in canonical order."""
     canonical = canonical_volume(shape)
     array, placed = stored(canonical, oblique(degrees=0) if affine is None else affine, *HEAD_FIRST)
@@ -34,7 +44,7 @@ def same(folder: Path, canonical: np.ndarray, affine: np.ndarray | None = None) 
         return volume.warnings
 
 
-def refusal(folder: Path, **options: str) -> str:
+def refusal(folder: Path, **options: Any) -> str:
     """The one line with which a folder is refused; it names no patient and no file."""
     with pytest.raises(InputError) as caught:
         open_volume(folder, **options)
@@ -45,7 +55,7 @@ def refusal(folder: Path, **options: str) -> str:
     return line
 
 
-def moved(*millimetres: float, axis: int = 2):
+def moved(*millimetres: float, axis: int = 2) -> Change:
     """A change that moves each slice along an axis of the patient."""
 
     def change(k: int, dataset: pydicom.Dataset) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pydicom.uid import EnhancedCTImageStorage
 
 from tests.ct.made import canonical_volume, oblique, stored, write_dicom
-from tests.ct.read.series import HEAD_FIRST, SHAPE, axial_series, moved, refusal, same
+from tests.ct.read.series import HEAD_FIRST, SHAPE, Change, axial_series, moved, refusal, same
 
 
 @pytest.mark.parametrize(("gone", "words"), [((2,), "1 slice is missing"), ((2, 3), "2 slices are missing")])
@@ -63,7 +63,7 @@ def test_bad_zip(tmp_path: Path) -> None:
     assert "password" in refusal(tmp_path / "locked.zip")
 
 
-def removed(*names: str):
+def removed(*names: str) -> Change:
     def change(k: int, dataset: pydicom.Dataset) -> None:
         for name in names:
             delattr(dataset, name)
@@ -71,7 +71,7 @@ def removed(*names: str):
     return change
 
 
-def assigned(**values: object):
+def assigned(**values: object) -> Change:
     def change(k: int, dataset: pydicom.Dataset) -> None:
         for name, value in values.items():
             setattr(dataset, name, value)
@@ -106,7 +106,7 @@ def shortened(k: int, dataset: pydicom.Dataset) -> None:
         (assigned(SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0), "decoded"),
     ],
 )
-def test_unfit_slices(tmp_path: Path, change, words: str) -> None:
+def test_unfit_slices(tmp_path: Path, change: Change, words: str) -> None:
     axial_series(tmp_path / "study", change)
     assert words in refusal(tmp_path / "study")
 

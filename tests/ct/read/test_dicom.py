@@ -25,7 +25,7 @@ from tests.ct.read.series import HEAD_FIRST, SHAPE, axial_series, moved, refusal
 
 
 @pytest.mark.parametrize(("order", "flips"), orientations()[::5])
-def test_any_orientation(tmp_path: Path, order, flips) -> None:
+def test_any_orientation(tmp_path: Path, order: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> None:
     canonical = canonical_volume(SHAPE)
     array, affine = stored(canonical, oblique(), order, flips)
     if np.linalg.det(affine[:3, :3]) < 0:  # images of a mirrored body do not exist; slices run the other way
@@ -220,7 +220,7 @@ def test_real_jpeg2000_series(shared_data: Path) -> None:
         assert volume.shape == (512, 512, 20)
         assert volume.spacing == pytest.approx((0.9765625, 0.9765625, 2.0))
         assert volume.warnings == ()
-        assert volume.hu_range == (-1024, 1839)
+        assert list(volume.hu_range) == [-1024, 1839]
         assert np.allclose(volume.grid.affine, geometry.grid.affine, atol=1e-4)
         liver = {name: value for value, name in geometry.names.items()}["liver"]
         inside = volume.slices(0, 20)[labels == liver]

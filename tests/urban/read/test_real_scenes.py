@@ -23,7 +23,7 @@ class TestRealScenes:
             rows, cols = source.grid.shape
             assert min(rows, cols) > 1024
             # Web Mercator's 1.19 m are 0.91 m on the ground in Beijing.
-            np.testing.assert_allclose(source.profile_info.ground_pixel, (0.91, 0.91), atol=0.02)
+            assert source.profile_info.ground_pixel == pytest.approx((0.91, 0.91), abs=0.02)
             valid = np.concatenate(
                 [source.read(Window(row, 0, 512, cols)).valid for row in range(0, rows, 512)]
             )
@@ -39,11 +39,11 @@ class TestRealScenes:
         with RasterSource(path, bands=(5, 3, 2), nodata=0) as source:
             image, valid = whole(source)
             assert source.profile_info.dtype == "uint16"
-            np.testing.assert_allclose(source.profile_info.ground_pixel, (1.98, 1.83), atol=0.05)
+            assert source.profile_info.ground_pixel == pytest.approx((1.98, 1.83), abs=0.05)
             assert 0.2 < image[:, valid].mean() < 0.7
         with RasterSource(path, bands=(5, 3, 2), nodata=0, resolution=0.9) as source:
             assert source.profile_info.resampled
-            np.testing.assert_allclose(source.profile_info.work_pixel, (0.9, 0.9), rtol=0.02)
+            assert source.profile_info.work_pixel == pytest.approx((0.9, 0.9), rel=0.02)
 
     def test_naip_and_landsat(self, shared_data: Path) -> None:
         folder = shared_data / "satellite/opengeos"
