@@ -275,7 +275,7 @@ class Distillation:
     mask_weight
         Of the answers' loss beside that of the levels.
     dtype
-        In which the student computes (under autocast).
+        In which the student computes, under autocast if it is not float32.
     """
 
     model: nn.Module
@@ -290,7 +290,7 @@ class Distillation:
         """``levels`` and ``masks``: the errors of the features and of the answers."""
         pixels = images.float() / 255
         wanted = self.teacher.encode(pixels)
-        with torch.autocast(pixels.device.type, self.dtype):
+        with torch.autocast(pixels.device.type, self.dtype, enabled=self.dtype != torch.float32):
             features = self.student.encode(pixels)
             likeness = self.levels(features, wanted)
             answer = prompt_loss(self.student, features, masks, rng, rough_share=0.0)

@@ -17,8 +17,6 @@ def options(*vectors: str, **more: Any) -> OutputOptions:
     paths: dict[str, Any] = {
         key: Path(value) if isinstance(value, str) else value for key, value in more.items()
     }
-        key: Path(value) if isinstance(value, str) else value for key, value in more.items()
-    }
     return OutputOptions(vectors=tuple(Path(path) for path in vectors), **paths)
 
 
