@@ -16,9 +16,9 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,9 @@ def least(work: Callable[[], Any], runs: int) -> float:
     work()
     times = []
     for _ in range(runs):
-        began = time.process_time()
+        began = process_time()
         work()
-        times.append(time.process_time() - began)
+        times.append(process_time() - began)
     return min(times)
 
 
@@ -80,12 +80,13 @@ def sensors(options: argparse.Namespace) -> None:
 
 def time_of_reading(work: Callable[[], Any]) -> float:
     """Seconds of CPU time that work spends in reading memory."""
-    read, spent = MemoryBank.read, []
+    read, clock = MemoryBank.read, process_time
+    spent: list[float] = []
 
-    def timed(self: MemoryBank, features: Features, number: int | None = None) -> Features:
-        began = time.process_time()
-        seen = read(self, features, number)
-        spent.append(time.process_time() - began)
+    def timed(self: MemoryBank, features: Features, time: int | None = None) -> Features:
+        began = clock()
+        seen = read(self, features, time)
+        spent.append(clock() - began)
         return seen
 
     MemoryBank.read = timed  # type: ignore[method-assign]

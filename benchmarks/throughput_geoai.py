@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domainsam.prompter.segformer import SegFormerPrompter
+from domainsam.prompter.segformer_parts import LevelShare
 from domainsam.prompter.trained import load_prompter
 
 
@@ -46,7 +47,8 @@ def published_network(prompter: SegFormerPrompter) -> nn.Module:
 
     network = SegformerForSemanticSegmentation(prompter.encoder.model.config)
     network.segformer.load_state_dict(prompter.encoder.model.state_dict())
-    head, shares = network.decode_head, list(prompter.head.shares)
+    head = network.decode_head
+    shares = [share for share in prompter.head.shares if isinstance(share, LevelShare)]
     with torch.no_grad():
         for projection, share in zip(head.linear_projections, shares, strict=True):
             projection.proj.load_state_dict(share.project.state_dict())

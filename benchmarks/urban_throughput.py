@@ -117,7 +117,12 @@ def run_contestant(row: Row, scene: Path, out: Path, given: argparse.Namespace) 
     with tempfile.TemporaryFile("w+") as answer, tempfile.TemporaryFile("w+") as complaint:
         child = subprocess.Popen(list(map(str, command)), stdout=answer, stderr=complaint, env=environment)
         overtime = threading.Event()
-        clock = threading.Timer(given.timeout, lambda: (overtime.set(), child.kill()))
+
+        def give_up() -> None:
+            overtime.set()
+            child.kill()
+
+        clock = threading.Timer(given.timeout, give_up)
         clock.start()
         # This process stays small, so that the peak it hands down on forking does not count.
         _, status, usage = os.wait4(child.pid, 0)

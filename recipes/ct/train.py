@@ -1,8 +1,8 @@
 """The shipped organ model, and the two runs that show what it is worth.
 
-    python recipes/ct/train.py DATA --leave-out abdomen --work runs/ct
-    python recipes/ct/train.py DATA --leave-out series --work runs/ct
-    python recipes/ct/train.py DATA --work runs/ct
+    python -m recipes.ct.train DATA --leave-out abdomen --work runs/ct
+    python -m recipes.ct.train DATA --leave-out series --work runs/ct
+    python -m recipes.ct.train DATA --work runs/ct
 
 ``DATA`` is the folder of real data. The first two train without one of the two
 labelled subjects and print Dice on it; the third trains on both. All use the
@@ -19,9 +19,8 @@ import json
 from pathlib import Path
 
 import torch
-from cases import SETS, read_case
-from extras import read_chest, read_limbs, read_pictures
 
+import domainsam_ct
 from domainsam.config import to_table
 from domainsam.foundation import load_foundation
 from domainsam.machine import keep_freed_memory
@@ -33,11 +32,14 @@ from domainsam_ct.train.case import Case, Material
 from domainsam_ct.train.organs import judge, learn
 from domainsam_ct.train.recipe import read_recipe
 from domainsam_ct.train.slices import mean_dice
+from recipes.ct.cases import SETS, read_case
+from recipes.ct.extras import read_chest, read_limbs, read_pictures
 
 REPEATS = {"abdomen": 1, "series": 4}
 """The whole abdomen has about four times as many slices with organs as the series."""
 PICTURES_REPEATED = 3
 SHOWN_EVERY = 50
+CONFIG = Path(domainsam_ct.__file__).parent / "recipes" / "abdomen.toml"
 
 
 def cases_without(data: Path, left_out: str) -> list[Case]:
@@ -67,7 +69,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of real data")
     parser.add_argument("--leave-out", choices=[*SETS, "none"], default="none")
     parser.add_argument("--work", type=Path, required=True, help="folder for states, logs and models")
-    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "abdomen.toml")
+    parser.add_argument("--config", type=Path, default=CONFIG)
     given = parser.parse_args()
     keep_freed_memory()
     config = read_recipe(given.config)

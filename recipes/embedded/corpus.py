@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,26 +20,23 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from domainsam.train.samples import Record
+
 LONGEST = 640
 """Images are stored with this longest side at most; training crops are smaller still."""
 MIN_AREA = 64
 """Objects smaller than this many stored pixels are not asked for."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One image ``(H, W, 3)`` uint8 and its id map ``(H, W)`` int16, 0 where nothing is labelled.
-
-    ``groups`` lists sets of ids that together are an object too, such as the
-    two shoes of a pair.
-    """
-
-    source: str
-    name: str
-    held_back: bool
-    image: NDArray[np.uint8]
-    ids: NDArray[np.int16]
-    groups: tuple[tuple[int, ...], ...] = ()
+SHARES = {
+    "coco_open": 5.0,
+    "ccp": 2.0,
+    "feral_cat": 2.0,
+    "dsb2018": 1.5,
+    "fair_kampala": 1.5,
+    "fair_banepa": 0.5,
+    "spacenet_rio": 0.4,
+    "urban_villages": 0.8,
+}
+"""How often each set is drawn, in proportion; others have :data:`domainsam.train.samples.OTHER_SHARE`."""
 
 
 def held_back(name: str) -> bool:
@@ -237,3 +234,14 @@ SOURCES = (coco_open, ccp, feral_cat, dsb2018, buildings, urban_villages, medica
 def load(root: Path) -> list[Record]:
     """All records with at least one object, in a stable order."""
     return [item for source in SOURCES for item in source(root) if item.ids.any()]
+
+
+def load_once(root: Path, work: Path) -> list[Record]:
+    """All records of a data folder, kept in the work folder between runs."""
+    kept = work / "corpus.pkl"
+    if kept.is_file():
+        return list(pickle.loads(kept.read_bytes()))
+    records = load(root)
+    work.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(pickle.dumps(records))
+    return records

@@ -1,6 +1,6 @@
 """Judge a promptable network on held-back images: box, one click, three clicks.
 
-python recipes/embedded/evaluate.py DATA [--foundation embedded] [--json scores.json]
+python -m recipes.embedded.evaluate DATA [--foundation embedded] [--json scores.json]
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from clicks import boxes_of, clicks
-from corpus import Record, load
 from torch import Tensor
 from torch.nn import functional as F
 
 from domainsam.prompts import PromptSet
+from domainsam.train.clicks import find_boxes, place_clicks
+from domainsam.train.samples import Record
+from recipes.embedded.corpus import load
 
 GENERAL = ("coco_open", "ccp", "feral_cat", "dsb2018")
 OBJECTS = 8
@@ -74,7 +75,7 @@ def judge(model: Any, record: Record, size: int) -> dict[str, list[float]]:
     image, scale = fit(record.image, size)
     device = next(iter(model.parameters())).device if hasattr(model, "parameters") else model.device
     features = model.encode(image.to(device))
-    boxes = torch.from_numpy(boxes_of(masks, 1.0))
+    boxes = torch.from_numpy(find_boxes(masks, 1.0))
     base = PromptSet.from_boxes(boxes * scale).to(device)
     shape = record.ids.shape
     found: dict[str, Tensor] = {
@@ -84,12 +85,12 @@ def judge(model: Any, record: Record, size: int) -> dict[str, list[float]]:
     for index, (x1, y1, x2, y2) in enumerate(boxes.long().tolist()):
         filled[index, y1:y2, x1:x2] = True
     found["box_itself"] = filled
-    points = clicks(truth, None, None, scale)
+    points = place_clicks(truth, None, None, scale)
     answer = model.decode(features, base.replace(boxes=None, points=points.to(device)), multimask=True).best()
     found["one_click"] = to_original(answer.logits.cpu(), size, shape, scale)
     for turn in range(2):
         guess = to_original(answer.logits.cpu(), size, shape, scale)
-        points = torch.cat([points, clicks(truth, guess, None, scale)], dim=1)
+        points = torch.cat([points, place_clicks(truth, guess, None, scale)], dim=1)
         answer = model.decode(
             features, base.replace(boxes=None, points=points.to(device), mask_logits=answer.logits.float())
         )

@@ -1,7 +1,7 @@
 """Train the model inside the package on drawn scenes; stop and go on at will.
 
-    python recipes/scene/demo.py --out runs/scene/generated.safetensors --steps 2000
-    python recipes/scene/demo.py --out runs/scene/generated.safetensors --finish
+    python -m recipes.scene.demo --out runs/scene/generated.safetensors --steps 2000
+    python -m recipes.scene.demo --out runs/scene/generated.safetensors --finish
 
 Training weighs rare classes more, so that it finds them; afterwards that
 weight is taken out of the answer again as far as does the answer good, and

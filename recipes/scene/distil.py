@@ -1,8 +1,8 @@
 """Teach the small SAM 2-shaped foundation the embedded foundation's features; stop and go on at will.
 
-    python recipes/scene/distil.py DATA --work runs/scene/distil --steps 1600
-    python recipes/scene/distil.py DATA --work runs/scene/distil --export WEIGHTS
-    python recipes/scene/distil.py DATA --work runs/scene/distil --compare
+    python -m recipes.scene.distil DATA --work runs/scene/distil --steps 1600
+    python -m recipes.scene.distil DATA --work runs/scene/distil --export WEIGHTS
+    python -m recipes.scene.distil DATA --work runs/scene/distil --compare
 
 The encoder learns the teacher's three levels; the decoder learns boxes and
 first clicks on them. The last state is in ``--work``; the same command goes on
@@ -15,27 +15,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
-import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "embedded"))
-import corpus
-from clicks import boxes_of, clicks, jitter_boxes
-from samples import SampleStream, collate
-from train import Average, mask_loss, parameter_groups, rate, save
-
 from domainsam.foundation import embedded_sam2 as tiny_sam2
 from domainsam.foundation import load_foundation
 from domainsam.foundation.decoders.sam import decode_all, sparse_tokens
-from domainsam.prompts import PromptSet
+from domainsam.foundation.embedded import EmbeddedFoundation
+from domainsam.prompts import POINT_PADDING, PromptSet
+from domainsam.protocols import Features, Masks
+from domainsam.train import distil
+from domainsam.train.samples import Record, SampleStream, collate
 from domainsam.weights import IMAGENET
+from recipes.embedded.corpus import SHARES, load_once
+from recipes.embedded.evaluate import GENERAL, evaluate, fit
+from recipes.embedded.train import show
 
 MASK_WEIGHT = 0.5
 """Of the decoder's loss beside the three levels' errors."""
@@ -69,143 +68,82 @@ def begin_from_teacher(student: Any, teacher: Any) -> int:
     return taken
 
 
-class Levels:
-    """Weighted error of the student's levels, each channel in units of the teacher's spread."""
+class Sam2Student:
+    """A network of SAM 2's shape as the trainer sees it."""
 
-    def __init__(self) -> None:
-        self.spread: list[Tensor] = []
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET.mean, IMAGENET.std))
 
-    def __call__(self, student: list[Tensor], teacher: list[Tensor]) -> Tensor:
-        if not self.spread:
-            self.spread = [level.float().std((0, 2, 3), keepdim=True) + 1e-3 for level in teacher]
-        total = torch.zeros(())
-        for weight, own, wanted, spread in zip(LEVEL_WEIGHTS, student, teacher, self.spread, strict=True):
-            total = total + weight * ((own.float() - wanted.float()) / spread).square().mean()
-        return total
+    def encode(self, images: Tensor) -> Features:
+        """Features of RGB images ``(B, 3, S, S)`` in 0 to 1."""
+        at4, at8, at16 = self.model.forward_image((images - self.mean) / self.std)["backbone_fpn"]
+        return Features(at16, (at4, at8), (images.shape[-2], images.shape[-1]))
 
-
-def prompt_loss(
-    student: Any, levels: list[Tensor], masks: Tensor, size: int, rng: np.random.Generator
-) -> Tensor:
-    """Loss of boxes for half of the objects and of first clicks for the others."""
-    batch, count = masks.shape[:2]
-    owner = torch.arange(batch).repeat_interleave(count)
-    flat = masks.flatten(0, 1)
-    with_box = torch.arange(len(flat)) % 2 == 0
-    encoder, total = student.sam_prompt_encoder, torch.zeros(())
-    grid = (levels[0].shape[-2], levels[0].shape[-1])
-    position = encoder.pe_layer(grid)[None]
-    dense = encoder.no_mask_embed.weight[..., None, None]
-    for chosen in (with_box, ~with_box):
-        truth, index = flat[chosen], owner[chosen]
-        ones = torch.ones(len(index))
-        prompts = PromptSet(index, ones.long(), ones)
-        padding = torch.tensor([0.0, 0.0, -1.0]).expand(len(index), 1, 3)
-        if chosen is with_box:
-            boxes = torch.from_numpy(jitter_boxes(boxes_of(truth.numpy()), size, rng))
-            prompts = prompts.replace(boxes=boxes, points=padding)
-        else:
-            prompts = prompts.replace(points=clicks(truth, None, rng))
-        tokens = sparse_tokens(encoder, prompts, (size, size))
-        answer = decode_all(
-            student.sam_mask_decoder,
-            levels[0][index],
-            (levels[1][index], levels[2][index]),
-            position,
-            tokens,
-            dense,
+    def decode_all(self, features: Features, prompts: PromptSet) -> Masks:
+        """The four masks of every prompt: the single reading first, then the three."""
+        encoder, own = self.model.sam_prompt_encoder, features[prompts.image_index]
+        if prompts.points is None:  # the official predictor pads boxes with a point too
+            padding = torch.tensor([0.0, 0.0, POINT_PADDING])
+            prompts = prompts.replace(points=padding.expand(len(prompts), 1, 3))
+        return decode_all(
+            self.model.sam_mask_decoder,
+            own.image,
+            own.levels,
+            encoder.pe_layer((own.image.shape[-2], own.image.shape[-1]))[None],
+            sparse_tokens(encoder, prompts, features.size),
+            encoder.no_mask_embed.weight[..., None, None],
         )
-        total = total + mask_loss(answer, truth, chosen is not with_box, published=False)
-    return total / 2
+
+
+def batches(records: list[Record], options: argparse.Namespace, step: int) -> Iterator[distil.Batch]:
+    """Endless batches; the order after a step is the same in every run."""
+    seed = options.seed * 1_000_003 + step
+    stream = iter(SampleStream(records, options.size, options.masks, seed, SHARES))
+    while True:
+        yield collate([next(stream) for _ in range(options.batch)])
 
 
 def train(options: argparse.Namespace) -> None:
     """Distil, or go on from the last state, until the last step."""
     torch.manual_seed(options.seed)
-    options.work.mkdir(parents=True, exist_ok=True)
-    records = kept_corpus(options)
-    teacher = load_foundation("embedded", dtype=torch.bfloat16)
+    records = load_once(options.data, options.work)
+    teacher = cast("EmbeddedFoundation", load_foundation("embedded", dtype=torch.bfloat16))
     student = tiny_sam2.build().train()
     begin_from_teacher(student, teacher.model)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET.mean, IMAGENET.std))
     for name, part in student.named_parameters():
         part.requires_grad_(name.split(".")[0] not in tiny_sam2.MEMORY_PARTS)
     learning = nn.ModuleList([student.image_encoder, student.sam_mask_decoder, student.sam_prompt_encoder])
-    optimizer = torch.optim.AdamW(parameter_groups(learning, 0.05), lr=options.rate, betas=(0.9, 0.98))
-    average, step = Average(student), 0
-    latest, error = options.work / "latest.pt", Levels()
-    if latest.is_file():
-        state = torch.load(latest, weights_only=True)
-        student.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.state, step, error.spread = state["average"], state["step"], state["spread"]
-    stream = SampleStream(records, options.size, options.masks, seed=options.seed * 1_000_003 + step)
-    batches, rng = iter(stream), np.random.default_rng((options.seed, step))
-    shown, marked = np.zeros(2), time.time()
-    while step < options.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = options.rate * rate(step, options.steps, warm_up=100)
-        images, masks = collate([next(batches) for _ in range(options.batch)])
-        pixels = images.float() / 255
-        wanted = teacher.encode(pixels)
-        with torch.autocast("cpu", torch.bfloat16):
-            at4, at8, at16 = student.forward_image((pixels - mean) / std)["backbone_fpn"]
-            likeness = error([at16, at4, at8], [wanted.image, *wanted.levels])
-            answer = prompt_loss(student, [at16, at4, at8], masks, options.size, rng)
-            loss = likeness + MASK_WEIGHT * answer
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(learning.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        average.update(student, step)
-        now = np.array([likeness.item(), answer.item()])
-        shown = now if not shown.any() else 0.97 * shown + 0.03 * now
-        if step % 20 == 0:
-            pace, marked = (time.time() - marked) / 20, time.time()
-            print(f"step {step} levels {shown[0]:.4f} masks {shown[1]:.4f} {pace:.2f} s/step", flush=True)
-        if step % options.every == 0 or step == options.steps:
-            save(
-                latest,
-                {
-                    "model": student.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "average": average.state,
-                    "step": step,
-                    "spread": error.spread,
-                },
-            )
-
-
-def kept_corpus(options: argparse.Namespace) -> list[Any]:
-    """Records from the data folder, kept in the work folder between runs."""
-    kept = options.work / "corpus.pkl"
-    if kept.is_file():
-        return list(pickle.loads(kept.read_bytes()))
-    records = corpus.load(options.data)
-    kept.write_bytes(pickle.dumps(records))
-    return records
+    levels = distil.LevelLoss(LEVEL_WEIGHTS)
+    distil.train(
+        distil.Distillation(student, learning, Sam2Student(student), teacher, levels, MASK_WEIGHT),
+        lambda step: batches(records, options, step),
+        distil.DistilOptions(options.steps, options.rate, 100, options.every, options.seed),
+        options.work,
+        progress=show,
+    )
 
 
 def export(options: argparse.Namespace) -> None:
     """Write the averaged weights, and say how they do on the held-back images."""
-    from evaluate import evaluate
-
     state = torch.load(options.work / "latest.pt", weights_only=True)
     student = tiny_sam2.build()
     student.load_state_dict(state["average"])
     facts = {"name": tiny_sam2.NAME, "version": "1", "steps": state["step"], "teacher": "embedded"}
     tiny_sam2.save(student, options.export, facts)
     foundation = load_foundation(tiny_sam2.NAME)
-    print(json.dumps(evaluate(foundation, kept_corpus(options), options.size, limit=options.limit), indent=1))
+    print(
+        json.dumps(
+            evaluate(foundation, load_once(options.data, options.work), options.size, limit=options.limit),
+            indent=1,
+        )
+    )
 
 
 @torch.inference_mode()
 def compare(options: argparse.Namespace) -> None:
     """Say how near the shipped weights are to the teacher on held-back images, and how both segment."""
-    from evaluate import GENERAL, evaluate, fit
-
-    records = kept_corpus(options)
+    records = load_once(options.data, options.work)
     pair = {name: load_foundation(name) for name in ("embedded", tiny_sam2.NAME)}
     missed, spread, alike = np.zeros(3), np.zeros(3), np.zeros(3)
     chosen = [
@@ -229,7 +167,7 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Parse the command line and do as told."""
+    """Parse the command line, then train, export or compare."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,9 +1,9 @@
 """Every method against the best single sensor and early fusion, on real paired data, with all subsets.
 
-    python recipes/scene/real.py DATA --work runs/scene/real
-    python recipes/scene/real.py DATA --work runs/scene/real --ablation
-    python recipes/scene/real.py DATA --work runs/scene/real --table
-    python recipes/scene/real.py DATA --work runs/scene/real --sets tumours --ship WEIGHTS
+    python -m recipes.scene.real DATA --work runs/scene/real
+    python -m recipes.scene.real DATA --work runs/scene/real --ablation
+    python -m recipes.scene.real DATA --work runs/scene/real --table
+    python -m recipes.scene.real DATA --work runs/scene/real --sets tumours --ship WEIGHTS
 
 Three folds; the same foundation, learning rate, crops and losses for all; the
 number of steps is such that every method has the same computing time. Each
@@ -25,19 +25,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from realdata import IGNORE, SETS, SIDE, Fold, Scene
 from torch.nn import functional as F
 
 from domainsam.foundation import load_foundation
 from domainsam.memory.memorysam import SequenceOptions
 from domainsam.metrics.overlap import Confusion
-from domainsam_scene.model.network import NetworkConfig, SceneNetwork
+from domainsam_scene.model.network import Method, NetworkConfig, SceneNetwork
 from domainsam_scene.model.scene import save_network
 from domainsam_scene.read.modalities import Sample
 from domainsam_scene.train.objective import LearningOptions, SceneObjective
 from domainsam_scene.train.scenes import DrawnScenes, SceneCropOptions, SceneCrops
+from recipes.scene.realdata import IGNORE, SETS, SIDE, Fold, Scene
 
-SHIPPED = "both"
+SHIPPED: Method = "both"
 """Method of the weights that ``--ship`` writes."""
 BATCH = 6
 RATE = 1.2e-3
@@ -52,7 +52,7 @@ class Job:
     data: str
     fold: int
     name: str
-    method: str
+    method: Method
     sensors: tuple[str, ...]
     sequence: SequenceOptions = SequenceOptions()  # noqa: RUF009 - frozen
     drop: float = 0.3
@@ -74,7 +74,8 @@ def jobs(data: str, sensors: tuple[str, ...], ablation: bool) -> Iterator[Job]:
                 yield Job(data, fold, name, "memorysam", sensors, options)
             yield Job(data, fold, "no dropping", "both", sensors, base, drop=0.0)
             continue
-        for method in ("both", "mlesam", "memorysam", "early"):
+        joined: tuple[Method, ...] = ("both", "mlesam", "memorysam", "early")
+        for method in joined:
             yield Job(data, fold, method, method, sensors)
         for sensor in sensors:
             yield Job(data, fold, f"{sensor} alone", "single", (sensor,))

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -23,6 +24,7 @@ IGNORE = 255
 SIDE = 96
 """Longest side in pixels of what the networks see."""
 FOLDS = 3
+Kind = TypeVar("Kind", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def grey(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.repeat(small[None], 3, axis=0)
 
 
-def shrunk(values: NDArray[np.generic], how: Image.Resampling) -> NDArray[np.generic]:
+def shrunk(values: NDArray[Kind], how: Image.Resampling) -> NDArray[Kind]:
     """Longest side brought to :data:`SIDE`."""
     scale = SIDE / max(values.shape)
     size = (max(1, round(values.shape[1] * scale)), max(1, round(values.shape[0] * scale)))

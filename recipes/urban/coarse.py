@@ -1,6 +1,6 @@
 """The shipped settlement model: SegFormer from scratch, on six tiles.
 
-    python recipes/urban/coarse.py DATA --work runs/urban
+    python -m recipes.urban.coarse DATA --work runs/urban
 
 ``DATA`` is the folder of real data. Six overlapping tiles of one winter scene
 must teach what holds in another district in summer, so nearly all of the
@@ -164,7 +164,7 @@ class Crops:
     def __init__(self, tiles: list[Tile], fields: list[Tile], phase: Phase, rng: Generator) -> None:
         self.tiles, self.fields, self.phase, self.rng = tiles, fields, phase, rng
 
-    def crop(self) -> Tile:
+    def crop(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """One crop ``(S, S, 3)`` float32 in 0 to 1, and its labels ``(S, S)``."""
         rng, phase = self.rng, self.phase
         pool = self.tiles if rng.random() > phase.farmland else self.fields

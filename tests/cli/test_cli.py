@@ -15,6 +15,7 @@ import click
 import pytest
 
 import domainsam_cli
+from domainsam import __version__
 from domainsam import errors as domain_errors
 from domainsam import packs as core_packs
 from domainsam_cli import main
@@ -52,7 +53,7 @@ def test_help_lists_packs_and_commands(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert domainsam_cli.__version__ in capsys.readouterr().out
+    assert __version__ in capsys.readouterr().out
 
 
 def test_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +107,7 @@ def raising(error: BaseException) -> click.Command:
     @resume_option
     @verbose_option
     @click.pass_context
-    def fail(ctx: click.Context, **options: object) -> None:
+    def fail(ctx: click.Context, /, **options: object) -> None:
         state = ctx.find_object(RunState)
         assert state is not None
         state.resumable = True

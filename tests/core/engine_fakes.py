@@ -82,6 +82,9 @@ def textured_scene(
 class BrightPrompter(nn.Module):
     """Takes bright places for objects, from what lies within about 20 pixels, as a trained network would."""
 
+    bright: Tensor
+    blur: Tensor
+
     def __init__(self, bright: float = 0.56, delay: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("bright", torch.tensor(bright))

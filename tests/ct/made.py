@@ -36,9 +36,11 @@ def oblique(spacing: tuple[float, float, float] = SPACING, degrees: float = 12.0
 
 def orientations() -> list[tuple[tuple[int, int, int], tuple[bool, bool, bool]]]:
     """All 48 ways to store the axes of a volume: their order, and which run backwards."""
-    return list(
-        itertools.product(itertools.permutations(range(3)), itertools.product((False, True), repeat=3))
-    )
+    return [
+        ((a, b, c), (x, y, z))
+        for a, b, c in itertools.permutations(range(3))
+        for x, y, z in itertools.product((False, True), repeat=3)
+    ]
 
 
 def stored(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class DensityModel:
     def window(self) -> tuple[float, float]:
         return self.config.window
 
-    def predict(self, slices, spacing_mm, before=None, after=None) -> Prediction:
+    def predict(self, slices: Any, spacing_mm: Any, before: Any = None, after: Any = None) -> Prediction:
         assert spacing_mm == (SPACING[1], SPACING[0])
         self.asked += len(slices)
         found = np.zeros(slices.shape, np.uint8)

@@ -7,7 +7,9 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +33,10 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_one_line_and_one_row_a_case(
-    tmp_path: Path, ct_segment, density_model: DensityModel, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    ct_segment: Callable[..., int],
+    density_model: DensityModel,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert ct_segment(*cases(tmp_path), "-o", tmp_path / "out") == 0
     *lines, last = capsys.readouterr().out.splitlines()
@@ -47,7 +52,7 @@ def test_one_line_and_one_row_a_case(
 
 
 def test_a_bad_case_is_listed_and_the_rest_go_on(
-    tmp_path: Path, ct_segment, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, ct_segment: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = cases(tmp_path, 2)
     bad = tmp_path / "bad.nii.gz"
@@ -65,17 +70,21 @@ def test_a_bad_case_is_listed_and_the_rest_go_on(
 
 
 def test_a_fault_of_ours_in_one_case_does_not_cost_the_others(
-    tmp_path: Path, ct_segment, density_model: DensityModel, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    ct_segment: Callable[..., int],
+    density_model: DensityModel,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     predict, calls = DensityModel.predict, []
 
-    def faulty(self, *arguments):
+    def faulty(self: Any, *arguments: Any) -> Any:
         calls.append(1)
         if len(calls) == 1:
             raise RuntimeError("a fault")
         return predict(self, *arguments)
 
-    density_model.predict = faulty.__get__(density_model)
+    monkeypatch.setattr(DensityModel, "predict", faulty)
     assert ct_segment(*cases(tmp_path, 2), "-o", tmp_path / "out") == 1
     captured = capsys.readouterr()
     assert "case0: unforeseen RuntimeError: a fault" in captured.err
@@ -83,7 +92,10 @@ def test_a_fault_of_ours_in_one_case_does_not_cost_the_others(
 
 
 def test_resume_passes_over_what_is_complete(
-    tmp_path: Path, ct_segment, density_model: DensityModel, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    ct_segment: Callable[..., int],
+    density_model: DensityModel,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     scans, out = cases(tmp_path), tmp_path / "out"
     assert ct_segment(*scans[:2], "-o", out, "-q") == 0
@@ -100,7 +112,10 @@ def test_resume_passes_over_what_is_complete(
 
 
 def test_without_resume_existing_results_are_kept(
-    tmp_path: Path, ct_segment, density_model: DensityModel, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    ct_segment: Callable[..., int],
+    density_model: DensityModel,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     scans, out = cases(tmp_path), tmp_path / "out"
     assert ct_segment(scans[0], scans[1], "-o", out, "-q") == 0
@@ -111,12 +126,15 @@ def test_without_resume_existing_results_are_kept(
 
 
 def test_an_interrupted_case_goes_on_in_its_middle(
-    tmp_path: Path, ct_segment, density_model: DensityModel, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    ct_segment: Callable[..., int],
+    density_model: DensityModel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scan, out = write_case(tmp_path / "ct.nii.gz"), tmp_path / "out"
     read = sweep.axial
 
-    def interrupted(slices):
+    def interrupted(slices: Any) -> Any:
         reads.append(slices.shape)
         if len(reads) > 8:
             raise KeyboardInterrupt
@@ -135,7 +153,7 @@ def test_an_interrupted_case_goes_on_in_its_middle(
 
 
 def test_a_clean_up_that_was_interrupted_begins_anew(
-    tmp_path: Path, ct_segment, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ct_segment: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hu = abdomen()[0]
     # A stray part of the spleen, and a cavity in the liver.
@@ -157,7 +175,10 @@ def test_a_clean_up_that_was_interrupted_begins_anew(
 
 
 def test_work_of_another_run_is_not_mixed_in(
-    tmp_path: Path, ct_segment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    ct_segment: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scan, out = write_case(tmp_path / "ct.nii.gz"), tmp_path / "out"
     monkeypatch.setattr(pipeline, "write_products", _interrupt)

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -19,7 +20,9 @@ from tests.ct.made import PATIENT, PATIENT_ID, orientations, stored, write_dicom
 from tests.ct.standin import NAMES, SHAPE, SPACING, abdomen, affine, write_case
 
 
-def test_mask_lies_on_the_scan(tmp_path: Path, ct_segment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mask_lies_on_the_scan(
+    tmp_path: Path, ct_segment: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     scan = write_case(tmp_path / "ct.nii.gz")
     assert ct_segment(scan, "-o", tmp_path / "seg.nii.gz") == 0
     image = nib.load(tmp_path / "seg.nii.gz")
@@ -35,7 +38,12 @@ def test_mask_lies_on_the_scan(tmp_path: Path, ct_segment, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(("order", "flips"), orientations()[::7])
-def test_same_mask_in_the_world_however_stored(tmp_path: Path, ct_segment, order, flips) -> None:
+def test_same_mask_in_the_world_however_stored(
+    tmp_path: Path,
+    ct_segment: Callable[..., int],
+    order: tuple[int, int, int],
+    flips: tuple[bool, bool, bool],
+) -> None:
     hu, truth = abdomen()
     array, place = stored(hu, affine(), order, flips)
     write_nifti(tmp_path / "ct.nii.gz", array, place)
@@ -46,7 +54,7 @@ def test_same_mask_in_the_world_however_stored(tmp_path: Path, ct_segment, order
     np.testing.assert_allclose(nib.load(tmp_path / "seg.nii.gz").affine, place, atol=1e-4)
 
 
-def test_everything_at_once_from_dicom(tmp_path: Path, ct_segment) -> None:
+def test_everything_at_once_from_dicom(tmp_path: Path, ct_segment: Callable[..., int]) -> None:
     hu, truth = abdomen()
     write_dicom(tmp_path / "study", hu, affine())
     out = tmp_path / "out"
@@ -67,7 +75,7 @@ def test_everything_at_once_from_dicom(tmp_path: Path, ct_segment) -> None:
     assert pydicom.dcmread(out / "study_rtstruct.dcm").Modality == "RTSTRUCT"
 
 
-def test_statistics_tell_the_truth(tmp_path: Path, ct_segment) -> None:
+def test_statistics_tell_the_truth(tmp_path: Path, ct_segment: Callable[..., int]) -> None:
     scan = write_case(tmp_path / "ct.nii.gz")
     assert ct_segment(scan, "-o", tmp_path / "out", "--statistics", "-q") == 0
     document = json.loads((tmp_path / "out" / "ct_statistics.json").read_text())
@@ -90,7 +98,7 @@ def test_statistics_tell_the_truth(tmp_path: Path, ct_segment) -> None:
     assert rows["gallbladder"]["volume_ml"] == ""
 
 
-def test_organs_one_by_one(tmp_path: Path, ct_segment) -> None:
+def test_organs_one_by_one(tmp_path: Path, ct_segment: Callable[..., int]) -> None:
     scan = write_case(tmp_path / "ct.nii.gz")
     assert ct_segment(scan, "-o", tmp_path / "out", "--organs", "liver,spleen", "--per-organ", "-q") == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -103,7 +111,9 @@ def test_organs_one_by_one(tmp_path: Path, ct_segment) -> None:
 
 
 @pytest.mark.parametrize(("label_map", "liver", "aorta"), [("totalsegmentator", 5, 52), ("btcv", 6, 8)])
-def test_other_numbers(tmp_path: Path, ct_segment, label_map: str, liver: int, aorta: int) -> None:
+def test_other_numbers(
+    tmp_path: Path, ct_segment: Callable[..., int], label_map: str, liver: int, aorta: int
+) -> None:
     scan = write_case(tmp_path / "ct.nii.gz")
     assert ct_segment(scan, "-o", tmp_path / "seg.nii", "--label-map", label_map, "-q") == 0
     values, geometry = read_mask(tmp_path / "seg.nii")
@@ -113,7 +123,7 @@ def test_other_numbers(tmp_path: Path, ct_segment, label_map: str, liver: int, a
     assert geometry.names[liver] == "liver"
 
 
-def test_clean_up_per_organ_and_off(tmp_path: Path, ct_segment) -> None:
+def test_clean_up_per_organ_and_off(tmp_path: Path, ct_segment: Callable[..., int]) -> None:
     hu, truth = abdomen()
     hu[18, 14, 10], hu[3, 13, 10] = 100, 200
     hu[14, 10, 6] = -100
@@ -130,7 +140,7 @@ def test_clean_up_per_organ_and_off(tmp_path: Path, ct_segment) -> None:
     assert (some[18, 14, 10], some[3, 13, 10], some[14, 10, 6]) == (5, 0, 0)
 
 
-def test_preview_and_report_stand_alone(tmp_path: Path, ct_segment) -> None:
+def test_preview_and_report_stand_alone(tmp_path: Path, ct_segment: Callable[..., int]) -> None:
     scan = write_case(tmp_path / "ct.nii.gz")
     assert ct_segment(scan, "-o", tmp_path / "out", "--report", "--preview", "-q") == 0
     picture = np.asarray(Image.open(tmp_path / "out" / "ct_preview.png").convert("RGB"))
@@ -144,7 +154,7 @@ def test_preview_and_report_stand_alone(tmp_path: Path, ct_segment) -> None:
         assert words in page
 
 
-def test_the_patients_right_is_on_the_pictures_left(tmp_path: Path, ct_segment) -> None:
+def test_the_patients_right_is_on_the_pictures_left(tmp_path: Path, ct_segment: Callable[..., int]) -> None:
     scan = write_case(tmp_path / "ct.nii.gz")
     assert ct_segment(scan, "-o", tmp_path / "out", "--preview", "--organs", "liver", "-q") == 0
     picture = np.asarray(Image.open(tmp_path / "out" / "ct_preview.png").convert("RGB"))
@@ -158,7 +168,7 @@ def test_the_patients_right_is_on_the_pictures_left(tmp_path: Path, ct_segment) 
 
 @pytest.mark.parametrize("folder", ["DOE_JANE_2020", "pid4711", "Export Jane Doe.zip"])
 def test_patients_stay_out_of_names_and_reports(
-    tmp_path: Path, ct_segment, capsys: pytest.CaptureFixture[str], folder: str
+    tmp_path: Path, ct_segment: Callable[..., int], capsys: pytest.CaptureFixture[str], folder: str
 ) -> None:
     write_dicom(tmp_path / "in" / folder.removesuffix(".zip"), abdomen()[0], affine())
     if folder.endswith(".zip"):
@@ -177,7 +187,7 @@ def test_patients_stay_out_of_names_and_reports(
     assert pydicom.dcmread(next(out.glob("*_seg.dcm"))).PatientID == PATIENT_ID
 
 
-def test_identifiers_are_kept_when_asked_for(tmp_path: Path, ct_segment) -> None:
+def test_identifiers_are_kept_when_asked_for(tmp_path: Path, ct_segment: Callable[..., int]) -> None:
     write_dicom(tmp_path / "Doe_Jane", abdomen()[0], affine())
     out = tmp_path / "out"
     assert ct_segment(tmp_path / "Doe_Jane", "-o", out, "--report", "--keep-identifiers", "-q") == 0
@@ -185,7 +195,7 @@ def test_identifiers_are_kept_when_asked_for(tmp_path: Path, ct_segment) -> None
 
 
 def test_a_scan_without_organs_says_so(
-    tmp_path: Path, ct_segment, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, ct_segment: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     hu = np.where(abdomen()[1] > 0, 40, abdomen()[0]).astype(np.int16)
     write_dicom(tmp_path / "study", hu, affine())
@@ -200,7 +210,9 @@ def test_a_scan_without_organs_says_so(
     assert all(organ["volume_ml"] is None for organ in document["organs"].values())
 
 
-def test_json_tells_everything(tmp_path: Path, ct_segment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_tells_everything(
+    tmp_path: Path, ct_segment: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     scan = write_case(tmp_path / "ct.nii.gz")
     assert ct_segment(scan, "-o", tmp_path / "seg.nii.gz", "--json", "--window", "-200,600") == 0
     document = json.loads(capsys.readouterr().out)

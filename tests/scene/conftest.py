@@ -28,7 +28,7 @@ def use_model(monkeypatch: pytest.MonkeyPatch) -> Callable[[TinyModel], TinyMode
 
 
 @pytest.fixture
-def scene(use_model) -> Callable[..., int]:
+def scene(use_model: Callable[[TinyModel], TinyModel]) -> Callable[..., int]:
     """``domainsam scene`` with a tiny model that knows the generated classes."""
     use_model(TinyModel(labels=CLASSES))
     return lambda *arguments: main(["scene", *map(str, arguments)])

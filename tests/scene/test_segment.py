@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from domainsam_scene.read.images import read_image
 from domainsam_scene.segment import segment_files, segment_layout
 from domainsam_scene.settings import OutputOptions, SegmentOptions
 from domainsam_scene.write.maps import write_arrays
-from tests.scene.tiny import TinyModel
+from tests.scene.tiny import TinyModel, tiny_scene_model
 from tests.scene.trees import deliver_tree, noise, write_png
 
 
@@ -28,7 +29,9 @@ def files_of(samples: Path, name: str, *sensors: str) -> list[str]:
     return [word for sensor in sensors for word in (f"--{sensor}", str(samples / sensor / f"{name}.png"))]
 
 
-def test_one_scene_with_every_output(samples: Path, tmp_path: Path, scene, capsys) -> None:
+def test_one_scene_with_every_output(
+    samples: Path, tmp_path: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     given = files_of(samples, "scene000", "rgb", "depth", "event", "lidar")
     outputs = {
         "-o": "map.png",
@@ -56,7 +59,7 @@ def test_one_scene_with_every_output(samples: Path, tmp_path: Path, scene, capsy
     assert sum(summary["shares"].values()) == pytest.approx(1)
 
 
-def test_map_carries_the_classes_colours(samples: Path, tmp_path: Path, scene) -> None:
+def test_map_carries_the_classes_colours(samples: Path, tmp_path: Path, scene: Callable[..., int]) -> None:
     assert scene("segment", *files_of(samples, "scene000", "rgb"), "-o", tmp_path / "m.png", "-q") == 0
     with open_quietly(tmp_path / "m.png") as dataset:
         table = dataset.colormap(1)
@@ -68,16 +71,20 @@ def test_order_of_sensors_does_not_matter(samples: Path, tmp_path: Path) -> None
     paths = {name: samples / name / "scene001.png" for name in ("rgb", "depth", "event")}
     for number, names in enumerate((("rgb", "depth", "event"), ("event", "rgb", "depth"))):
         outputs = OutputOptions(tmp_path / f"{number}.png")
-        segment_files({name: paths[name] for name in names}, SegmentOptions(outputs), TinyModel(reach=2))
+        segment_files(
+            {name: paths[name] for name in names}, SegmentOptions(outputs), tiny_scene_model(reach=2)
+        )
     assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
 
 
-def test_another_resolution_is_laid_on_the_camera(samples: Path, tmp_path: Path, caplog) -> None:
+def test_another_resolution_is_laid_on_the_camera(
+    samples: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     small = write_png(tmp_path / "nir.png", noise(32, 32))
     options = SegmentOptions(OutputOptions(tmp_path / "m.png"))
     files = {"depth": small, "rgb": samples / "rgb" / "scene000.png"}
     with caplog.at_level(logging.WARNING):
-        (result,) = segment_files(files, options, TinyModel()).results
+        (result,) = segment_files(files, options, tiny_scene_model()).results
     assert result.shape == (64, 64)
     assert result.notes == ("depth resized from 32 x 32 to 64 x 64",)
     assert "depth resized" in caplog.text
@@ -85,7 +92,7 @@ def test_another_resolution_is_laid_on_the_camera(samples: Path, tmp_path: Path,
 
 @pytest.mark.parametrize("spoil", ["missing", "cut", "blank"])
 def test_scene_goes_on_without_a_sensor_that_failed(
-    samples: Path, tmp_path: Path, scene, capsys, spoil: str
+    samples: Path, tmp_path: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str], spoil: str
 ) -> None:
     depth = tmp_path / "depth.png"
     if spoil == "cut":
@@ -104,7 +111,12 @@ def test_scene_goes_on_without_a_sensor_that_failed(
     assert not (tmp_path / "n.png").exists()
 
 
-def test_folder_of_any_layout_with_resume(tmp_path: Path, use_model, scene, capsys) -> None:
+def test_folder_of_any_layout_with_resume(
+    tmp_path: Path,
+    use_model: Callable[[TinyModel], TinyModel],
+    scene: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     root = deliver_tree(tmp_path / "DELIVER")
     out = tmp_path / "out"
     command = ["segment", "--layout", "deliver", root, "--split", "val", "-o", out]
@@ -127,7 +139,9 @@ def test_folder_of_any_layout_with_resume(tmp_path: Path, use_model, scene, caps
     assert (out / found[0]).is_file()
 
 
-def test_bad_sample_among_several(samples: Path, tmp_path: Path, scene, capsys) -> None:
+def test_bad_sample_among_several(
+    samples: Path, tmp_path: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "scenes"
     shutil.copytree(samples, root)
     for sensor in ("rgb", "depth", "event", "lidar"):
@@ -140,7 +154,7 @@ def test_bad_sample_among_several(samples: Path, tmp_path: Path, scene, capsys) 
 
 def test_modalities_choose(samples: Path, tmp_path: Path) -> None:
     options = SegmentOptions(OutputOptions(tmp_path / "out"), modalities=("lidar", "rgb"))
-    results = segment_layout("plain", samples, None, options, TinyModel()).results
+    results = segment_layout("plain", samples, None, options, tiny_scene_model()).results
     assert {result.sensors for result in results} == {("lidar", "rgb")}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from domainsam.protocols import Source, Window
 from domainsam_scene.model.scene import SceneModel
 from domainsam_scene.model.sweep import TileOptions, segment_stack
 from domainsam_scene.read.rasters import SceneSource
-from tests.scene.tiny import TinyModel
+from tests.scene.tiny import TinyModel, tiny_scene_model
 
 UTM = "EPSG:32632"
 CORNER = (500_000.0, 5_000_000.0)
@@ -86,7 +86,7 @@ def answers(
     stack: Mapping[str, Path], folder: Path, tiles: TileOptions, model: Any = None
 ) -> dict[str, NDArray[np.uint8]]:
     folder.mkdir(parents=True, exist_ok=True)
-    chosen: SceneModel = model or TinyModel(SENSORS, reach=4)
+    chosen: SceneModel = model or tiny_scene_model(modalities=SENSORS, reach=4)
     with SceneSource(stack) as source:
         answer = segment_stack(source, chosen, folder, tiles)
     found = {}
@@ -164,7 +164,9 @@ def test_answer_of_a_pixel_model_is_the_same_whatever_the_tiles(
             assert np.abs(values.astype(int) - other[name]).max() <= (0 if name == "labels" else 1), name
 
 
-def test_strips_change_nothing(stack: dict[str, Path], tmp_path: Path, monkeypatch) -> None:
+def test_strips_change_nothing(
+    stack: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiles = TileOptions(64, 32)
     whole = answers(stack, tmp_path / "a", tiles)
     monkeypatch.setattr("domainsam_scene.model.sweep.BAND_BYTES", 64 * 64 * 4 * 8)
@@ -205,7 +207,10 @@ def test_small_map_is_overhung_not_scaled(tmp_path: Path) -> None:
 
 
 def test_command_writes_cloud_optimised_maps(
-    stack: dict[str, Path], tmp_path: Path, use_model, scene
+    stack: dict[str, Path],
+    tmp_path: Path,
+    use_model: Callable[[TinyModel], TinyModel],
+    scene: Callable[..., int],
 ) -> None:
     from rio_cogeo.cogeo import cog_validate
 
@@ -230,7 +235,11 @@ def test_command_writes_cloud_optimised_maps(
 
 
 def test_raster_that_cannot_be_read_is_left_out(
-    stack: dict[str, Path], tmp_path: Path, use_model, scene, capsys
+    stack: dict[str, Path],
+    tmp_path: Path,
+    use_model: Callable[[TinyModel], TinyModel],
+    scene: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     use_model(TinyModel(SENSORS))
     bad = tmp_path / "bad.tif"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
+from domainsam_scene.model.scene import SceneModel
 
 LABELS = ("background", "dark", "middle", "bright")
 
@@ -52,3 +54,8 @@ class TinyModel:
             name: np.rint(SCALE * mask / np.maximum(seen, 1)).astype(np.uint8) for name, mask in masks.items()
         }
         return ScenePrediction(labels, share.astype(np.float16), confidence, parts)
+
+
+def tiny_scene_model(**options: Any) -> SceneModel:
+    """A :class:`TinyModel` where a model with a network is expected."""
+    return cast("SceneModel", TinyModel(**options))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,10 @@ from domainsam_urban.job import plan_outputs, scene_stem
 from domainsam_urban.settings import OutputOptions
 
 
-def options(*vectors: str, **more: object) -> OutputOptions:
-    paths = {key: Path(value) if isinstance(value, str) else value for key, value in more.items()}
+def options(*vectors: str, **more: Any) -> OutputOptions:
+    paths: dict[str, Any] = {
+        key: Path(value) if isinstance(value, str) else value for key, value in more.items()
+    }
     return OutputOptions(vectors=tuple(Path(path) for path in vectors), **paths)
 
 
@@ -90,7 +93,7 @@ def test_an_output_never_replaces_the_scene(tmp_path: Path) -> None:
         ({"vectors": ("s.gpkg",), "probability": "p.vrt"}, r"--probability.*\.tif"),
     ],
 )
-def test_unknown_extensions_are_named(given: dict[str, object], words: str) -> None:
+def test_unknown_extensions_are_named(given: dict[str, Any], words: str) -> None:
     vectors = given.pop("vectors")
     with pytest.raises(ConfigError, match=words):
         plan_outputs(["a.tif"], options(*vectors, **given))

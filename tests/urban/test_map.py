@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -15,7 +16,7 @@ import rasterio
 import torch
 
 from domainsam.errors import ConfigError, InputError, OutputError
-from domainsam.progress import shown_by
+from domainsam.progress import Progress, shown_by
 from domainsam_urban import map as pipeline
 from domainsam_urban.map import map_scenes
 from domainsam_urban.model.settlement import SettlementModel
@@ -25,7 +26,7 @@ from tests.urban.tiny import UTM, write_scene
 RUN = RunOptions(tile=64, overlap=16)
 
 
-def wanted(folder: Path, **more: object) -> MapOptions:
+def wanted(folder: Path, **more: Any) -> MapOptions:
     """Every kind of output, in one folder."""
     outputs = OutputOptions(
         vectors=(folder / "s.gpkg", folder / "s.parquet", folder / "s.geojson"),
@@ -135,7 +136,7 @@ def interrupted() -> Iterator[list[int]]:
     left = [0]
 
     @contextmanager
-    def progress(title: str, quiet: bool = False) -> Iterator[object]:
+    def progress(title: str, quiet: bool = False, /) -> Iterator[Progress]:
         def advance(stage: str, done: int, total: int) -> None:
             left[0] -= 1
             if left[0] == 0:

@@ -18,7 +18,7 @@ from domainsam.infer.store import RawRaster
 from domainsam.io.cog import CogLayout, write_cog
 from domainsam_urban.read.scene import RasterSource
 from tests.core.engine_fakes import BrightPrompter, one_thread
-from tests.urban.read.test_scene import mosaic, ramp, save
+from tests.urban.read.scene_files import mosaic, ramp, save
 
 OPTIONS = EngineOptions(tile=256, overlap=64, field=256, min_pixels=50)
 

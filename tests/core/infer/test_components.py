@@ -58,7 +58,7 @@ def test_equals_labelling_the_whole_scene(tmp_path: Path, seed: int, sigma: floa
         rows, cols = np.nonzero(own)
         assert item.first == (rows[0], cols[0])
         assert item.area == own.sum()
-        assert item.bounds == Window(rows.min(), cols.min(), np.ptp(rows) + 1, np.ptp(cols) + 1)
+        assert item.bounds == Window(rows.min(), cols.min(), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
         assert item.mean_probability == pytest.approx(values[own].mean() / 254)
         edge = rows.min() == 0 or cols.min() == 0 or rows.max() == 149 or cols.max() == 209
         assert item.touches_border == edge

@@ -113,8 +113,13 @@ def test_store_faults_are_one_line(tmp_path: Path) -> None:
 
 def test_reading_ahead_keeps_order_and_stays_bounded() -> None:
     running: list[int] = []
+
+    def double(job: int) -> int:
+        running.append(job)
+        return job * 2
+
     with ReadAhead(3, 4) as reader:
-        for number, answer in enumerate(reader.map(lambda job: running.append(job) or job * 2, range(50))):
+        for number, answer in enumerate(reader.map(double, range(50))):
             assert answer == number * 2
             assert len(running) <= number + 5
 

@@ -62,7 +62,7 @@ def test_a_large_object_is_prompted_wherever_it_is(tmp_path: Path) -> None:
         inside[crop.slices] = values[crop.slices] > 0
         rows, cols = np.nonzero(inside)
         # The box is that of the object's pixels in the crop, not that of the whole object.
-        assert prompt.box == Window(rows.min(), cols.min(), np.ptp(rows) + 1, np.ptp(cols) + 1)
+        assert prompt.box == Window(rows.min(), cols.min(), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
         assert prompt.area == rows.size
         covered |= inside
     assert covered.sum() == (values > 0).sum()
@@ -142,7 +142,9 @@ def test_objects_combine_by_maximum_and_the_rest_stays_below_the_threshold(tmp_p
         (found,) = band.finish(64, store, 127)
     assert ((found == 255) == (before == 255)).all()
     seen = before != 255
-    high, low, large = (round(254 * float(sigmoid(np.float32(logit)))) for logit in (2.0, -1.0, 3.0))
+    high, low, large = (
+        round(254 * float(sigmoid(np.full(1, logit, np.float32))[0])) for logit in (2.0, -1.0, 3.0)
+    )
     assert set(found[:20, :20][seen[:20, :20]]) == {high}
     assert set(found[20:30, 20:30][seen[20:30, 20:30]]) == {low}
     assert set(found[:, 40:][seen[:, 40:]]) == {large}
@@ -166,4 +168,4 @@ def test_parts_of_one_object_are_averaged_and_other_objects_do_not_dilute_them(
         for crop, part in parts[::order]:
             band.add(crop, part)
         (found,) = band.finish(64, store, 127)
-    assert set(found.ravel()) == {round(254 * float(sigmoid(np.float32(1.5))))}
+    assert set(found.ravel()) == {round(254 * float(sigmoid(np.full(1, 1.5, np.float32))[0]))}

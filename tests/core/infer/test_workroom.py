@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_full_disk_is_refused_up_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1_000_000})
-    monkeypatch.setattr(workroom.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     require_space(tmp_path / "not" / "there", 1_000_000, "the run")
     with pytest.raises(OutputError, match=r"1\.0 MB free, the run needs about 3\.0 GB: free some space"):
         require_space(tmp_path, 3_000_000_000, "the run")

@@ -36,6 +36,11 @@ def sam() -> SamFoundation:
     return SamFoundation(network, "sam_vit_b", 64)
 
 
+def model_of(foundation: Foundation) -> nn.Module:
+    assert isinstance(foundation, EmbeddedFoundation | SamFoundation)
+    return foundation.model
+
+
 @pytest.fixture(params=["compact", "sam"])
 def foundation(request: pytest.FixtureRequest) -> Foundation:
     return request.getfixturevalue(request.param)
@@ -120,7 +125,7 @@ def test_no_gradient_reaches_the_foundation(foundation: Foundation) -> None:
     trained = [*ladder.named_parameters(), *decoder.named_parameters()]
     silent = [name for name, part in trained if part.grad is None or not part.grad.abs().any()]
     assert not silent
-    assert all(part.grad is None and not part.requires_grad for part in foundation.model.parameters())
+    assert all(part.grad is None and not part.requires_grad for part in model_of(foundation).parameters())
 
 
 def count(module: nn.Module) -> int:

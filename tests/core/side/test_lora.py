@@ -48,8 +48,8 @@ def test_full_width_reaches_all_queries_and_values_and_no_key() -> None:
     trunk.blocks[0].attn.qkv = frozen
     for width, reach in (("full", 8), ("published", 4)):
         updated, updates, _ = add_updates(trunk, rank=2, width=width)  # type: ignore[arg-type]
-        for up in (updates[0].up_q, updates[0].up_v):
-            nn.init.ones_(up)
+        for name in ("up_q", "up_v"):
+            nn.init.ones_(updates[0].get_parameter(name))
         x = torch.randn(3, 5, 4)
         changed = (updated.blocks[0].attn.qkv(x) != frozen(x)).any(dim=(0, 1))
         expected = [channel < reach or channel >= 24 - reach for channel in range(24)]
@@ -71,7 +71,7 @@ def test_absent_experts_get_exactly_no_gradient() -> None:
     nn.init.normal_(update.up_v)
     nn.init.normal_(update.up_q)
     queries, values = update(torch.randn(4, 5, 4), (0, 2))
-    (queries.sum() + values.sum()).backward()  # type: ignore[no-untyped-call]
+    (queries.sum() + values.sum()).backward()
     for parameter in update.parameters():
         assert parameter.grad is not None
         assert not parameter.grad[1].any()

@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from domainsam.testing.synthetic import settlement_scene
+from domainsam.testing.synthetic import SettlementScene, settlement_scene
 
 
 @pytest.fixture(scope="module")
-def scene():
+def scene() -> SettlementScene:
     return settlement_scene(256, 320, seed=3)
 
 
-def test_shapes_and_types(scene) -> None:
+def test_shapes_and_types(scene: SettlementScene) -> None:
     assert scene.image.shape == (256, 320, 3)
     assert scene.image.dtype == np.uint8
     assert scene.truth.shape == (256, 320)
     assert set(np.unique(scene.truth)) == {0, 1}
 
 
-def test_one_seed_one_scene(scene) -> None:
+def test_one_seed_one_scene(scene: SettlementScene) -> None:
     again, other = settlement_scene(256, 320, seed=3), settlement_scene(256, 320, seed=4)
     np.testing.assert_array_equal(scene.image, again.image)
     np.testing.assert_array_equal(scene.truth, again.truth)

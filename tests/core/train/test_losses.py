@@ -60,6 +60,7 @@ def test_nothing_known_is_no_fault() -> None:
     loss = coarse_loss(logits, torch.full((1, 32, 32), IGNORE), LossOptions(coarse_dice=1.0))
     loss.backward()
     assert float(loss.detach()) == 0.0
+    assert logits.grad is not None
     assert torch.count_nonzero(logits.grad) == 0
 
 
@@ -81,17 +82,22 @@ def test_focal_weighs_settlement_by_alpha() -> None:
     torch.testing.assert_close(settled, torch.tensor([0.8 * 0.25 * 0.6931472]))
 
 
+def boxes_of(prompts: PromptSet) -> torch.Tensor:
+    assert prompts.boxes is not None
+    return prompts.boxes
+
+
 def prompts_at(boxes: list[list[float]], owners: list[int]) -> PromptSet:
     return PromptSet.from_boxes(torch.tensor(boxes), torch.tensor(owners))
 
 
 def test_truth_is_limited_to_the_box_with_exclusive_edges(labels: torch.Tensor) -> None:
     prompts = prompts_at([[4, 8, 10, 20], [0, 0, 32, 32]], [0, 0])
-    target, seen = prompt_targets(prompts, prompts.boxes, labels)
+    target, seen = prompt_targets(prompts, boxes_of(prompts), labels)
     assert int(target[0].sum()) == 6 * 12
     assert int(target[1].sum()) == 12 * 12 + 36
     assert bool(seen.all())
-    _, seen = prompt_targets(prompts, prompts.boxes, labels, "ignore")
+    _, seen = prompt_targets(prompts, boxes_of(prompts), labels, "ignore")
     assert int((~seen[0]).sum()) == 6 * 12 + 36
     assert bool(seen[1].all())
 
@@ -99,7 +105,7 @@ def test_truth_is_limited_to_the_box_with_exclusive_edges(labels: torch.Tensor) 
 def test_a_box_without_truth_is_learned_from_as_background(labels: torch.Tensor) -> None:
     prompts = prompts_at([[4, 8, 28, 30]], [1])
     logits = torch.full((1, 1, 8, 8), 2.0, requires_grad=True)
-    target, seen = prompt_targets(prompts, prompts.boxes, labels)
+    target, seen = prompt_targets(prompts, boxes_of(prompts), labels)
     loss = prompt_loss(logits, torch.zeros(1, 1), target, seen, LossOptions())
     loss.backward()
     assert float(loss.detach()) > 0.5
@@ -117,13 +123,15 @@ def test_rejected_contours_contribute_nothing(labels: torch.Tensor) -> None:
     for given in (odds, specks):
         found = find_proposals(given, config)
         answer = Masks(odds[found.image_index], torch.full((len(found), 1), 0.5))
-        _, part = joint_loss(torch.zeros(1, 2, 8, 8), answer, found, found.boxes, labels[:1], LossOptions())
+        _, part = joint_loss(
+            torch.zeros(1, 2, 8, 8), answer, found, boxes_of(found), labels[:1], LossOptions()
+        )
         losses.append(part)
     assert torch.equal(*losses)
     nothing = find_proposals(torch.full((1, 1, 8, 8), -6.0), config)
     answer = Masks(torch.zeros(0, 1, 8, 8), torch.zeros(0, 1))
     coarse, part = joint_loss(
-        torch.zeros(1, 2, 8, 8), answer, nothing, nothing.boxes, labels[:1], LossOptions()
+        torch.zeros(1, 2, 8, 8), answer, nothing, boxes_of(nothing), labels[:1], LossOptions()
     )
     assert float(part) == 0.0
     assert float(coarse) > 0
@@ -135,6 +143,6 @@ def test_mean_over_prompts_does_not_grow_with_their_number(labels: torch.Tensor)
     values = []
     for prompts in (one, many):
         logits = torch.full((len(prompts), 1, 8, 8), 0.3)
-        target, seen = prompt_targets(prompts, prompts.boxes, labels)
+        target, seen = prompt_targets(prompts, boxes_of(prompts), labels)
         values.append(prompt_loss(logits, torch.zeros(len(prompts), 1), target, seen, LossOptions()))
     torch.testing.assert_close(*values)

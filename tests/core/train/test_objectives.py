@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -30,7 +32,7 @@ def batch() -> Batch:
     return Batch(images, labels, labels != IGNORE)
 
 
-def joint(model: SegFormerPrompter, **prompting: float) -> JointObjective:
+def joint(model: SegFormerPrompter, **prompting: Any) -> JointObjective:
     return JointObjective(model, FakeFoundation(), LossOptions(), PromptingOptions(**prompting))
 
 
@@ -45,10 +47,13 @@ def test_gradients_pass_the_frozen_decoder_into_every_trained_part(batch: Batch)
     features = objective.foundation.encode(batch.images)
     prompts = objective.prompter.prompts(coarse, features, objective.foundation, found)
     objective.foundation.decode(features, prompts).logits.sum().backward()
-    assert objective.prompter.mixer.out.weight.grad.abs().sum() > 0
+    mixed = objective.prompter.get_parameter("mixer.out.weight").grad
+    assert mixed is not None
+    assert mixed.abs().sum() > 0
     assert next(objective.prompter.encoder.parameters()).grad.abs().sum() > 0
     parts["loss"].backward()
     assert objective.prompter.gate.grad.abs() > 0
+    assert isinstance(objective.foundation, FakeFoundation)
     assert all(part.grad is None for part in objective.foundation.model.parameters())
 
 
@@ -83,6 +88,7 @@ def test_truth_boxes_are_jittered_about_the_truth(batch: Batch) -> None:
     odds = torch.full((2, 1, 16, 16), -1.0)
     exact = joint(prompter(), truth_share=1.0, jitter=0.0).proposals(odds, batch.labels)
     assert exact.boxes.tolist() == [[16, 8, 48, 32]]
+    assert exact.mask_logits is not None
     assert torch.equal(exact.mask_logits, odds[:1]), "the mask prompt is the model's own"
     boxes = torch.tensor([[0.0, 4, 40, 60]]).repeat(200, 1)
     moved = jittered(boxes, 0.1, (64, 64))

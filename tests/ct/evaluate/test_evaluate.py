@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_papers_definitions_differ_where_they_should(
     labels[labels == NUMBERS["spleen"]] = 0
     found = write(tmp_path / "a.nii.gz", predicted()), write(tmp_path / "t.nii.gz", labels)
 
-    def told(*words: object) -> dict:
+    def told(*words: object) -> dict[str, Any]:
         assert evaluate(*found, *MAPS, "--json", *words) == 0
         return json.loads(capsys.readouterr().out)["organs"]
 

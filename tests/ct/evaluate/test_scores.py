@@ -111,6 +111,8 @@ DIAGONAL = math.hypot(8, 11, 25)
         (ScoreOptions(paper=True), EMPTY, SOME, (0, 0, math.nan)),
     ],
 )
-def test_empty_masks(options: ScoreOptions, predicted, truth, expected) -> None:
+def test_empty_masks(
+    options: ScoreOptions, predicted: np.ndarray, truth: np.ndarray, expected: tuple[float, float, float]
+) -> None:
     found = score_organ(predicted, truth, SPACING, options)
     np.testing.assert_allclose((found.dice, found.hd95, found.surface_dice), expected)

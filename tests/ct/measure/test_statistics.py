@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,10 +37,17 @@ def case(whole_units: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return mask, np.rint(hu) if whole_units else hu, confidence
 
 
-def gather(mask, hu=None, confidence=None, affine=None, step: int = 5, native: Grid | None = None):
+def gather(
+    mask: np.ndarray,
+    hu: np.ndarray | None = None,
+    confidence: np.ndarray | None = None,
+    affine: np.ndarray | None = None,
+    step: int = 5,
+    native: Grid | None = None,
+) -> dict[str, Any]:
     tally = Tally(Grid(SHAPE, oblique() if affine is None else affine, "RAS"), LABELS)
 
-    def part(array, start):
+    def part(array: np.ndarray | None, start: int) -> Any:
         return None if array is None else np.moveaxis(array[:, :, start : start + step], 2, 0)
 
     for start in range(0, SHAPE[2], step):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine
 
 from domainsam_ct.read.geometry import Orientation, axial, from_axial
 from domainsam_ct.read.open import open_volume, read_mask
@@ -34,7 +36,7 @@ def world_mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     image = nib.load(path)
     values = np.asarray(image.dataobj)
     index = np.argwhere(np.ones(values.shape, bool))
-    there = nib.affines.apply_affine(np.linalg.inv(oblique()) @ image.affine, index)
+    there = apply_affine(np.linalg.inv(oblique()) @ image.affine, index)
     assert np.abs(there - there.round()).max() < 1e-4
     laid = np.full(shape, 255, np.uint8)
     laid[tuple(there.round().astype(int).T)] = values[tuple(index.T)]
@@ -56,7 +58,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.
 
 @pytest.mark.parametrize(("order", "flips"), orientations())
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_same_mask_in_the_world(tmp_path: Path, reference, suffix: str, order, flips) -> None:
+def test_same_mask_in_the_world(
+    tmp_path: Path, reference: Any, suffix: str, order: tuple[int, int, int], flips: tuple[bool, bool, bool]
+) -> None:
     canonical, expected = reference
     array, affine = stored(canonical, oblique(), order, flips)
     path = write_nifti(tmp_path / f"ct{suffix}", array, affine)
@@ -74,7 +78,7 @@ def test_same_mask_in_the_world(tmp_path: Path, reference, suffix: str, order, f
 
 
 @pytest.mark.parametrize(("order", "flips"), orientations())
-def test_code_agrees_with_nibabel(order, flips) -> None:
+def test_code_agrees_with_nibabel(order: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> None:
     _, affine = stored(np.zeros((4, 5, 6)), oblique(), order, flips)
     assert Orientation.of(affine).code == "".join(nib.aff2axcodes(affine))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -25,7 +26,9 @@ def write_itk(path: Path, array: np.ndarray, matrix: np.ndarray) -> Path:
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha"])
 @pytest.mark.parametrize(("order", "flips"), orientations()[::11])
-def test_read_as_nifti_is_read(tmp_path: Path, ending: str, order, flips) -> None:
+def test_read_as_nifti_is_read(
+    tmp_path: Path, ending: str, order: tuple[int, int, int], flips: tuple[bool, bool, bool]
+) -> None:
     array, matrix = stored(canonical_volume(), oblique(), order, flips)
     path = write_itk(tmp_path / f"ct{ending}", array, matrix)
     with open_volume(path) as volume:
@@ -34,7 +37,7 @@ def test_read_as_nifti_is_read(tmp_path: Path, ending: str, order, flips) -> Non
 
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha"])
-def test_masks_lie_on_the_scan(tmp_path: Path, ct_segment, ending: str) -> None:
+def test_masks_lie_on_the_scan(tmp_path: Path, ct_segment: Callable[..., int], ending: str) -> None:
     hu, truth = abdomen()
     scan = write_itk(tmp_path / f"ct{ending}", *stored(hu, affine(), (1, 0, 2), (True, False, True)))
     out = tmp_path / f"seg{ending}"
@@ -47,7 +50,7 @@ def test_masks_lie_on_the_scan(tmp_path: Path, ct_segment, ending: str) -> None:
     assert read.geometry.names[NAMES.index("liver")] == "liver"
 
 
-def test_a_nifti_mask_of_an_nrrd_scan(tmp_path: Path, ct_segment) -> None:
+def test_a_nifti_mask_of_an_nrrd_scan(tmp_path: Path, ct_segment: Callable[..., int]) -> None:
     hu, truth = abdomen()
     scan = write_itk(tmp_path / "ct.nrrd", hu, affine())
     assert ct_segment(scan, "-o", tmp_path / "out", "-q") == 0

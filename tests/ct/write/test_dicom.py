@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -44,7 +46,7 @@ def mask() -> np.ndarray:
 
 
 @pytest.fixture(scope="module", params=list(LAYOUTS))
-def volume(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+def volume(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Volume]:
     order, flips, degrees = LAYOUTS[request.param]
     array, affine = stored(canonical_volume(SHAPE), oblique(degrees=degrees), order, flips)
     folder = tmp_path_factory.mktemp("series")
@@ -79,7 +81,9 @@ def renumbered(mask: np.ndarray) -> np.ndarray:
     return table[mask]
 
 
-def test_seg_reads_back_identical(tmp_path: Path, mask, volume: Volume, organs) -> None:
+def test_seg_reads_back_identical(
+    tmp_path: Path, mask: np.ndarray, volume: Volume, organs: dict[int, Organ]
+) -> None:
     path = tmp_path / "seg.dcm"
     write_dicom_seg(path, mask, volume, organs)
     labels, geometry = read_mask(path)
@@ -89,7 +93,9 @@ def test_seg_reads_back_identical(tmp_path: Path, mask, volume: Volume, organs) 
     assert geometry.warnings == ()
 
 
-def test_seg_agrees_with_highdicom(tmp_path: Path, mask, volume: Volume, organs) -> None:
+def test_seg_agrees_with_highdicom(
+    tmp_path: Path, mask: np.ndarray, volume: Volume, organs: dict[int, Organ]
+) -> None:
     """highdicom's own reading of the volume, by its own affine, is the mask."""
     path = tmp_path / "seg.dcm"
     write_dicom_seg(path, mask, volume, organs)
@@ -101,7 +107,9 @@ def test_seg_agrees_with_highdicom(tmp_path: Path, mask, volume: Volume, organs)
     assert np.array_equal(renumbered(mask)[tuple(there.round().astype(int).T)], read.array[tuple(index.T)])
 
 
-def test_seg_says_what_and_whose(tmp_path: Path, mask, volume: Volume, organs) -> None:
+def test_seg_says_what_and_whose(
+    tmp_path: Path, mask: np.ndarray, volume: Volume, organs: dict[int, Organ]
+) -> None:
     path = tmp_path / "seg.dcm"
     write_dicom_seg(path, mask, volume, organs)
     made = pydicom.dcmread(path)
@@ -136,14 +144,18 @@ def test_seg_says_what_and_whose(tmp_path: Path, mask, volume: Volume, organs) -
     assert referred == {header.instance_uid for header in volume.native.series.headers}
 
 
-def test_seg_and_rtstruct_satisfy_the_validator(tmp_path: Path, mask, volume: Volume, organs) -> None:
+def test_seg_and_rtstruct_satisfy_the_validator(
+    tmp_path: Path, mask: np.ndarray, volume: Volume, organs: dict[int, Organ]
+) -> None:
     write_dicom_seg(tmp_path / "seg.dcm", mask, volume, organs)
     write_rtstruct(tmp_path / "rt.dcm", mask, volume, organs)
     assert complaints(tmp_path / "seg.dcm") == []
     assert complaints(tmp_path / "rt.dcm") == []
 
 
-def test_rtstruct_outlines_fill_to_the_mask(tmp_path: Path, mask, volume: Volume, organs) -> None:
+def test_rtstruct_outlines_fill_to_the_mask(
+    tmp_path: Path, mask: np.ndarray, volume: Volume, organs: dict[int, Organ]
+) -> None:
     """Voxels whose centres lie inside a region's contours are exactly the organ's, holes and all."""
     write_rtstruct(tmp_path / "rt.dcm", mask, volume, organs)
     made = pydicom.dcmread(tmp_path / "rt.dcm")
@@ -187,7 +199,9 @@ def test_outlines_of_awkward_shapes() -> None:
     assert outlines(np.zeros((5, 5), bool)) == []
 
 
-def test_anonymised_series_still_gets_objects(tmp_path: Path, mask, organs) -> None:
+def test_anonymised_series_still_gets_objects(
+    tmp_path: Path, mask: np.ndarray, organs: dict[int, Organ]
+) -> None:
     """Emptied UIDs are replaced, by the same ones in both objects."""
     array, affine = stored(canonical_volume(SHAPE), oblique(degrees=0), *LAYOUTS["axial"][:2])
 
@@ -208,7 +222,9 @@ def test_anonymised_series_still_gets_objects(tmp_path: Path, mask, organs) -> N
 
 
 @pytest.mark.parametrize("write", [write_dicom_seg, write_rtstruct])
-def test_refusals(tmp_path: Path, mask, volume: Volume, organs, write) -> None:
+def test_refusals(
+    tmp_path: Path, mask: np.ndarray, volume: Volume, organs: dict[int, Organ], write: Callable[..., Any]
+) -> None:
     out = tmp_path / "out.dcm"
     with pytest.raises(InputError, match="no organ was found"):
         write(out, np.zeros(SHAPE, np.uint8), volume, organs)
@@ -222,7 +238,9 @@ def test_refusals(tmp_path: Path, mask, volume: Volume, organs, write) -> None:
     assert out.read_text() == "precious"
 
 
-def test_other_dicom_files_are_no_masks(tmp_path: Path, volume: Volume, mask, organs) -> None:
+def test_other_dicom_files_are_no_masks(
+    tmp_path: Path, volume: Volume, mask: np.ndarray, organs: dict[int, Organ]
+) -> None:
     write_rtstruct(tmp_path / "rt.dcm", mask, volume, organs)
     with pytest.raises(InputError, match="no segmentation"):
         read_mask(tmp_path / "rt.dcm")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from domainsam_cli import main
 from domainsam_scene.commands import demo as demo_command
@@ -13,7 +15,12 @@ from domainsam_scene.generated.scenes import SENSORS, make_scene
 from domainsam_scene.model.scene import load_model
 
 
-def test_demo_shows_the_way_and_says_that_it_is_generated(tmp_path: Path, scene, capsys, monkeypatch) -> None:
+def test_demo_shows_the_way_and_says_that_it_is_generated(
+    tmp_path: Path,
+    scene: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(demo_command, "SIDE", 64)
     monkeypatch.setattr(demo_command, "SAMPLES", 2)
     assert main(["demo", "--pack", "scene", "-o", str(tmp_path / "d")]) == 0

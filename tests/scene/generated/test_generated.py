@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,8 @@ def test_shapes_types_and_ranges(condition: str, failure: str) -> None:
     assert (scene.condition, scene.failure) == (condition, failure)
     assert tuple(scene.images) == SENSORS
     for name, image in scene.images.items():
-        assert (image.shape, image.dtype) == ((3, 48, 80), np.float32)
+        assert image.shape == (3, 48, 80)
+        assert image.dtype == np.float32
         assert 0 <= image.min() <= image.max() <= 1
         assert scene.valid[name].shape == (48, 80)
     assert scene.labels.max() < len(CLASSES)
@@ -100,6 +103,6 @@ def test_barrier_looks_like_the_ground_but_is_nearer() -> None:
     ("arguments", "words"),
     [((0, 16), "too small"), ((0, 64, "snow"), "snow"), ((0, 64, "day", "stolen"), "stolen")],
 )
-def test_impossible_scenes(arguments: tuple, words: str) -> None:
+def test_impossible_scenes(arguments: tuple[Any, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make_scene(*arguments)

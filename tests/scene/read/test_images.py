@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,7 +108,9 @@ def make_words(path: Path) -> None:
         (make_words, "x.npy", "expected numbers"),
     ],
 )
-def test_bad_files_are_named_with_the_remedy(tmp_path: Path, make, name: str, words: str) -> None:
+def test_bad_files_are_named_with_the_remedy(
+    tmp_path: Path, make: Callable[[Path], Any], name: str, words: str
+) -> None:
     make(tmp_path / name)
     with pytest.raises(InputError, match=words) as caught:
         read_image(tmp_path / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from domainsam_urban.model.settlement import SettlementModel
 
 
 @pytest.fixture
-def demo(monkeypatch: pytest.MonkeyPatch, model: SettlementModel, tmp_path: Path):
+def demo(monkeypatch: pytest.MonkeyPatch, model: SettlementModel, tmp_path: Path) -> Any:
     """``domainsam demo`` on a small sample with the tiny model, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pipeline, "load_model", lambda options: model)
@@ -26,7 +27,7 @@ def demo(monkeypatch: pytest.MonkeyPatch, model: SettlementModel, tmp_path: Path
 
 
 def test_demo_says_what_it_is_and_where_everything_lies(
-    demo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    demo: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert demo() == 0
     printed = capsys.readouterr().out
@@ -39,7 +40,9 @@ def test_demo_says_what_it_is_and_where_everything_lies(
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_second_demo_takes_the_next_name(demo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_demo_takes_the_next_name(
+    demo: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "domainsam-demo").mkdir()
     assert demo("--json") == 0
     document = json.loads(capsys.readouterr().out)
@@ -48,7 +51,9 @@ def test_second_demo_takes_the_next_name(demo, tmp_path: Path, capsys: pytest.Ca
     assert document["paths"]["polygons"] == "domainsam-demo-2/settlements.gpkg"
 
 
-def test_named_folder_is_not_overwritten(demo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_named_folder_is_not_overwritten(
+    demo: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "sample.tif").write_text("precious")
     assert demo("-o", "mine") == 4

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +33,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def asked(path: Path | None, **run: object) -> MapOptions:
+def asked(path: Path | None, **run: Any) -> MapOptions:
     return MapOptions(OutputOptions(()), model=path, run=RunOptions(device="cpu", **run))
 
 
@@ -71,7 +73,7 @@ def test_auto_is_float32_where_torch_does_not_tell(model_file: Path, monkeypatch
     assert load_model(asked(model_file)).precision == "float32"
 
 
-def rewrite(source: Path, target: Path, **changes: object) -> None:
+def rewrite(source: Path, target: Path, **changes: Any) -> None:
     """The same tensors under a header with some values changed."""
     from safetensors import safe_open
 
@@ -127,7 +129,11 @@ def absent(good: Path, bad: Path) -> None:
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_model_file_that_does_not_fit(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], model_file: Path, spoil, words
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    model_file: Path,
+    spoil: Callable[..., Any],
+    words: Any,
 ) -> None:
     scene, bad = write_scene(tmp_path / "scene.tif"), tmp_path / "bad.safetensors"
     spoil(model_file, bad)

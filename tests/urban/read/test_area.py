@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -48,7 +49,7 @@ def layer(path: Path, *shapes: shapely.Geometry, crs: str | None = UTM, to: str 
     return path
 
 
-def whole(path: Path, **options: object) -> tuple[np.ndarray, np.ndarray]:
+def whole(path: Path, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """Image and validity of all that a source of a path shows."""
     with RasterSource(path, **options) as source:
         block = source.read(Window(0, 0, *source.grid.shape))

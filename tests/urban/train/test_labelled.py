@@ -128,9 +128,9 @@ def test_a_world_point_of_two_overlapping_scenes_is_on_one_side_only(tmp_path: P
     shift = Affine.translation(size // 2, 0)
     scenes = []
     for name, place in (("a", PLACE), ("b", PLACE @ shift)):
-        scene = write_scene(tmp_path / f"{name}.tif", image, transform=place)
+        path = write_scene(tmp_path / f"{name}.tif", image, transform=place)
         labels = write_scene(tmp_path / f"{name}_mask.tif", mask, transform=place)
-        scenes.append(stage_scene(RasterSource(scene), labels, tmp_path, name, 1.0))
+        scenes.append(stage_scene(RasterSource(path), labels, tmp_path, name, 1.0))
     options = BlockOptions(size_m=80, buffer_m=15)
     split = choose_blocks(add_counts([scene_counts(scene, 80) for scene in scenes]), options)
     world = np.zeros((2, size, size + size // 2), bool)

@@ -89,12 +89,12 @@ def test_training_can_go_on_from_a_model(trained: Path) -> None:
     for name, tensor in known.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
     elsewhere = SegFormerPrompter(TINY.prompter)
-    drawn = elsewhere.mixer.hidden.weight.clone()
+    drawn = elsewhere.get_parameter("mixer.hidden.weight").clone()
     stranger = FakeFoundation()
     stranger.sha256 = "0" * 64
     begin_from(elsewhere, trained, "urban", stranger)
     assert torch.equal(elsewhere.head.classify.weight, known.head.classify.weight)
-    assert torch.equal(elsewhere.mixer.hidden.weight, drawn)
+    assert torch.equal(elsewhere.get_parameter("mixer.hidden.weight"), drawn)
 
 
 def test_both_stages_are_logged(trained: Path) -> None:

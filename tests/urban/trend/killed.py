@@ -38,7 +38,7 @@ def main() -> int:
     from tests.urban.tiny import tiny_model
 
     owners = {"journal": (Journal, "append"), "publish": (Staging, "_publish")}
-    pipeline.load_model = lambda _: tiny_model()
+    vars(pipeline)["load_model"] = lambda options: tiny_model()
     kill_at(*owners[moment], int(count), when == "after")
     return domainsam(arguments)
 

@@ -50,6 +50,11 @@ def write_layer(path: Path, values: ArrayLike, ground: CommonGround, nodata: int
     return path
 
 
+def _shape(values: np.ndarray) -> tuple[int, int]:
+    height, width = values.shape
+    return height, width
+
+
 def year_stack(
     folder: Path,
     years: Mapping[int, ArrayLike],
@@ -59,7 +64,7 @@ def year_stack(
     """A stack from stored values ``(rows, columns)`` by year: 0 to 254, 255 without data."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {year: np.asarray(values, dtype=np.uint8) for year, values in sorted(years.items())}
-    ground = laea_ground(*next(iter(arrays.values())).shape, pixel)
+    ground = laea_ground(*_shape(next(iter(arrays.values()))), pixel)
     layers = []
     for year, values in arrays.items():
         path = write_layer(folder / f"{year}.tif", values, ground)

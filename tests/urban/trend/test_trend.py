@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,12 +17,13 @@ from domainsam.errors import InputError, OutputError
 from domainsam.infer.workroom import WorkRoom
 from domainsam_urban.commands.trend import gather, trend
 from domainsam_urban.model.settlement import SettlementModel
-from domainsam_urban.trend import comparison
+from domainsam_urban.settings import MapOptions
 from domainsam_urban.trend import trend as pipeline
 from domainsam_urban.trend.read.years import read_years
 from domainsam_urban.trend.settings import GroundOptions, SmoothingOptions
 from domainsam_urban.trend.stack import Registration, YearStack
 from domainsam_urban.trend.trend import compare
+from domainsam_urban.trend.write.products import product_files
 from tests.urban.tiny import write_scene
 from tests.urban.trend.scenes import (
     RUN,
@@ -49,11 +52,13 @@ def read(path: Path) -> np.ndarray:
         return dataset.read(1)
 
 
-def run(tmp_path: Path, inputs: list[str], model: SettlementModel | None = None, **changes: object) -> Kept:
+def run(
+    tmp_path: Path, inputs: Sequence[str | Path], model: SettlementModel | None = None, **changes: Any
+) -> Kept:
     kept = Kept()
     chosen = options(tmp_path / "out", masks=model is None, **changes)
     years = read_years([str(item) for item in inputs], chosen.masks)
-    compare(years, chosen, tmp_path / "work", kept, lambda _: model)  # type: ignore[arg-type, return-value]
+    compare(years, chosen, tmp_path / "work", kept, lambda _: cast("SettlementModel", model))
     assert not (tmp_path / "work").exists()
     return kept
 
@@ -158,7 +163,7 @@ def test_finished_years_outlive_a_bad_one(
     tiles = {"compress": "deflate", "tiled": True, "blockxsize": 64, "blockysize": 64}
     paths = write_years(tmp_path, (2016, 2018), **tiles)
     # A look at the places would find the damage before anything is predicted.
-    monkeypatch.setattr(comparison.place, "measure", lambda *_: Registration())
+    monkeypatch.setattr("domainsam_urban.trend.comparison.place.measure", lambda *_: Registration())
     whole = paths[1].read_bytes()
     damaged = bytearray(whole)
     damaged[-9000:-3000] = bytes(6000)
@@ -186,7 +191,7 @@ def test_finished_years_outlive_a_bad_one(
         np.testing.assert_array_equal(kept.layers[label], values)
 
 
-def run_kept(folder: Path, inputs: list[str], model: SettlementModel) -> Kept:
+def run_kept(folder: Path, inputs: Sequence[str], model: SettlementModel) -> Kept:
     kept = Kept()
     compare(read_years(inputs), options(folder / "out"), folder / "work", kept, lambda _: model)
     return kept
@@ -220,13 +225,13 @@ def test_no_pixel_in_all_years(tmp_path: Path) -> None:
             options(tmp_path / "o", masks=True),
             tmp_path / "work",
             Kept(),
-            None,
-        )  # type: ignore[arg-type]
+            cast("Callable[[MapOptions], SettlementModel]", None),
+        )
 
 
 def test_existing_products_are_refused_before_any_work(tmp_path: Path) -> None:
     chosen = options(tmp_path)
-    existing = pipeline.product_files(tmp_path)[0]
+    existing = product_files(tmp_path)[0]
     existing.write_text("mine")
     with pytest.raises(OutputError, match="--overwrite"):
         pipeline.run_trend(["2016=a.tif", "2018=b.tif"], chosen)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -136,7 +137,7 @@ def test_without_a_crs_only_pixels_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "bad", [{"min_area": -1}, {"simplify": float("nan")}, {"labels": {0: "x"}}, {"labels": {}}]
 )
-def test_impossible_options_are_refused(bad: dict) -> None:
+def test_impossible_options_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
         PolygonOptions(**bad)
 

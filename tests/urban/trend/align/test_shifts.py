@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_displacement_to_a_tenth_of_a_pixel(moved: tuple[float, float]) -> None:
 
 def test_brightness_and_contrast_do_not_matter() -> None:
     first = structure()
-    second = 0.3 * np.roll(first, (5, -4), (0, 1)) + 7
+    second = (0.3 * np.roll(first, (5, -4), (0, 1)) + 7).astype(np.float32)
     found = displacement(first[:256, :256], second[:256, :256])
     assert (found.rows, found.cols) == pytest.approx((5, -4), abs=0.1)
 
@@ -54,7 +55,7 @@ def test_flat_pictures_match_nothing() -> None:
     assert displacement(flat, structure((64, 64))).peak == 0
 
 
-def picture(values: np.ndarray, seen: np.ndarray | None = None):
+def picture(values: np.ndarray, seen: np.ndarray | None = None) -> Any:
     known = np.ones(values.shape, bool) if seen is None else seen
     return lambda window: (values[window.slices], known[window.slices])
 
@@ -110,6 +111,7 @@ def test_what_is_said_of_places() -> None:
     assert "moved back" in said[1]
     assert "could not be measured" in said[2]
     assert "could not be measured" in said[3]
+    assert found[4] is not None
     assert shift_of(corrected(found[4], align=True)) == (0.0, 0.0)
 
 
@@ -121,5 +123,5 @@ def test_real_photographs_of_four_summers(shared_data: Path) -> None:
         with rasterio.open(path) as dataset:
             grey = dataset.read([1, 2, 3]).mean(axis=0, dtype=np.float32)
         second = ndimage.shift(grey, (1.3, -2.45), order=3)
-        found = register(picture(grey), picture(second), laea_ground(*grey.shape, pixel=5.0))
+        found = register(picture(grey), picture(second), laea_ground(grey.shape[0], grey.shape[1], pixel=5.0))
         assert (found.east_m, found.north_m) == pytest.approx((-2.45 * 5, -1.3 * 5), abs=0.5)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydicom.encaps import encapsulate
 
 from domainsam.checkpoint import CheckpointHeader, save
-from domainsam.infer import store
 from domainsam_cli import main
 from tests.ct.made import canonical_volume, oblique, write_dicom, write_nifti
 from tests.ct.standin import write_case
@@ -75,7 +76,7 @@ def make_no_dicom(path: Path) -> Path:
 
 
 def make_beyond_us(path: Path) -> Path:
-    def change(_: int, dataset) -> None:
+    def change(_: int, dataset: Any) -> None:
         dataset.PixelData = encapsulate([b"\0film\1" * 20])
         dataset["PixelData"].is_undefined_length = True
         dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"
@@ -98,7 +99,13 @@ MADE = {
 
 
 @pytest.mark.parametrize(("make", "said"), MADE.items(), ids=lambda part: getattr(part, "__name__", ""))
-def test_bad_scans(tmp_path: Path, ct_segment, capsys: pytest.CaptureFixture[str], make, said: str) -> None:
+def test_bad_scans(
+    tmp_path: Path,
+    ct_segment: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], Any],
+    said: str,
+) -> None:
     scan = make(tmp_path)
     before = sorted(tmp_path.iterdir())
     assert ct_segment(scan, "-o", tmp_path / "seg.nii.gz") == 2
@@ -116,7 +123,7 @@ def test_a_model_of_another_pack(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_an_output_that_cannot_be_written(
-    tmp_path: Path, ct_segment, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, ct_segment: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     scan = write_case(tmp_path / "ct.nii.gz")
     (tmp_path / "file").touch()
@@ -125,14 +132,17 @@ def test_an_output_that_cannot_be_written(
 
 
 def test_a_disk_that_fills_up(
-    tmp_path: Path, ct_segment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    ct_segment: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scan = write_case(tmp_path / "ct.nii.gz")
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store.os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full)
     assert ct_segment(scan, "-o", tmp_path / "out" / "seg.nii.gz", "-q") == 4
     assert "space" in one_line(capsys)
     assert not (tmp_path / "out" / "seg.nii.gz").exists()
@@ -149,7 +159,11 @@ def test_a_disk_that_fills_up(
     ],
 )
 def test_options_that_cannot_be_met(
-    tmp_path: Path, ct_segment, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+    tmp_path: Path,
+    ct_segment: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
 ) -> None:
     scan = write_case(tmp_path / "ct.nii.gz")
     assert ct_segment(scan, "-o", tmp_path / "out", *words) in (2, 3)

@@ -1,30 +1,46 @@
-"""From records to training samples: crops, pasted objects, texture composites."""
+"""Class-agnostic training samples from images with object masks: crops, pasted objects, composites."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from corpus import Record
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 from torch.utils.data import IterableDataset, get_worker_info
 
-SOURCE_WEIGHT = {
-    "coco_open": 5.0,
-    "ccp": 2.0,
-    "feral_cat": 2.0,
-    "dsb2018": 1.5,
-    "fair_kampala": 1.5,
-    "fair_banepa": 0.5,
-    "spacenet_rio": 0.4,
-    "urban_villages": 0.8,
-}
-"""Share of each set in the samples; sets not named share 0.7."""
+from domainsam.errors import InputError
+
+OTHER_SHARE = 0.35
+"""Share in the samples of each set that no share is given for."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image ``(H, W, 3)`` uint8 and its id map ``(H, W)`` int16, 0 where nothing is labelled.
+
+    Parameters
+    ----------
+    source, name
+        The set that the image belongs to, and its name there.
+    held_back
+        Whether it is kept for evaluation.
+    image, ids
+        RGB values and a number for each object.
+    groups
+        Sets of ids that together are an object too, such as the two shoes of a pair.
+    """
+
+    source: str
+    name: str
+    held_back: bool
+    image: NDArray[np.uint8]
+    ids: NDArray[np.int16]
+    groups: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,7 +54,9 @@ class Sample:
 def crop(
     image: NDArray[np.uint8], ids: NDArray[np.int16], size: int, rng: Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
-    """A random square window at a random scale, flipped and turned at random.
+    """Cut a random window at a random scale, flipped and turned at random, to a square of ``size`` pixels.
+
+    Returns pixels ``(size, size, 3)`` uint8 and ids ``(size, size)`` int16.
 
     Up to 30 % of the window may lie outside the image, where it is black and
     unlabelled, as in the padding of a wide photograph.
@@ -75,8 +93,8 @@ def crop(
 
 
 def jitter(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
-    """Random brightness, contrast, colour, channel order, grey and blur."""
-    pixels = image.astype(np.float32)
+    """Change brightness, contrast, colours and blur of ``(H, W, 3)`` uint8 at random, sometimes to grey."""
+    pixels: NDArray[np.float32] = image.astype(np.float32)
     grey = pixels.mean(axis=2, keepdims=True)
     chance = rng.random(4)
     if chance[0] < 0.15:
@@ -119,11 +137,11 @@ def paste(
     ids[target][mask] = ids.max() + 1
 
 
-def blobs(size: int, rng: Generator) -> NDArray[np.bool_]:
-    """A random smooth region: thresholded low-frequency noise, one connected part."""
+def draw_region(size: int, rng: Generator) -> NDArray[np.bool_]:
+    """Draw a random smooth region ``(size, size)`` bool: a connected part of thresholded smooth noise."""
     coarse = int(rng.integers(3, 9))
-    field = Image.fromarray(rng.normal(size=(coarse, coarse)).astype(np.float32))
-    field = np.array(field.resize((size, size), Image.Resampling.BICUBIC))
+    noise = Image.fromarray(rng.normal(size=(coarse, coarse)).astype(np.float32))
+    field = np.array(noise.resize((size, size), Image.Resampling.BICUBIC))
     parts, count = ndimage.label(field > np.quantile(field, rng.uniform(0.6, 0.92)))
     return parts == rng.integers(1, count + 1) if count else np.zeros((size, size), bool)
 
@@ -132,7 +150,7 @@ def compose(
     image: NDArray[np.uint8], ids: NDArray[np.int16], other: NDArray[np.uint8], rng: Generator
 ) -> None:
     """Fill a random smooth region with another image's texture, in place."""
-    region = blobs(ids.shape[0], rng)
+    region = draw_region(ids.shape[0], rng)
     image[region] = other[region]
     ids[region] = ids.max() + 1
 
@@ -140,7 +158,10 @@ def compose(
 def choose_masks(
     labels: NDArray[np.int16], groups: Sequence[tuple[int, ...]], count: int, rng: Generator
 ) -> NDArray[np.bool_]:
-    """``count`` object masks at a quarter size, large ones a little likelier; repeated if few."""
+    """Choose ``count`` object masks ``(count, S/4, S/4)`` bool; large ones are likelier, few are repeated.
+
+    Labels are ``(S, S)``. Tiny objects and those that fill the crop are left out; of none there are none.
+    """
     small = labels[2::4, 2::4]
     areas = np.bincount(small.ravel())
     areas[0] = 0
@@ -162,25 +183,58 @@ def choose_masks(
 
 
 class SampleStream(IterableDataset[Sample]):
-    """Endless samples from the records that are not held back; a seed fixes the order."""
+    """Endless samples from the records that are not held back; a seed fixes the order.
 
-    def __init__(self, records: Sequence[Record], size: int, masks: int, seed: int) -> None:
+    Parameters
+    ----------
+    records
+        At least one that is not held back.
+    size
+        Side of the crops in pixels, a multiple of 4.
+    masks
+        Objects asked for in each crop.
+    seed
+        With the number of the data loader's worker it decides every sample.
+    shares
+        How often each set is drawn, by its name, in proportion; others count :data:`OTHER_SHARE`.
+
+    Raises
+    ------
+    InputError
+        If every record is held back.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        size: int,
+        masks: int,
+        seed: int,
+        shares: Mapping[str, float] | None = None,
+    ) -> None:
         self.records = [item for item in records if not item.held_back]
+        if not self.records:
+            raise InputError(
+                f"all of {len(records)} records are held back for evaluation, expected some to train on"
+            )
+        shares = shares or {}
         counts: dict[str, int] = {}
         for item in self.records:
             counts[item.source] = counts.get(item.source, 0) + 1
         weights = np.array(
-            [SOURCE_WEIGHT.get(item.source, 0.35) / counts[item.source] for item in self.records]
+            [shares.get(item.source, OTHER_SHARE) / counts[item.source] for item in self.records]
         )
         self.weights = weights / weights.sum()
         self.size, self.masks, self.seed = size, masks, seed
 
     def draw(self, rng: Generator) -> tuple[NDArray[np.uint8], NDArray[np.int16], Record]:
+        """Draw a crop: pixels ``(S, S, 3)``, ids ``(S, S)`` and the record that it is of."""
         item = self.records[int(rng.choice(len(self.records), p=self.weights))]
         pixels, labels = crop(item.image, item.ids, self.size, rng)
         return pixels.copy(), labels.copy(), item
 
     def sample(self, rng: Generator) -> Sample | None:
+        """Make one sample, or None where the crop happens to hold no object."""
         pixels, labels, item = self.draw(rng)
         groups = item.groups
         kind = rng.random()
@@ -207,5 +261,5 @@ class SampleStream(IterableDataset[Sample]):
 
 
 def collate(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images ``(B, 3, S, S)`` uint8 and masks ``(B, M, S/4, S/4)`` bool."""
+    """Stack samples: images ``(B, 3, S, S)`` uint8 and masks ``(B, M, S/4, S/4)`` bool."""
     return torch.stack([item.image for item in samples]), torch.stack([item.masks for item in samples])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from affine import Affine
 
-from domainsam.infer import store
 from domainsam_cli import main
 from domainsam_urban import map as pipeline
 from domainsam_urban.model.settlement import SettlementModel
@@ -21,7 +22,7 @@ SMALL = ["--tile", "64", "--overlap", "16", "--no-stac"]
 
 
 @pytest.fixture
-def urban_map(monkeypatch: pytest.MonkeyPatch, model: SettlementModel):
+def urban_map(monkeypatch: pytest.MonkeyPatch, model: SettlementModel) -> Callable[..., int]:
     """``domainsam urban map`` with the tiny model, small tiles and no STAC item."""
     monkeypatch.setattr(pipeline, "load_model", lambda options: model)
     return lambda *arguments: main(["urban", "map", *map(str, arguments), *SMALL])
@@ -100,7 +101,13 @@ def make_all_nan(path: Path) -> None:
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_bad_scene(tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map, make, words) -> None:
+def test_bad_scene(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    urban_map: Callable[..., int],
+    make: Callable[[Path], Any],
+    words: Any,
+) -> None:
     scene, out = tmp_path / "scene.tif", tmp_path / "new" / "s.gpkg"
     make(scene)
     before = {path.name for path in tmp_path.iterdir()}
@@ -114,7 +121,7 @@ def test_bad_scene(tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map
 
 @pytest.mark.parametrize(("bands", "words"), [("1,2,9", "9"), ("0,1,2", "0"), ("1,2", "bands 1,2")])
 def test_wrong_bands(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map, bands: str, words: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map: Callable[..., int], bands: str, words: str
 ) -> None:
     scene = write_scene(tmp_path / "scene.tif")
     assert urban_map(scene, "-o", tmp_path / "s.gpkg", "--bands", bands) == 2
@@ -125,7 +132,7 @@ def test_wrong_bands(
 
 
 def test_bands_that_are_no_numbers_are_wrong_usage(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map: Callable[..., int]
 ) -> None:
     assert urban_map(tmp_path / "scene.tif", "-o", tmp_path / "s.gpkg", "--bands", "red,green") == 2
     assert "whole numbers such as 3,2,1" in capsys.readouterr().err
@@ -133,7 +140,7 @@ def test_bands_that_are_no_numbers_are_wrong_usage(
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_scene_without_crs_is_mapped_in_pixels_when_allowed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map: Callable[..., int]
 ) -> None:
     scene = write_scene(tmp_path / "scene.tif", crs=None)
     assert urban_map(scene, "-o", tmp_path / "s.gpkg", "--allow-no-crs", "--json") == 0
@@ -145,19 +152,23 @@ def test_scene_without_crs_is_mapped_in_pixels_when_allowed(
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (1, 300), (300, 1), (1, 1)])
-def test_scenes_smaller_than_a_tile_work(tmp_path: Path, urban_map, shape: tuple[int, int]) -> None:
+def test_scenes_smaller_than_a_tile_work(
+    tmp_path: Path, urban_map: Callable[..., int], shape: tuple[int, int]
+) -> None:
     scene = write_scene(tmp_path / "scene.tif", noise(*shape, 3))
     assert urban_map(scene, "-o", tmp_path / "s.gpkg", "--mask", tmp_path / "m.tif", "-q") == 0
     assert {path.name for path in tmp_path.iterdir()} == {"scene.tif", "s.gpkg", "m.tif"}
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
-def test_other_types_and_one_band_work(tmp_path: Path, urban_map, dtype: str) -> None:
+def test_other_types_and_one_band_work(tmp_path: Path, urban_map: Callable[..., int], dtype: str) -> None:
     scene = write_scene(tmp_path / "scene.tif", noise(80, 80, 1, dtype=dtype, high=3000), nodata=0)
     assert urban_map(scene, "-o", tmp_path / "s.gpkg", "--bands", "1", "-q") == 0
 
 
-def test_output_that_exists_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map) -> None:
+def test_output_that_exists_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map: Callable[..., int]
+) -> None:
     scene, out = write_scene(tmp_path / "scene.tif"), tmp_path / "s.gpkg"
     out.write_text("precious")
     assert urban_map(scene, "-o", out) == 4
@@ -166,7 +177,7 @@ def test_output_that_exists_is_kept(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_output_folder_that_cannot_be_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map: Callable[..., int]
 ) -> None:
     scene = write_scene(tmp_path / "scene.tif")
     (tmp_path / "file").touch()
@@ -186,7 +197,12 @@ def test_output_folder_that_cannot_be_written(
     ],
 )
 def test_impossible_options(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map, monkeypatch, arguments, words
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    urban_map: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: Any,
 ) -> None:
     write_scene(tmp_path / "scene.tif")
     monkeypatch.chdir(tmp_path)
@@ -198,7 +214,9 @@ def test_impossible_options(
     assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
 
 
-def test_bad_scene_among_several(tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map) -> None:
+def test_bad_scene_among_several(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map: Callable[..., int]
+) -> None:
     good, bad = write_scene(tmp_path / "good.tif"), tmp_path / "bad.tif"
     assert urban_map(bad, good, "-o", tmp_path / "out") == 1
     captured = capsys.readouterr()
@@ -219,11 +237,14 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
         return os_pwrite(descriptor, data, offset)
 
     os_pwrite = os.pwrite
-    monkeypatch.setattr(store.os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "pwrite", pwrite)
 
 
 def test_disk_full_in_mid_run_then_resume(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    urban_map: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scene, out = write_scene(tmp_path / "scene.tif"), tmp_path / "out" / "s.gpkg"
     with monkeypatch.context() as limited:
@@ -238,7 +259,10 @@ def test_disk_full_in_mid_run_then_resume(
 
 
 def test_interrupt_says_how_to_go_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], urban_map, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    urban_map: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupted(*arguments: object, **more: object) -> None:
         raise KeyboardInterrupt
@@ -257,7 +281,9 @@ def test_absent_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(("make", "words"), [(make_missing, "no such file"), (make_text, "not a raster")])
-def test_info_of_what_is_no_raster(tmp_path: Path, capsys: pytest.CaptureFixture[str], make, words) -> None:
+def test_info_of_what_is_no_raster(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], Any], words: Any
+) -> None:
     make(tmp_path / "x.tif")
     assert main(["info", str(tmp_path / "x.tif")]) == 2
     assert words in one_line(capsys)

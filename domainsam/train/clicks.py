@@ -1,4 +1,4 @@
-"""Simulated users: boxes, clicks and rough masks for known objects (SAM, appendix A: training protocol)."""
+"""Boxes, clicks and rough masks as a user would give them, made from known masks (SAM, appendix A)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from torch import Tensor
 from domainsam.prompts import POINT_NEGATIVE, POINT_POSITIVE
 
 MAP_STRIDE = 4
+"""Image pixels along a pixel of a mask map."""
 
 
-def boxes_of(masks: NDArray[np.bool_], scale: float = MAP_STRIDE) -> NDArray[np.float32]:
-    """Tight boxes ``(N, 4)`` x1, y1, x2, y2 in image pixels of masks ``(N, h, w)``."""
+def find_boxes(masks: NDArray[np.bool_], scale: float = MAP_STRIDE) -> NDArray[np.float32]:
+    """Find the tight boxes ``(N, 4)`` x1, y1, x2, y2 (exclusive) in image pixels of masks ``(N, h, w)``.
+
+    An empty mask has the box 0, 0, 0, 0; ``scale`` is image pixels along a pixel of the masks.
+    """
     boxes = np.zeros((len(masks), 4), np.float32)
     for index, mask in enumerate(masks):
         rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -25,7 +29,11 @@ def boxes_of(masks: NDArray[np.bool_], scale: float = MAP_STRIDE) -> NDArray[np.
 
 
 def jitter_boxes(boxes: NDArray[np.float32], size: int, rng: Generator) -> NDArray[np.float32]:
-    """Half of the boxes moved: noise of a tenth of the side, at most 20 px, as in SAM."""
+    """Move half of the boxes at random, as in SAM; ``(N, 4)`` in, ``(N, 4)`` float32 out, in image pixels.
+
+    The noise has a standard deviation of a tenth of the side, at most 20 px;
+    boxes stay within ``0 .. size``, and one that would get narrower than 4 px stays as it was.
+    """
     sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     noise = np.clip(rng.normal(size=boxes.shape) * 0.1 * sides, -20, 20)
     noise *= rng.random((len(boxes), 1)) < 0.5
@@ -35,24 +43,24 @@ def jitter_boxes(boxes: NDArray[np.float32], size: int, rng: Generator) -> NDArr
     return moved.astype(np.float32)
 
 
-def centre(mask: NDArray[np.bool_]) -> tuple[float, float]:
-    """``x, y`` of the pixel farthest from the region's edge, in map pixels from the corner."""
+def find_centre(mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """Find the pixel farthest from a region's edge: ``x, y`` of its centre, in map pixels from the corner."""
     distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     row, col = np.unravel_index(int(distance.argmax()), mask.shape)
     return float(col) + 0.5, float(row) + 0.5
 
 
-def random_inside(mask: NDArray[np.bool_], rng: Generator) -> tuple[float, float]:
-    """``x, y`` of a random pixel of the region, in map pixels from the corner."""
+def draw_inside(mask: NDArray[np.bool_], rng: Generator) -> tuple[float, float]:
+    """Draw a random pixel of the region: ``x, y`` of its centre in map pixels from the corner."""
     rows, cols = np.nonzero(mask)
     pick = int(rng.integers(len(rows)))
     return float(cols[pick]) + 0.5, float(rows[pick]) + 0.5
 
 
-def click(
+def place_click(
     truth: NDArray[np.bool_], guess: NDArray[np.bool_] | None, rng: Generator | None
 ) -> tuple[float, float, int]:
-    """The next click on an object, in map pixels: ``x, y, label``.
+    """Place the next click on an object: ``x, y, label``, in map pixels from the corner.
 
     The first goes inside the object; later ones into the largest wrong region,
     positive where something is missing, negative where too much was taken.
@@ -75,21 +83,28 @@ def click(
             else:
                 region = region & missing
     if rng is not None and rng.random() < 0.5:
-        return (*random_inside(region, rng), label)
-    return (*centre(region), label)
+        return (*draw_inside(region, rng), label)
+    return (*find_centre(region), label)
 
 
-def clicks(truth: Tensor, guess: Tensor | None, rng: Generator | None, scale: float = MAP_STRIDE) -> Tensor:
-    """One click each for masks ``(N, h, w)``: ``(N, 1, 3)`` x, y, label in image pixels."""
+def place_clicks(
+    truth: Tensor, guess: Tensor | None, rng: Generator | None, scale: float = MAP_STRIDE
+) -> Tensor:
+    """Place one click on each mask ``(N, h, w)`` bool: ``(N, 1, 3)`` float32 x, y, label in image pixels.
+
+    ``guess`` ``(N, h, w)`` is what was found so far, or None; ``rng`` as in :func:`place_click`.
+    """
     wanted = truth.numpy()
     have = [None] * len(wanted) if guess is None else guess.numpy()
-    points = np.array([click(one, other, rng) for one, other in zip(wanted, have, strict=True)], np.float32)
+    points = np.array(
+        [place_click(one, other, rng) for one, other in zip(wanted, have, strict=True)], np.float32
+    )
     points[:, :2] *= scale
     return torch.from_numpy(points)[:, None]
 
 
-def rough_logits(masks: NDArray[np.bool_], rng: Generator) -> Tensor:
-    """What a weak specialist might have said: blurred, shrunk or grown, noisy; logits ``(N, 1, h, w)``."""
+def roughen_masks(masks: NDArray[np.bool_], rng: Generator) -> Tensor:
+    """Blur, shrink or grow masks ``(N, h, w)`` with noise into rough logits ``(N, 1, h, w)`` float32."""
     rough = np.zeros((len(masks), 1, *masks.shape[1:]), np.float32)
     for index, mask in enumerate(masks):
         soft = ndimage.gaussian_filter(mask.astype(np.float32), rng.uniform(0.5, 5.0))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,9 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
-def refused(scene, capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2) -> str:
+def refused(
+    scene: Callable[..., int], capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2
+) -> str:
     """The one line with which a command is refused."""
     assert scene(*arguments) == code
     return last_line(capsys)
@@ -59,7 +63,15 @@ def rgb(tmp_path: Path) -> Path:
         (["--geotiff"], ["no raster was given"]),
     ],
 )
-def test_impossible_calls(tmp_path: Path, rgb: Path, scene, capsys, monkeypatch, arguments, words) -> None:
+def test_impossible_calls(
+    tmp_path: Path,
+    rgb: Path,
+    scene: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: Any,
+) -> None:
     monkeypatch.chdir(tmp_path)
     out = "map.tif" if "--geotiff" in arguments else "map.png"
     line = refused(scene, capsys, "segment", *arguments, "-o", out)
@@ -77,14 +89,24 @@ def test_impossible_calls(tmp_path: Path, rgb: Path, scene, capsys, monkeypatch,
         (["-o", "a.png", "--confidence", "a.png"], ["2 times"]),
     ],
 )
-def test_impossible_outputs(tmp_path: Path, rgb: Path, scene, capsys, monkeypatch, outputs, words) -> None:
+def test_impossible_outputs(
+    tmp_path: Path,
+    rgb: Path,
+    scene: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    outputs: list[str],
+    words: Any,
+) -> None:
     monkeypatch.chdir(tmp_path)
     line = refused(scene, capsys, "segment", "--rgb", "rgb.png", *outputs)
     for word in words:
         assert word in line
 
 
-def test_output_over_an_input_or_a_file_that_exists(tmp_path: Path, rgb: Path, scene, capsys) -> None:
+def test_output_over_an_input_or_a_file_that_exists(
+    tmp_path: Path, rgb: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     before = rgb.read_bytes()
     assert "one of the inputs" in refused(scene, capsys, "segment", "--rgb", rgb, "-o", rgb, "-f", code=4)
     assert rgb.read_bytes() == before
@@ -94,14 +116,21 @@ def test_output_over_an_input_or_a_file_that_exists(tmp_path: Path, rgb: Path, s
     assert kept.read_text() == "precious"
 
 
-def test_sizes_that_cannot_be_aligned(tmp_path: Path, rgb: Path, scene, capsys) -> None:
+def test_sizes_that_cannot_be_aligned(
+    tmp_path: Path, rgb: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     depth = write_png(tmp_path / "depth.png", noise(60, 60))
     line = refused(scene, capsys, "segment", "--rgb", rgb, "--depth", depth, "-o", tmp_path / "m.png")
     assert "rgb is 60 x 40 pixels and depth 60 x 60" in line
     assert "crop" in line
 
 
-def test_floats_on_an_unknown_scale(tmp_path: Path, scene, capsys, use_model) -> None:
+def test_floats_on_an_unknown_scale(
+    tmp_path: Path,
+    scene: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    use_model: Callable[[TinyModel], TinyModel],
+) -> None:
     use_model(TinyModel(("thermal",)))
     np.save(tmp_path / "t.npy", field(30, 30) * 40 + 270)
     words = ["segment", "--thermal", tmp_path / "t.npy", "-o", tmp_path / "m.png"]
@@ -109,7 +138,12 @@ def test_floats_on_an_unknown_scale(tmp_path: Path, scene, capsys, use_model) ->
     assert scene(*words, "--range", "thermal=270,310", "-q") == 0
 
 
-def test_layout_without_a_sensor_in_common_with_the_model(tmp_path: Path, scene, capsys, use_model) -> None:
+def test_layout_without_a_sensor_in_common_with_the_model(
+    tmp_path: Path,
+    scene: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    use_model: Callable[[TinyModel], TinyModel],
+) -> None:
     root = mcubes_tree(tmp_path / "mcubes")
     use_model(TinyModel(("event", "lidar")))
     line = refused(scene, capsys, "segment", "--layout", "mcubes", root, "-o", tmp_path / "out")
@@ -118,7 +152,9 @@ def test_layout_without_a_sensor_in_common_with_the_model(tmp_path: Path, scene,
     assert not (tmp_path / "out").exists()
 
 
-def test_unknown_modality_and_split(tmp_path: Path, scene, capsys) -> None:
+def test_unknown_modality_and_split(
+    tmp_path: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = deliver_tree(tmp_path / "DELIVER", ("000001",))
     base = ["segment", "--layout", "deliver", root, "-o", tmp_path / "out"]
     assert "sonar is not in layout deliver" in refused(scene, capsys, *base, "--modalities", "sonar")
@@ -153,7 +189,13 @@ def cut_calibration(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("spoil", [cut_lidar, cut_events, cut_projection, cut_calibration])
-def test_damaged_files_of_muses(tmp_path: Path, scene, capsys, use_model, spoil) -> None:
+def test_damaged_files_of_muses(
+    tmp_path: Path,
+    scene: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    use_model: Callable[[TinyModel], TinyModel],
+    spoil: Callable[..., Any],
+) -> None:
     if spoil is cut_events:
         pytest.importorskip("h5py")
     root = muses_tree(tmp_path / "muses")
@@ -168,14 +210,21 @@ def test_damaged_files_of_muses(tmp_path: Path, scene, capsys, use_model, spoil)
     assert not (tmp_path / "b").exists()
 
 
-def test_classes_that_do_not_fit_the_model(samples: Path, scene, capsys, use_model) -> None:
+def test_classes_that_do_not_fit_the_model(
+    samples: Path,
+    scene: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    use_model: Callable[[TinyModel], TinyModel],
+) -> None:
     use_model(TinyModel())
     line = refused(scene, capsys, "evaluate", samples, "--layout", "plain")
     assert "its 10 classes do not fit the model's 4" in line
     assert "only the data has ground" in line
 
 
-def test_labels_out_of_range(samples: Path, tmp_path: Path, scene, capsys) -> None:
+def test_labels_out_of_range(
+    samples: Path, tmp_path: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "scenes"
     shutil.copytree(samples, root)
     for path in (root / "labels").iterdir():
@@ -184,7 +233,9 @@ def test_labels_out_of_range(samples: Path, tmp_path: Path, scene, capsys) -> No
     assert "holds labels 10, expected 0 to 9, or 255" in line
 
 
-def test_labels_of_another_size(samples: Path, tmp_path: Path, scene, capsys) -> None:
+def test_labels_of_another_size(
+    samples: Path, tmp_path: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "scenes"
     shutil.copytree(samples, root)
     for path in (root / "labels").iterdir():
@@ -192,14 +243,18 @@ def test_labels_of_another_size(samples: Path, tmp_path: Path, scene, capsys) ->
     assert "labels are 64 x 32 pixels" in refused(scene, capsys, "evaluate", root, "--layout", "plain")
 
 
-def test_evaluating_without_labels(samples: Path, tmp_path: Path, scene, capsys) -> None:
+def test_evaluating_without_labels(
+    samples: Path, tmp_path: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "scenes"
     shutil.copytree(samples, root)
     shutil.rmtree(root / "labels")
     assert "has no labels" in refused(scene, capsys, "evaluate", root, "--layout", "plain")
 
 
-def test_tiles_that_cannot_be(tmp_path: Path, scene, capsys) -> None:
+def test_tiles_that_cannot_be(
+    tmp_path: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write(tmp_path / "o.tif", (field(40, 40) * 255).astype(np.uint8))
     base = ["segment", "--geotiff", f"rgb={path}", "-o", tmp_path / "m.tif"]
     assert "multiple of 32" in refused(scene, capsys, *base, "--tile", "100")
@@ -209,9 +264,12 @@ def test_tiles_that_cannot_be(tmp_path: Path, scene, capsys) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["o.tif"]
 
 
-def test_full_disk_keeps_what_was_done(tmp_path: Path, scene, capsys, monkeypatch) -> None:
-    from domainsam.infer import store
-
+def test_full_disk_keeps_what_was_done(
+    tmp_path: Path,
+    scene: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     path = write(tmp_path / "o.tif", (field(150, 150) * 255).astype(np.uint8))
     base = ["segment", "--geotiff", f"rgb={path}", "-o", tmp_path / "out" / "m.tif", "--tile", "64"]
     left = [5]
@@ -224,7 +282,7 @@ def test_full_disk_keeps_what_was_done(tmp_path: Path, scene, capsys, monkeypatc
         return real(descriptor, data, offset)
 
     with monkeypatch.context() as limited:
-        limited.setattr(store.os, "pwrite", pwrite)
+        limited.setattr(os, "pwrite", pwrite)
         assert "space" in refused(scene, capsys, *base, code=4).lower()
     assert [file.name for file in (tmp_path / "out").iterdir()] == [".m.domainsam"]
     assert scene(*base, "--resume", "-q") == 0

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from domainsam_scene.evaluate.missing import PROTOCOLS, Variant, plan_variants, 
 from domainsam_scene.evaluate.summary import mean_iou
 from domainsam_scene.generated.scenes import CLASSES, SENSORS
 from domainsam_scene.read.modalities import Sample
-from tests.scene.tiny import TinyModel
+from tests.scene.tiny import tiny_scene_model
 
 
 def sample(name: str = "a") -> Sample:
@@ -95,7 +96,7 @@ def test_classes_in_another_order_are_renumbered() -> None:
 
 
 def test_one_matrix_over_all_samples(samples: Path) -> None:
-    model = TinyModel(labels=CLASSES, reach=1)
+    model = tiny_scene_model(labels=CLASSES, reach=1)
     whole = evaluate_layout("plain", samples, None, model, EvaluateOptions())
     parts = [evaluate_layout("plain", samples, None, model, EvaluateOptions(limit=1))]
     assert len(whole.samples) == 3
@@ -109,7 +110,7 @@ def test_one_matrix_over_all_samples(samples: Path) -> None:
 
 
 def test_subset_equals_data_that_lack_the_sensor(samples: Path, tmp_path: Path) -> None:
-    model = TinyModel(labels=CLASSES)
+    model = tiny_scene_model(labels=CLASSES)
     whole = evaluate_layout("plain", samples, None, model, EvaluateOptions(protocols=("subsets",)))
     root = tmp_path / "scenes"
     shutil.copytree(samples, root)
@@ -124,7 +125,9 @@ def test_subset_equals_data_that_lack_the_sensor(samples: Path, tmp_path: Path) 
     )
 
 
-def test_command_with_report(samples: Path, tmp_path: Path, scene, capsys) -> None:
+def test_command_with_report(
+    samples: Path, tmp_path: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["evaluate", samples, "--layout", "plain", "--missing", "all"]
     report, table = tmp_path / "r.html", tmp_path / "s.csv"
     assert scene(*words, "--report", report, "--csv", table) == 0
@@ -147,7 +150,9 @@ def test_command_with_report(samples: Path, tmp_path: Path, scene, capsys) -> No
     assert set(document["fall_without_sensor"]) == set(SENSORS)
 
 
-def test_sensor_that_no_sample_has_spoils_no_mean(samples: Path, tmp_path: Path, scene, capsys) -> None:
+def test_sensor_that_no_sample_has_spoils_no_mean(
+    samples: Path, tmp_path: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     root, report = tmp_path / "scenes", tmp_path / "r.html"
     shutil.copytree(samples, root)
     min((root / "lidar").iterdir()).unlink()
@@ -167,7 +172,9 @@ def test_sensor_that_no_sample_has_spoils_no_mean(samples: Path, tmp_path: Path,
     assert document["protocol_means"]["subsets"] == pytest.approx(np.mean(subsets))
 
 
-def test_sample_that_cannot_be_scored_is_told(samples: Path, tmp_path: Path, scene, capsys) -> None:
+def test_sample_that_cannot_be_scored_is_told(
+    samples: Path, tmp_path: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "scenes"
     shutil.copytree(samples, root)
     (root / "labels" / "scene001.png").unlink()

@@ -110,7 +110,12 @@ def test_only_settled_tiles_reach_the_prompter(monkeypatch: pytest.MonkeyPatch) 
     prompter = tiny_prompter()
     asked: list[int] = []
     own = prompter.coarse_logits
-    monkeypatch.setattr(prompter, "coarse_logits", lambda images: (asked.append(len(images)), own(images))[1])
+
+    def counted(images: Tensor) -> Tensor:
+        asked.append(len(images))
+        return own(images)
+
+    monkeypatch.setattr(prompter, "coarse_logits", counted)
     images = torch.stack([lit(slice(0, 0), slice(0, 0)), lit(slice(0, 32), slice(32, 64))])
     screened = ScreenedPrompter(prompter, Bright())
     with torch.inference_mode():
