@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from domainsam import __version__
-from domainsam.errors import PackError
+from domainsam.errors import DependencyError, PackError
 from domainsam.packs import find_packs, load_pack
 from domainsam_cli.lazy import BrokenCommand, LazyGroup
 
@@ -35,7 +35,7 @@ class PackGroup(LazyGroup):
             return super().get_command(ctx, cmd_name)
         try:
             command: click.Command = load_pack(cmd_name).load("commands")
-        except PackError as error:
+        except (PackError, DependencyError) as error:
             return BrokenCommand(cmd_name, error)
         return command
 
