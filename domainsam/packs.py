@@ -28,7 +28,9 @@ class DomainPack:
     for a file that is clearly another pack's; it raises
     :class:`~domainsam.errors.InputError` for a file it cannot read. ``run`` is
     the main job as a function ``(inputs, out, **options)``, its options named as
-    the command's are; :func:`domainsam.run` hands over to it.
+    the command's are; :func:`domainsam.run` hands over to it. ``formats`` is a
+    function without arguments that gives the endings of files by kind, under
+    ``inputs`` and ``outputs``.
     """
 
     name: str
@@ -40,9 +42,10 @@ class DomainPack:
     demo: str | None = None
     describe: str | None = None
     run: str | None = None
+    formats: str | None = None
 
     def load(self, part: str) -> Any:
-        """Import and return ``commands``, ``source``, ``writer``, ``demo``, ``describe`` or ``run``.
+        """Import and return one of the parts that are named by ``"module:attribute"``.
 
         Raises
         ------

@@ -16,6 +16,10 @@ from domainsam.packs import find_packs, load_pack
 from domainsam_cli.lazy import BrokenCommand, LazyGroup
 
 CORE_COMMANDS = {
+    "capabilities": (
+        "domainsam_cli.commands.capabilities:capabilities",
+        "Tell programs what this installation can do.",
+    ),
     "demo": ("domainsam_cli.commands.demo:demo", "Run a pack's main job on a generated sample."),
     "info": ("domainsam_cli.commands.info:info", "Say what a file holds and what a pack would do with it."),
     "packs": ("domainsam_cli.commands.packs:packs", "List the installed domain packs."),

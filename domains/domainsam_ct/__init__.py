@@ -26,6 +26,7 @@ PACK = DomainPack(
     source="domainsam_ct.read.open:VolumeSource",
     writer="domainsam_ct.write.masks:MaskWriter",
     run="domainsam_ct.run:run_segment",
+    formats="domainsam_ct.run:formats",
     demo="domainsam_ct.commands.demo:demo",
     describe="domainsam_ct.commands.demo:describe",
 )

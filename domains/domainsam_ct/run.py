@@ -17,7 +17,15 @@ from domainsam.keywords import (
     parts_of,
     path_of,
 )
-from domainsam_ct.settings import CleanOptions, OutputOptions, RunOptions, SegmentOptions
+from domainsam_ct.settings import (
+    MASK_SUFFIXES,
+    SIDE_FILES,
+    VOLUME_SUFFIXES,
+    CleanOptions,
+    OutputOptions,
+    RunOptions,
+    SegmentOptions,
+)
 
 if TYPE_CHECKING:
     from domainsam_ct.job import Batch, CaseResult
@@ -129,6 +137,15 @@ def run_segment(inputs: Any, out: str | Path | None = None, **options: Any) -> C
     cases = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(case) for case in inputs]
     batch = segment_cases(cases, segment_options(out=out, **options))
     return batch.results[0] if len(cases) == 1 and batch.results else batch
+
+
+def formats() -> dict[str, dict[str, list[str]]]:
+    """Endings of the files that the job reads and writes, by kind."""
+    further = {kind: [ending] for kind, ending in SIDE_FILES.items()}
+    return {
+        "inputs": {"volume": list(VOLUME_SUFFIXES), "DICOM series": ["folder", ".zip"]},
+        "outputs": {"mask": list(MASK_SUFFIXES), **further},
+    }
 
 
 def _segment_image(image: Any, out: str | Path | None, options: dict[str, Any]) -> Any:

@@ -27,6 +27,7 @@ PACK = DomainPack(
     source="domainsam_scene.read.rasters:SceneSource",
     writer="domainsam_scene.write.mapwriter:MapWriter",
     run="domainsam_scene.run:run_segment",
+    formats="domainsam_scene.run:formats",
     demo="domainsam_scene.commands.demo:demo",
 )
 

@@ -142,6 +142,18 @@ def segment_inputs(
     return segment_files({name: Path(path) for name, path in inputs.items()}, settings)
 
 
+def formats() -> dict[str, dict[str, list[str]]]:
+    """Endings of the files that the job reads and writes, by kind."""
+    from domainsam_scene.job import GEO_SUFFIXES, SUFFIXES
+    from domainsam_scene.read.images import SUFFIXES as IMAGES
+
+    rasters = {f"{kind} of rasters": list(endings) for kind, endings in GEO_SUFFIXES.items()}
+    return {
+        "inputs": {"sensor": list(IMAGES), "rasters": ["anything that GDAL reads: .tif, .vrt"]},
+        "outputs": {**{kind: list(endings) for kind, endings in SUFFIXES.items()}, **rasters},
+    }
+
+
 def _ranges(given: Mapping[str, Range] | Iterable[str]) -> dict[str, Range]:
     from domainsam_scene.read.modalities import parse_range
 

@@ -16,6 +16,7 @@ PACK = DomainPack(
     source="domainsam_urban.read.scene:RasterSource",
     writer="domainsam.io.cog:CogWriter",
     run="domainsam_urban.run:run_map",
+    formats="domainsam_urban.run:formats",
     demo="domainsam_urban.commands.demo:demo",
     describe="domainsam_urban.commands.demo:describe",
 )

@@ -17,7 +17,15 @@ from domainsam.keywords import (
     parts_of,
     path_of,
 )
-from domainsam_urban.settings import MADE_BY, METHODS, MapOptions, OutputOptions, ReadOptions, RunOptions
+from domainsam_urban.settings import (
+    FORMATS,
+    MADE_BY,
+    METHODS,
+    MapOptions,
+    OutputOptions,
+    ReadOptions,
+    RunOptions,
+)
 
 if TYPE_CHECKING:
     from domainsam_urban.job import Batch, SceneResult
@@ -166,6 +174,16 @@ def run_map(inputs: Any, out: Paths | None = None, **options: Any) -> SceneResul
     scenes = [os.fspath(scene) for scene in _several(inputs)]
     batch = map_scenes(scenes, map_options(out=out or (), **options))
     return batch.results[0] if len(scenes) == 1 and batch.results else batch
+
+
+def formats() -> dict[str, dict[str, list[str]]]:
+    """Endings of the files that the job reads and writes, by kind."""
+    from domainsam_urban.job import SUFFIXES
+
+    return {
+        "inputs": {"scene": ["anything that GDAL reads: .tif, .vrt, /vsi paths"]},
+        "outputs": {"polygons": list(FORMATS), **{kind: list(endings) for kind, endings in SUFFIXES.items()}},
+    }
 
 
 def load_model(

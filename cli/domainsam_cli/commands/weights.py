@@ -82,9 +82,7 @@ def _checked(name: str, shipped: Path | None) -> str:
     if shipped is None:
         return f"{name}: good ({verify(name)})"
     if verify_shipped(shipped) == "checksum":
-        return (
-            f"{name}: good by its checksum, unsigned without 'domainsam[sign]' ({shipped})"
-        )
+        return f"{name}: good by its checksum, unsigned without 'domainsam[sign]' ({shipped})"
     return f"{name}: good, signed ({shipped})"
 
 
