@@ -20,6 +20,7 @@ code meaning
 from __future__ import annotations
 
 import errno
+import re
 
 
 class DomainSamError(Exception):
@@ -74,8 +75,81 @@ class OutputError(DomainSamError, OSError):
     exit_code = 4
 
 
+PROJECT = "domainsam"
+UMBRELLAS = ("all", "dev", "docs")
+"""Extras that hold others, or nothing that the library imports."""
+MODULES = {"PIL": "pillow"}
+"""Modules whose package has another name, beyond case and hyphens."""
+
+
+def extras() -> dict[str, tuple[str, ...]]:
+    """Packages of every extra, from the metadata of the installed project; empty without any."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    found: dict[str, list[str]] = {}
+    try:
+        lines = requires(PROJECT) or []
+    except PackageNotFoundError:
+        lines = []
+    for line in lines:
+        name = re.match(r"[\w.-]+", line)
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        if name and extra and name.group() != PROJECT:
+            found.setdefault(extra.group(1), []).append(name.group())
+    return {extra: tuple(names) for extra, names in found.items()}
+
+
+def absent_packages(extra: str) -> tuple[str, ...]:
+    """Packages of an extra that are not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    absent = []
+    for name in extras().get(extra, ()):
+        try:
+            version(name)
+        except PackageNotFoundError:
+            absent.append(name)
+    return tuple(absent)
+
+
+def missing_extra(error: BaseException) -> DependencyError | None:
+    """The error that names the extra to install, if ``error`` is a missing package that an extra has.
+
+    Of several extras it is that of the pack whose code asked for the package.
+    """
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return None
+    module = error.name.partition(".")[0]
+    package = _plain_name(MODULES.get(module, module))
+    offering = [
+        extra
+        for extra, names in extras().items()
+        if extra not in UMBRELLAS and package in map(_plain_name, names)
+    ]
+    if not offering:
+        return None
+    asking = (name for name in _packages_of(error) if name in offering)
+    extra = next(asking, offering[0])
+    return DependencyError(f"{module} is not installed: run pip install '{PROJECT}[{extra}]'")
+
+
+def _plain_name(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def _packages_of(error: BaseException) -> list[str]:
+    """Names of packages whose code the error passed through, ``domainsam_ct`` as ``ct``, outermost first."""
+    names, trace = [], error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        names.append(module.partition(".")[0].removeprefix(f"{PROJECT}_"))
+        trace = trace.tb_next
+    return names
+
+
 def explain(error: BaseException) -> tuple[str, int]:
     """One line and the exit code for any exception."""
+    error = missing_extra(error) or error
     if isinstance(error, DomainSamError):
         # An OSError subclass made from several arguments prints an errno; ours carry one sentence.
         return one_line(error), error.exit_code

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any
 
-from domainsam.errors import PackError
+from domainsam.errors import PackError, missing_extra
 from domainsam.plugins import find_offers, import_attribute, load_offer
 
 GROUP = "domainsam.packs"
@@ -26,7 +26,11 @@ class DomainPack:
     that runs the pack's main job on generated data. ``describe``, where there
     is one, is a function from a path to a dict of facts about that file: empty
     for a file that is clearly another pack's; it raises
-    :class:`~domainsam.errors.InputError` for a file it cannot read.
+    :class:`~domainsam.errors.InputError` for a file it cannot read. ``run`` is
+    the main job as a function ``(inputs, out, **options)``, its options named as
+    the command's are; :func:`domainsam.run` hands over to it. ``formats`` is a
+    function without arguments that gives the endings of files by kind, under
+    ``inputs`` and ``outputs``.
     """
 
     name: str
@@ -37,14 +41,18 @@ class DomainPack:
     writer: str
     demo: str | None = None
     describe: str | None = None
+    run: str | None = None
+    formats: str | None = None
 
     def load(self, part: str) -> Any:
-        """Import and return ``commands``, ``source``, ``writer``, ``demo`` or ``describe``.
+        """Import and return one of the parts that are named by ``"module:attribute"``.
 
         Raises
         ------
         PackError
             If the pack does not name that part or it cannot be imported.
+        DependencyError
+            If it needs a package of an extra that is not installed.
         """
         target = getattr(self, part)
         if target is None:
@@ -52,6 +60,8 @@ class DomainPack:
         try:
             return import_attribute(target)
         except (ImportError, AttributeError) as error:
+            if missing := missing_extra(error):
+                raise missing from error
             raise PackError(f"pack {self.name!r}: cannot load {part} from {target!r}: {error}") from error
 
 

@@ -11,11 +11,15 @@ from collections.abc import Sequence
 import click
 
 from domainsam import __version__
-from domainsam.errors import PackError
+from domainsam.errors import DependencyError, PackError
 from domainsam.packs import find_packs, load_pack
 from domainsam_cli.lazy import BrokenCommand, LazyGroup
 
 CORE_COMMANDS = {
+    "capabilities": (
+        "domainsam_cli.commands.capabilities:capabilities",
+        "Tell programs what this installation can do.",
+    ),
     "demo": ("domainsam_cli.commands.demo:demo", "Run a pack's main job on a generated sample."),
     "info": ("domainsam_cli.commands.info:info", "Say what a file holds and what a pack would do with it."),
     "packs": ("domainsam_cli.commands.packs:packs", "List the installed domain packs."),
@@ -35,7 +39,7 @@ class PackGroup(LazyGroup):
             return super().get_command(ctx, cmd_name)
         try:
             command: click.Command = load_pack(cmd_name).load("commands")
-        except PackError as error:
+        except (PackError, DependencyError) as error:
             return BrokenCommand(cmd_name, error)
         return command
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from domainsam.keywords import PRECISIONS
 from domainsam_cli.errors import RunState, speak_up
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -41,7 +42,7 @@ devices_option = click.option(
 )
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    type=click.Choice(PRECISIONS),
     default="auto",
     show_default=True,
     help="Arithmetic of the networks; auto: bf16 where GPU or CPU is made for it (training: GPU), else fp32.",
@@ -88,6 +89,11 @@ def compute_options(command: Command) -> Command:
 def chosen(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Options that were given, under the recipe's names; ``names`` holds these by option."""
     return {name: given[option] for option, name in names.items() if given[option] is not None}
+
+
+def job_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A command's options without those that say how much it prints beside ``--quiet``."""
+    return {name: value for name, value in given.items() if name not in ("as_json", "verbose")}
 
 
 def free_folder(wanted: Path) -> Path:

@@ -1,6 +1,12 @@
 """Organs in abdominal CT: masks, volumes, reports."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from domainsam.packs import DomainPack
+
+if TYPE_CHECKING:
+    from domainsam_ct.model.organs import load_model as load_model
 
 PACK = DomainPack(
     name="ct",
@@ -19,6 +25,16 @@ PACK = DomainPack(
     commands="domainsam_ct.commands:ct",
     source="domainsam_ct.read.open:VolumeSource",
     writer="domainsam_ct.write.masks:MaskWriter",
+    run="domainsam_ct.run:run_segment",
+    formats="domainsam_ct.run:formats",
     demo="domainsam_ct.commands.demo:demo",
     describe="domainsam_ct.commands.demo:describe",
 )
+
+__all__ = ["PACK", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "load_model":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("domainsam_ct.model.organs").load_model

@@ -23,23 +23,11 @@ from domainsam_ct.measure.statistics import OrganStatistics, Tally
 from domainsam_ct.model.organs import OrganModel
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import Volume
-from domainsam_ct.settings import OutputOptions, SegmentOptions
+from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES, VOLUME_SUFFIXES, OutputOptions, SegmentOptions
 
-MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
-VOLUME_SUFFIXES = (*MASK_SUFFIXES, ".zip")
 COHORT_TABLE = "cohort.csv"
 _EXTENSION = re.compile(r"\.[A-Za-z]{2,5}")
 
-SIDE_FILES = {
-    "labels": "_labels.json",
-    "statistics": "_statistics.json",
-    "statistics table": "_statistics.csv",
-    "report": "_report.html",
-    "preview": "_preview.png",
-    "DICOM SEG": "_seg.dcm",
-    "RTSTRUCT": "_rtstruct.dcm",
-}
-"""What the files beside a mask are called, after its stem."""
 DICOM_KINDS = ("DICOM SEG", "RTSTRUCT")
 """Files that refer to the images they were made from, and that cannot be empty."""
 

@@ -8,6 +8,20 @@ from pathlib import Path
 EVERY = "all"
 NOBODY = "none"
 
+MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+VOLUME_SUFFIXES = (*MASK_SUFFIXES, ".zip")
+
+SIDE_FILES = {
+    "labels": "_labels.json",
+    "statistics": "_statistics.json",
+    "statistics table": "_statistics.csv",
+    "report": "_report.html",
+    "preview": "_preview.png",
+    "DICOM SEG": "_seg.dcm",
+    "RTSTRUCT": "_rtstruct.dcm",
+}
+"""What the files beside a mask are called, after its stem."""
+
 
 @dataclass(frozen=True)
 class RunOptions:

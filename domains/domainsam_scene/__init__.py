@@ -1,6 +1,12 @@
 """Scenes seen by several sensors: one semantic map."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from domainsam.packs import DomainPack
+
+if TYPE_CHECKING:
+    from domainsam_scene.model.scene import load_model as load_model
 
 PACK = DomainPack(
     name="scene",
@@ -19,6 +25,16 @@ PACK = DomainPack(
     ),
     commands="domainsam_scene.commands:scene",
     source="domainsam_scene.read.rasters:SceneSource",
-    writer="domainsam_scene.write.mapwriter:MapWriter",
+    writer="domainsam.io.cog:CogWriter",
+    run="domainsam_scene.run:run_segment",
+    formats="domainsam_scene.run:formats",
     demo="domainsam_scene.commands.demo:demo",
 )
+
+__all__ = ["PACK", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "load_model":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("domainsam_scene.model.scene").load_model

@@ -1,6 +1,12 @@
 """Informal settlements from satellite scenes."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from domainsam.packs import DomainPack
+
+if TYPE_CHECKING:
+    from domainsam_urban.run import load_model as load_model
 
 PACK = DomainPack(
     name="urban",
@@ -9,6 +15,16 @@ PACK = DomainPack(
     commands="domainsam_urban.commands:urban",
     source="domainsam_urban.read.scene:RasterSource",
     writer="domainsam.io.cog:CogWriter",
+    run="domainsam_urban.run:run_map",
+    formats="domainsam_urban.run:formats",
     demo="domainsam_urban.commands.demo:demo",
     describe="domainsam_urban.commands.demo:describe",
 )
+
+__all__ = ["PACK", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "load_model":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("domainsam_urban.run").load_model

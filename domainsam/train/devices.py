@@ -112,7 +112,7 @@ class SeveralDevices:
             from lightning.fabric.strategies import DDPStrategy
         except ImportError as error:
             raise DependencyError(
-                "training on several devices needs 'lightning': install it, or use --devices 1"
+                "several devices need lightning: run pip install 'domainsam[train]', or use --devices 1"
             ) from error
         # Lightning sets these to INFO for everybody; the root logger's level is the program's own choice.
         for name in ("lightning", "lightning.fabric", "lightning.pytorch"):

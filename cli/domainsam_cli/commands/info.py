@@ -7,7 +7,7 @@ import logging
 
 import click
 
-from domainsam.errors import InputError, PackError
+from domainsam.errors import DependencyError, InputError, PackError
 from domainsam.packs import find_packs, load_pack
 from domainsam_cli.options import json_option, verbose_option
 
@@ -56,7 +56,7 @@ def ask_packs(file: str) -> dict[str, dict[str, object]]:
                 answers[name] = facts
         except InputError as error:
             refusals.append(error)
-        except PackError as error:
+        except (PackError, DependencyError) as error:
             log.warning("%s", error)
     if not answers:
         raise refusals[0] if refusals else InputError(f"{file}: no installed pack reads files of this kind")

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from domainsam.errors import PackError
+from domainsam.errors import DependencyError, PackError, absent_packages
 from domainsam.packs import find_packs, load_pack
 from domainsam_cli.options import json_option
 
@@ -28,6 +28,8 @@ def packs(as_json: bool) -> None:
         click.echo(f"{row['name']:<12} {row['summary'] or '(broken) ' + str(row['error'])}")
         if row["labels"]:
             click.echo(f"{'':<12} classes: {', '.join(row['labels'])}; from {row['distribution']}")
+        if absent := absent_packages(str(row["name"])):
+            click.echo(f"{'':<12} needs {', '.join(absent)}: run pip install 'domainsam[{row['name']}]'")
 
 
 def describe(name: str) -> dict[str, str | list[str] | None]:
@@ -45,6 +47,6 @@ def describe(name: str) -> dict[str, str | list[str] | None]:
     try:
         pack = load_pack(name)
         pack.load("commands")
-    except PackError as error:
+    except (PackError, DependencyError) as error:
         return {**row, "error": str(error)}
     return {**row, "summary": pack.summary, "labels": list(pack.labels)}

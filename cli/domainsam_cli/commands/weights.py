@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from domainsam.errors import WeightsError
+from domainsam.signatures import shipped_weights, verify_shipped
 from domainsam.weights import fetch, find_weights, known, published, verify
 
 
@@ -57,18 +58,32 @@ def fetch_weights(name: str, folder: Path | None, quiet: bool) -> None:
 @weights.command("verify")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def verify_weights(names: tuple[str, ...]) -> None:
-    """Check the files on this machine, or those of the given names."""
+    """Check the files on this machine, or those of the given names.
+
+    Published files are checked by their checksum, those inside the packages by
+    their signature.
+    """
+    shipped = shipped_weights()
     chosen = names or tuple(name for name in published() if _place(name))
     if not chosen:
         click.echo("no published weights on this machine; the embedded foundation needs none")
     faults = []
-    for name in chosen:
+    for name in names or (*chosen, *shipped):
         try:
-            click.echo(f"{name}: good ({verify(name)})")
+            click.echo(_checked(name, shipped.get(name)))
         except WeightsError as error:
             faults.append(str(error))
     if faults:
         raise WeightsError("; ".join(faults))
+
+
+def _checked(name: str, shipped: Path | None) -> str:
+    """A line about a file that is good."""
+    if shipped is None:
+        return f"{name}: good ({verify(name)})"
+    if verify_shipped(shipped) == "checksum":
+        return f"{name}: good by its checksum, unsigned without 'domainsam[sign]' ({shipped})"
+    return f"{name}: good, signed ({shipped})"
 
 
 def _place(name: str) -> Path | None:

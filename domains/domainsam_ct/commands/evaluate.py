@@ -126,7 +126,8 @@ def report_page(
 
 def image_finder(images: Path | None) -> FindImage:
     """Where the scan of a case is."""
-    from domainsam_ct.job import VOLUME_SUFFIXES, case_stem
+    from domainsam_ct.job import case_stem
+    from domainsam_ct.settings import VOLUME_SUFFIXES
 
     if images is None:
         return lambda case: None

@@ -14,12 +14,13 @@ from domainsam_cli.options import (
     NAMES,
     Separated,
     compute_options,
+    job_options,
     out_option,
     overwrite_option,
     resume_option,
     talk_options,
 )
-from domainsam_ct.settings import CleanOptions, OutputOptions, RunOptions, SegmentOptions
+from domainsam_ct.run import segment_options
 
 if TYPE_CHECKING:
     from domainsam_ct.job import Batch, CaseResult
@@ -94,7 +95,7 @@ def mask_options(command: Any) -> Any:
 def model_options(command: Any) -> Any:
     """Options that choose the network and how the CT is read."""
     for option in (
-        click.option("--series", "series_uid", help="Series Instance UID, where a folder holds several."),
+        click.option("--series", help="Series Instance UID, where a folder holds several."),
         click.option("--window", type=WINDOW, help="Hounsfield units told apart [default: the model's]."),
         click.option(
             "--foundation", help="Name or checkpoint file [default: the one the model was trained on]."
@@ -140,46 +141,12 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
         if not given["as_json"] and not given["quiet"]:
             click.echo(result.sentence())
 
-    batch = segment_cases(inputs, gather(given), told=told)
+    batch = segment_cases(inputs, segment_options(**job_options(given)), told=told)
     answer(given, batch.document, summary(batch, len(inputs)))
     if batch.failures:
         failed = ", ".join(case for case, _ in batch.failures)
         click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} cases failed: {failed}", err=True)
         ctx.exit(batch.exit_code)
-
-
-def gather(given: dict[str, Any]) -> SegmentOptions:
-    """Options as click gives them, as one value."""
-    kinds = ("per_organ", "dicom_seg", "rtstruct", "statistics", "report", "preview")
-    return SegmentOptions(
-        outputs=OutputOptions(
-            out=given["out"],
-            **{kind: given[kind] for kind in kinds},
-            overwrite=given["overwrite"],
-            keep_identifiers=given["keep_identifiers"],
-        ),
-        model=given["model"],
-        foundation=given["foundation"],
-        organs=given["organs"],
-        label_map=given["label_map"],
-        series_uid=given["series_uid"],
-        run=RunOptions(
-            device=given["device"],
-            precision=given["precision"],
-            batch_size=given["batch_size"],
-            workers=given["workers"],
-            window=given["window"],
-        ),
-        clean=CleanOptions(
-            given["cleanup"],
-            given["fill_holes"],
-            given["keep_share"],
-            given["keep_within"],
-            given["keep_confidence"],
-        ),
-        resume=given["resume"],
-        quiet=given["quiet"],
-    )
 
 
 def summary(batch: Batch, inputs: int) -> Iterator[str]:

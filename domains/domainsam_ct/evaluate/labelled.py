@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
-from domainsam_ct.job import MASK_SUFFIXES, SIDE_FILES
 from domainsam_ct.labels import LabelMap, Organ, catalogue, organ_named
 from domainsam_ct.read.open import read_mask
+from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES
 
 GRID_TOLERANCE_MM = 0.01
 """How far apart voxel centres of two files may be that count as one grid; headers round to less."""

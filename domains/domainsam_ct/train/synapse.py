@@ -84,7 +84,7 @@ def _volume(root: Path, name: str, classes: int) -> Case:
     try:
         import h5py
     except ImportError as error:
-        raise DependencyError("reading test_vol_h5 needs 'h5py': install domainsam[hdf5]") from error
+        raise DependencyError("reading test_vol_h5 needs h5py: run pip install 'domainsam[hdf5]'") from error
     path = root / "test_vol_h5" / f"{name}.npy.h5"
     try:
         with h5py.File(path, "r") as held:

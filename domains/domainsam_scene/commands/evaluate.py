@@ -96,7 +96,7 @@ def evaluate_options(given: dict[str, Any]) -> EvaluateOptions:
     return EvaluateOptions(
         modalities=names,
         protocols=asked,
-        read=ReadOptions(dict(map(parse_range, given["ranges"])), given["align"], given["strict"]),
+        read=ReadOptions(dict(map(parse_range, given["range"])), given["align"], given["strict"]),
         limit=given["limit"],
         seed=given["seed"],
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam.errors import ConfigError
+from domainsam.keywords import keyword_names
 from domainsam_cli.console import answer, command_line, path_lines
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
@@ -19,7 +20,8 @@ from domainsam_cli.options import (
     resume_option,
     talk_options,
 )
-from domainsam_scene.settings import SENSORS, OutputOptions, RunOptions, SegmentOptions
+from domainsam_scene.run import segment_inputs, segment_options
+from domainsam_scene.settings import SENSORS
 
 if TYPE_CHECKING:
     from domainsam_scene.job import Batch
@@ -32,7 +34,6 @@ def sensor_options(command: Any) -> Any:
     """One option for each common sensor, and one for any other."""
     command = click.option(
         "--modality",
-        "others",
         multiple=True,
         metavar="NAME=FILE",
         help="Any other sensor.",
@@ -52,7 +53,7 @@ def folder_options(command: Any) -> Any:
             metavar="NAME=N,N,N",
             help="Up to three bands of a sensor (--geotiff) [default: the first three].",
         ),
-        click.option("--geotiff", "stack", is_flag=True, help="INPUT are georeferenced rasters, NAME=FILE."),
+        click.option("--geotiff", is_flag=True, help="INPUT are georeferenced rasters, NAME=FILE."),
         click.option("--split", help="Part of the data, such as val."),
         click.option(
             "--layout", type=click.Choice(LAYOUT_NAMES), help="INPUT is a folder that is laid out like this."
@@ -69,7 +70,6 @@ def reading_options(command: Any) -> Any:
         click.option("--align", is_flag=True, help="Undo shifts between sensors, if beyond doubt."),
         click.option(
             "--range",
-            "ranges",
             multiple=True,
             metavar="NAME=LOW,HIGH",
             help="Values of a sensor that become 0 and 1. Repeat for several.",
@@ -145,34 +145,34 @@ def segment_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any
 
 def run(inputs: tuple[str, ...], given: dict[str, Any]) -> Batch:
     """Call what the options ask for: one scene, a folder, or a stack of rasters."""
-    from domainsam_scene.segment import segment_files, segment_layout
-    from domainsam_scene.segment_stack import segment_rasters
-
     files = named_files(given)
-    ways = [given["layout"] is not None, given["stack"], bool(files)]
-    if sum(ways) > 1:
+    layout, geotiff = given["layout"], given["geotiff"]
+    if sum([layout is not None, geotiff, bool(files)]) > 1:
         raise ConfigError("give one of: sensors' files (--rgb a.png ...), --layout with a folder, --geotiff")
-    options = gather(given)
-    if given["layout"] is not None:
+    told = keyword_names(segment_options)
+    options = {name: value for name, value in given.items() if name in told}
+    settings = segment_options(**options, made_by=command_line())
+    if layout is not None:
         if len(inputs) != 1:
             raise ConfigError(f"--layout needs one folder, {len(inputs)} were given")
         silent = given["quiet"] or given["as_json"]
         watch = None if silent else lambda result: click.echo(result.sentence())
-        return segment_layout(given["layout"], Path(inputs[0]), given["split"], options, watch=watch)
-    if given["stack"]:
+        return segment_inputs(inputs[0], settings, layout=layout, split=given["split"], watch=watch)
+    if geotiff:
         pairs = [split_pair(text, "--geotiff") for text in inputs]
         if len(dict(pairs)) < len(pairs):
             raise ConfigError("--geotiff: a sensor is given twice; give each name once")
-        return segment_rasters(dict(pairs), options, dict(map(parse_bands, given["bands"])))
+        bands = dict(map(parse_bands, given["bands"]))
+        return segment_inputs(dict(pairs), settings, geotiff=True, bands=bands)
     if inputs:
         raise ConfigError(f"what is {inputs[0]!r}? name its sensor, for example --rgb {inputs[0]}")
-    return segment_files(files, options)
+    return segment_inputs(files, settings)
 
 
 def named_files(given: dict[str, Any]) -> dict[str, Path]:
     """Files of one scene by sensor, in the order of the options."""
     files = {name: given[name] for name in SENSORS if given[name] is not None}
-    for text in given["others"]:
+    for text in given["modality"]:
         name, path = split_pair(text, "--modality")
         if name in files:
             raise ConfigError(f"sensor {name} is given twice")
@@ -195,33 +195,6 @@ def parse_bands(text: str) -> tuple[str, tuple[int, ...]]:
         return name, tuple(int(number) for number in numbers.split(","))
     except ValueError as error:
         raise ConfigError(f"--bands {text!r} is not of the form optical=4,3,2") from error
-
-
-def gather(given: dict[str, Any]) -> SegmentOptions:
-    """Options as click gives them, as one value."""
-    from domainsam_scene.read.modalities import parse_range
-    from domainsam_scene.settings import ReadOptions
-
-    names = tuple(name.strip() for name in (given["modalities"] or "").split(",") if name.strip())
-    return SegmentOptions(
-        outputs=OutputOptions(
-            map=given["out"],
-            probability=given["probability"],
-            confidence=given["confidence"],
-            contribution=given["contribution"],
-            preview=given["preview"],
-            summary=given["summary"],
-            overwrite=given["overwrite"],
-        ),
-        model=given["model"],
-        foundation=given["foundation"],
-        modalities=names,
-        read=ReadOptions(dict(map(parse_range, given["ranges"])), given["align"], given["strict"]),
-        run=RunOptions(given["device"], given["precision"], given["tile"], given["overlap"]),
-        resume=given["resume"],
-        quiet=given["quiet"],
-        made_by=command_line(),
-    )
 
 
 def summary(batch: Batch, told: bool) -> Iterator[str]:

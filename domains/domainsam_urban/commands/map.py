@@ -14,12 +14,14 @@ from domainsam_cli.options import (
     WHOLE_NUMBERS,
     Separated,
     compute_options,
+    job_options,
     out_option,
     overwrite_option,
     resume_option,
     talk_options,
 )
-from domainsam_urban.settings import METHODS, MapOptions, OutputOptions, ReadOptions, RunOptions
+from domainsam_urban.run import map_options
+from domainsam_urban.settings import METHODS
 
 if TYPE_CHECKING:
     from domainsam_urban.job import Batch
@@ -88,9 +90,7 @@ def shape_options(command: Any) -> Any:
 def output_options(command: Any) -> Any:
     """Options that name further outputs."""
     for option in (
-        click.option(
-            "--datetime", "moment", help="When the scene was taken, ISO 8601 [default: from the file]."
-        ),
+        click.option("--datetime", help="When the scene was taken, ISO 8601 [default: from the file]."),
         click.option(
             "--stac/--no-stac", default=True, show_default=True, help="STAC item beside the polygons."
         ),
@@ -99,7 +99,7 @@ def output_options(command: Any) -> Any:
         ),
         click.option("--summary", type=PATH, help="Summary as JSON."),
         click.option("--preview", type=PATH, help="Picture of the scene with outlines, PNG."),
-        click.option("--mask", "mask_out", type=PATH, help="Mask as Cloud-Optimised GeoTIFF."),
+        click.option("--mask", type=PATH, help="Mask as Cloud-Optimised GeoTIFF."),
         click.option("--probability", type=PATH, help="Probability as Cloud-Optimised GeoTIFF."),
         out_option("Polygons: .gpkg .parquet .fgb .geojson, or a folder. Repeat for several.", multiple=True),
     ):
@@ -166,54 +166,12 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
     state = ctx.find_object(RunState)
     if state is not None:
         state.resumable = True
-    batch = map_scenes(inputs, gather(given))
+    batch = map_scenes(inputs, map_options(**job_options(given), made_by=command_line()))
     answer(given, batch.document, summary(batch))
     if batch.failures:
         failed = ", ".join(source for source, _ in batch.failures)
         click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} scenes failed: {failed}", err=True)
         ctx.exit(batch.exit_code)
-
-
-def gather(given: dict[str, Any]) -> MapOptions:
-    """Options as click gives them, as one value; what is left open about shapes, the model file says."""
-    from domainsam_urban.model.settlement import shape_settings
-
-    shape = {name: given[name] for name in ("threshold", "min_area", "simplify", "close_holes")}
-    parts = ("box", "mask", "sam_embedding", "segformer_embedding")
-    return MapOptions(
-        model=given["model"],
-        foundation=given["foundation"],
-        classifier=given["classifier"],
-        read=ReadOptions(
-            *(given[name] for name in ("bands", "nodata", "resolution", "normalize", "allow_no_crs")),
-            *(given[name] for name in ("bbox", "bbox_crs", "aoi")),
-        ),
-        run=RunOptions(
-            device=given["device"],
-            precision=given["precision"],
-            tile=given["tile"],
-            overlap=given["overlap"],
-            batch_size=given["batch_size"],
-            workers=given["workers"],
-            method=given["method"],
-            disabled=frozenset(part for part in parts if given[f"no_{part}"]),
-        ),
-        shape=shape_settings(given["model"], shape),
-        outputs=OutputOptions(
-            vectors=given["out"],
-            probability=given["probability"],
-            mask=given["mask_out"],
-            preview=given["preview"],
-            summary=given["summary"],
-            grid=given["grid"],
-            stac=given["stac"],
-            datetime=given["moment"],
-            overwrite=given["overwrite"],
-        ),
-        resume=given["resume"],
-        quiet=given["quiet"],
-        made_by=command_line(),
-    )
 
 
 def summary(batch: Batch) -> Iterator[str]:

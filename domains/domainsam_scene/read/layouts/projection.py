@@ -161,7 +161,7 @@ def _read_events(path: Path) -> tuple[Float64, Float64, NDArray[np.bool_]]:
         import h5py
     except ImportError as error:
         raise DependencyError(
-            "raw event files need h5py: install domainsam[hdf5], or project them with MUSES's own kit"
+            "raw event files need h5py: run pip install 'domainsam[hdf5]', or use MUSES's own kit"
         ) from error
     try:
         with h5py.File(path, "r") as file:

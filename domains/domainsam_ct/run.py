@@ -1,0 +1,168 @@
+"""The main job by keyword: what ``domainsam.run("ct", ...)`` and ``domainsam ct segment`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from domainsam.errors import ConfigError
+from domainsam.keywords import (
+    PRECISIONS,
+    check_choice,
+    check_keywords,
+    check_least,
+    keyword_names,
+    parts_of,
+    path_of,
+)
+from domainsam_ct.settings import (
+    MASK_SUFFIXES,
+    SIDE_FILES,
+    VOLUME_SUFFIXES,
+    CleanOptions,
+    OutputOptions,
+    RunOptions,
+    SegmentOptions,
+)
+
+if TYPE_CHECKING:
+    from domainsam_ct.job import Batch, CaseResult
+
+Names = str | Iterable[str]
+
+
+def segment_options(
+    *,
+    out: str | Path,
+    per_organ: bool = False,
+    dicom_seg: bool = False,
+    rtstruct: bool = False,
+    statistics: bool = False,
+    report: bool = False,
+    preview: bool = False,
+    keep_identifiers: bool = False,
+    organs: Names | None = None,
+    label_map: str | Path | None = None,
+    cleanup: Names = "all",
+    fill_holes: Names = "all",
+    keep_share: float = 0.2,
+    keep_within: float = 30.0,
+    keep_confidence: float = 0.67,
+    model: str | Path | None = None,
+    foundation: str | None = None,
+    window: str | Iterable[float] | None = None,
+    series: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 4,
+    workers: int = 2,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> SegmentOptions:
+    """The options of ``domainsam ct segment`` as one value.
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible.
+    """
+    check_least(1, batch_size=batch_size, workers=workers)
+    check_least(0, keep_share=keep_share, keep_within=keep_within, keep_confidence=keep_confidence)
+    limits = None if window is None else parts_of(window, float)
+    if limits is not None and len(limits) != 2:
+        raise ConfigError(f"window has {len(limits)} numbers, expected two, such as (-125, 275)")
+    return SegmentOptions(
+        outputs=OutputOptions(
+            out=Path(out),
+            per_organ=per_organ,
+            dicom_seg=dicom_seg,
+            rtstruct=rtstruct,
+            statistics=statistics,
+            report=report,
+            preview=preview,
+            overwrite=overwrite,
+            keep_identifiers=keep_identifiers,
+        ),
+        model=path_of(model),
+        foundation=foundation,
+        organs=None if organs is None else parts_of(organs, str),
+        label_map=None if label_map is None else str(label_map),
+        series_uid=series,
+        run=RunOptions(
+            device=str(device),
+            precision=check_choice("precision", precision, PRECISIONS),
+            batch_size=batch_size,
+            workers=workers,
+            window=None if limits is None else (limits[0], limits[1]),
+        ),
+        clean=CleanOptions(
+            parts_of(cleanup, str), parts_of(fill_holes, str), keep_share, keep_within, keep_confidence
+        ),
+        resume=resume,
+        quiet=quiet,
+    )
+
+
+def run_segment(inputs: Any, out: str | Path | None = None, **options: Any) -> CaseResult | Batch | Any:
+    """Segment one CT or several.
+
+    Parameters
+    ----------
+    inputs
+        A volume file, DICOM folder or zip of one; several of them; or a
+        ``nibabel`` image in Hounsfield units, which goes through a temporary file.
+    out
+        Mask file or folder, as ``-o``. Without it an image is answered by an
+        image: uint8 labels on the same voxels and affine.
+    **options
+        Keywords of :func:`segment_options`.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown or impossible, or no output is named.
+    DomainSamError
+        Of a single CT, whatever made it fail.
+    """
+    check_keywords("ct segment", options, keyword_names(segment_options))
+    if hasattr(inputs, "affine") and hasattr(inputs, "to_filename"):
+        return _segment_image(inputs, out, options)
+    from domainsam_ct.segment import segment_cases
+
+    if out is None:
+        raise ConfigError("ct segment: name an output, such as domainsam.run('ct', scan, 'organs.nii.gz')")
+    cases = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(case) for case in inputs]
+    batch = segment_cases(cases, segment_options(out=out, **options))
+    return batch.results[0] if len(cases) == 1 and batch.results else batch
+
+
+def formats() -> dict[str, dict[str, list[str]]]:
+    """Endings of the files that the job reads and writes, by kind."""
+    further = {kind: [ending] for kind, ending in SIDE_FILES.items()}
+    return {
+        "inputs": {"volume": list(VOLUME_SUFFIXES), "DICOM series": ["folder", ".zip"]},
+        "outputs": {"mask": list(MASK_SUFFIXES), **further},
+    }
+
+
+def _segment_image(image: Any, out: str | Path | None, options: dict[str, Any]) -> Any:
+    """Segment an image through a temporary file, so that the answer is that of the same scan in a file."""
+    with TemporaryDirectory(prefix="domainsam-") as folder:
+        scan = Path(folder) / "image.nii"
+        image.to_filename(scan)
+        if out is not None:
+            return run_segment(scan, out, **options)
+        mask = Path(folder) / "mask.nii"
+        return _in_memory(run_segment(scan, mask, **options).paths["mask"])
+
+
+def _in_memory(path: Path) -> Any:
+    """A NIfTI image that needs its file no more."""
+    import nibabel
+    import numpy as np
+
+    stored = nibabel.load(path)
+    return nibabel.Nifti1Image(np.asarray(stored.dataobj).copy(), stored.affine, stored.header)

@@ -1,0 +1,162 @@
+"""The main job by keyword: what ``domainsam.run("scene", ...)`` and ``domainsam scene segment`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from domainsam.errors import ConfigError
+from domainsam.keywords import (
+    PRECISIONS,
+    check_choice,
+    check_keywords,
+    check_least,
+    keyword_names,
+    parts_of,
+    path_of,
+)
+from domainsam_scene.settings import OutputOptions, Range, ReadOptions, RunOptions, SegmentOptions
+
+if TYPE_CHECKING:
+    from domainsam_scene.job import Batch, SegmentResult
+
+
+def segment_options(
+    *,
+    out: str | Path,
+    probability: str | Path | None = None,
+    confidence: str | Path | None = None,
+    contribution: str | Path | None = None,
+    preview: str | Path | None = None,
+    summary: str | Path | None = None,
+    modalities: str | Iterable[str] | None = None,
+    range: Mapping[str, Range] | Iterable[str] = (),
+    align: bool = False,
+    strict: bool = False,
+    model: str | Path | None = None,
+    foundation: str | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    made_by: str = "domainsam",
+) -> SegmentOptions:
+    """The options of ``domainsam scene segment`` as one value; ``range`` by sensor, or ``depth=0,40``.
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible.
+    """
+    check_least(32, tile=tile)
+    check_least(0, overlap=overlap)
+    names = () if modalities is None else parts_of(modalities, str)
+    return SegmentOptions(
+        outputs=OutputOptions(
+            map=Path(out),
+            probability=path_of(probability),
+            confidence=path_of(confidence),
+            contribution=path_of(contribution),
+            preview=path_of(preview),
+            summary=path_of(summary),
+            overwrite=overwrite,
+        ),
+        model=path_of(model),
+        foundation=foundation,
+        modalities=tuple(name for name in names if name),
+        read=ReadOptions(_ranges(range), align, strict),
+        run=RunOptions(str(device), check_choice("precision", precision, PRECISIONS), tile, overlap),
+        resume=resume,
+        quiet=quiet,
+        made_by=made_by,
+    )
+
+
+def run_segment(inputs: Any, out: str | Path | None = None, **options: Any) -> SegmentResult | Batch:
+    """Segment one scene, a folder of scenes, or a stack of georeferenced rasters.
+
+    Parameters
+    ----------
+    inputs
+        Files by sensor; with ``layout`` a folder.
+    out
+        Map or folder, as ``-o``.
+    **options
+        Keywords of :func:`segment_options` and :func:`segment_inputs`.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown or impossible, or no output is named.
+    DomainSamError
+        Of a single scene, whatever made it fail.
+    """
+    check_keywords("scene segment", options, keyword_names(segment_options, segment_inputs))
+    if out is None:
+        raise ConfigError("scene segment: name an output, such as domainsam.run('scene', files, 'map.png')")
+    ways = {name: options.pop(name) for name in keyword_names(segment_inputs) if name in options}
+    batch = segment_inputs(inputs, segment_options(out=out, **options), **ways)
+    return batch.results[0] if ways.get("layout") is None and batch.results else batch
+
+
+def segment_inputs(
+    inputs: Mapping[str, str | Path] | str | Path,
+    settings: SegmentOptions,
+    *,
+    layout: str | None = None,
+    split: str | None = None,
+    geotiff: bool = False,
+    bands: Mapping[str, Iterable[int]] | None = None,
+    watch: Callable[[SegmentResult], None] | None = None,
+) -> Batch:
+    """Segment files by sensor, a folder laid out as ``layout`` says, or with ``geotiff`` rasters by sensor.
+
+    Parameters
+    ----------
+    bands
+        Up to three band numbers, from 1, by sensor; for rasters.
+    watch
+        Shown every result of a folder as soon as it is there.
+
+    Raises
+    ------
+    ConfigError
+        If inputs are not of the form that these ways take.
+    """
+    from domainsam_scene.segment import segment_files, segment_layout
+    from domainsam_scene.segment_stack import segment_rasters
+
+    if layout is not None:
+        if geotiff or isinstance(inputs, Mapping):
+            raise ConfigError("layout takes one folder, and no files by sensor")
+        return segment_layout(layout, Path(inputs), split, settings, watch=watch)
+    if not isinstance(inputs, Mapping):
+        raise ConfigError(f"what is {str(inputs)!r}? name its sensor, for example {{'rgb': {str(inputs)!r}}}")
+    if geotiff:
+        numbers = {name: parts_of(given, int) for name, given in (bands or {}).items()}
+        return segment_rasters({name: str(path) for name, path in inputs.items()}, settings, numbers)
+    return segment_files({name: Path(path) for name, path in inputs.items()}, settings)
+
+
+def formats() -> dict[str, dict[str, list[str]]]:
+    """Endings of the files that the job reads and writes, by kind."""
+    from domainsam_scene.job import GEO_SUFFIXES, SUFFIXES
+    from domainsam_scene.read.images import SUFFIXES as IMAGES
+
+    rasters = {f"{kind} of rasters": list(endings) for kind, endings in GEO_SUFFIXES.items()}
+    return {
+        "inputs": {"sensor": list(IMAGES), "rasters": ["anything that GDAL reads: .tif, .vrt"]},
+        "outputs": {**{kind: list(endings) for kind, endings in SUFFIXES.items()}, **rasters},
+    }
+
+
+def _ranges(given: Mapping[str, Range] | Iterable[str]) -> dict[str, Range]:
+    from domainsam_scene.read.modalities import parse_range
+
+    if isinstance(given, Mapping):
+        return {name: (float(low), float(high)) for name, (low, high) in given.items()}
+    return dict(map(parse_range, (given,) if isinstance(given, str) else given))

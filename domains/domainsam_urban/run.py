@@ -1,0 +1,223 @@
+"""The main job by keyword: what ``domainsam.run("urban", ...)`` and ``domainsam urban map`` share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from domainsam.errors import ConfigError
+from domainsam.keywords import (
+    PRECISIONS,
+    check_choice,
+    check_keywords,
+    check_least,
+    keyword_names,
+    parts_of,
+    path_of,
+)
+from domainsam_urban.settings import (
+    FORMATS,
+    MADE_BY,
+    METHODS,
+    MapOptions,
+    OutputOptions,
+    ReadOptions,
+    RunOptions,
+)
+
+if TYPE_CHECKING:
+    from domainsam_urban.job import Batch, SceneResult
+    from domainsam_urban.model.settlement import SettlementModel
+
+Paths = str | Path | Iterable[str | Path]
+
+
+def map_options(
+    *,
+    out: Paths = (),
+    probability: str | Path | None = None,
+    mask: str | Path | None = None,
+    preview: str | Path | None = None,
+    summary: str | Path | None = None,
+    grid: float | None = None,
+    stac: bool = True,
+    datetime: str | None = None,
+    bands: str | Iterable[int] | None = None,
+    nodata: float | None = None,
+    resolution: float | None = None,
+    normalize: str = "auto",
+    allow_no_crs: bool = False,
+    bbox: str | Iterable[float] | None = None,
+    bbox_crs: str | None = None,
+    aoi: str | Path | None = None,
+    threshold: float | None = None,
+    min_area: float | None = None,
+    simplify: float | None = None,
+    close_holes: float | None = None,
+    model: str | Path | None = None,
+    foundation: str | None = None,
+    classifier: str | Path | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    method: str = "full",
+    no_box: bool = False,
+    no_mask: bool = False,
+    no_sam_embedding: bool = False,
+    no_segformer_embedding: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 4,
+    workers: int = 2,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    made_by: str = MADE_BY,
+) -> MapOptions:
+    """The options of ``domainsam urban map`` as one value; what is left open about shapes, the model says.
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible.
+    CheckpointError
+        If the model file is absent or damaged.
+    """
+    from domainsam_urban.model.settlement import shape_settings
+
+    check_least(64, tile=tile)
+    check_least(1, batch_size=batch_size, workers=workers, grid=grid)
+    check_least(0, overlap=overlap)
+    box = None if bbox is None else parts_of(bbox, float)
+    if box is not None and len(box) != 4:
+        raise ConfigError(f"bbox has {len(box)} numbers, expected four: west, south, east, north")
+    without = {
+        "box": no_box,
+        "mask": no_mask,
+        "sam_embedding": no_sam_embedding,
+        "segformer_embedding": no_segformer_embedding,
+    }
+    shape = {"threshold": threshold, "min_area": min_area, "simplify": simplify, "close_holes": close_holes}
+    return MapOptions(
+        model=path_of(model),
+        foundation=foundation,
+        classifier=path_of(classifier),
+        read=ReadOptions(
+            bands=None if bands is None else parts_of(bands, int),
+            nodata=nodata,
+            resolution=resolution,
+            normalize=normalize,
+            allow_no_crs=allow_no_crs,
+            bbox=box,
+            bbox_crs=bbox_crs,
+            aoi=path_of(aoi),
+        ),
+        run=RunOptions(
+            device=str(device),
+            precision=check_choice("precision", precision, PRECISIONS),
+            tile=tile,
+            overlap=overlap,
+            batch_size=batch_size,
+            workers=workers,
+            method=check_choice("method", method, METHODS),
+            disabled=frozenset(part for part, left_out in without.items() if left_out),
+        ),
+        shape=shape_settings(path_of(model), shape),
+        outputs=OutputOptions(
+            vectors=tuple(map(Path, _several(out))),
+            probability=path_of(probability),
+            mask=path_of(mask),
+            preview=path_of(preview),
+            summary=path_of(summary),
+            grid=grid,
+            stac=stac,
+            datetime=datetime,
+            overwrite=overwrite,
+        ),
+        resume=resume,
+        quiet=quiet,
+        made_by=made_by,
+    )
+
+
+def run_map(inputs: Any, out: Paths | None = None, **options: Any) -> SceneResult | Batch | Any:
+    """Map one scene or several.
+
+    Parameters
+    ----------
+    inputs
+        A path or ``/vsi`` path, several of them, or an ``xarray.DataArray`` of
+        shape ``(band, y, x)`` or ``(y, x)`` with a CRS that rioxarray knows of.
+    out
+        Polygon files or a folder, as ``-o``. Without it a DataArray is answered
+        by a Dataset, see :func:`domainsam_urban.arrays.map_array`.
+    **options
+        Keywords of :func:`map_options`.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown or impossible, or no output is named.
+    DomainSamError
+        Of a single scene, whatever made it fail.
+    """
+    check_keywords("urban map", options, keyword_names(map_options))
+    if hasattr(inputs, "dims") and hasattr(inputs, "coords"):
+        from domainsam_urban.arrays import map_array
+
+        return map_array(inputs, out, options, run_map)
+    from domainsam_urban.map import map_scenes
+
+    if out is None and not {"probability", "mask"} & options.keys():
+        raise ConfigError("urban map: name an output, such as domainsam.run('urban', scene, 'out.gpkg')")
+    scenes = [os.fspath(scene) for scene in _several(inputs)]
+    batch = map_scenes(scenes, map_options(out=out or (), **options))
+    return batch.results[0] if len(scenes) == 1 and batch.results else batch
+
+
+def formats() -> dict[str, dict[str, list[str]]]:
+    """Endings of the files that the job reads and writes, by kind."""
+    from domainsam_urban.job import SUFFIXES
+
+    return {
+        "inputs": {"scene": ["anything that GDAL reads: .tif, .vrt, /vsi paths"]},
+        "outputs": {"polygons": list(FORMATS), **{kind: list(endings) for kind, endings in SUFFIXES.items()}},
+    }
+
+
+def load_model(
+    path: str | Path | None = None,
+    foundation: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> SettlementModel:
+    """A settlement model on the foundation it fits.
+
+    Parameters
+    ----------
+    path
+        Model file; None for the one inside the package.
+    foundation
+        Name or weight file; None for the one the model file names.
+    device, precision
+        As ``--device`` and ``--precision``.
+
+    Raises
+    ------
+    CheckpointError
+        If the model file is absent, damaged, of another pack, or fits another foundation.
+    WeightsError
+        If the foundation's weights are absent, or the package has no model of its own.
+    ConfigError
+        If the device or precision is unknown.
+    """
+    from domainsam_urban.model import settlement
+
+    run = RunOptions(device=str(device), precision=check_choice("precision", precision, PRECISIONS))
+    options = MapOptions(OutputOptions(()), model=path_of(path), foundation=foundation, run=run)
+    return settlement.load_model(options)
+
+
+def _several(given: Paths) -> tuple[str | Path, ...]:
+    return (given,) if isinstance(given, str | Path) else tuple(given)
