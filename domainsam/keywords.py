@@ -93,3 +93,19 @@ def check_least(least: float, **values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not value >= least:
             raise ConfigError(f"{name} is {value}, expected {least:g} or more")
+
+
+def refuse_with_marks(**given: object) -> None:
+    """Refuse options that say something of a trained model, where a person marks the objects.
+
+    Raises
+    ------
+    ConfigError
+        If one is given; the message names it.
+    """
+    for name, value in given.items():
+        if value:
+            option = name.replace("_", "-")
+            raise ConfigError(
+                f"--{option} is of no use beside --points or --boxes, which take no model: leave one out"
+            )

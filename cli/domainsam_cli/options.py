@@ -64,6 +64,26 @@ verbose_option = click.option(
 )
 
 
+def mark_options(command: Command) -> Command:
+    """Options that say where objects are, instead of a trained model; see :mod:`domainsam.io.marks`."""
+    path = click.Path(path_type=Path)
+    for option in (
+        click.option(
+            "--marks-frame",
+            metavar="FRAME",
+            help="Frame of the marks' coordinates: pixel, world, voxel, RAS, LPS [default: the file's].",
+        ),
+        click.option("--boxes", type=path, help="Objects as boxes: .gpkg .geojson .csv .json; no model."),
+        click.option(
+            "--points",
+            type=path,
+            help="Objects as points, or polygons as rough masks: .gpkg .geojson .csv .json; no model.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def talk_options(command: Command) -> Command:
     """``--quiet``, ``--verbose`` and ``--json``: how much a command says, and how."""
     return quiet_option(verbose_option(json_option(command)))

@@ -20,7 +20,7 @@ from domainsam_ct.identifiers import public_stem
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.measure.cleanup import Cleaned
 from domainsam_ct.measure.statistics import OrganStatistics, Tally
-from domainsam_ct.model.organs import OrganModel
+from domainsam_ct.model.organs import MarkedOrgans, OrganModel
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import Volume
 from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES, VOLUME_SUFFIXES, OutputOptions, SegmentOptions
@@ -320,6 +320,6 @@ class Made:
     """A segmented case and what is told about its making; ``begin`` is ``perf_counter()`` at its opening."""
 
     segmented: Segmented
-    model: OrganModel
+    model: OrganModel | MarkedOrgans
     options: SegmentOptions
     begin: float

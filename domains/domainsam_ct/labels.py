@@ -78,6 +78,11 @@ class Organ:
 LabelMap = dict[int, Organ]
 
 
+def check_name(name: str) -> bool:
+    """Whether a name may stand in a file's name: letters, digits, ``_``, ``-`` and ``.`` alone."""
+    return _NAME.fullmatch(name) is not None
+
+
 @cache
 def catalogue() -> Mapping[str, Organ]:
     """Every structure that the package knows, by name."""
@@ -168,7 +173,7 @@ def _table(document: dict[str, Any], key: str, where: str) -> dict[str, Any]:
 
 def _check_entry(name: str, value: object, labels: LabelMap, where: str) -> None:
     """A name becomes a file name, a value a voxel of 16 bits."""
-    if not _NAME.fullmatch(name):
+    if not check_name(name):
         raise ConfigError(f"label map '{where}': '{name}' may hold only letters, digits, '_', '-' and '.'")
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
         raise ConfigError(f"label map '{where}': {name} = {value!r} must be a whole number from 1 to 65535")

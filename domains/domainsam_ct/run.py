@@ -16,7 +16,9 @@ from domainsam.keywords import (
     keyword_names,
     parts_of,
     path_of,
+    refuse_with_marks,
 )
+from domainsam.marks import MarkFiles
 from domainsam_ct.settings import (
     MASK_SUFFIXES,
     SIDE_FILES,
@@ -52,6 +54,9 @@ def segment_options(
     keep_confidence: float = 0.67,
     model: str | Path | None = None,
     foundation: str | None = None,
+    points: str | Path | None = None,
+    boxes: str | Path | None = None,
+    marks_frame: str | None = None,
     window: str | Iterable[float] | None = None,
     series: str | None = None,
     device: str = "auto",
@@ -74,6 +79,9 @@ def segment_options(
     limits = None if window is None else parts_of(window, float)
     if limits is not None and len(limits) != 2:
         raise ConfigError(f"window has {len(limits)} numbers, expected two, such as (-125, 275)")
+    marks = MarkFiles(path_of(points), path_of(boxes), marks_frame)
+    if marks:
+        refuse_with_marks(model=model)
     return SegmentOptions(
         outputs=OutputOptions(
             out=Path(out),
@@ -101,6 +109,7 @@ def segment_options(
         clean=CleanOptions(
             parts_of(cleanup, str), parts_of(fill_holes, str), keep_share, keep_within, keep_confidence
         ),
+        marks=marks,
         resume=resume,
         quiet=quiet,
     )
@@ -130,12 +139,12 @@ def run_segment(inputs: Any, out: str | Path | None = None, **options: Any) -> C
     check_keywords("ct segment", options, keyword_names(segment_options))
     if hasattr(inputs, "affine") and hasattr(inputs, "to_filename"):
         return _segment_image(inputs, out, options)
-    from domainsam_ct.segment import segment_cases
+    from domainsam_ct.segment_marked import segment_inputs
 
     if out is None:
         raise ConfigError("ct segment: name an output, such as domainsam.run('ct', scan, 'organs.nii.gz')")
     cases = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(case) for case in inputs]
-    batch = segment_cases(cases, segment_options(out=out, **options))
+    batch = segment_inputs(cases, segment_options(out=out, **options))
     return batch.results[0] if len(cases) == 1 and batch.results else batch
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from domainsam.marks import MarkFiles
+
 EVERY = "all"
 NOBODY = "none"
 
@@ -75,6 +77,8 @@ class SegmentOptions:
         Numbers of the mask: a name or file, None for the model's own numbers.
     series_uid
         DICOM series to read where there are several.
+    marks
+        Where organs are, if a person says it instead of the model.
     """
 
     outputs: OutputOptions
@@ -85,6 +89,7 @@ class SegmentOptions:
     series_uid: str | None = None
     run: RunOptions = field(default_factory=RunOptions)
     clean: CleanOptions = field(default_factory=CleanOptions)
+    marks: MarkFiles = field(default_factory=MarkFiles)
     resume: bool = False
     quiet: bool = False
 

@@ -189,7 +189,7 @@ class SceneResult:
             "hectares": None if self.hectares != self.hectares else self.hectares,
             "megapixels_per_second": self.megapixels_per_second,
             "paths": {kind: str(path) for kind, path in self.paths.items()},
-            "options": _without_maker(asdict(self.options)),
+            "options": _told_options(self.options),
         }
         return {key: _plain(value) for key, value in values.items()}
 
@@ -200,8 +200,10 @@ class Batch(batch.Batch[SceneResult]):
     key = "source"
 
 
-def _without_maker(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name != "made_by"}
+def _told_options(options: MapOptions) -> dict[str, Any]:
+    """The options that decide the answer; those of marks only where there are any."""
+    left_out = {"made_by"} if options.marks else {"made_by", "marks"}
+    return {name: value for name, value in asdict(options).items() if name not in left_out}
 
 
 def _plain(value: Any) -> Any:

@@ -9,11 +9,13 @@ from pathlib import Path
 from time import perf_counter
 
 from domainsam.infer.batch import run_batch
+from domainsam.infer.engine import EngineResult, prompt_scene
 from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.workroom import WorkRoom, require_space
+from domainsam.io.marks import read_mark_files
 from domainsam.machine import keep_freed_memory
-from domainsam.progress import reporting
+from domainsam.progress import Progress, reporting
 from domainsam_urban.job import (
     Batch,
     ScenePlan,
@@ -21,7 +23,7 @@ from domainsam_urban.job import (
     plan_outputs,
     scene_stem,
 )
-from domainsam_urban.model.settlement import SettlementModel, load_model
+from domainsam_urban.model.settlement import MarkedObjects, SettlementModel, load_marked, load_model
 from domainsam_urban.read.area import WantedArea, wanted_area
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions
@@ -66,7 +68,7 @@ def map_scenes(
 
     def prepare() -> Callable[[ScenePlan], SceneResult]:
         keep_freed_memory()
-        loaded = model or load_model(options)
+        loaded = model or (load_marked(options) if options.marks else load_model(options))
         return lambda plan: map_scene(plan, options, loaded, area, first_pass)
 
     return run_batch(
@@ -81,7 +83,7 @@ def map_scenes(
 def map_scene(
     plan: ScenePlan,
     options: MapOptions,
-    model: SettlementModel,
+    model: SettlementModel | MarkedObjects,
     area: WantedArea | None = None,
     first_pass: Path | None = None,
 ) -> SceneResult:
@@ -93,10 +95,6 @@ def map_scene(
         If the scene cannot be read, the disk is full, or an output cannot be written.
     """
     begin = perf_counter()
-    if options.run.disabled:
-        model = model.without(options.run.disabled)
-    if options.run.method == "coarse":
-        model = replace(model, foundation=None)
     read = options.read
     with RasterSource(
         plan.source,
@@ -114,19 +112,63 @@ def map_scene(
         require_space(plan.work.parent, rows * cols * (STAGED_BYTES + WRITTEN_BYTES), purpose)
         with WorkRoom(plan.work, options.resume) as room:
             with reporting(scene_stem(plan.source), options.quiet) as progress:
-                answer = run_engine(
-                    source,
-                    model.specialist,
-                    model.foundation,
-                    room.folder,
-                    engine_options(options, model, source.profile_info.work_pixel),
-                    device=model.device,
-                    identity=source.fingerprint,
-                    resume=options.resume,
-                    progress=progress,
-                    first_pass=first_pass,
-                )
+                if isinstance(model, MarkedObjects):
+                    answer = find_marked(source, model, options, room.folder, progress)
+                else:
+                    answer = find_settlements(source, model, options, room.folder, progress, first_pass)
             return write_products(plan, Mapped(source, answer, model, options, begin), room)
+
+
+def find_settlements(
+    source: RasterSource,
+    model: SettlementModel,
+    options: MapOptions,
+    folder: Path,
+    progress: Progress,
+    first_pass: Path | None,
+) -> EngineResult:
+    """What the model finds in a scene, staged in ``folder``."""
+    if options.run.disabled:
+        model = model.without(options.run.disabled)
+    if options.run.method == "coarse":
+        model = replace(model, foundation=None)
+    return run_engine(
+        source,
+        model.specialist,
+        model.foundation,
+        folder,
+        engine_options(options, model, source.profile_info.work_pixel),
+        device=model.device,
+        identity=source.fingerprint,
+        resume=options.resume,
+        progress=progress,
+        first_pass=first_pass,
+    )
+
+
+def find_marked(
+    source: RasterSource, model: MarkedObjects, options: MapOptions, folder: Path, progress: Progress
+) -> EngineResult:
+    """What a person marked in a scene, staged in ``folder``."""
+    run = options.run
+    tile = run.tile or EngineOptions.tile
+    return prompt_scene(
+        source,
+        read_mark_files(model.files, source.grid),
+        model.foundation,
+        folder,
+        EngineOptions(
+            tile=tile,
+            overlap=0,
+            batch_size=run.batch_size,
+            workers=run.workers,
+            threshold=options.shape.threshold,
+            dtype=model.precision,
+        ),
+        identity=source.fingerprint,
+        resume=options.resume,
+        progress=progress,
+    )
 
 
 def engine_options(

@@ -16,7 +16,9 @@ from domainsam.keywords import (
     keyword_names,
     parts_of,
     path_of,
+    refuse_with_marks,
 )
+from domainsam.marks import MarkFiles
 from domainsam_urban.settings import (
     FORMATS,
     MADE_BY,
@@ -59,6 +61,9 @@ def map_options(
     model: str | Path | None = None,
     foundation: str | None = None,
     classifier: str | Path | None = None,
+    points: str | Path | None = None,
+    boxes: str | Path | None = None,
+    marks_frame: str | None = None,
     tile: int | None = None,
     overlap: int | None = None,
     method: str = "full",
@@ -84,7 +89,7 @@ def map_options(
     CheckpointError
         If the model file is absent or damaged.
     """
-    from domainsam_urban.model.settlement import shape_settings
+    from domainsam_urban.model.settlement import marked_shape, shape_settings
 
     check_least(64, tile=tile)
     check_least(1, batch_size=batch_size, workers=workers, grid=grid)
@@ -99,6 +104,9 @@ def map_options(
         "segformer_embedding": no_segformer_embedding,
     }
     shape = {"threshold": threshold, "min_area": min_area, "simplify": simplify, "close_holes": close_holes}
+    marks = MarkFiles(path_of(points), path_of(boxes), marks_frame)
+    if marks:
+        refuse_with_marks(model=model, classifier=classifier, method=method != METHODS[0])
     return MapOptions(
         model=path_of(model),
         foundation=foundation,
@@ -123,7 +131,8 @@ def map_options(
             method=check_choice("method", method, METHODS),
             disabled=frozenset(part for part, left_out in without.items() if left_out),
         ),
-        shape=shape_settings(path_of(model), shape),
+        shape=marked_shape(shape) if marks else shape_settings(path_of(model), shape),
+        marks=marks,
         outputs=OutputOptions(
             vectors=tuple(map(Path, _several(out))),
             probability=path_of(probability),

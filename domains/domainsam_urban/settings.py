@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from domainsam.errors import ConfigError
+from domainsam.marks import MarkFiles
 
 MADE_BY = "domainsam"
 METHODS = ("full", "coarse")
@@ -101,6 +102,8 @@ class MapOptions:
     quiet: bool = False
     classifier: Path | None = None
     """A file that says which cells of ground are worth a closer look."""
+    marks: MarkFiles = field(default_factory=MarkFiles)
+    """Where objects are, if a person says it instead of the model."""
     made_by: str = MADE_BY
     """What rasters say they were made by: the command, or this."""
 

@@ -169,7 +169,7 @@ class ObjectBand:
 
         Where no object claims a pixel it keeps its coarse probability, but
         stays below the threshold: what was filtered out is off, and a near
-        miss is still seen as one. Labels are 0 below the threshold.
+        miss is still seen as one. Labels are 0 below the threshold, 255 without data.
         """
         first, columns = self.band.top, self.band.columns
         planes = self.band.finish(end)
@@ -188,8 +188,8 @@ class ObjectBand:
         stored = np.where(before == NODATA, np.uint8(NODATA), values)
         if labels is None:
             return (stored,)
-        inside = (stored >= level) & (stored != NODATA)
-        return stored, np.where(inside, labels, 0).astype(np.uint8)
+        labels = np.where(stored >= level, labels, 0).astype(np.uint8)
+        return stored, np.where(stored == NODATA, np.uint8(NODATA), labels)
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -95,9 +95,11 @@ class EngineResult:
         Pass one's objects that were large enough; none where a prompt source gave the objects.
     found
         Objects in all.
+    kept
+        Objects that were decoded, or kept by the coarse method.
     labels
-        Raw file of bytes beside ``probability``, an index into ``names`` counted from 1 and 0 where no object
-        is; None where all objects are of one kind.
+        Raw file of bytes beside ``probability``: an index into ``names`` counted from 1, 0 where no object
+        is, 255 without data; None where all objects are of one kind.
     names
         Labels of the objects.
     """
@@ -117,6 +119,7 @@ class EngineResult:
     labels: Path | None = None
     names: tuple[str, ...] = ()
     frames: int = 1
+    kept: int = 0
 
 
 def sweep_scene(
@@ -407,7 +410,7 @@ class _ObjectRun(_Run):
         self.plan: Plan = {}
         self.components: list[Component] = []
         self.lookups: list[Ints] = []
-        self.found = 0
+        self.found = self.kept = 0
         self.outlines: dict[OutlineKey, Outline] = {}
         self.seconds: dict[str, float] = {}
 
@@ -464,11 +467,12 @@ class _ObjectRun(_Run):
             self.found += found.found
             self.lookups.append(found.lookup)
         self.plan = plan
+        self.kept = len(self.components)
 
     def plan_marks(self, objects: Sequence[SceneObject]) -> None:
         """Plan the crops of objects that somebody marked."""
         self.plan = plan_marks(objects, self.names, self.lattice)
-        self.found = len(objects)
+        self.found = self.kept = len(objects)
 
     def decode(self, decoder: Decoder) -> None:
         """Decode every planned object into the final probability."""
@@ -532,6 +536,7 @@ class _ObjectRun(_Run):
             labels=None if self.labels is None else self.labels.path,
             names=self.names,
             frames=self.frames,
+            kept=self.kept,
         )
 
 

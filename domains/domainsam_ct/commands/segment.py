@@ -15,6 +15,7 @@ from domainsam_cli.options import (
     Separated,
     compute_options,
     job_options,
+    mark_options,
     out_option,
     overwrite_option,
     resume_option,
@@ -110,6 +111,7 @@ def model_options(command: Any) -> Any:
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=PATH)
 @output_options
 @mask_options
+@mark_options
 @model_options
 @compute_options
 @resume_option
@@ -130,8 +132,9 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
     domainsam ct segment study/ -o out/ --dicom-seg --rtstruct --statistics --report --preview
     domainsam ct segment cohort/*.nii.gz -o out/ --resume
     domainsam ct segment ct.nii.gz -o out/ --organs liver,spleen --per-organ
+    domainsam ct segment ct.nii.gz -o organ.nii.gz --points clicks.json
     """  # noqa: D301 - click needs the control character itself
-    from domainsam_ct.segment import segment_cases
+    from domainsam_ct.segment_marked import segment_inputs
 
     state = ctx.find_object(RunState)
     if state is not None:
@@ -141,7 +144,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
         if not given["as_json"] and not given["quiet"]:
             click.echo(result.sentence())
 
-    batch = segment_cases(inputs, segment_options(**job_options(given)), told=told)
+    batch = segment_inputs(inputs, segment_options(**job_options(given)), told=told)
     answer(given, batch.document, summary(batch, len(inputs)))
     if batch.failures:
         failed = ", ".join(case for case, _ in batch.failures)

@@ -119,6 +119,18 @@ class OrganModel:
         )
 
 
+@dataclass(frozen=True)
+class MarkedOrgans:
+    """In the place of a model where a person marks the organs: what results tell of their making."""
+
+    foundation_name: str
+    window: tuple[float, float]
+    labels: tuple[str, ...]
+    dtype: torch.dtype
+    name: str = "none"
+    validated: Mapping[str, float] = field(default_factory=dict)
+
+
 def load_model(
     path: Path | None = None,
     foundation: str | None = None,
@@ -209,7 +221,7 @@ def save_model(
     save(path, module_tensors(network, PREFIX), header, half)
 
 
-def model_identity(model: OrganModel) -> Mapping[str, Any]:
+def model_identity(model: OrganModel | MarkedOrgans) -> Mapping[str, Any]:
     """What of a model decides the answer."""
     return {
         "model": model.name,

@@ -15,6 +15,7 @@ from domainsam_cli.options import (
     Separated,
     compute_options,
     job_options,
+    mark_options,
     out_option,
     overwrite_option,
     resume_option,
@@ -141,6 +142,7 @@ def model_options(command: Any) -> Any:
 @reading_options
 @area_options
 @shape_options
+@mark_options
 @model_options
 @compute_options
 @resume_option
@@ -160,6 +162,7 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
     domainsam urban map scenes/*.tif -o out/ --device cuda --resume
     domainsam urban map city.tif -o centre.gpkg --bbox 116.2,39.8,116.3,39.9 --bbox-crs EPSG:4326
     domainsam urban map ikonos.tif -o s.geojson --bands 3,2,1 --min-area 2000 --simplify 2
+    domainsam urban map scene.tif -o found.gpkg --points points.gpkg
     """  # noqa: D301 - click needs the control character itself
     from domainsam_urban.map import map_scenes
 

@@ -13,8 +13,9 @@ import torch
 from domainsam.checkpoint import CheckpointHeader, read_header
 from domainsam.config import from_table
 from domainsam.errors import ConfigError, WeightsError
-from domainsam.foundation import load_foundation
+from domainsam.foundation import DEFAULT, load_foundation
 from domainsam.machine import Precision, choose_device, choose_precision
+from domainsam.marks import MarkFiles
 from domainsam.prompter.segformer import SegFormerPrompter
 from domainsam.prompter.trained import load_prompter
 from domainsam.protocols import Foundation
@@ -129,6 +130,47 @@ def scene_settings(header: CheckpointHeader) -> SceneConfig | None:
     """How a model's training scenes were cut, None if its file does not say."""
     table = header.config.get(SCENE_TABLE)
     return None if table is None else from_table(SceneConfig, table, "the model's header")
+
+
+@dataclass(frozen=True)
+class MarkedObjects:
+    """In the place of a model where a person says what objects there are: files, and who decodes them."""
+
+    files: MarkFiles
+    foundation: Foundation
+    device: torch.device
+    precision: Precision
+    name: str = "none"
+    resolution: float | None = None
+
+    @property
+    def foundation_name(self) -> str:
+        """The foundation's name."""
+        return self.foundation.name
+
+
+def load_marked(options: MapOptions) -> MarkedObjects:
+    """The foundation that decodes what files mark.
+
+    Raises
+    ------
+    MissingInputError
+        If a file of marks does not exist.
+    WeightsError, CheckpointError
+        If the foundation's weights are absent or unfit.
+    ConfigError
+        If the device is unknown or absent.
+    """
+    options.marks.check()
+    device = choose_device(options.run.device)
+    precision = choose_precision(options.run.precision, device)
+    foundation = load_foundation(options.foundation or DEFAULT, device, getattr(torch, precision))
+    return MarkedObjects(options.marks, foundation, torch.device(device), precision)
+
+
+def marked_shape(given: Mapping[str, float | None]) -> ShapeOptions:
+    """How marked objects become polygons: as given, else the defaults."""
+    return ShapeOptions(**{name: value for name, value in given.items() if value is not None})
 
 
 def shape_settings(path: Path | None, given: Mapping[str, float | None]) -> ShapeOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +18,7 @@ from domainsam.io.cog import CogLayout, Kind, write_cog
 from domainsam.machine import peak_rss_mb
 from domainsam.staging import Staging
 from domainsam_urban.job import ScenePlan, SceneResult
-from domainsam_urban.model.settlement import SettlementModel
+from domainsam_urban.model.settlement import MarkedObjects, SettlementModel
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, vector_format
 from domainsam_urban.write.gridcells import grid_shares
@@ -43,7 +44,7 @@ class Mapped:
 
     source: RasterSource
     answer: EngineResult
-    model: SettlementModel
+    model: SettlementModel | MarkedObjects
     options: MapOptions
     begin: float
 
@@ -58,6 +59,8 @@ class Mapped:
 
 def method_name(options: MapOptions) -> str:
     """The method as it stands in the outputs: ``full``, ``coarse``, ``full without box``."""
+    if options.marks:
+        return "marked"
     off = ", ".join(sorted(part.replace("_", " ") for part in options.run.disabled))
     return f"{options.run.method} without {off}" if off else options.run.method
 
@@ -108,11 +111,14 @@ class _Products:
             wanted.append(("probability", self.probability))
         wanted.append(("mask", self.mask))
         answer, source = self.mapped.answer, self.mapped.source
-        with RawRaster.open(answer.probability, answer.shape) as staged:
-            for kind, path in wanted:
-                threshold = self.mapped.options.shape.threshold
-                layout = CogLayout(kind, source.transform, source.crs, threshold, tags=self.tags())
-                write_cog(staged, path, layout)
+        threshold = self.mapped.options.shape.threshold
+        for kind, path in wanted:
+            staged, bands = answer.probability, ()
+            if kind == "mask" and answer.labels is not None:
+                kind, staged = "classes", answer.labels
+            layout = CogLayout(kind, source.transform, source.crs, threshold, bands, tags=self.tags())
+            with RawRaster.open(staged, answer.shape) as raster:
+                write_cog(raster, path, layout)
 
     def tags(self) -> dict[str, str]:
         """What the rasters say about their making."""
@@ -125,6 +131,12 @@ class _Products:
             "COMMAND": self.mapped.options.made_by,
         }
 
+    def _classes(self) -> Mapping[int, str]:
+        """Names of the mask's values."""
+        if isinstance(self.mapped.model, SettlementModel):
+            return {1: "settlement"}
+        return dict(enumerate(self.mapped.answer.names or ("object",), start=1))
+
     def write_polygons(self) -> Any:
         """Polygons, and the grid if it is wanted, in all formats; returns the table of polygons."""
         shape = self.mapped.options.shape
@@ -133,6 +145,7 @@ class _Products:
             close_holes=shape.close_holes,
             simplify=shape.simplify,
             allow_no_crs=self.mapped.options.read.allow_no_crs,
+            labels=self._classes(),
         )
         confidence = self.probability if self.probability.exists() else None
         table = polygonise(self.mask, options, probability_path=confidence, provenance=self.provenance)
@@ -204,7 +217,7 @@ class _Products:
             ground_pixel_m=None if ground is None else math.sqrt(ground[0] * ground[1]),
             polygons=len(polygons),
             hectares=float(area.sum()) if profile.crs is not None else math.nan,
-            objects_found=len(answer.components),
+            objects_found=answer.kept,
             valid_share=answer.valid_pixels / answer.pixels,
             crops=answer.crops,
             resumed=answer.resumed,

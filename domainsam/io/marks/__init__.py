@@ -30,10 +30,28 @@ from domainsam.io.marks.places import Place
 from domainsam.io.marks.rows import Kind, Mark
 from domainsam.io.marks.text import csv_marks, json_content, json_marks
 from domainsam.io.marks.vector import vector_marks
+from domainsam.marks import MarkFiles
+from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Box, Click, SceneObject, Window
 
 VECTOR_ENDINGS = (".gpkg", ".geojson", ".fgb", ".shp", ".parquet", ".geoparquet")
 GEOJSON_TYPES = ("FeatureCollection", "Feature", "GeometryCollection", "Point", "MultiPoint", "Polygon")
+
+
+def read_mark_files(files: MarkFiles, grid: Grid, voxels: Grid | None = None) -> Clicks:
+    """Everything that files mark on a scene or volume; see :func:`read_marks`.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        As :func:`read_marks`.
+    """
+    objects: list[SceneObject] = []
+    if files.points is not None:
+        objects += read_marks(files.points, grid, frame=files.frame, voxels=voxels)
+    if files.boxes is not None:
+        objects += read_marks(files.boxes, grid, kind="boxes", frame=files.frame, voxels=voxels)
+    return Clicks(objects, ", ".join(path.name for path in files.paths))
 
 
 def read_marks(

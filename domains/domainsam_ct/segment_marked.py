@@ -1,0 +1,194 @@
+"""Organs that a person marked: clicks and boxes on slices become masks on the scan's own grid."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from domainsam.errors import ConfigError, InputError
+from domainsam.foundation import DEFAULT, load_foundation
+from domainsam.infer.blend import LEVELS
+from domainsam.infer.engine import EngineResult, prompt_scene
+from domainsam.infer.options import EngineOptions
+from domainsam.infer.store import RawRaster
+from domainsam.infer.workroom import WorkRoom, require_space
+from domainsam.io.marks import read_mark_files
+from domainsam.machine import choose_device, choose_precision, keep_freed_memory
+from domainsam.progress import reporting
+from domainsam.prompter.clicks import Clicks
+from domainsam.protocols import Foundation
+from domainsam.staging import check_targets
+from domainsam_ct.job import DICOM_KINDS, Batch, CasePlan, CaseResult, Made, Segmented, plan_outputs
+from domainsam_ct.labels import check_name
+from domainsam_ct.measure.cleanup import Cleaned
+from domainsam_ct.model.organs import MarkedOrgans
+from domainsam_ct.read.dicom.derived import series_of
+from domainsam_ct.read.open import VolumeSource, open_volume
+from domainsam_ct.read.staged import StagedVolume
+from domainsam_ct.read.volume import ABDOMEN_WINDOW, Volume
+from domainsam_ct.segment import (
+    may_replace,
+    measure,
+    native_grid,
+    output_labels,
+    segment_cases,
+    size_text,
+    source_identity,
+    writable,
+)
+from domainsam_ct.settings import SegmentOptions
+from domainsam_ct.write.products import write_products
+
+log = logging.getLogger(__name__)
+
+UNNAMED = "object"
+"""What marks are called that bear no label."""
+STAGED_BYTES = 5
+"""Bytes a voxel that are staged: where there are slices, probability and label, and mask and confidence."""
+
+
+def segment_inputs(
+    inputs: Sequence[Path], options: SegmentOptions, told: Callable[[CaseResult], None] | None = None
+) -> Batch:
+    """Segment CTs by the model, or what files mark in one of them, as the options say.
+
+    Raises
+    ------
+    DomainSamError
+        As :func:`~domainsam_ct.segment.segment_cases` and :func:`segment_marked`.
+    """
+    if options.marks:
+        return segment_marked(inputs, options, told)
+    return segment_cases(inputs, options, told=told)
+
+
+def segment_marked(
+    inputs: Sequence[Path], options: SegmentOptions, told: Callable[[CaseResult], None] | None = None
+) -> Batch:
+    """Segment what files mark in one CT: each mark on its slice, nothing elsewhere.
+
+    Clean-up takes no part: what was marked stays. ``told`` is called with the result.
+
+    Raises
+    ------
+    ConfigError
+        If there is more than one CT, or the label map lacks a label.
+    MissingInputError, InputError
+        If the CT or the marks cannot be read, or a mark lies outside.
+    DomainSamError
+        If the foundation cannot be used, or an output exists or cannot be written.
+    """
+    if len(inputs) != 1:
+        raise ConfigError(f"marks belong to one scan, but {len(inputs)} were given: one at a time, please")
+    options.marks.check()
+    (plan,) = plan_outputs(inputs, (), options.outputs)
+    if options.resume and not options.outputs.per_organ and plan.complete:
+        return Batch((), (), (plan.stem,))
+    check_targets(plan.files, may_replace(plan, options))
+    keep_freed_memory()
+    device = choose_device(options.run.device)
+    precision = choose_precision(options.run.precision, device)
+    foundation = load_foundation(options.foundation or DEFAULT, device, getattr(torch, precision))
+    result = _segment_case(plan, options, foundation, EngineOptions(dtype=precision))
+    if told is not None:
+        told(result)
+    return Batch((result,))
+
+
+def _segment_case(
+    plan: CasePlan, options: SegmentOptions, foundation: Foundation, engine: EngineOptions
+) -> CaseResult:
+    begin = perf_counter()
+    with (
+        WorkRoom(plan.work, options.resume) as room,
+        open_volume(plan.source, options.series_uid, room.folder) as volume,
+    ):
+        source = VolumeSource(volume, options.run.window or ABDOMEN_WINDOW)
+        marks = named(read_mark_files(options.marks, source.grid, volume.native.native_grid()))
+        names = ("background", *dict.fromkeys(mark.label or UNNAMED for mark in marks.objects))
+        labels, values = output_labels(names, options)
+        (plan,) = plan_outputs([plan.source], [organ.name for organ in labels.values()], options.outputs)
+        check_targets(plan.files, may_replace(plan, options))
+        if plan.side.keys() & set(DICOM_KINDS):
+            series_of(volume, "a DICOM SEG or RTSTRUCT")
+        for warning in volume.warnings:
+            log.warning("%s: %s", plan.stem, warning)
+        voxels = volume.shape[0] * volume.shape[1] * volume.shape[2]
+        require_space(room.folder, voxels * STAGED_BYTES, f"a volume of {size_text(volume.shape)} voxels")
+        with reporting(plan.stem, options.quiet) as progress:
+            answer = prompt_scene(
+                source,
+                marks,
+                foundation,
+                room.folder,
+                replace(engine, batch_size=options.run.batch_size, workers=options.run.workers),
+                labels=names[1:],
+                identity={**source_identity(plan.source), "window": list(source.window)},
+                resume=options.resume,
+                progress=progress,
+            )
+        mask, confidence = stage_marked(answer, values, volume, room.folder)
+        with mask, confidence:
+            tally = measure(volume, mask, mask, confidence, labels)
+            organs = tally.statistics(native_grid(volume))
+            cleaned = Cleaned({}, {})
+            segmented = Segmented(volume, mask, labels, tally, organs, cleaned, answer.resumed)
+            model = MarkedOrgans(foundation.name, source.window, names, getattr(torch, engine.dtype))
+            made = Made(segmented, model, options, begin)
+            return write_products(writable(plan, made), made, room, may_replace(plan, options))
+
+
+def named(marks: Clicks) -> Clicks:
+    """The same marks, each with a label that can stand in a mask's header and in a file's name.
+
+    Raises
+    ------
+    InputError
+        If a label holds anything but letters, digits, ``_``, ``-`` and ``.``.
+    """
+    objects = [replace(mark, label=mark.label or UNNAMED) for mark in marks.objects]
+    for number, mark in enumerate(objects, start=1):
+        if not check_name(mark.label or UNNAMED):
+            raise InputError(
+                f"{marks.origin}: object {number} is labelled {mark.label!r}; "
+                "expected letters, digits, '_', '-' and '.' alone"
+            )
+    return Clicks(objects, marks.origin)
+
+
+def stage_marked(
+    answer: EngineResult, values: Mapping[int, int], volume: Volume, folder: Path
+) -> tuple[StagedVolume, StagedVolume]:
+    """The mask with its values, and its confidence (255 times the probability, 0 outside), staged.
+
+    Parameters
+    ----------
+    values
+        Value to write for each of the answer's labels; labels that are absent become background.
+
+    Raises
+    ------
+    OutputError
+        If the disk refuses.
+    """
+    assert answer.labels is not None
+    lookup = np.zeros(256, np.uint8)
+    lookup[list(values)] = list(values.values())
+    rows = RawRaster.create(folder / "mask.u8", answer.shape, answer.frames)
+    sure = RawRaster.create(folder / "confidence.u8", answer.shape, answer.frames)
+    with (
+        RawRaster.open(answer.labels, answer.shape, answer.frames) as labels,
+        RawRaster.open(answer.probability, answer.shape, answer.frames) as probability,
+    ):
+        for window in labels.bands(answer.shape[0] * answer.shape[1]):
+            found = lookup[labels.read(window)]
+            share = np.rint(probability.read(window) * np.float32(255 / LEVELS)).astype(np.uint8)
+            rows.write(window, found)
+            sure.write(window, np.where(found > 0, share, 0).astype(np.uint8))
+    return StagedVolume(rows), StagedVolume(sure)
