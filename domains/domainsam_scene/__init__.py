@@ -19,6 +19,6 @@ PACK = DomainPack(
     ),
     commands="domainsam_scene.commands:scene",
     source="domainsam_scene.read.rasters:SceneSource",
-    writer="domainsam_scene.write.mapwriter:MapWriter",
+    writer="domainsam.io.cog:CogWriter",
     demo="domainsam_scene.commands.demo:demo",
 )
