@@ -198,7 +198,7 @@ def read_recipe(kind: type[Recipe], given: Path, shipped: Path) -> Recipe:
         If it has an unknown key or an impossible value.
     """
     named = shipped / f"{given}.toml"
-    if not given.exists() and given.name == str(given):
+    if not given.is_file() and given.name == str(given):
         if named.is_file():
             return read_config(kind, named, kind())
         names = ", ".join(sorted(path.stem for path in shipped.glob("*.toml")))
