@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from domainsam import __version__
-from domainsam.errors import CheckpointError
+from domainsam.errors import CheckpointError, WeightsError
 from domainsam.protocols import Foundation
 from domainsam.tensorfile import (
     halved,
@@ -199,3 +199,28 @@ def _parse_header(path: Path, text: str | None) -> CheckpointHeader:
     if unfit:
         raise CheckpointError(f"the header of {path} has values of a wrong type: {', '.join(unfit)}")
     return CheckpointHeader(**{**values, "labels": tuple(map(str, values["labels"]))})
+
+
+def model_file(path: Path | None, shipped: Path, pack: str, what: str) -> Path:
+    """The model file that was named, else the one inside the package.
+
+    Parameters
+    ----------
+    path
+        What was named; None for the package's own.
+    shipped
+        Where that lies, if it is there.
+    pack, what
+        The pack's name and what its model is, ``"settlement"`` for instance, for the message.
+
+    Raises
+    ------
+    WeightsError
+        If none was named and the package has none.
+    """
+    if path is None and not shipped.is_file():
+        raise WeightsError(
+            f"this installation has no {what} model ({shipped.name} is not in the package): "
+            f"name one with --model, or train one with `domainsam {pack} train`"
+        )
+    return path or shipped

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -80,8 +80,18 @@ class Staging:
         OutputError
             If the disk refuses it.
         """
+        self.write_with(target, lambda path: path.write_bytes(content))
+
+    def write_with(self, target: Path | str, write: Callable[[Path], object]) -> None:
+        """Have an output written by a function, which is given the path to write to.
+
+        Raises
+        ------
+        OutputError
+            If the disk refuses it.
+        """
         try:
-            self[target].write_bytes(content)
+            write(self[target])
         except OSError as error:
             reason = error.strerror or str(error)
             raise OutputError(

@@ -13,7 +13,7 @@ from typing import Any
 import domainsam
 from domainsam.errors import ConfigError
 from domainsam.infer import batch
-from domainsam.infer.outputs import OutputPlan, fill_stem, safe_name
+from domainsam.infer.outputs import OutputPlan, fill_stem, safe_name, without_ending
 from domainsam.infer.workroom import journalled_units
 from domainsam.staging import check_apart
 from domainsam_ct.identifiers import public_stem
@@ -59,11 +59,6 @@ class CasePlan(OutputPlan):
         return replace(self, side={kind: path for kind, path in self.side.items() if kind not in left_out})
 
     @property
-    def name(self) -> str:
-        """What the case is called in messages."""
-        return self.stem
-
-    @property
     def files(self) -> tuple[Path, ...]:
         """Every file."""
         return (*self.masks.values(), *self.side.values())
@@ -92,11 +87,7 @@ class CasePlan(OutputPlan):
 
 def case_stem(source: Path) -> str:
     """A case's name: the input's own without extension, safe on any system."""
-    name = source.absolute().name
-    for suffix in VOLUME_SUFFIXES:
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-            break
+    name = without_ending(source.absolute().name, VOLUME_SUFFIXES)
     # nnU-Net's channel number: case_0000.nii.gz is the case called "case".
     name = re.sub(r"(?<=.)_0000$", "", name)
     return safe_name(name, "case")
@@ -156,7 +147,7 @@ def _plan_case(source: Path, organs: tuple[str, ...], outputs: OutputOptions, se
         if outputs.per_organ:
             raise ConfigError(f"--per-organ writes several masks: name a folder instead of '{out}'")
         mask = out
-        side_stem = out.with_name(_without_suffix(out.name))
+        side_stem = out.with_name(without_ending(out.name, MASK_SUFFIXES))
     masks = {"": mask}
     if outputs.per_organ:
         folder = out / stem if several else out
@@ -172,10 +163,6 @@ def _plan_case(source: Path, organs: tuple[str, ...], outputs: OutputOptions, se
     }
     side = {kind: side_stem.with_name(side_stem.name + SIDE_FILES[kind]) for kind, on in wanted.items() if on}
     return CasePlan(source, stem, masks, side)
-
-
-def _without_suffix(name: str) -> str:
-    return next(name[: -len(suffix)] for suffix in MASK_SUFFIXES if name.lower().endswith(suffix))
 
 
 @dataclass(frozen=True)

@@ -87,10 +87,11 @@ def segment_cases(
 
     batch = run_batch(
         plans,
+        lambda plan: plan.stem,
         prepare,
         Batch,
         resume=options.resume,
-        may_replace=lambda plan: may_replace(plan, options),
+        overwrite=lambda plan: may_replace(plan, options),
         # Even a fault of our own in one case must not cost the others.
         kept=(Exception,),
         watch=told,

@@ -61,13 +61,12 @@ def segment_files(
         ref = SampleRef(plan.name, {name: (path,) for name, path in files.items()})
         return lambda plan: segment_sample(PlainLayout(), ref, tuple(files), plan, options, loaded)
 
-    return run_batch(
-        (plan,),
-        prepare,
-        Batch,
-        resume=options.resume,
-        may_replace=lambda plan: options.outputs.overwrite,
-    )
+    resume, overwrite = options.resume, options.outputs.overwrite
+    return run_batch([plan], _name, prepare, Batch, resume=resume, overwrite=overwrite)
+
+
+def _name(plan: SamplePlan) -> str:
+    return plan.name
 
 
 def chosen_model(options: SegmentOptions) -> SceneModel:
@@ -111,10 +110,11 @@ def segment_layout(
 
     batch = run_batch(
         plans,
+        _name,
         prepare,
         Batch,
         resume=options.resume,
-        may_replace=lambda plan: options.outputs.overwrite,
+        overwrite=options.outputs.overwrite,
         kept=(InputError,),
         raise_single=False,
         watch=watch,

@@ -57,11 +57,6 @@ class ScenePlan(OutputPlan):
     grid: float | None = None
 
     @property
-    def name(self) -> str:
-        """What the scene is called in messages: what was given."""
-        return self.source
-
-    @property
     def files(self) -> tuple[Path, ...]:
         """Every file, styles and grids included."""
         rasters = (self.probability, self.mask, self.preview, self.summary, self.stac)

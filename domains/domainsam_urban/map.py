@@ -73,10 +73,11 @@ def map_scenes(
 
     return run_batch(
         plan_outputs(inputs, options.outputs),
+        lambda plan: plan.source,
         prepare,
         Batch,
         resume=options.resume,
-        may_replace=lambda plan: options.outputs.overwrite,
+        overwrite=options.outputs.overwrite,
     )
 
 

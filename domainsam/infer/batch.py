@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from domainsam.errors import DomainSamError, explain
+from domainsam.infer.outputs import OutputPlan
 from domainsam.staging import check_targets
 
 log = logging.getLogger(__name__)
@@ -20,25 +20,6 @@ Failures = tuple[tuple[str, str], ...]
 """Name and reason of each input that failed."""
 
 
-class Item(Protocol):
-    """One input, as the loop sees it: :class:`domainsam.infer.outputs.OutputPlan` with a name."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in messages."""
-        ...
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Every file that its run will write."""
-        ...
-
-    @property
-    def complete(self) -> bool:
-        """Whether they are all there."""
-        ...
-
-
 class Finished(Protocol):
     """The result of one input."""
 
@@ -47,7 +28,7 @@ class Finished(Protocol):
         ...
 
 
-SomeItem = TypeVar("SomeItem", bound=Item)
+Plan = TypeVar("Plan", bound=OutputPlan)
 Result = TypeVar("Result", bound=Finished)
 SomeBatch = TypeVar("SomeBatch")
 
@@ -90,35 +71,38 @@ class Batch(Generic[Result]):
 
 
 def run_batch(
-    items: Sequence[SomeItem],
-    prepare: Callable[[], Callable[[SomeItem], Result]],
+    plans: Sequence[Plan],
+    name: Callable[[Plan], str],
+    prepare: Callable[[], Callable[[Plan], Result]],
     into: Callable[[tuple[Result, ...], Failures, tuple[str, ...]], SomeBatch],
     *,
     resume: bool,
-    may_replace: Callable[[SomeItem], bool],
+    overwrite: bool | Callable[[Plan], bool],
     kept: tuple[type[Exception], ...] = (DomainSamError,),
     raise_single: bool = True,
     watch: Callable[[Result], None] | None = None,
 ) -> SomeBatch:
-    """Do every item that is not complete, one after another, and return what became of all.
+    """Run every plan that is not complete, one after another, and return what became of all.
 
     Parameters
     ----------
-    items
-        Inputs and the files to be made from them.
+    plans
+        The files to be made from each input.
+    name
+        What an input is called in messages.
     prepare
         Called once, after all outputs were checked and only if there is
-        anything to do; loads the model and returns the function for one item.
+        anything to do; loads the model and returns the function for one input.
     into
         The kind of :class:`Batch` to return.
     resume
-        Whether items are passed over whose files are all there.
-    may_replace
-        Whether an item's files may be replaced where they exist.
+        Whether inputs are passed over whose files are all there.
+    overwrite
+        Whether files may be replaced where they exist: of all inputs, or of each.
     kept
         Errors that are listed while the rest go on.
     raise_single
-        Whether the error of a lone item is raised instead of being listed.
+        Whether the error of a lone input is raised instead of being listed.
     watch
         Called with every result as soon as it is there.
 
@@ -127,23 +111,23 @@ def run_batch(
     OutputError
         If an output exists and may not be replaced, or cannot be written; before any work.
     """
-    complete = tuple(item.name for item in items if resume and item.complete)
-    waiting = [item for item in items if not (resume and item.complete)]
-    for item in waiting:
-        check_targets(item.files, may_replace(item))
+    complete = [plan for plan in plans if resume and plan.complete]
+    waiting = [plan for plan in plans if plan not in complete]
+    for plan in waiting:
+        check_targets(plan.files, overwrite if isinstance(overwrite, bool) else overwrite(plan))
     run = prepare() if waiting else None
     results: list[Result] = []
     failures: list[tuple[str, str]] = []
-    for item in waiting:
+    for plan in waiting:
         assert run is not None
         try:
-            results.append(run(item))
+            results.append(run(plan))
             if watch is not None:
                 watch(results[-1])
         except kept as error:
-            if raise_single and len(items) == 1:
+            if raise_single and len(plans) == 1:
                 raise
             reason, _ = explain(error)
-            log.error("%s: %s", item.name, reason)
-            failures.append((item.name, reason))
-    return into(tuple(results), tuple(failures), complete)
+            log.error("%s: %s", name(plan), reason)
+            failures.append((name(plan), reason))
+    return into(tuple(results), tuple(failures), tuple(map(name, complete)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from domainsam.errors import ConfigError
@@ -31,6 +32,12 @@ class OutputPlan:
 def safe_name(text: str, otherwise: str) -> str:
     """A file name for an input, safe on any system; ``otherwise`` where nothing of ``text`` is left."""
     return re.sub(r"[^\w.+-]+", "_", text).strip("._") or otherwise
+
+
+def without_ending(name: str, endings: Iterable[str]) -> str:
+    """A file's name without the longest of some endings that it has, in whatever case."""
+    fitting = [ending for ending in endings if name.lower().endswith(ending)]
+    return name[: len(name) - max(map(len, fitting), default=0)]
 
 
 def fill_stem(given: Path, name: str) -> Path:

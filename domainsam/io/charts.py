@@ -1,9 +1,18 @@
-"""Charts as PNG files."""
+"""Charts and pictures as files: PNG, JPEG, and SVG text for reports."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = Mapping[str, float | str]
 
@@ -39,3 +48,34 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     figure.savefig(temporary, format="png", dpi=110)
     temporary.replace(path)
+
+
+def open_frames(figure: Figure) -> None:
+    """Draw axes without their upper and right lines, with small ticks."""
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+
+
+def svg_text(figure: Figure) -> str:
+    """A figure as SVG; the same figure gives the same text, for it has a fixed salt and no date."""
+    import matplotlib as mpl
+
+    file = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "domainsam", "svg.fonttype": "path"}):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    return file.getvalue()
+
+
+def jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
+    """A picture ``(H, W, 3)`` as a JPEG file."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def png(picture: NDArray[np.uint8]) -> bytes:
+    """A picture ``(H, W)`` or ``(H, W, 3 or 4)`` as a PNG file, as small as it gets."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", optimize=True)
+    return file.getvalue()

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from domainsam.metrics.bootstrap import Interval
 
@@ -26,23 +26,12 @@ def interval_document(interval: Interval) -> dict[str, float | None]:
     return clean_row({"value": interval.value, "low": interval.low, "high": interval.high})
 
 
-def write_rows(file: TextIO, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write rows as CSV with a heading; None is an empty cell.
-
-    Parameters
-    ----------
-    columns
-        The heading; by default the keys of the first row.
-    """
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Rows as CSV under a heading: ``columns``, by default the first row's keys. None is an empty cell."""
+    file = io.StringIO()
     writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-
-
-def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
-    """The text that :func:`write_rows` writes."""
-    file = io.StringIO()
-    write_rows(file, rows, columns)
     return file.getvalue()
 
 

@@ -9,7 +9,7 @@ the same machine and libraries, where their kernels are deterministic: CPU).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from domainsam.errors import ConfigError
+from domainsam.progress import Progress, silent
 from domainsam.train.crops import BatchStream, reading_ahead
 from domainsam.train.devices import Devices
 from domainsam.train.history import History
@@ -32,7 +33,6 @@ EMA_LEAD = 10
 """Early averages forget faster: their decay is at most ``(1 + step) / (10 + step)`` (TensorFlow's rule)."""
 
 Evaluate = Callable[[], Mapping[str, float]]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Run:
     seed: int = 0
     resume: bool = False
     workers: int = 2
-    progress: Progress = lambda stage, done, total: None
+    progress: Progress = silent
 
     @property
     def state_path(self) -> Path:
@@ -194,6 +194,16 @@ class Stage:
         weights = copied(self.trained.state_dict())
         ema = copied(weights) if self.options.ema else {}
         return RunState(run.signature, self.name, trained=weights, ema=ema, history=state.history)
+
+
+def run_stages(run: Run, stages: Sequence[Stage]) -> None:
+    """Train stages one after another, from the one that the run's state is in."""
+    history = History(run.folder, enabled=run.devices.rank == 0)
+    state = run.start()
+    names = [stage.name for stage in stages]
+    for stage in stages[names.index(state.stage) if state.stage in names else 0 :]:
+        state = stage.run(run, state, history)
+    history.close()
 
 
 class _Trainer:

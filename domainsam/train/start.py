@@ -102,11 +102,14 @@ class Training:
         This process's view of them.
     precision
         What they compute in.
+    scratch
+        Empty folder within the run's own that goes away at the end.
     """
 
     options: RunOptions
     devices: Devices
     precision: Precision
+    scratch: Path
 
     @property
     def dtype(self) -> torch.dtype:
@@ -130,12 +133,6 @@ class Training:
         return load_foundation(name, self.devices.device, dtype or self.dtype)
 
     @contextmanager
-    def scratch(self, prefix: str) -> Iterator[Path]:
-        """A folder within the run's own that goes away at the end."""
-        with tempfile.TemporaryDirectory(dir=self.options.workroom, prefix=prefix) as folder:
-            yield Path(folder)
-
-    @contextmanager
     def run(self, words: Sequence[Any]) -> Iterator[Run]:
         """What the stages share, progress included.
 
@@ -150,15 +147,8 @@ class Training:
         told = json.dumps([*words, options.seed, self.precision])
         signature = hashlib.sha256(told.encode()).hexdigest()
         with reporting("train", options.quiet or not self.writes) as progress:
-            yield Run(
-                options.workroom,
-                signature,
-                self.devices,
-                options.seed,
-                options.resume,
-                options.workers,
-                progress,
-            )
+            seed, resume, workers = options.seed, options.resume, options.workers
+            yield Run(options.workroom, signature, self.devices, seed, resume, workers, progress)
 
     def made(self, metrics: dict[str, float], notes: tuple[str, ...]) -> Trained:
         """What the run has made."""
@@ -183,7 +173,8 @@ def start_run(options: RunOptions) -> Iterator[Training]:
     device = choose_device(options.device)
     precision = training_precision(options.precision, device)
     devices = choose_devices(device, options.devices, precision)
-    yield Training(options, devices, precision)
+    with tempfile.TemporaryDirectory(dir=options.workroom, prefix="scratch-") as scratch:
+        yield Training(options, devices, precision, Path(scratch))
     devices.close()
 
 
@@ -207,7 +198,7 @@ def read_recipe(kind: type[Recipe], given: Path, shipped: Path) -> Recipe:
         If it has an unknown key or an impossible value.
     """
     named = shipped / f"{given}.toml"
-    if not given.exists() and given.name == str(given):
+    if not given.is_file() and given.name == str(given):
         if named.is_file():
             return read_config(kind, named, kind())
         names = ", ".join(sorted(path.stem for path in shipped.glob("*.toml")))

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domainsam.config import from_table, read_config, to_table, to_toml
+from domainsam.config import from_table, read_config, to_table
 from domainsam.errors import ConfigError, MissingInputError
 from domainsam.prompter.segformer import PrompterConfig
+from tests.toml_text import to_toml
 
 
 @dataclass(frozen=True)

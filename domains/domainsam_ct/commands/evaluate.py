@@ -96,8 +96,7 @@ def evaluate(ctx: click.Context, /, predicted: Path, truth: Path, **given: Any) 
                 pairs, Names(maps[0], maps[1], given["organs"]), evaluation_options(given), worst, progress
             )
         if given["csv_path"] is not None:
-            with staging[given["csv_path"]].open("w", encoding="utf-8", newline="") as file:
-                result.write_csv(file)
+            staging.write_text(given["csv_path"], result.csv_text())
         if worst is not None:
             staging.write_text(given["report"], report_page(result, worst, predicted, truth, given))
     tell(result, unpaired, outputs, given)

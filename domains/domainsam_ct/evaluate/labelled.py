@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
+from domainsam.infer.outputs import without_ending
 from domainsam_ct.labels import LabelMap, Organ, catalogue, organ_named
 from domainsam_ct.read.open import read_mask
 from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES
@@ -90,11 +91,7 @@ def require_same_grid(one: Grid, one_name: str, other: Grid, other_name: str) ->
 
 def mask_stem(path: Path) -> str:
     """A mask's name without extension."""
-    lower = path.name.lower()
-    for suffix in (*MASK_SUFFIXES, ".dcm"):
-        if lower.endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.name
+    return without_ending(path.name, (*MASK_SUFFIXES, ".dcm"))
 
 
 def is_mask_file(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +9,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from domainsam import __version__
 from domainsam.errors import DomainSamError
 from domainsam.grid import Grid
+from domainsam.io.charts import jpeg
 from domainsam.io.pages import render
 from domainsam_ct.evaluate.labelled import Pair, require_same_grid
 from domainsam_ct.evaluate.summary import Evaluation
 from domainsam_ct.labels import Organ, organ_named
 from domainsam_ct.read.open import open_volume
 from domainsam_ct.settings import PERCENTILE
-from domainsam_ct.write.preview import Colours, enlarged, grey
+from domainsam_ct.write.preview import enlarged, grey
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; outlines are brighter to stand out.
 TRUTH, PREDICTED = "#00e5ff", "#ffd400"
@@ -32,6 +31,8 @@ MARGIN_MM, FIELD_MM = 20.0, 120.0
 """Surroundings shown around an organ, and the least that is shown across."""
 SIDE = 640
 """Longest side of a picture in pixels."""
+QUALITY = 88
+"""Of JPEG files."""
 BLANK = 90
 """Grey of pictures without a scan behind."""
 
@@ -138,14 +139,7 @@ def draw_slice(worst: WorstSlice, hu: NDArray[np.float32] | None) -> Picture:
         outlines[inside & ~ndimage.binary_erosion(inside, iterations=2, border_value=1)] = _rgb(colour)
     for area, colour in ((found & true, HIT), (found & ~true, FALSE_ALARM), (true & ~found, MISS)):
         errors[area] = (errors[area] * 0.45 + _rgb(colour) * 0.55).astype(np.uint8)
-    return Picture(worst, jpeg(outlines), jpeg(errors))
-
-
-def jpeg(picture: Colours) -> bytes:
-    """A picture as a JPEG file."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=88)
-    return file.getvalue()
+    return Picture(worst, jpeg(outlines, QUALITY), jpeg(errors, QUALITY))
 
 
 def _background(worst: WorstSlice, image: Path | None) -> NDArray[np.float32] | None:

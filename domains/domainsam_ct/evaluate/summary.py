@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.metrics.bootstrap import Interval, bootstrap
-from domainsam.metrics.tables import clean_row, interval_document, without_repeats, write_rows
+from domainsam.metrics.tables import clean_row, csv_text, interval_document, without_repeats
 from domainsam_ct.evaluate.scores import OrganScores, ScoreOptions
 
 
@@ -130,9 +130,9 @@ class Evaluation:
                     "predicted_voxels": scores.predicted_voxels,
                 }
 
-    def write_csv(self, file: TextIO) -> None:
+    def csv_text(self) -> str:
         """Rows of all cases; an undefined score is an empty cell."""
-        write_rows(file, [clean_row(row) for row in self.rows()])
+        return csv_text([clean_row(row) for row in self.rows()])
 
 
 def summarise(

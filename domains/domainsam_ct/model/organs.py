@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from domainsam.checkpoint import CheckpointHeader, load, module_tensors, read_header, save
+from domainsam.checkpoint import CheckpointHeader, load, model_file, module_tensors, read_header, save
 from domainsam.config import from_table, to_table
-from domainsam.errors import ConfigError, WeightsError
+from domainsam.errors import ConfigError
 from domainsam.foundation import load_foundation
 from domainsam.machine import choose_device, choose_dtype
 from domainsam_ct.model.network import PREFIX, NetworkConfig, OrganNetwork
@@ -184,12 +184,7 @@ def shipped_model() -> Path:
     WeightsError
         If it is not there.
     """
-    if not SHIPPED.is_file():
-        raise WeightsError(
-            f"this installation has no organ model ({SHIPPED.name} is not in the package): "
-            "name one with --model, or train one with `domainsam ct train`"
-        )
-    return SHIPPED
+    return model_file(None, SHIPPED, PACK, "organ")
 
 
 def save_model(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from domainsam.errors import DomainSamError, InputError, MissingInputError
 from domainsam.grid import Grid
+from domainsam.infer.outputs import without_ending
 from domainsam_ct.evaluate.labelled import case_name
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.read.geometry import axial
@@ -96,11 +97,7 @@ def _images(given: Path) -> list[Path]:
 
 
 def _stem(path: Path) -> str:
-    name = path.name
-    for ending in sorted(ENDINGS, key=len, reverse=True):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name
+    return without_ending(path.name, ENDINGS)
 
 
 def _some(names: Sequence[str]) -> str:

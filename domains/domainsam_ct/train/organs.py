@@ -15,8 +15,7 @@ from domainsam.errors import ConfigError
 from domainsam.protocols import Foundation
 from domainsam.side.ladder import load_specialist
 from domainsam.train.cache import FeatureCache
-from domainsam.train.history import History
-from domainsam.train.loop import Run, Stage
+from domainsam.train.loop import Run, Stage, run_stages
 from domainsam.train.start import RunOptions, Trained, start_run
 from domainsam_ct.labels import load_label_map
 from domainsam_ct.model.network import OrganNetwork
@@ -96,9 +95,7 @@ def learn(
         "dice",
         options,
     )
-    history = History(run.folder, enabled=run.devices.rank == 0)
-    stage.run(run, run.start(), history)
-    history.close()
+    run_stages(run, [stage])
     network.eval()
     scores = mean_dice(judge(network, material, config)) if run.devices.rank == 0 else {}
     return network, run.devices.shared(scores)
@@ -157,11 +154,9 @@ def train_model(inputs: Sequence[Path], config: TrainConfig, options: TrainOptio
     """
     with start_run(options) as training:
         foundation = training.load_foundation(config.foundation)
-        with training.scratch("cases-") as folder:
-            material = read_material(inputs, config, options, folder)
-            words = [to_table(config), foundation.sha256, material.signature]
-            with training.run(words) as run:
-                network, metrics = learn(config, material, foundation, run, training.dtype)
+        material = read_material(inputs, config, options, training.scratch)
+        with training.run([to_table(config), foundation.sha256, material.signature]) as run:
+            network, metrics = learn(config, material, foundation, run, training.dtype)
         if training.writes:
             save_model(options.out, network, material.labels, config.model, to_table(config), metrics)
     made = training.made(metrics, material.notes)

@@ -7,6 +7,7 @@ segments are and where they lie.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,9 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from domainsam import __version__
-from domainsam.errors import InputError, OutputError
 from domainsam.staging import Staging
 from domainsam_ct.labels import Code, Organ
-from domainsam_ct.read.dicom.derived import MAKER, MODEL, frames, series_of, source_datasets
+from domainsam_ct.read.dicom.derived import MAKER, MODEL, frames, present_values, series_of, source_datasets
 from domainsam_ct.read.dicom.files import quiet
 from domainsam_ct.read.volume import Volume
 
@@ -62,9 +62,7 @@ def write_dicom_seg(
     """
     path = Path(path)
     series = series_of(volume, "a DICOM SEG")
-    present = [value for value in sorted(labels) if value > 0 and np.any(mask == value)]
-    if not present:
-        raise InputError(f"{volume.source_name}: no organ was found, and a DICOM SEG cannot be empty")
+    present = present_values(mask, labels, volume, "a DICOM SEG")
     numbers = np.zeros(256, np.uint8)
     numbers[present] = np.arange(1, len(present) + 1)
     organs = [labels[value] for value in present]
@@ -73,13 +71,7 @@ def write_dicom_seg(
             source_datasets(series, volume.native.spacing[2]), numbers[frames(mask, volume)], organs, volume
         )
     with Staging([path], overwrite=overwrite) as staged:
-        try:
-            segmentation.save_as(staged[path], enforce_file_format=True)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write '{path}' ({error.strerror or error}): free some space, "
-                "or choose another folder"
-            ) from error
+        staged.write_with(path, partial(segmentation.save_as, enforce_file_format=True))
 
 
 def _segmentation(sources: list[Any], labels: NDArray[np.uint8], organs: list[Organ], volume: Volume) -> Any:

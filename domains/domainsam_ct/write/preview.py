@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from domainsam.io.charts import png
 from domainsam_ct.job import Segmented
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.measure.statistics import Tally
@@ -100,13 +100,6 @@ def join_planes(planes: Sequence[Plane], pictures: Mapping[str, Colours], labels
             pen.rectangle((left + MARGIN, top + 2, left + MARGIN + 14, top + 14), labels[value].colour)
             pen.text((left + MARGIN + 20, top - 1), labels[value].title, INK, font)
     return png(np.asarray(sheet))
-
-
-def png(picture: Colours) -> bytes:
-    """A picture as a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", optimize=True)
-    return file.getvalue()
 
 
 def _legend_rows(

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from domainsam import __version__
+from domainsam.io.charts import png
 from domainsam.io.pages import render
 from domainsam_ct.job import NOTICE, CaseResult
 from domainsam_ct.labels import LabelMap
-from domainsam_ct.write.preview import Colours, png
+from domainsam_ct.write.preview import Colours
 
 if TYPE_CHECKING:
     pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,17 @@ from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 from scipy.ndimage import find_objects, label
 
 from domainsam import __version__
-from domainsam.errors import InputError, OutputError
 from domainsam.staging import Staging
 from domainsam_ct.labels import Code, Organ
-from domainsam_ct.read.dicom.derived import MAKER, MODEL, TYPE_TWO, frames, series_of, source_datasets
+from domainsam_ct.read.dicom.derived import (
+    MAKER,
+    MODEL,
+    TYPE_TWO,
+    frames,
+    present_values,
+    series_of,
+    source_datasets,
+)
 from domainsam_ct.read.dicom.files import quiet
 from domainsam_ct.read.dicom.stack import LPS_TO_RAS
 from domainsam_ct.read.volume import Volume
@@ -70,9 +78,7 @@ def write_rtstruct(
     """
     path = Path(path)
     series = series_of(volume, "an RTSTRUCT")
-    present = [value for value in sorted(labels) if value > 0 and np.any(mask == value)]
-    if not present:
-        raise InputError(f"{volume.source_name}: no organ was found, and an RTSTRUCT cannot be empty")
+    present = present_values(mask, labels, volume, "an RTSTRUCT")
     with quiet():
         sources = source_datasets(series, volume.native.spacing[2])
         dataset = _frame(sources)
@@ -83,13 +89,7 @@ def write_rtstruct(
             dataset.ROIContourSequence.append(_contours(number, organ, images == value, sources, volume))
             dataset.RTROIObservationsSequence.append(_observation(number, organ))
     with Staging([path], overwrite=overwrite) as staged:
-        try:
-            dataset.save_as(staged[path], enforce_file_format=True)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write '{path}' ({error.strerror or error}): free some space, "
-                "or choose another folder"
-            ) from error
+        staged.write_with(path, partial(dataset.save_as, enforce_file_format=True))
 
 
 def _frame(sources: list[Any]) -> Any:

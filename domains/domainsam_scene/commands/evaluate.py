@@ -75,8 +75,7 @@ def evaluate(ctx: click.Context, /, folder: Path, **given: Any) -> None:
             given["layout"], folder, given["split"], model, evaluate_options(given), watch, progress
         )
         if given["csv_path"] is not None:
-            with staging[given["csv_path"]].open("w", encoding="utf-8", newline="") as file:
-                result.write_csv(file)
+            staging.write_text(given["csv_path"], result.csv_text())
         if given["report"] is not None:
             staging.write_text(given["report"], report_page(result, gallery, folder, model.name, given))
     tell(result, outputs, given)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError
 from domainsam.metrics.overlap import Confusion
+from domainsam.progress import Progress, silent
 from domainsam_scene.evaluate.missing import Variant, plan_variants, seen_through
 from domainsam_scene.evaluate.summary import Evaluation, SampleScores
 from domainsam_scene.model.predict import NODATA, ScenePrediction
@@ -23,7 +24,6 @@ from domainsam_scene.settings import ReadOptions
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int], None]
 Watcher = Callable[["Seen"], None]
 
 
@@ -56,7 +56,7 @@ def evaluate_layout(
     model: SceneModel,
     options: EvaluateOptions,
     watch: Watcher | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Score a model on a labelled folder.
 
@@ -86,9 +86,8 @@ def evaluate_layout(
                 raise
             log.error("%s: %s", ref.name, error)
             skipped.append((ref.name, str(error)))
-        if progress is not None:
-            pixels = int(samples[-1].matrices[variants[0].name].sum()) if samples else 1
-            progress("evaluate", (index + 1) * pixels, len(refs) * pixels)
+        pixels = int(samples[-1].matrices[variants[0].name].sum()) if samples else 1
+        progress("evaluate", (index + 1) * pixels, len(refs) * pixels)
     if not samples:
         raise InputError(f"{root}: not one of {len(refs)} samples could be scored: {skipped[0][1]}")
     return Evaluation(model.labels, variants, tuple(samples), tuple(skipped), reader.absent_iou, options.seed)

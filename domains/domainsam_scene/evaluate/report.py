@@ -6,13 +6,13 @@ import io
 from dataclasses import dataclass, field
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from domainsam import __version__
+from domainsam.io.charts import open_frames, svg_text
 from domainsam.io.pages import render
 from domainsam_scene.evaluate.evaluate import Seen, confusion
 from domainsam_scene.evaluate.summary import Evaluation, mean_iou
@@ -171,7 +171,8 @@ def sensors_left(evaluation: Evaluation) -> str | None:
     axes.set_xlabel("sensors present")
     axes.set_ylabel("mean IoU")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    return _svg(figure)
+    open_frames(figure)
+    return svg_text(figure)
 
 
 def class_bars(evaluation: Evaluation) -> str:
@@ -201,7 +202,8 @@ def class_bars(evaluation: Evaluation) -> str:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1)
     axes.set_xlabel("IoU")
-    return _svg(figure)
+    open_frames(figure)
+    return svg_text(figure)
 
 
 def _short(sensors: tuple[str, ...], whole: tuple[str, ...]) -> str:
@@ -209,14 +211,3 @@ def _short(sensors: tuple[str, ...], whole: tuple[str, ...]) -> str:
     if len(sensors) == 1:
         return f"{sensors[0]} alone"
     return "without " + ", ".join(name for name in whole if name not in sensors)
-
-
-def _svg(figure: Figure) -> str:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-    file = io.StringIO()
-    # A fixed salt and no date: the same evaluation gives the same file.
-    with mpl.rc_context({"svg.hashsalt": "domainsam", "svg.fonttype": "path"}):
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    return file.getvalue()

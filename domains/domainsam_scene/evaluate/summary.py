@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,8 +188,9 @@ class Evaluation:
             "class_iou": [finite_or_none(value) for value in self.class_iou(variant.name)],
         }
 
-    def write_csv(self, file: TextIO) -> None:
+    def csv_text(self) -> str:
         """One line a variant: mean IoU, its interval, the published mean, accuracy, IoU of every class."""
+        file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         scores = ("miou", "miou_low", "miou_high", "miou_published", "accuracy")
         writer.writerow(["variant", "kind", "sensors", *scores, *self.labels])
@@ -197,6 +199,7 @@ class Evaluation:
             values = [*(row[score] for score in scores), *row["class_iou"]]
             cells = ["" if value is None else f"{value:.4f}" for value in values]
             writer.writerow([variant.name, variant.kind, " ".join(variant.sensors), *cells])
+        return file.getvalue()
 
 
 def mean_iou(matrices: NDArray[np.float64], absent: float | None) -> NDArray[np.float64]:

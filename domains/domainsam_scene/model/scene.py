@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from domainsam.checkpoint import CheckpointHeader, load, module_tensors, read_header, save
+from domainsam.checkpoint import CheckpointHeader, load, model_file, module_tensors, read_header, save
 from domainsam.config import from_table, to_table
-from domainsam.errors import WeightsError
 from domainsam.foundation import load_foundation
 from domainsam.machine import choose_device, choose_dtype
 from domainsam.protocols import Foundation
@@ -89,12 +88,7 @@ def load_model(
         If the device is unknown or absent.
     """
     where = choose_device(device)
-    if path is None and not SHIPPED.is_file():
-        raise WeightsError(
-            f"this installation has no scene model ({SHIPPED.name} is not in the package): "
-            "name one with --model, or train one with `domainsam scene train`"
-        )
-    file = path or SHIPPED
+    file = model_file(path, SHIPPED, PACK, "scene")
     header = read_header(file)
     dtype = choose_dtype(precision, where)
     base = load_foundation(foundation or header.foundation, where)

@@ -13,8 +13,7 @@ import torch
 
 from domainsam.config import to_table
 from domainsam.metrics.overlap import Confusion
-from domainsam.train.history import History
-from domainsam.train.loop import Run, Stage
+from domainsam.train.loop import Run, Stage, run_stages
 from domainsam.train.losses import IGNORE
 from domainsam.train.start import Trained, start_run
 from domainsam_scene.model.network import NetworkConfig, SceneNetwork
@@ -132,14 +131,12 @@ def _learn(
     seed = (run.seed, run.devices.rank)
     # The core's batches are of single images; only this objective ever looks into a batch.
     stream: Any = SceneCrops(scenes, config.crops, config.network.image_size, config.batch_size, seed)
-    history = History(run.folder, enabled=run.devices.rank == 0)
 
     def evaluate() -> Mapping[str, float]:
         return {} if judged is None else judge(network, judged, config.judged, run.devices.device)
 
     stage = Stage("scene", objective, network, stream, evaluate, "mean_iou", config.stage)
-    stage.run(run, run.start(), history)
-    history.close()
+    run_stages(run, [stage])
     network.eval()
     return dict(evaluate())
 

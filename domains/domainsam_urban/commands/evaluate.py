@@ -116,10 +116,9 @@ def evaluate(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> No
         progress = stack.enter_context(reporting("compare", hidden))
         result = evaluate_scenes(scenes, given["labels"], answers(given), workdir, options, progress)
         if given["csv_path"] is not None:
-            with staging[given["csv_path"]].open("w", encoding="utf-8", newline="") as file:
-                result.write_csv(file)
+            staging.write_text(given["csv_path"], result.csv_text())
         if given["report"] is not None:
-            staging[given["report"]].write_text(report_page(result, given), encoding="utf-8")
+            staging.write_text(given["report"], report_page(result, given))
     tell(result, outputs, given)
     if result.skipped:
         ctx.exit(1)

@@ -11,6 +11,7 @@ from domainsam.errors import InputError
 from domainsam.io.pairing import Scene, answer_of, is_vector, labels_of
 from domainsam.io.rasters import open_raster
 from domainsam.metrics.tables import without_repeats
+from domainsam.progress import Progress, silent
 from domainsam_urban.evaluate.scores import Answer, Counts, ScoringOptions, score_scene
 from domainsam_urban.evaluate.summary import Evaluation, EvaluationOptions, SceneScores, summarise
 from domainsam_urban.read.layers import Layer, PolygonAnswer, PolygonLayer, raster_layer, read_polygons
@@ -19,13 +20,6 @@ from domainsam_urban.settings import MapOptions, OutputOptions
 
 Predict = Callable[[Path, Path], Mapping[str, Path]]
 """From a scene and an empty folder to rasters (or polygons) by variant, the main one first."""
-
-Progress = Callable[[str, int, int], None]
-"""Told how far the comparison is: the scene's name, pixels done, pixels in all."""
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Progress that nobody looks at."""
 
 
 def existing_answers(answers: Path) -> Predict:
@@ -39,7 +33,7 @@ def evaluate_scenes(
     predict: Predict,
     workdir: Path,
     options: EvaluationOptions | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Predict every scene, compare it with its labels, and pool the counts.
 

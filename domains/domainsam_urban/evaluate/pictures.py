@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 from scipy import ndimage
 
+from domainsam.io.charts import jpeg
 from domainsam.io.rasters import open_raster
 from domainsam.metrics.boundary import outline
 from domainsam.protocols import Window
@@ -27,6 +27,8 @@ CASE_SIDE = 1024
 """Longest side of a pictured window, in pixels of the comparison grid."""
 PICTURE_SIDE = 720
 """Longest side of a picture, in its own pixels."""
+QUALITY = 84
+"""Of JPEG files."""
 # Okabe and Ito's palette, which colour-blind readers can tell apart; outlines are brighter to stand out.
 TRUTH, PREDICTED = "#00e5ff", "#ffd400"
 HIT, FALSE_ALARM, MISS, UNKNOWN = "#009e73", "#e8590c", "#3b5bff", "#9a9a9a"
@@ -113,8 +115,8 @@ def draw_case(scene: SceneScores, variant: str, window: Window, threshold: float
     image = read_rgb(scene, window)
     return Case(
         scene.scene.name,
-        _jpeg(_with_outlines(image, true, predicted)),
-        _jpeg(_with_errors(image, {HIT: hits, MISS: missed, FALSE_ALARM: false, UNKNOWN: ~valid})),
+        jpeg(_with_outlines(image, true, predicted), QUALITY),
+        jpeg(_with_errors(image, {HIT: hits, MISS: missed, FALSE_ALARM: false, UNKNOWN: ~valid}), QUALITY),
         int(hits.sum()) / joint if joint else float("nan"),
         float(missed.sum()) * metres**2 / 1e4,
         float(false.sum()) * metres**2 / 1e4,
@@ -192,9 +194,3 @@ def _shrunk_mask(mask: NDArray[np.bool_], scale: float, shape: tuple[int, int]) 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
-
-
-def _jpeg(picture: Colours) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=84)
-    return file.getvalue()

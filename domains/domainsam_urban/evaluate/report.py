@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from domainsam import __version__
+from domainsam.io.charts import open_frames, svg_text
 from domainsam.io.pages import render
 from domainsam.metrics.calibration import reliability
 from domainsam_urban.evaluate import pictures
@@ -93,7 +92,8 @@ def scene_bars(evaluation: Evaluation, variants: Sequence[str]) -> str:
     axes.set_xlabel("IoU")
     if len(variants) > 1:
         figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=len(variants))
-    return _svg(figure)
+    open_frames(figure)
+    return svg_text(figure)
 
 
 def reliability_diagram(evaluation: Evaluation, variants: Sequence[str]) -> str | None:
@@ -117,15 +117,5 @@ def reliability_diagram(evaluation: Evaluation, variants: Sequence[str]) -> str 
     lower.set_ylabel("share of pixels")
     lower.set_xlabel("stated probability")
     lower.set_xlim(0, 1)
-    return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-    file = io.StringIO()
-    # A fixed salt and no date: the same evaluation gives the same file.
-    with mpl.rc_context({"svg.hashsalt": "domainsam", "svg.fonttype": "path"}):
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    return file.getvalue()
+    open_frames(figure)
+    return svg_text(figure)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from domainsam.io.pairing import Scene
 from domainsam.metrics.bootstrap import Interval, bootstrap
 from domainsam.metrics.overlap import overlap_scores
-from domainsam.metrics.tables import clean_row, interval_document, without_repeats, write_rows
+from domainsam.metrics.tables import clean_row, csv_text, interval_document, without_repeats
 from domainsam_urban.evaluate.scores import METRICS, Counts, Metric, ScoringOptions
 from domainsam_urban.read.place import Place
 
@@ -152,9 +152,9 @@ class Evaluation:
                     "boundary_tolerance_px": scene.tolerance_px,
                 }
 
-    def write_csv(self, file: TextIO) -> None:
+    def csv_text(self) -> str:
         """Rows of all scenes; an undefined score is an empty cell."""
-        write_rows(file, [clean_row(row) for row in self.rows()])
+        return csv_text([clean_row(row) for row in self.rows()])
 
 
 def summarise(

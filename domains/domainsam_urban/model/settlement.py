@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from domainsam.checkpoint import CheckpointHeader, read_header
+from domainsam.checkpoint import CheckpointHeader, model_file, read_header
 from domainsam.config import from_table
-from domainsam.errors import ConfigError, WeightsError
+from domainsam.errors import ConfigError
 from domainsam.foundation import DEFAULT, load_foundation
 from domainsam.machine import Precision, choose_device, choose_precision
 from domainsam.marks import MarkFiles
@@ -99,12 +99,7 @@ def load_model(options: MapOptions) -> SettlementModel:
         If the device is unknown or absent.
     """
     device = choose_device(options.run.device)
-    path = options.model or SHIPPED
-    if options.model is None and not SHIPPED.is_file():
-        raise WeightsError(
-            f"this installation has no settlement model ({SHIPPED.name} is not in the package): "
-            "name one with --model, or train one with `domainsam urban train`"
-        )
+    path = model_file(options.model, SHIPPED, PACK, "settlement")
     header = read_header(path)
     precision = choose_precision(options.run.precision, device)
     foundation = None

@@ -19,8 +19,7 @@ from domainsam.grid import Float64
 from domainsam.io.pairing import find_scenes
 from domainsam.train.crops import Batch, CropOptions, RandomCrops
 from domainsam.train.devices import Devices
-from domainsam.train.history import History
-from domainsam.train.loop import Run, Stage, StageOptions
+from domainsam.train.loop import Run, Stage, StageOptions, run_stages
 from domainsam.train.losses import IGNORE
 from domainsam.train.split import BlockOptions
 from domainsam.train.start import Trained, start_run
@@ -167,9 +166,8 @@ def train_classifier(
     """
     with start_run(options) as training:
         with ExitStack() as stack:
-            folder = stack.enter_context(training.scratch("labels-"))
-            config = recipe.material
-            material = gather_material(find_scenes(inputs), labels, config, options, folder, stack)
+            scenes, config = find_scenes(inputs), recipe.material
+            material = gather_material(scenes, labels, config, options, training.scratch, stack)
             _require_both(material)
             run = stack.enter_context(training.run([to_table(recipe), material.signature]))
             classifier, metrics = _learn(recipe, material, config.crops, run)
@@ -209,6 +207,6 @@ def _learn(
         "likelihood",
         recipe.learning,
     )
-    stage.run(run, run.start(), History(run.folder, enabled=run.devices.rank == 0))
+    run_stages(run, [stage])
     metrics = judge(classifier, cells(), run.devices) if run.devices.rank == 0 else {}
     return classifier.cpu(), metrics

@@ -17,8 +17,7 @@ from domainsam.prompter.trained import begin_from, save_prompter
 from domainsam.protocols import Foundation
 from domainsam.train.cache import FeatureCache
 from domainsam.train.crops import Batch, RandomCrops
-from domainsam.train.history import History
-from domainsam.train.loop import Run, Stage
+from domainsam.train.loop import Run, Stage, run_stages
 from domainsam.train.objectives import CoarseObjective, Encode, JointObjective, judge
 from domainsam.train.start import Trained, start_run
 from domainsam_urban.model.config import PACK, SceneConfig, UrbanConfig
@@ -59,8 +58,8 @@ def train_model(
     with start_run(options) as training:
         foundation = training.load_foundation(config.foundation)
         with ExitStack() as stack:
-            staged = stack.enter_context(training.scratch("labels-"))
-            material = gather_material(find_scenes(inputs), labels, config, options, staged, stack)
+            scenes = find_scenes(inputs)
+            material = gather_material(scenes, labels, config, options, training.scratch, stack)
             if paper:
                 shown = sum(scene.weight for scene in material.training) * CELL**2
                 config = with_epochs(config, max(1.0, shown / PAPER_SIDE**2))
@@ -88,15 +87,7 @@ def _learn(
     if config.cache_gb:
         cache = FeatureCache(run.folder / "features", foundation, int(config.cache_gb * 1e9))
         encode = cache.encode
-    history = History(run.folder, enabled=run.devices.rank == 0)
-    state = run.start()
-    stages = _stages(config, material, foundation, run, prompter, encode)
-    names = [stage.name for stage in stages]
-    if state.stage in names:
-        stages = stages[names.index(state.stage) :]
-    for stage in stages:
-        state = stage.run(run, state, history)
-    history.close()
+    run_stages(run, _stages(config, material, foundation, run, prompter, encode))
     prompter.eval()
     scores: dict[str, float] = {}
     if run.devices.rank == 0:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def _plan(paths: list[Path], layers: Layers) -> dict[Path, Layers | str]:
 
 
 def _write_file(staged: Path, target: Path, content: Layers | str) -> None:
-    try:
+    with writing_vectors(target):
         if isinstance(content, str):
             staged.write_text(content, encoding="utf-8")
             return
@@ -93,6 +94,19 @@ def _write_file(staged: Path, target: Path, content: Layers | str) -> None:
                 _check_complete(staged, target, layer, len(table))
         if vector_format(target).many_layers:
             store_default_styles(staged, {layer: _QML[layer]() for layer in content})
+
+
+@contextmanager
+def writing_vectors(target: Path) -> Iterator[None]:
+    """Write a vector file; a failure of the disk or the driver names it.
+
+    Raises
+    ------
+    OutputError
+        If either refuses.
+    """
+    try:
+        yield
     except (OSError, RuntimeError, pyogrio.errors.DataSourceError) as error:
         if isinstance(error, OutputError):
             raise

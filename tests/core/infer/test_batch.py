@@ -42,8 +42,10 @@ def write(plan: Plan) -> Written:
 
 
 def run(folder: Path, *names: str, prepare: Callable[[], Any] = lambda: write, **more: Any) -> Batch[Written]:
-    options: dict[str, Any] = {"resume": False, "may_replace": lambda plan: False, **more}
-    return run_batch([Plan(name, folder) for name in names], prepare, Batch, **options)
+    options: dict[str, Any] = {"resume": False, "overwrite": False, **more}
+    return run_batch(
+        [Plan(name, folder) for name in names], lambda plan: plan.name, prepare, Batch, **options
+    )
 
 
 def test_a_failure_is_listed_and_the_rest_go_on(tmp_path: Path) -> None:
@@ -92,4 +94,4 @@ def test_outputs_are_checked_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="--overwrite"):
         run(tmp_path, "a", "b")
     assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
-    assert len(run(tmp_path, "a", "b", may_replace=lambda plan: True).results) == 2
+    assert len(run(tmp_path, "a", "b", overwrite=lambda plan: True).results) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from domainsam.errors import ConfigError
-from domainsam.infer.outputs import check_suffix, resolve_output, safe_name
+from domainsam.infer.outputs import check_suffix, resolve_output, safe_name, without_ending
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,11 @@ def test_a_folder_that_exists_may_have_a_dot_in_its_name(tmp_path: Path) -> None
 def test_safe_names() -> None:
     assert safe_name("a b/c.tif", "scene") == "a_b_c.tif"
     assert safe_name("???", "scene") == "scene"
+
+
+def test_the_longest_ending_goes() -> None:
+    assert without_ending("A.NII.GZ", (".gz", ".nii.gz", ".nii")) == "A"
+    assert without_ending("a.txt", (".nii",)) == "a.txt"
 
 
 def test_another_format_is_refused() -> None:

@@ -25,10 +25,11 @@ def options(folder: Path) -> RunOptions:
 def test_a_run_has_a_folder_and_scratch_that_goes_away(tmp_path: Path) -> None:
     with start_run(options(tmp_path)) as training:
         assert training.writes
-        with training.scratch("labels-") as scratch, training.run(["recipe"]) as run:
+        scratch = training.scratch
+        with training.run(["recipe"]) as run:
             assert scratch.parent == run.folder == tmp_path / "m.training"
-        assert not scratch.exists()
         made = training.made({"dice": 0.5}, ("a note",))
+    assert not scratch.exists()
     assert made.document() == {
         "model": str(tmp_path / "m.safetensors"),
         "folder": str(tmp_path / "m.training"),

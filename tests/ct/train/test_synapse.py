@@ -11,7 +11,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from domainsam.config import to_toml
 from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam.train.loop import StageOptions
 from domainsam_ct.commands.train import train
@@ -20,6 +19,7 @@ from domainsam_ct.train.organs import build_network
 from domainsam_ct.train.recipe import TrainConfig, paper_recipe, read_recipe
 from domainsam_ct.train.synapse import read_synapse
 from tests.ct.organs import tiny_foundation
+from tests.toml_text import to_toml
 
 h5py = pytest.importorskip("h5py")
 

@@ -257,7 +257,7 @@ def test_command_trains_and_the_model_runs(tmp_path: Path) -> None:
     assert model.predict(body().slices.astype(np.float32), (5.0, 5.0)).labels.shape == (6, 40, 40)
     left = {path.name for path in (tmp_path / "model.training").iterdir()}
     assert {"state.pt", "log.csv", "curves.png"} <= left
-    assert not any(name.startswith("cases-") for name in left)
+    assert not any(name.startswith("scratch-") for name in left)
     with pytest.raises(OutputError, match="exists"):
         CliRunner().invoke(train, [str(word) for word in words], catch_exceptions=False)
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from domainsam.config import from_table, to_table, to_toml
+from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError
 from domainsam_urban.model.config import SceneConfig, UrbanConfig
+from tests.toml_text import to_toml
 
 HEADER = "the model's header"
 

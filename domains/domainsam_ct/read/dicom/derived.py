@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,3 +221,17 @@ def frames(mask: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
     if mask.shape != volume.shape:
         raise ValueError(f"mask of {mask.shape} for a volume of {volume.shape}")
     return np.ascontiguousarray(volume.native.orientation.to_native(mask).transpose(2, 1, 0))
+
+
+def present_values(mask: NDArray[np.uint8], labels: Iterable[int], volume: Volume, what: str) -> list[int]:
+    """Values of the organs that a mask ``(x, y, z)`` holds, in order.
+
+    Raises
+    ------
+    InputError
+        If there is none: ``what`` is to be written, ``"an RTSTRUCT"`` for instance, cannot be empty.
+    """
+    present = [value for value in sorted(labels) if value > 0 and np.any(mask == value)]
+    if not present:
+        raise InputError(f"{volume.source_name}: no organ was found, and {what} cannot be empty")
+    return present

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from domainsam.io.charts import open_frames, svg_text
 from domainsam_urban.trend.measure.areas import OWN, SAMPLE, ChangeFigure, Figures, YearFigure
 from domainsam_urban.trend.measure.bounds import Estimate
 from domainsam_urban.trend.read.zones import RINGS, ZONES
@@ -211,9 +212,8 @@ def positions(entries: Sequence[YearFigure]) -> np.ndarray:
 
 
 def _chart(name: str, figure: Figure) -> Chart:
+    open_frames(figure)
     for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
         axes.grid(axis="y" if name not in ("statuses", "zones") else "x", color="#e6eaee", linewidth=0.8)
         axes.set_axisbelow(True)
     return Chart(name, CAPTIONS[name], *rendered(figure))
@@ -221,12 +221,10 @@ def _chart(name: str, figure: Figure) -> Chart:
 
 def rendered(figure: Figure) -> tuple[str, bytes]:
     """A figure as SVG text and PNG bytes; the same figure gives the same bytes."""
-    text, picture = io.StringIO(), io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "domainsam", "svg.fonttype": "path"}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    text, picture = svg_text(figure), io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(picture, format="png", dpi=DPI, metadata={"Software": None}, facecolor="white")
-    return text.getvalue(), picture.getvalue()
+    return text, picture.getvalue()
 
 
 def _steps(figures: Figures) -> list[ChangeFigure]:

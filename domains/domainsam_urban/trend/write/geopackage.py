@@ -11,7 +11,7 @@ from typing import Any
 import geopandas
 import numpy as np
 import pandas as pd
-import pyogrio.errors
+import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from domainsam_urban.trend.read.zones import WHOLE, Zoning
 from domainsam_urban.trend.stack import YearStack
 from domainsam_urban.trend.write.charts import STATUS_COLOURS
 from domainsam_urban.write.styles import SETTLEMENT, Fill, category_qml, store_default_styles
+from domainsam_urban.write.vectors import writing_vectors
 
 CHANGE = "change"
 STATUS_FILLS: Mapping[str, Fill] = {
@@ -44,7 +45,7 @@ def write_geopackage(
     layers = {CHANGE: change_layer(stack, found, zonings)}
     for index, year in enumerate(stack.years):
         layers[year_layer_name(year.label)] = year_layer(stack, found, index, zonings)
-    try:
+    with writing_vectors(target):
         for name, table in layers.items():
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="'crs' was not provided")
@@ -57,13 +58,6 @@ def write_geopackage(
         present = category_qml("status", {PRESENT: SETTLEMENT, **STATUS_FILLS})
         styles = dict.fromkeys(layers, present) | {CHANGE: category_qml("status", STATUS_FILLS)}
         store_default_styles(staged, styles)
-    except (OSError, RuntimeError, pyogrio.errors.DataSourceError) as error:
-        if isinstance(error, OutputError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise OutputError(
-            f"cannot write '{target}' ({reason}): check free space and permissions, or choose another folder"
-        ) from error
 
 
 def year_layer_name(label: str) -> str:

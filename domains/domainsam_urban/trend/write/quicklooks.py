@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from dataclasses import dataclass
 
@@ -12,7 +11,6 @@ from affine import Affine
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
-from PIL import Image
 from rasterio import features
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
@@ -20,6 +18,7 @@ from rasterio.vrt import WarpedVRT
 from scipy import ndimage
 
 from domainsam.errors import DomainSamError
+from domainsam.io.charts import jpeg, png
 from domainsam.io.rasters import open_raster
 from domainsam_urban.trend.measure.objects import ChangeObjects
 from domainsam_urban.trend.stack import YearLayer, YearStack
@@ -34,6 +33,8 @@ LARGEST_ZOOM = 4
 FINE = 2
 """Outlines are drawn this many times finer, then shrunk, so that they are smooth."""
 OUTLINE = "#ffd400"
+QUALITY = 82
+"""Of JPEG files."""
 BLANK = 236
 """Grey of ground without imagery."""
 
@@ -93,9 +94,9 @@ def draw_pictures(stack: YearStack, found: ChangeObjects) -> Pictures:
     last = imagery[stack.labels[-1]]
     shades = _change(masks[0], masks[-1], unseen)
     return Pictures(
-        {label: _jpeg(picture) for label, picture in imagery.items()},
-        {year.label: _png(_outlined(mask, unseen)) for year, mask in zip(stack.years, masks, strict=True)},
-        _png(shades),
+        {label: jpeg(picture, QUALITY) for label, picture in imagery.items()},
+        {year.label: png(_outlined(mask, unseen)) for year, mask in zip(stack.years, masks, strict=True)},
+        png(shades),
         _over(last.mean(axis=-1, keepdims=True).repeat(3, axis=-1), shades),
         view,
     )
@@ -215,15 +216,3 @@ def _over(picture: NDArray[np.float64], shades: Bytes) -> Bytes:
 
 def _rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
-
-
-def _jpeg(picture: Bytes) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=82)
-    return file.getvalue()
-
-
-def _png(picture: Bytes) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", optimize=True)
-    return file.getvalue()
