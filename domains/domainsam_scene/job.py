@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import domainsam
 from domainsam.infer import batch
@@ -94,6 +94,25 @@ def _plan(name: str, outputs: OutputOptions, geo: bool) -> SamplePlan:
         check_suffix(file, "out" if kind == "map" else kind, endings[kind])
         paths[kind] = file
     return SamplePlan(name, paths)
+
+
+class Maker(Protocol):
+    """Who made a map, as results tell it: a model, or a person and a foundation."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, ``none`` without one."""
+        ...
+
+    @property
+    def foundation_name(self) -> str:
+        """The foundation's name."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of their numbers."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from domainsam.keywords import (
     keyword_names,
     parts_of,
     path_of,
+    refuse_with_marks,
 )
+from domainsam.marks import MarkFiles
 from domainsam_scene.settings import OutputOptions, Range, ReadOptions, RunOptions, SegmentOptions
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ def segment_options(
     strict: bool = False,
     model: str | Path | None = None,
     foundation: str | None = None,
+    points: str | Path | None = None,
+    boxes: str | Path | None = None,
+    marks_frame: str | None = None,
     tile: int | None = None,
     overlap: int | None = None,
     device: str = "auto",
@@ -55,6 +60,9 @@ def segment_options(
     check_least(32, tile=tile)
     check_least(0, overlap=overlap)
     names = () if modalities is None else parts_of(modalities, str)
+    marks = MarkFiles(path_of(points), path_of(boxes), marks_frame)
+    if marks:
+        refuse_with_marks(model=model)
     return SegmentOptions(
         outputs=OutputOptions(
             map=Path(out),
@@ -70,6 +78,7 @@ def segment_options(
         modalities=tuple(name for name in names if name),
         read=ReadOptions(_ranges(range), align, strict),
         run=RunOptions(str(device), check_choice("precision", precision, PRECISIONS), tile, overlap),
+        marks=marks,
         resume=resume,
         quiet=quiet,
         made_by=made_by,
@@ -128,18 +137,26 @@ def segment_inputs(
         If inputs are not of the form that these ways take.
     """
     from domainsam_scene.segment import segment_files, segment_layout
+    from domainsam_scene.segment_marked import segment_marked_files, segment_marked_rasters
     from domainsam_scene.segment_stack import segment_rasters
 
     if layout is not None:
         if geotiff or isinstance(inputs, Mapping):
             raise ConfigError("layout takes one folder, and no files by sensor")
+        if settings.marks:
+            raise ConfigError("marks belong to one scene, and layout means many: give one scene's files")
         return segment_layout(layout, Path(inputs), split, settings, watch=watch)
     if not isinstance(inputs, Mapping):
         raise ConfigError(f"what is {str(inputs)!r}? name its sensor, for example {{'rgb': {str(inputs)!r}}}")
     if geotiff:
         numbers = {name: parts_of(given, int) for name, given in (bands or {}).items()}
+        if settings.marks:
+            return segment_marked_rasters(
+                {name: str(path) for name, path in inputs.items()}, settings, numbers
+            )
         return segment_rasters({name: str(path) for name, path in inputs.items()}, settings, numbers)
-    return segment_files({name: Path(path) for name, path in inputs.items()}, settings)
+    work = segment_marked_files if settings.marks else segment_files
+    return work({name: Path(path) for name, path in inputs.items()}, settings)
 
 
 def formats() -> dict[str, dict[str, list[str]]]:

@@ -15,7 +15,7 @@ from domainsam.errors import ConfigError, InputError
 from domainsam.infer.batch import run_batch
 from domainsam.machine import keep_freed_memory
 from domainsam.staging import Staging
-from domainsam_scene.job import Batch, SamplePlan, SegmentResult, plan_outputs
+from domainsam_scene.job import Batch, Maker, SamplePlan, SegmentResult, plan_outputs
 from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
 from domainsam_scene.model.scene import SceneModel, load_model
 from domainsam_scene.read.layouts import find_layout
@@ -142,11 +142,34 @@ def segment_sample(
     """
     begin = perf_counter()
     sample = read_sample(layout, ref, sensors, options.read)
+    report_liberties(sample)
+    prediction = model.predict(sample.images, sample.valid)
+    return write_sample(sample, prediction, plan, options, model, begin)
+
+
+def report_liberties(sample: Sample) -> None:
+    """Warn of sensors that are missing, and of what was changed in reading the others."""
     for reason in sample.missing.values():
         log.warning("%s; going on with %s", reason, ", ".join(sample.images))
     for note in sample.notes:
         log.warning("%s: %s", sample.name, note)
-    prediction = model.predict(sample.images, sample.valid)
+
+
+def write_sample(
+    sample: Sample,
+    prediction: ScenePrediction,
+    plan: SamplePlan,
+    options: SegmentOptions,
+    model: Maker,
+    begin: float,
+) -> SegmentResult:
+    """Write everything that was planned for a sample, or nothing; ``begin`` is when it was opened.
+
+    Raises
+    ------
+    OutputError
+        If an output cannot be written.
+    """
     with Staging(plan.files, overwrite=options.outputs.overwrite) as staging:
         for kind, path in plan.paths.items():
             if kind == "preview":
@@ -162,7 +185,7 @@ def segment_sample(
 
 
 def summed_up(
-    sample: Sample, prediction: ScenePrediction, plan: SamplePlan, model: SceneModel, begin: float
+    sample: Sample, prediction: ScenePrediction, plan: SamplePlan, model: Maker, begin: float
 ) -> SegmentResult:
     """A prediction in figures."""
     judged = prediction.labels != NODATA

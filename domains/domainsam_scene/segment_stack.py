@@ -20,10 +20,10 @@ from domainsam.io.cog import CogLayout, write_cog
 from domainsam.progress import reporting
 from domainsam.protocols import Window
 from domainsam.staging import Staging, check_targets
-from domainsam_scene.job import Batch, SamplePlan, SegmentResult, plan_outputs
+from domainsam_scene.job import Batch, Maker, SamplePlan, SegmentResult, plan_outputs
 from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
 from domainsam_scene.model.scene import SceneModel
-from domainsam_scene.model.sweep import TileOptions, segment_stack
+from domainsam_scene.model.sweep import CONTRIBUTION, TileOptions, segment_stack
 from domainsam_scene.read.rasters import SceneSource
 from domainsam_scene.segment import check_known, chosen_model
 from domainsam_scene.settings import SegmentOptions
@@ -77,7 +77,7 @@ def segment_rasters(
     tile = options.run.tile or model.image_size
     overlap = tile // 4 if options.run.overlap is None else options.run.overlap
     tiles = TileOptions(tile, overlap, "probability" in plan.paths, options.resume)
-    readable, missing = _readable(paths, options)
+    readable, missing = find_readable(paths, options)
     work = plan.files[0].with_name(f".{plan.files[0].stem}.domainsam")
     with SceneSource(readable, bands, options.read.ranges) as source:
         rows, cols = source.map_grid.shape
@@ -86,11 +86,11 @@ def segment_rasters(
         with WorkRoom(work, options.resume) as room:
             with reporting(plan.name, options.quiet) as progress:
                 answer = segment_stack(source, model, room.folder, tiles, progress)
-            products = _Products(plan, source, answer, model, missing, options.made_by)
+            products = StackProducts(plan, source, answer, model, missing, options.made_by)
             return Batch((products.write(options.outputs.overwrite, room, begin),))
 
 
-def _readable(
+def find_readable(
     paths: Mapping[str, Path | str], options: SegmentOptions
 ) -> tuple[dict[str, Path | str], dict[str, str]]:
     """Rasters that open, and why the others do not."""
@@ -112,13 +112,13 @@ def _readable(
 
 
 @dataclass(frozen=True)
-class _Products:
+class StackProducts:
     """The outputs of one stack in the making."""
 
     plan: SamplePlan
     source: SceneSource
     answer: Swept
-    model: SceneModel
+    model: Maker
     missing: Mapping[str, str]
     made_by: str
 
@@ -176,6 +176,10 @@ class _Products:
             lines = [staged.read(Window(row, 0, 1, cols))[0, ::step] for row in range(0, rows, step)]
         return np.stack(lines)
 
+    def _contributions(self) -> list[tuple[str, str]]:
+        """Staged contributions, each with its sensor; none where no model told the sensors apart."""
+        return [(name, name.partition("/")[2]) for name in self.answer.outputs(CONTRIBUTION)]
+
     def _picture(self) -> Picture:
         rows, cols = self.answer.shape
         step = max(1, -(-max(rows, cols) // PICTURE_SIDE))
@@ -183,7 +187,7 @@ class _Products:
             labels=self._rows("labels", step),
             probability=np.zeros((0, 1, 1), np.float16),
             confidence=self._rows("confidence", step),
-            contribution={name: self._rows(f"contribution/{name}", step) for name in self.source.sensors},
+            contribution={sensor: self._rows(name, step) for name, sensor in self._contributions()},
         )
         images = {name: plane.image for name, plane in self.source.overview(prediction.labels.shape).items()}
         facts = f"{', '.join(images)}; {cols} x {rows} pixels; model {self.model.name}"
@@ -205,7 +209,7 @@ class _Products:
                 for name, sensor in self.source.sensors.items()
             ),
             shares={label: count / max(1, judged) for label, count in found.items()},
-            contribution={name: self._mean(f"contribution/{name}") for name in self.source.sensors},
+            contribution={sensor: self._mean(name) for name, sensor in self._contributions()},
             confidence=self._mean("confidence"),
             valid_share=judged / (rows * cols),
             seconds=perf_counter() - begin,

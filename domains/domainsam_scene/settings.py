@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from domainsam.marks import MarkFiles
+
 Range = tuple[float, float]
 SENSORS = ("rgb", "depth", "event", "lidar", "nir", "thermal", "radar", "aolp", "dolp")
 """Sensors that have an option of their own; ``--modality NAME=FILE`` gives any other."""
@@ -65,5 +67,7 @@ class SegmentOptions:
     run: RunOptions = field(default_factory=RunOptions)
     resume: bool = False
     quiet: bool = False
+    marks: MarkFiles = field(default_factory=MarkFiles)
+    """Where objects are, if a person says it instead of the model."""
     made_by: str = "domainsam"
     """What rasters say they were made by: the command, or this."""

@@ -14,6 +14,7 @@ from domainsam_cli.console import answer, command_line, path_lines
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     device_option,
+    mark_options,
     out_option,
     overwrite_option,
     precision_option,
@@ -113,6 +114,7 @@ def model_options(command: Any) -> Any:
 @sensor_options
 @folder_options
 @reading_options
+@mark_options
 @model_options
 @device_option
 @precision_option
@@ -131,6 +133,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any
     domainsam scene segment --rgb a.png --depth a_d.png -o map.png --probability p.npz --preview v.png
     domainsam scene segment --layout deliver /data/DELIVER --split val -o out/ --resume
     domainsam scene segment --geotiff optical=o.tif sar=s.tif dem=d.tif -o landcover.tif
+    domainsam scene segment --rgb a.png -o map.png --boxes boxes.json
     """  # noqa: D301 - click needs the control character itself
     state = ctx.find_object(RunState)
     if state is not None:
