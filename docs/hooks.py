@@ -1,4 +1,4 @@
-"""What mkdocs does besides: runs the notebooks and shows them with their pictures, tidies references to names."""
+"""Steps of the build that mkdocs calls: run the notebooks as pages, shorten references to names."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ def run_notebook(path: Path) -> tuple[str, dict[str, bytes]]:
     notebook = nbformat.read(path, as_version=4)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     NotebookClient(notebook, timeout=SECONDS, kernel_name="python3").execute()
+    for cell in notebook.cells:
+        # Warnings of libraries name files of the machine that builds the site.
+        cell["outputs"] = [item for item in cell.get("outputs", []) if item.get("name") != "stderr"]
     text, resources = MarkdownExporter().from_notebook_node(
         notebook, resources={"unique_key": path.stem, "output_files_dir": path.stem}
     )
