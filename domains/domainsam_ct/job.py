@@ -248,7 +248,9 @@ class CaseResult:
         }
 
 
-NOTICE = "Made by a computer model. Not a medical device; not for diagnosis or treatment without review."
+NOTICE = (
+    "Made by a computer model for research. Not a medical device; no decision about a patient may rest on it."
+)
 UNITS = {
     "volume_ml": "millilitres",
     "hu": "Hounsfield units of the voxels as stored, no smoothing",

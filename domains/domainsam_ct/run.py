@@ -165,7 +165,8 @@ def _segment_image(image: Any, out: str | Path | None, options: dict[str, Any]) 
         if out is not None:
             return run_segment(scan, out, **options)
         mask = Path(folder) / "mask.nii"
-        return _in_memory(run_segment(scan, mask, **options).paths["mask"])
+        result: Any = run_segment(scan, mask, **options)
+        return _in_memory(result.paths["mask"])
 
 
 def _in_memory(path: Path) -> Any:
