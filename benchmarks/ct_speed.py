@@ -28,23 +28,23 @@ from torch.nn import functional as F
 from domainsam.machine import keep_freed_memory
 from domainsam_ct.labels import load_label_map
 from domainsam_ct.model.organs import OrganModel, load_model
-from domainsam_ct.model.predict import slice_grid, windowed
-from domainsam_ct.read.geometry import axial
+from domainsam_ct.model.predict import apply_window, make_slice_grid
+from domainsam_ct.read.geometry import to_axial
 from domainsam_ct.read.open import open_volume, read_mask
-from domainsam_ct.train.slices import case_dice
+from domainsam_ct.train.slices import score_case
 
 UInt8 = NDArray[np.uint8]
 
 
 @torch.no_grad()
 def published(model: OrganModel, slices: NDArray[np.float32], spacing: tuple[float, float]) -> UInt8:
-    grid = slice_grid(slices.shape[1:], spacing, model.config.pixel_mm, model.config.side)
+    grid = make_slice_grid(slices.shape[1:], spacing, model.config.pixel_mm, model.config.side)
     # The part of the network's grid that the slice covers; the rest is padding.
     covered = [round(have / step) for have, step in zip(grid.size, grid.step, strict=True)]
     before = [(want - have) // 2 for want, have in zip(grid.network, covered, strict=True)]
     inside = tuple(slice(start, start + size) for start, size in zip(before, covered, strict=True))
     found = np.zeros(slices.shape, np.uint8)
-    for index, image in enumerate(windowed(slices, model.window).numpy()):
+    for index, image in enumerate(apply_window(slices, model.window).numpy()):
         factors = (covered[0] / image.shape[0], covered[1] / image.shape[1])
         small = np.zeros(grid.network, np.float32)
         small[inside] = zoom(image, factors, order=3)
@@ -65,7 +65,7 @@ def timed(work: Callable[[], UInt8]) -> tuple[float, float, UInt8]:
 
 
 def truth_of(path: Path, label_map: str, model: OrganModel) -> UInt8:
-    values = axial(read_mask(path).labels)
+    values = to_axial(read_mask(path).labels)
     theirs = {organ.name: value for value, organ in load_label_map(label_map).items()}
     found = np.zeros(values.shape, np.uint8)
     for index, name in enumerate(model.labels):
@@ -90,7 +90,7 @@ def main() -> None:
     with open_volume(given.image) as volume:
         last = min(given.slices, volume.shape[2])
         first = volume.shape[2] - last
-        slices = np.ascontiguousarray(axial(volume.slices(first, first + last)))
+        slices = np.ascontiguousarray(to_axial(volume.slices(first, first + last)))
         spacing = (volume.spacing[1], volume.spacing[0])
     runs: dict[str, list[tuple[float, float, UInt8]]] = {"published": [], "ours": []}
     ours.predict(slices[:8], spacing)
@@ -107,9 +107,9 @@ def main() -> None:
     }
     if given.labels is not None:
         truth = truth_of(given.labels, given.label_map, ours)[first : first + last]
-        dice = {name: case_dice(truth, parts[-1][2], ours.labels) for name, parts in runs.items()}
+        dice = {name: score_case(truth, parts[-1][2], ours.labels) for name, parts in runs.items()}
         # What arithmetic alone changes, without the two ways of resampling.
-        dice["ours, fp32"] = case_dice(truth, theirs.predict(slices, spacing).labels, ours.labels)
+        dice["ours, fp32"] = score_case(truth, theirs.predict(slices, spacing).labels, ours.labels)
         report["dice"] = {
             name: {organ: round(value, 4) for organ, value in part.items()} for name, part in dice.items()
         }

@@ -107,7 +107,7 @@ def main() -> None:
     ]
     report: dict[str, Any] = {**vars(given), "threads": torch.get_num_threads(), "cores": os.cpu_count()}
     networks = {
-        name: OrganNetwork(config, foundation, CLASSES).arranged(dtype) for name in ("cached", "full")
+        name: OrganNetwork(config, foundation, CLASSES).arrange_weights(dtype) for name in ("cached", "full")
     }
     encoder, full_encode = learning_encoder(given.foundation, given.side)
     with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.store import RawRaster
 from domainsam.io.cog import CogLayout, write_cog
 from domainsam.machine import keep_freed_memory
-from domainsam_urban.map import engine_options, map_scenes
+from domainsam_urban.map import make_engine_options, map_scenes
 from domainsam_urban.model.settlement import SettlementModel, load_model
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions
@@ -69,7 +69,7 @@ def map_raster(scene: str, options: MapOptions, model: SettlementModel) -> dict[
     assert out is not None
     with RasterSource(scene, resolution=model.resolution) as source:
         # Small objects stay in, for the peer does not filter and the masks are to be compared.
-        engine = replace(engine_options(options, model, source.profile_info.work_pixel), min_pixels=1)
+        engine = replace(make_engine_options(options, model, source.profile_info.work_pixel), min_pixels=1)
         answer = run_engine(
             source,
             model.prompter,

@@ -21,10 +21,10 @@ from torch import Tensor
 from domainsam.foundation import load_foundation
 from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.foundation.embedded import WEIGHTS, save_embedded
-from domainsam.infer.blend import NODATA, threshold_level
-from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter, log_odds
+from domainsam.infer.blend import NODATA, find_threshold_level
+from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter, compute_log_odds
 from domainsam.prompter.trained import save_prompter
-from domainsam.testing.synthetic import GROUND_PIXEL_M, settlement_scene
+from domainsam.testing.synthetic import GROUND_PIXEL_M, make_settlement_scene
 
 CELL = 1024
 """The scene is laid out in drawn cells of this side."""
@@ -39,7 +39,7 @@ CERTAINTY = 3.0
 
 def write_scene(rows: int, cols: int, path: Path) -> None:
     """An RGB uint8 GeoTIFF, drawn cell by cell; a strip of 1024 rows is the most that is in memory."""
-    drawn = [settlement_scene(CELL, CELL, seed).image for seed in range(CELLS_DRAWN)]
+    drawn = [make_settlement_scene(CELL, CELL, seed).image for seed in range(CELLS_DRAWN)]
     profile = {
         "driver": "GTiff", "dtype": "uint8", "count": 3, "height": rows, "width": cols,
         "nodata": 0, "crs": "EPSG:32650", "photometric": "rgb", "tiled": True, "blockxsize": 512,
@@ -113,13 +113,13 @@ def _fit_classifier(prompter: SegFormerPrompter, seed: int) -> None:
 @torch.no_grad()
 def _coarse_iou(prompter: SegFormerPrompter, seed: int) -> float:
     images, truth = _drawing(seed)
-    found = log_odds(prompter.coarse(images).logits)[0, 0] > 0
+    found = compute_log_odds(prompter.coarse(images).logits)[0, 0] > 0
     return float((found & truth).sum() / (found | truth).sum().clamp(min=1))
 
 
 def _drawing(seed: int) -> tuple[Tensor, Tensor]:
     """A drawing as a network takes it, and its truth at a quarter of the size."""
-    drawn = settlement_scene(CELL, CELL, seed)
+    drawn = make_settlement_scene(CELL, CELL, seed)
     images = torch.from_numpy(drawn.image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
     truth = torch.from_numpy(drawn.truth.reshape(CELL // 4, 4, CELL // 4, 4).mean(axis=(1, 3)) >= 0.5)
     return images, truth
@@ -127,7 +127,7 @@ def _drawing(seed: int) -> tuple[Tensor, Tensor]:
 
 def agreement(one: Path, other: Path) -> tuple[float, float]:
     """IoU of two probability files at 0.5, over pixels where both have data; and the first one's share."""
-    level = threshold_level(0.5)
+    level = find_threshold_level(0.5)
     both = either = inside = valid = 0
     with rasterio.open(one) as first, rasterio.open(other) as second:
         for top in range(0, first.height, CELL):

@@ -22,11 +22,11 @@ import torch
 from numpy.typing import NDArray
 from rasterio.warp import Resampling, reproject
 
-from domainsam.io.pairing import Scene, find_scenes, labels_of
+from domainsam.io.pairing import Scene, find_labels, find_scenes
 from domainsam.metrics.overlap import Confusion
 from domainsam.protocols import Window
 from domainsam_urban.map import map_scenes
-from domainsam_urban.model.classifier import CellClassifier, ScreenedPrompter, load_classifier, starts
+from domainsam_urban.model.classifier import CellClassifier, ScreenedPrompter, load_classifier, place_cells
 from domainsam_urban.model.settlement import SettlementModel, load_model
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions
@@ -74,8 +74,8 @@ def passed_over(scene: Scene, model: SettlementModel, classifier: CellClassifier
     with RasterSource(str(scene.path), resolution=model.resolution) as source, torch.inference_mode():
         rows, columns = (length // 4 * 4 for length in source.grid.shape)
         empty = []
-        for top in starts(rows, screen.side):
-            for left in starts(columns, screen.side):
+        for top in place_cells(rows, screen.side):
+            for left in place_cells(columns, screen.side):
                 block = source.read(Window(top, left, screen.side, screen.side))
                 cell = torch.from_numpy(block.image)[None]
                 empty.append(not bool(screen.settled(cell).any()))
@@ -92,7 +92,7 @@ def measure(scenes: Sequence[Scene], model: SettlementModel, options: MapOptions
             map_scenes([str(scene.path)], replace(options, outputs=outputs), model)
         seconds = time.process_time() - begin
         for number, scene in enumerate(scenes):
-            counts.add(*compared(Path(folder) / f"{number}.tif", labels_of(scene, scene.path.parent)))
+            counts.add(*compared(Path(folder) / f"{number}.tif", find_labels(scene, scene.path.parent)))
     return counts, seconds
 
 

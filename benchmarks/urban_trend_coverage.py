@@ -25,16 +25,16 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from domainsam_urban.trend.generated import Errors, SettlementSeries, seen_through, settlement_series
+from domainsam_urban.trend.generated import Errors, SettlementSeries, make_series, simulate_map
 from domainsam_urban.trend.ground import CommonGround
 from domainsam_urban.trend.measure.adjusted import adjust
-from domainsam_urban.trend.measure.areas import Figures, bounded_figures
-from domainsam_urban.trend.measure.objects import ChangeObjects, change_objects
-from domainsam_urban.trend.measure.olofsson import z_value
+from domainsam_urban.trend.measure.areas import Figures, make_bounded_figures
+from domainsam_urban.trend.measure.objects import ChangeObjects, find_change_objects
+from domainsam_urban.trend.measure.olofsson import compute_z_value
 from domainsam_urban.trend.measure.sweep import Thresholds
 from domainsam_urban.trend.measure.tallies import Blocks, tally
 from domainsam_urban.trend.read.reference import Reference, look_up
-from domainsam_urban.trend.read.zones import whole
+from domainsam_urban.trend.read.zones import make_whole
 from domainsam_urban.trend.settings import ObjectOptions, UncertaintyOptions
 from domainsam_urban.trend.stack import YearLayer, YearStack
 
@@ -95,19 +95,21 @@ def main() -> None:
 
 def measure(case: Case, seed: int) -> tuple[float, float, float, float]:
     """Shares of years and of pairs whose interval holds the truth; mean half width; years held by Wald's."""
-    series = settlement_series(YEARS, CELLS, CELLS, seed)
+    series = make_series(YEARS, CELLS, CELLS, seed)
     options = UncertaintyOptions(seed=seed, block_m=200)
     with tempfile.TemporaryDirectory() as folder:
-        stack = stage(Path(folder), seen_through(series, case.errors, seed))
+        stack = stage(Path(folder), simulate_map(series, case.errors, seed))
         thresholds = Thresholds.around(THRESHOLD, options.spread)
-        tallies = tally(stack, [whole(stack.ground)], thresholds, Blocks.of(stack.ground, options.block_m))
-        figures = bounded_figures(stack, tallies, options, "map", {})
+        tallies = tally(
+            stack, [make_whole(stack.ground)], thresholds, Blocks.of(stack.ground, options.block_m)
+        )
+        figures = make_bounded_figures(stack, tallies, options, "map", {})
         wald = np.nan
         if case.points:
             reference = draw_sample(stack, series, case.points, seed)
             adjusted = adjust(stack, figures, tallies, look_up(stack, reference), options.level, "map")
             figures = adjusted.figures
-            z = z_value(options.level)
+            z = compute_z_value(options.level)
             true = areas(series, stack.ground)
             wald = float(
                 np.mean(
@@ -181,16 +183,20 @@ def draw_sample(stack: YearStack, series: SettlementSeries, points: int, seed: i
 
 def fates_right(errors: Errors | None, seed: int) -> tuple[int, int]:
     """Cells whose fate is told rightly, and all cells that have one."""
-    series = settlement_series(YEARS, CELLS, CELLS, seed)
+    series = make_series(YEARS, CELLS, CELLS, seed)
     stored = (
         np.where(series.masks, 254, 0).astype(np.uint8)
         if errors is None
-        else seen_through(series, errors, seed)
+        else simulate_map(series, errors, seed)
     )
     with tempfile.TemporaryDirectory() as folder:
         stack = stage(Path(folder), stored)
-        found = change_objects(
-            stack, [whole(stack.ground)], Thresholds.around(THRESHOLD, 0.2), ObjectOptions(), Path(folder)
+        found = find_change_objects(
+            stack,
+            [make_whole(stack.ground)],
+            Thresholds.around(THRESHOLD, 0.2),
+            ObjectOptions(),
+            Path(folder),
         )
     told = dict(by_cell(stack, series, found))
     return sum(told.get(cell) == {fate} for cell, fate in enumerate(series.fates) if fate), sum(

@@ -1,4 +1,4 @@
-"""domainsam: Segment Anything in a user's own domain.
+"""Segment Anything in a user's own domain: packs for satellite scenes, CT volumes and sensor stacks.
 
 ``run`` does a pack's main job, ``open`` a scene for prompts, ``Predictor`` a
 picture for clicks, and ``load_foundation`` gives the frozen generalist. Each

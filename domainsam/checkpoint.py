@@ -1,4 +1,4 @@
-"""Trained model files: one safetensors file with a header that says what it fits on.
+"""Trained model files: safetensors with a header that names pack, labels, foundation and recipe.
 
 Only trained tensors are stored, never the frozen foundation's. The header is
 JSON under the metadata key ``domainsam``. Nothing is ever unpickled.
@@ -19,7 +19,7 @@ from domainsam import __version__
 from domainsam.errors import CheckpointError, WeightsError
 from domainsam.protocols import Foundation
 from domainsam.tensorfile import (
-    halved,
+    halve,
     is_safetensors,
     load_strict,
     read_metadata,
@@ -92,15 +92,15 @@ class Checkpoint:
         CheckpointError
             Naming tensors that are missing, left over, or of another shape.
         """
-        load_strict(module, without_prefix(self.tensors, prefix), str(self.path))
+        load_strict(module, strip_prefix(self.tensors, prefix), str(self.path))
 
 
-def module_tensors(module: nn.Module, prefix: str) -> dict[str, Tensor]:
+def collect_tensors(module: nn.Module, prefix: str) -> dict[str, Tensor]:
     """A module's tensors, their names beginning with ``prefix.``."""
     return {f"{prefix}.{name}": tensor.detach() for name, tensor in module.state_dict().items()}
 
 
-def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with ``prefix.``, under the rest of their names."""
     start = f"{prefix}."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
@@ -119,7 +119,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], header: CheckpointHeader, ha
         If it cannot be written; an earlier file of that name is then untouched.
     """
     text = json.dumps(asdict(header), sort_keys=True)
-    write_safetensors(path, halved(tensors) if half else tensors, {METADATA_KEY: text})
+    write_safetensors(path, halve(tensors) if half else tensors, {METADATA_KEY: text})
 
 
 def load(path: Path, pack: str, foundation: Foundation | None = None) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""Every error that domainsam raises on purpose.
+"""Error classes of domainsam, with an exit code each.
 
 Each class is also the built-in exception that fits it, so that a caller may
 catch either. A message is one line: what was given, what was expected, and

@@ -1,4 +1,4 @@
-"""Where array elements lie in the world."""
+"""Grid: the map between array indices and world coordinates."""
 
 from __future__ import annotations
 

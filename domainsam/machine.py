@@ -1,4 +1,4 @@
-"""The machine that computes: its device, its precision, and its memory."""
+"""Choose device and precision, and set the memory allocator."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))
 
 
-def peak_rss_mb() -> float:
+def measure_peak_rss() -> float:
     """Largest resident size of this process so far, in megabytes; NaN where the system does not tell."""
     try:
         import resource
@@ -84,8 +84,8 @@ def choose_device(name: str) -> str:
     return name
 
 
-def quick_in_bfloat16(device: torch.device | str) -> bool:
-    """Whether a device computes faster in bfloat16 than in float32: GPUs and CPUs with units for it.
+def is_quick_in_bfloat16(device: torch.device | str) -> bool:
+    """Tell whether a device computes faster in bfloat16 than in float32: GPUs, and CPUs with units for it.
 
     A CPU without them computes bfloat16 in float32 after converting it. What
     the CPU has is told by torch from version 2.10 on.
@@ -113,4 +113,4 @@ def choose_precision(name: str, device: str) -> Precision:
     """The precision that ``--precision`` means on a device: ``auto``, ``fp32``, ``bf16`` or ``fp16``."""
     if name != "auto":
         return PRECISIONS[name]
-    return "bfloat16" if quick_in_bfloat16(device) else "float32"
+    return "bfloat16" if is_quick_in_bfloat16(device) else "float32"

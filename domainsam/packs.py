@@ -1,4 +1,4 @@
-"""Domain packs: what one is, and how they are found.
+"""DomainPack, and how installed packs are found by entry point.
 
 A pack is a package that exposes a :class:`DomainPack` under the entry-point
 group ``domainsam.packs``. Nothing of a pack is imported until it is used.

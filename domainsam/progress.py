@@ -1,7 +1,7 @@
-"""How a long run says how far it is.
+"""Report the progress of a long run to whoever displays it.
 
 The library reports as it logs: it says what it does, and whoever runs it
-decides who listens. Nobody does, unless :func:`shown_by` says so.
+decides who listens. Nobody does, unless :func:`show_progress` says so.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ class Display(Protocol):
     def __call__(self, title: str, quiet: bool = False, /) -> AbstractContextManager[Progress]: ...
 
 
-def silent(stage: str, done: int, total: int) -> None:
+def report_nothing(stage: str, done: int, total: int) -> None:
     """Report nothing."""
 
 
 @contextmanager
 def _hidden(title: str, quiet: bool = False, /) -> Iterator[Progress]:
-    yield silent
+    yield report_nothing
 
 
 _display: ContextVar[Display] = ContextVar("display", default=_hidden)
 
 
-def reporting(title: str, quiet: bool = False) -> AbstractContextManager[Progress]:
-    """The progress of one piece of work, for a ``with`` statement; shown where somebody shows it."""
+def report_progress(title: str, quiet: bool = False) -> AbstractContextManager[Progress]:
+    """Report the progress of one piece of work in a ``with`` statement."""
     return _display.get()(title, quiet)
 
 
 @contextmanager
-def shown_by(display: Display) -> Iterator[None]:
+def show_progress(display: Display) -> Iterator[None]:
     """Show progress by ``display`` for as long as this context lasts."""
     token = _display.set(display)
     try:

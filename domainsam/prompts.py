@@ -1,4 +1,4 @@
-"""What a specialist tells a generalist to look for."""
+"""PromptSet: points, boxes, masks and tokens for a batch of images."""
 
 from __future__ import annotations
 

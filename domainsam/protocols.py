@@ -1,4 +1,4 @@
-"""The seams between the parts: small values, and what each part must offer.
+"""Protocols and values shared by all parts: Window, Block, Features, Masks, Foundation, Source, Writer.
 
 Nothing here holds code that computes; the parts that meet at a seam import
 these names and never each other.

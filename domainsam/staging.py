@@ -1,4 +1,4 @@
-"""Outputs that appear complete or not at all."""
+"""Write output files so that they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def make_scratch(path: Path) -> Path:
 
 
 @contextmanager
-def scratch_beside(path: Path) -> Iterator[Path]:
+def open_scratch(path: Path) -> Iterator[Path]:
     """The folder of :func:`make_scratch`, which goes away whatever happens."""
     room = make_scratch(path)
     try:
@@ -230,7 +230,7 @@ def scratch_beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(room, ignore_errors=True)
 
 
-def into_place(made: Path, path: Path) -> None:
+def move_into_place(made: Path, path: Path) -> None:
     """Rename a finished file once its bytes are on the disk, then make the name durable."""
     _flush(made)
     made.replace(path)

@@ -1,4 +1,4 @@
-"""Named tensors in safetensors files, and how they get into a network.
+"""Read and write named tensors in safetensors files, and load them into networks.
 
 Reading runs nothing that a file contains; writing leaves either the whole
 file under its name or what was there before.
@@ -46,7 +46,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(damaged(path, error)) from error
+        raise CheckpointError(describe_damage(path, error)) from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -61,7 +61,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(str(path), framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(damaged(path, error)) from error
+        raise CheckpointError(describe_damage(path, error)) from error
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -95,8 +95,8 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
             temporary.unlink()
 
 
-def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, floats as float16.
+def halve(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert tensors to float16 where they are floats.
 
     Raises
     ------
@@ -110,7 +110,8 @@ def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     unfit = [name for name, tensor in small.items() if not torch.isfinite(tensor).all()]
     if unfit:
         raise CheckpointError(
-            f"not finite as float16, so it cannot be stored so: {shown(unfit)}; store float32, or train again"
+            f"not finite as float16, so it cannot be stored so: {list_names(unfit)}; "
+            "store float32, or train again"
         )
     return small
 
@@ -139,19 +140,19 @@ def load_strict(
         ],
     }
     if any(faults.values()):
-        told = "; ".join(f"{kind}: {shown(names)}" for kind, names in faults.items() if names)
+        told = "; ".join(f"{kind}: {list_names(names)}" for kind, names in faults.items() if names)
         raise CheckpointError(f"{source} does not fit {type(network).__name__}: {told}")
     network.load_state_dict(dict(tensors), strict=True, assign=assign)
     return network
 
 
-def shown(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+def list_names(names: Sequence[str]) -> str:
+    """List the first few names, and how many more there are."""
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(names[:NAMES_SHOWN]) + more
 
 
-def damaged(path: Path, error: Exception) -> str:
-    """One line that says a weight file cannot be read, and why."""
+def describe_damage(path: Path, error: Exception) -> str:
+    """Describe in one line why a weight file cannot be read."""
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return f"weight file {path} is damaged or cut short ({reason}); fetch or copy it again"

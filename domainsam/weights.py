@@ -1,4 +1,4 @@
-"""Published weight files: what they are, where they are, and how to get and check them.
+"""Published weight files: list, find, fetch and verify them.
 
 Nothing here touches the network unless :func:`fetch` is called.
 """
@@ -32,13 +32,13 @@ __all__ = [
     "SAM_PIXELS",
     "Normalisation",
     "WeightFile",
-    "cache_folder",
     "fetch",
     "file_sha256",
+    "find_cache_folder",
+    "find_known",
     "find_weights",
-    "known",
+    "list_search_folders",
     "published",
-    "search_folders",
     "verify",
 ]
 
@@ -60,12 +60,12 @@ def published() -> dict[str, WeightFile]:
     return KNOWN | {row.name: row.weights for row in rows if row.weights and row.name not in KNOWN}
 
 
-def cache_folder() -> Path:
+def find_cache_folder() -> Path:
     """Where fetched files go: ``$DOMAINSAM_WEIGHTS``, otherwise the platform's cache folder."""
-    return search_folders()[0]
+    return list_search_folders()[0]
 
 
-def search_folders() -> list[Path]:
+def list_search_folders() -> list[Path]:
     """Where weight files are looked for: first ``$DOMAINSAM_WEIGHTS``, then the platform's cache folder."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
@@ -79,7 +79,7 @@ def search_folders() -> list[Path]:
     return folders
 
 
-def known(name: str) -> WeightFile:
+def find_known(name: str) -> WeightFile:
     """The weight file of that name.
 
     Raises
@@ -101,8 +101,8 @@ def find_weights(name: str) -> Path:
     WeightsError
         If it is not there; the text says which command or address gets it and where it belongs.
     """
-    entry = known(name)
-    candidates = [folder / entry.file for folder in search_folders()]
+    entry = find_known(name)
+    candidates = [folder / entry.file for folder in list_search_folders()]
     for path in candidates:
         if path.is_file():
             return path
@@ -131,7 +131,7 @@ def verify(name: str, path: Path | None = None) -> Path:
     WeightsError
         If it is absent or differs from the published one.
     """
-    entry = known(name)
+    entry = find_known(name)
     path = path or find_weights(name)
     if not path.is_file():
         raise WeightsError(f"weight file {path} does not exist")
@@ -162,7 +162,7 @@ def fetch(
     name
         A key of :func:`published`.
     folder
-        Where to put it; :func:`cache_folder` by default.
+        Where to put it; :func:`find_cache_folder` by default.
     progress
         Told after every chunk.
     timeout
@@ -175,8 +175,8 @@ def fetch(
     OutputError
         If the folder cannot be written.
     """
-    entry = known(name)
-    target = (folder or cache_folder()) / entry.file
+    entry = find_known(name)
+    target = (folder or find_cache_folder()) / entry.file
     if target.is_file():
         return verify(name, target)
     part = target.with_name(target.name + ".part")

@@ -15,7 +15,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from domainsam_urban.trend.generated import Errors, seen_through, settlement_series
+from domainsam_urban.trend.generated import Errors, make_series, simulate_map
 from domainsam_urban.trend.settings import ProductOptions, TrendOptions, UncertaintyOptions, ZoneOptions
 from domainsam_urban.trend.trend import run_trend
 
@@ -44,8 +44,8 @@ def write_sample(path: Path, truth: np.ndarray, points: int) -> None:
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    series = settlement_series(len(YEARS), 5, 5, seed=1)
-    seen = seen_through(series, Errors(outline=1.5, bias=1.5, missed=0.3, false_alarms=30), seed=1)
+    series = make_series(len(YEARS), 5, 5, seed=1)
+    seen = simulate_map(series, Errors(outline=1.5, bias=1.5, missed=0.3, false_alarms=30), seed=1)
     inputs = []
     for year, stored in zip(YEARS, seen, strict=True):
         write_map(folder / f"map_{year}.tif", stored)

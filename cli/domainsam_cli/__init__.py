@@ -1,4 +1,4 @@
-"""The ``domainsam`` command: a thin group that imports a command only when it is called.
+"""The ``domainsam`` command; subcommands are imported when they are called.
 
 ``domainsam --help`` reads each pack's summary from its entry point and imports
 nothing else, so that it answers at once; ``benchmarks/startup.py`` shows it.
@@ -32,10 +32,10 @@ class PackGroup(LazyGroup):
     """Core commands, and one subcommand for every installed domain pack."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*pack_names(), *super().list_commands(ctx)]
+        return [*list_pack_names(), *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in pack_names():
+        if cmd_name not in list_pack_names():
             return super().get_command(ctx, cmd_name)
         try:
             command: click.Command = load_pack(cmd_name).load("commands")
@@ -44,7 +44,9 @@ class PackGroup(LazyGroup):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        self.write_section(formatter, "Domain packs", [(name, pack_line(name)) for name in pack_names()])
+        self.write_section(
+            formatter, "Domain packs", [(name, describe_pack(name)) for name in list_pack_names()]
+        )
         super().format_commands(ctx, formatter)
 
     def resolve_command(
@@ -56,12 +58,12 @@ class PackGroup(LazyGroup):
         return super().resolve_command(ctx, args)
 
 
-def pack_names() -> list[str]:
+def list_pack_names() -> list[str]:
     """Names of the installed packs; a core command wins over a pack of the same name."""
     return [name for name in find_packs() if name not in CORE_COMMANDS]
 
 
-def pack_line(name: str) -> str:
+def describe_pack(name: str) -> str:
     """The pack's summary, or why it cannot be loaded."""
     try:
         return load_pack(name).summary
@@ -84,6 +86,6 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (see :mod:`domainsam.errors`)."""
-    from domainsam_cli.errors import guarded
+    from domainsam_cli.errors import run_guarded
 
-    return guarded(cli, arguments)
+    return run_guarded(cli, arguments)

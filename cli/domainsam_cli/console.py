@@ -1,4 +1,4 @@
-"""What a command says at its end: JSON for a program, lines for a person, or nothing."""
+"""Print results of commands: JSON, lines, tables and progress bars."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def answer(
+def print_result(
     given: Mapping[str, Any],
     document: Callable[[], Any],
     lines: Iterable[str],
@@ -47,14 +47,14 @@ def answer(
             click.echo(line)
 
 
-def path_lines(paths: Mapping[str, Path]) -> Iterator[str]:
+def format_paths(paths: Mapping[str, Path]) -> Iterator[str]:
     """A line for each output: its kind and where it is."""
     width = max([12, *map(len, paths)])
     for kind, path in paths.items():
         yield f"  {kind:<{width}} {path}"
 
 
-def command_line() -> str:
+def get_command_line() -> str:
     """The command that is running, as outputs tell it.
 
     Without ``--resume``: a resumed run ends in the same bytes as an unbroken one.
@@ -76,15 +76,15 @@ class Interval(Protocol):
     def high(self) -> float: ...
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows of cells as lines with columns of even width."""
+def align_rows(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Format rows of cells as lines with columns of even width."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
 
 
-def cell(interval: Interval, sign: str = "-") -> str:
-    """A score and its interval, ``0.815 [0.745, 0.875]``; ``n/a`` where it is undefined.
+def format_score(interval: Interval, sign: str = "-") -> str:
+    """Format a score and its interval as ``0.815 [0.745, 0.875]``; ``n/a`` where it is undefined.
 
     ``sign`` is that of the format language: ``"+"`` shows it always, ``"-"`` where it is negative.
     """
@@ -96,7 +96,7 @@ def cell(interval: Interval, sign: str = "-") -> str:
 
 
 @contextmanager
-def pixel_progress(title: str, quiet: bool = False) -> Iterator[core_progress.Progress]:
+def show_pixel_progress(title: str, quiet: bool = False) -> Iterator[core_progress.Progress]:
     """A bar for each stage of a run; yields the function that the run calls.
 
     Silent when ``quiet``, and when stderr is not a terminal. Speed is measured
@@ -104,7 +104,7 @@ def pixel_progress(title: str, quiet: bool = False) -> Iterator[core_progress.Pr
     does not count.
     """
     if quiet or not sys.stderr.isatty():
-        yield core_progress.silent
+        yield core_progress.report_nothing
         return
     tasks: dict[str, TaskID] = {}
     with _pixel_bar() as bar:

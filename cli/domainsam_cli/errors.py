@@ -1,4 +1,4 @@
-"""One line for a person instead of a traceback, and the exit code that goes with it."""
+"""Print failures as one line and return the exit code."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import click
 
 from domainsam.errors import DomainSamError, explain
-from domainsam.progress import shown_by
-from domainsam_cli.console import pixel_progress
+from domainsam.progress import show_progress
+from domainsam_cli.console import show_pixel_progress
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -31,10 +31,10 @@ class RunState:
     resumable: bool = False
 
 
-def guarded(command: click.Command, arguments: Sequence[str] | None = None) -> int:
+def run_guarded(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     """Run a command; print every failure as one line on stderr; return the exit code."""
     state = RunState()
-    with quiet_libraries(), shown_by(pixel_progress):
+    with quiet_libraries(), show_progress(show_pixel_progress):
         try:
             result = command.main(
                 args=None if arguments is None else list(arguments),

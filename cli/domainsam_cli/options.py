@@ -1,4 +1,4 @@
-"""Options that several commands share, so that one name means one thing everywhere."""
+"""Command line options that several commands share."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def compute_options(command: Command) -> Command:
     return device_option(precision_option(batch_size_option(workers_option(command))))
 
 
-def chosen(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Options that were given, under the recipe's names; ``names`` holds these by option."""
+def collect_given(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Collect the options that were given, under the recipe's names; ``names`` holds these by option."""
     return {name: given[option] for option, name in names.items() if given[option] is not None}
 
 
@@ -116,7 +116,7 @@ def job_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in ("as_json", "verbose")}
 
 
-def free_folder(wanted: Path) -> Path:
+def find_free_folder(wanted: Path) -> Path:
     """``wanted``, or the same name with the first number that is not taken."""
     folder, number = wanted, 1
     while folder.exists():
@@ -129,7 +129,7 @@ demo_folder_option = click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    default=lambda: free_folder(Path("domainsam-demo")),
+    default=lambda: find_free_folder(Path("domainsam-demo")),
     show_default="domainsam-demo, or the next free name",
     help="Folder for the sample and the results.",
 )

@@ -1,4 +1,4 @@
-"""A generated abdomen: smooth organs of the usual density in the usual place. Nobody's anatomy."""
+"""Generate an abdomen of ellipsoids as a CT with its truth."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def draw_abdomen(
     return np.clip(np.round(hu), -1024, 3071).astype(np.int16), labels
 
 
-def centred_affine(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> NDArray[np.float64]:
+def make_centred_affine(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> NDArray[np.float64]:
     """Affine of a canonical grid whose middle is the origin."""
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = -(np.array(shape) - 1) / 2 * spacing
@@ -93,7 +95,7 @@ def write_sample(
     OSError
         If the disk refuses.
     """
-    affine = centred_affine((values.shape[0], values.shape[1], values.shape[2]), spacing)
+    affine = make_centred_affine((values.shape[0], values.shape[1], values.shape[2]), spacing)
     affine[:2, 3] = -affine[:2, 3]
     affine[0, 0], affine[1, 1] = -affine[0, 0], -affine[1, 1]
     image = nib.Nifti1Image(values[::-1, ::-1], affine)

@@ -1,4 +1,4 @@
-"""Keeping patients out of the names of files, tables and reports.
+"""Keep patients' names out of file names, tables and reports.
 
 Folders exported from an archive are often named after the patient. A case is
 named after its folder, so its name is compared with what the DICOM files say
@@ -22,7 +22,7 @@ SHORTEST_WORD = 3
 """Letters or digits from which part of a name is taken for the patient's; shorter ones are anywhere."""
 
 
-def public_stem(source: Path, stem: str) -> str:
+def make_public_stem(source: Path, stem: str) -> str:
     """A case's name that tells nothing of the patient.
 
     Returns ``stem``, or ``case-`` and eight digits of a hash of it where it
@@ -30,12 +30,12 @@ def public_stem(source: Path, stem: str) -> str:
     only the name that the user gave them.
     """
     plain = re.sub(r"[\W_]+", "", stem).lower()
-    if any(word in plain for word in patient_words(source)):
+    if any(word in plain for word in find_patient_words(source)):
         return "case-" + hashlib.sha256(stem.encode()).hexdigest()[:8]
     return stem
 
 
-def patient_words(source: Path) -> set[str]:
+def find_patient_words(source: Path) -> set[str]:
     """Words of the identifying tags in the first DICOM file of a folder or zip, in small letters."""
     if source.is_file() and source.suffix.lower() != ".zip":
         return set()
@@ -47,7 +47,7 @@ def patient_words(source: Path) -> set[str]:
         return set()
 
 
-def patient_text(volume: Volume) -> str | None:
+def read_patient_text(volume: Volume) -> str | None:
     """Name and number of the patient as the DICOM files give them; None where they do not."""
     if volume.native.series is None:
         return None

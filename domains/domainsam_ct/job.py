@@ -1,4 +1,4 @@
-"""Which files a run will write, settled and checked before any work begins."""
+"""Plan the output files of a run and check them before any work; results of cases."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import domainsam
 from domainsam.errors import ConfigError
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, fill_stem, safe_name, without_ending
-from domainsam.infer.workroom import journalled_units
+from domainsam.infer.workroom import count_units
 from domainsam.staging import check_apart
-from domainsam_ct.identifiers import public_stem
+from domainsam_ct.identifiers import make_public_stem
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.measure.cleanup import Cleaned
 from domainsam_ct.measure.statistics import OrganStatistics, Tally
@@ -85,7 +85,7 @@ class CasePlan(OutputPlan):
         return not missing or not _found_any(self)
 
 
-def case_stem(source: Path) -> str:
+def make_case_stem(source: Path) -> str:
     """A case's name: the input's own without extension, safe on any system."""
     name = without_ending(source.absolute().name, VOLUME_SUFFIXES)
     # nnU-Net's channel number: case_0000.nii.gz is the case called "case".
@@ -113,7 +113,7 @@ def plan_outputs(
 
 def was_interrupted(plan: CasePlan) -> bool:
     """Whether a run that was killed left work to go on with; its files may be half in place."""
-    return journalled_units(plan.work) > 0
+    return count_units(plan.work) > 0
 
 
 def _found_any(plan: CasePlan) -> bool:
@@ -134,9 +134,9 @@ def is_folder(out: Path) -> bool:
 
 
 def _plan_case(source: Path, organs: tuple[str, ...], outputs: OutputOptions, several: bool) -> CasePlan:
-    stem = case_stem(source)
+    stem = make_case_stem(source)
     if not outputs.keep_identifiers:
-        stem = public_stem(source, stem)
+        stem = make_public_stem(source, stem)
     out = fill_stem(outputs.out, stem)
     if is_folder(out):
         if _EXTENSION.fullmatch(out.suffix) and not out.is_dir():

@@ -1,4 +1,4 @@
-"""Which number in a mask is which organ, and what is known of each organ."""
+"""Label maps: which mask value is which organ, with SNOMED CT codes and colours."""
 
 from __future__ import annotations
 
@@ -84,15 +84,15 @@ def check_name(name: str) -> bool:
 
 
 @cache
-def catalogue() -> Mapping[str, Organ]:
+def load_catalogue() -> Mapping[str, Organ]:
     """Every structure that the package knows, by name."""
     text = files("domainsam_ct").joinpath("organs.toml").read_text(encoding="utf-8")
     return {name: _organ(name, entry, "organs.toml") for name, entry in tomllib.loads(text).items()}
 
 
-def organ_named(name: str) -> Organ:
+def find_organ(name: str) -> Organ:
     """What is known of a name; only the name itself, drawn in grey, where nothing is."""
-    return catalogue().get(name, Organ(name))
+    return load_catalogue().get(name, Organ(name))
 
 
 def load_label_map(name_or_path: str | Path) -> LabelMap:
@@ -124,12 +124,12 @@ def load_label_map(name_or_path: str | Path) -> LabelMap:
         raise ConfigError(f"label map '{path}' cannot be read: {error}") from error
 
 
-def label_map_of(names: Iterable[str]) -> LabelMap:
+def make_label_map(names: Iterable[str]) -> LabelMap:
     """The label map of a model's ``names``: index = value, the first is background."""
-    return {value: organ_named(name) for value, name in enumerate(names) if value > 0}
+    return {value: find_organ(name) for value, name in enumerate(names) if value > 0}
 
 
-def choose(labels: LabelMap, wanted: Iterable[str]) -> LabelMap:
+def choose_organs(labels: LabelMap, wanted: Iterable[str]) -> LabelMap:
     """The organs of those names, with their values.
 
     Raises
@@ -160,7 +160,7 @@ def _parse(text: str, where: str) -> LabelMap:
     labels: LabelMap = {}
     for name, value in table.items():
         _check_entry(name, value, labels, where)
-        labels[value] = own.get(name) or organ_named(name)
+        labels[value] = own.get(name) or find_organ(name)
     return dict(sorted(labels.items()))
 
 

@@ -1,4 +1,4 @@
-"""From CTs to finished files: the main job, as the command line and Python call it."""
+"""Segment CT volumes and write masks, tables, previews and reports: the pack's main job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from domainsam.grid import Grid
 from domainsam.infer.batch import run_batch
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.machine import keep_freed_memory
-from domainsam.progress import Progress, reporting
+from domainsam.progress import Progress, report_progress
 from domainsam_ct.job import (
     DICOM_KINDS,
     Batch,
@@ -29,12 +29,12 @@ from domainsam_ct.job import (
     plan_outputs,
     was_interrupted,
 )
-from domainsam_ct.labels import LabelMap, choose, label_map_of, load_label_map
+from domainsam_ct.labels import LabelMap, choose_organs, load_label_map, make_label_map
 from domainsam_ct.measure.cleanup import CleanUp, clean_up
 from domainsam_ct.measure.statistics import Tally
-from domainsam_ct.model.organs import OrganModel, load_model, model_identity, shipped_model
+from domainsam_ct.model.organs import OrganModel, find_shipped_model, identify_model, load_model
 from domainsam_ct.model.sweep import STAGED_BYTES, segment_volume
-from domainsam_ct.read.dicom.derived import series_of
+from domainsam_ct.read.dicom.derived import get_series
 from domainsam_ct.read.open import open_volume
 from domainsam_ct.read.staged import CHUNK, StagedVolume
 from domainsam_ct.read.volume import Volume
@@ -72,9 +72,9 @@ def segment_cases(
         If outputs clash or exist, or the model cannot be used (both before any
         work); or, of a single case, whatever made it fail.
     """
-    names = model.labels if model is not None else model_labels(options.model)
-    labels, _ = output_labels(names, options)
-    cleaning(options.clean, labels)
+    names = model.labels if model is not None else read_model_labels(options.model)
+    labels, _ = choose_output_labels(names, options)
+    choose_cleaning(options.clean, labels)
     plans = plan_outputs(inputs, [organ.name for organ in labels.values()], options.outputs)
     for plan in plans:
         if options.resume and plan.complete:
@@ -82,7 +82,7 @@ def segment_cases(
 
     def prepare() -> Callable[[CasePlan], CaseResult]:
         keep_freed_memory()
-        loaded = prepared(model or chosen_model(options), options)
+        loaded = set_window(model or load_chosen_model(options), options)
         return lambda plan: segment_case(plan, options, loaded)
 
     batch = run_batch(
@@ -115,14 +115,14 @@ def segment_case(plan: CasePlan, options: SegmentOptions, model: OrganModel) -> 
     ):
         if plan.side.keys() & set(DICOM_KINDS):
             # Found out now and not after an hour's work.
-            series_of(volume, "a DICOM SEG or RTSTRUCT")
+            get_series(volume, "a DICOM SEG or RTSTRUCT")
         for warning in volume.warnings:
             log.warning("%s: %s", plan.stem, warning)
-        with reporting(plan.stem, options.quiet) as progress:
+        with report_progress(plan.stem, options.quiet) as progress:
             segmented = segment(volume, model, options, room, plan.source, progress)
         with segmented.mask:
             made = Made(segmented, model, options, begin)
-            return write_products(writable(plan, made), made, room, may_replace(plan, options))
+            return write_products(drop_unwritable(plan, made), made, room, may_replace(plan, options))
 
 
 def may_replace(plan: CasePlan, options: SegmentOptions) -> bool:
@@ -130,7 +130,7 @@ def may_replace(plan: CasePlan, options: SegmentOptions) -> bool:
     return options.outputs.overwrite or (options.resume and was_interrupted(plan))
 
 
-def writable(plan: CasePlan, made: Made) -> CasePlan:
+def drop_unwritable(plan: CasePlan, made: Made) -> CasePlan:
     """The plan without what cannot be written when no organ was found."""
     if any(organ.found for organ in made.segmented.organs) or not plan.side.keys() & set(DICOM_KINDS):
         return plan
@@ -145,7 +145,7 @@ def _tidy(plan: CasePlan) -> None:
             pass
 
 
-def model_labels(path: Path | None) -> tuple[str, ...]:
+def read_model_labels(path: Path | None) -> tuple[str, ...]:
     """Labels of a model file, read from its header alone.
 
     Raises
@@ -155,17 +155,17 @@ def model_labels(path: Path | None) -> tuple[str, ...]:
     WeightsError
         If none is named and the package has none of its own.
     """
-    return read_header(path or shipped_model()).labels
+    return read_header(path or find_shipped_model()).labels
 
 
-def chosen_model(options: SegmentOptions) -> OrganModel:
-    """The model that the options name."""
+def load_chosen_model(options: SegmentOptions) -> OrganModel:
+    """Load the model that the options name."""
     run = options.run
     return load_model(options.model, options.foundation, run.device, run.precision, run.batch_size)
 
 
-def prepared(model: OrganModel, options: SegmentOptions) -> OrganModel:
-    """The model with the window that was asked for.
+def set_window(model: OrganModel, options: SegmentOptions) -> OrganModel:
+    """Set the Hounsfield window that was asked for on a model.
 
     Raises
     ------
@@ -187,7 +187,7 @@ CLEAN_BYTES = 1
 """Bytes a voxel of the cleaned mask. It is a copy: a run that is killed in its middle cleans anew."""
 
 
-def output_labels(names: tuple[str, ...], options: SegmentOptions) -> tuple[LabelMap, dict[int, int]]:
+def choose_output_labels(names: tuple[str, ...], options: SegmentOptions) -> tuple[LabelMap, dict[int, int]]:
     """Values of the mask, and the value for each of the model's labels.
 
     Parameters
@@ -200,8 +200,8 @@ def output_labels(names: tuple[str, ...], options: SegmentOptions) -> tuple[Labe
     ConfigError
         If an organ is unknown to the model or to the label map, or a value does not fit a byte.
     """
-    own = label_map_of(names)
-    wanted = own if options.organs is None else choose(own, options.organs)
+    own = make_label_map(names)
+    wanted = own if options.organs is None else choose_organs(own, options.organs)
     if options.label_map is None:
         return wanted, {value: value for value in wanted}
     theirs = load_label_map(options.label_map)
@@ -234,29 +234,29 @@ def segment(
     DomainSamError
         If the disk is too small, or another run's work is to be gone on with.
     """
-    labels, values = output_labels(model.labels, options)
+    labels, values = choose_output_labels(model.labels, options)
     voxels = volume.shape[0] * volume.shape[1] * volume.shape[2]
     require_space(
         room.folder,
         voxels * (STAGED_BYTES + CLEAN_BYTES + MASK_BYTES),
-        f"a volume of {size_text(volume.shape)} voxels",
+        f"a volume of {format_size(volume.shape)} voxels",
     )
-    fingerprint = {**source_identity(source), **model_identity(model), "values": sorted(values.items())}
+    fingerprint = {**identify_source(source), **identify_model(model), "values": sorted(values.items())}
     found, confidence, resumed = segment_volume(
         volume, model, values, room.folder, fingerprint, options.resume, options.run.workers, progress
     )
     with closing(found), closing(confidence):
         mask = found.copy_to(room.folder / CLEAN_FILE)
-        cleaned = clean_up(mask, cleaning(options.clean, labels), volume.spacing, confidence)
+        cleaned = clean_up(mask, choose_cleaning(options.clean, labels), volume.spacing, confidence)
         tally = measure(volume, mask, found, confidence, labels)
-    organs = tally.statistics(native_grid(volume))
+    organs = tally.statistics(get_native_grid(volume))
     return Segmented(volume, mask, labels, tally, organs, cleaned, resumed)
 
 
 def measure(
     volume: Volume, mask: StagedVolume, found: StagedVolume, confidence: StagedVolume, labels: LabelMap
 ) -> Tally:
-    """Gather everything there is to say about the organs in one pass.
+    """Measure the organs of a mask in one pass over the volume.
 
     ``confidence`` belongs to ``found``, the mask before clean-up: of cavities
     that were filled since, nothing is known.
@@ -271,7 +271,7 @@ def measure(
     return tally
 
 
-def cleaning(options: CleanOptions, labels: LabelMap) -> CleanUp:
+def choose_cleaning(options: CleanOptions, labels: LabelMap) -> CleanUp:
     """Organs that are cleaned, by value.
 
     Raises
@@ -283,7 +283,7 @@ def cleaning(options: CleanOptions, labels: LabelMap) -> CleanUp:
     def values(names: tuple[str, ...]) -> frozenset[int]:
         if EVERY in names:
             return frozenset(labels)
-        return frozenset(choose(labels, [name for name in names if name != NOBODY]))
+        return frozenset(choose_organs(labels, [name for name in names if name != NOBODY]))
 
     return CleanUp(
         values(options.parts),
@@ -294,12 +294,12 @@ def cleaning(options: CleanOptions, labels: LabelMap) -> CleanUp:
     )
 
 
-def native_grid(volume: Volume) -> Grid:
+def get_native_grid(volume: Volume) -> Grid:
     """The grid of the file's own axes."""
     return Grid(volume.native.shape, volume.native.affine, "RAS")
 
 
-def source_identity(source: Path) -> dict[str, Any]:
+def identify_source(source: Path) -> dict[str, Any]:
     """What tells one input from another without reading it all: name, size, time."""
     files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
     facts = [path.stat() for path in files]
@@ -310,6 +310,6 @@ def source_identity(source: Path) -> dict[str, Any]:
     }
 
 
-def size_text(shape: tuple[int, ...]) -> str:
+def format_size(shape: tuple[int, ...]) -> str:
     """A size as people write it, ``512 x 512 x 120``."""
     return " x ".join(str(count) for count in shape)

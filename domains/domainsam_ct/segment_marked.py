@@ -20,7 +20,7 @@ from domainsam.infer.store import RawRaster
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.marks import read_mark_files
 from domainsam.machine import choose_device, choose_precision, keep_freed_memory
-from domainsam.progress import reporting
+from domainsam.progress import report_progress
 from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Foundation
 from domainsam.staging import check_targets
@@ -28,19 +28,19 @@ from domainsam_ct.job import DICOM_KINDS, Batch, CasePlan, CaseResult, Made, Seg
 from domainsam_ct.labels import check_name
 from domainsam_ct.measure.cleanup import Cleaned
 from domainsam_ct.model.organs import MarkedOrgans
-from domainsam_ct.read.dicom.derived import series_of
+from domainsam_ct.read.dicom.derived import get_series
 from domainsam_ct.read.open import VolumeSource, open_volume
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import ABDOMEN_WINDOW, Volume
 from domainsam_ct.segment import (
+    choose_output_labels,
+    drop_unwritable,
+    format_size,
+    get_native_grid,
+    identify_source,
     may_replace,
     measure,
-    native_grid,
-    output_labels,
     segment_cases,
-    size_text,
-    source_identity,
-    writable,
 )
 from domainsam_ct.settings import SegmentOptions
 from domainsam_ct.write.products import write_products
@@ -112,16 +112,16 @@ def _segment_case(
         source = VolumeSource(volume, options.run.window or ABDOMEN_WINDOW)
         marks = named(read_mark_files(options.marks, source.grid, volume.native.native_grid()))
         names = ("background", *dict.fromkeys(mark.label or UNNAMED for mark in marks.objects))
-        labels, values = output_labels(names, options)
+        labels, values = choose_output_labels(names, options)
         (plan,) = plan_outputs([plan.source], [organ.name for organ in labels.values()], options.outputs)
         check_targets(plan.files, may_replace(plan, options))
         if plan.side.keys() & set(DICOM_KINDS):
-            series_of(volume, "a DICOM SEG or RTSTRUCT")
+            get_series(volume, "a DICOM SEG or RTSTRUCT")
         for warning in volume.warnings:
             log.warning("%s: %s", plan.stem, warning)
         voxels = volume.shape[0] * volume.shape[1] * volume.shape[2]
-        require_space(room.folder, voxels * STAGED_BYTES, f"a volume of {size_text(volume.shape)} voxels")
-        with reporting(plan.stem, options.quiet) as progress:
+        require_space(room.folder, voxels * STAGED_BYTES, f"a volume of {format_size(volume.shape)} voxels")
+        with report_progress(plan.stem, options.quiet) as progress:
             answer = prompt_scene(
                 source,
                 marks,
@@ -129,19 +129,19 @@ def _segment_case(
                 room.folder,
                 replace(engine, batch_size=options.run.batch_size, workers=options.run.workers),
                 labels=names[1:],
-                identity={**source_identity(plan.source), "window": list(source.window)},
+                identity={**identify_source(plan.source), "window": list(source.window)},
                 resume=options.resume,
                 progress=progress,
             )
         mask, confidence = stage_marked(answer, values, volume, room.folder)
         with mask, confidence:
             tally = measure(volume, mask, mask, confidence, labels)
-            organs = tally.statistics(native_grid(volume))
+            organs = tally.statistics(get_native_grid(volume))
             cleaned = Cleaned({}, {})
             segmented = Segmented(volume, mask, labels, tally, organs, cleaned, answer.resumed)
             model = MarkedOrgans(foundation.name, source.window, names, getattr(torch, engine.dtype))
             made = Made(segmented, model, options, begin)
-            return write_products(writable(plan, made), made, room, may_replace(plan, options))
+            return write_products(drop_unwritable(plan, made), made, room, may_replace(plan, options))
 
 
 def named(marks: Clicks) -> Clicks:

@@ -1,4 +1,4 @@
-"""What ``domainsam ct segment`` may be told, as one frozen value."""
+"""Options of ``domainsam ct segment`` as frozen values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files a run will write, settled and checked before any work begins."""
+"""Plan the output files of a run and check them before any work; results of samples."""
 
 from __future__ import annotations
 

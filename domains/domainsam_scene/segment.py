@@ -1,4 +1,4 @@
-"""From sensors' files to finished maps: the main job, as the command line and Python call it."""
+"""Segment multi-sensor scenes and write maps: the pack's main job."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def segment_files(
     (plan,) = plan_outputs([first.stem], options.outputs, tuple(files.values()))
 
     def prepare() -> Callable[[SamplePlan], SegmentResult]:
-        loaded = model or chosen_model(options)
+        loaded = model or load_chosen_model(options)
         check_known(tuple(files), loaded)
         ref = SampleRef(plan.name, {name: (path,) for name, path in files.items()})
         return lambda plan: segment_sample(PlainLayout(), ref, tuple(files), plan, options, loaded)
@@ -69,8 +69,8 @@ def _name(plan: SamplePlan) -> str:
     return plan.name
 
 
-def chosen_model(options: SegmentOptions) -> SceneModel:
-    """The model that the options name; freed memory is kept from here on."""
+def load_chosen_model(options: SegmentOptions) -> SceneModel:
+    """Load the model that the options name, and keep freed memory from then on."""
     keep_freed_memory()
     run = options.run
     return load_model(options.model, options.foundation, run.device, run.precision)
@@ -100,7 +100,7 @@ def segment_layout(
     samples = {plan.name: ref for plan, ref in zip(plans, refs, strict=True)}
 
     def prepare() -> Callable[[SamplePlan], SegmentResult]:
-        loaded = model or chosen_model(options)
+        loaded = model or load_chosen_model(options)
 
         def segment(plan: SamplePlan) -> SegmentResult:
             sensors = choose_sensors(reader, loaded, options.modalities)
@@ -178,16 +178,16 @@ def write_sample(
                 draw_preview(staging[path], picture)
             elif kind != "summary":
                 write_answer(kind, staging[path], Answer(prediction, model.labels))
-        result = summed_up(sample, prediction, plan, model, begin)
+        result = summarise_prediction(sample, prediction, plan, model, begin)
         if "summary" in plan.paths:
             staging.write_text(plan.paths["summary"], json.dumps(result.document(), indent=2) + "\n")
     return result
 
 
-def summed_up(
+def summarise_prediction(
     sample: Sample, prediction: ScenePrediction, plan: SamplePlan, model: Maker, begin: float
 ) -> SegmentResult:
-    """A prediction in figures."""
+    """Summarise a prediction: share of each class, mean confidence, contribution of each sensor."""
     judged = prediction.labels != NODATA
     count = max(1, int(judged.sum()))
     pixels = np.bincount(prediction.labels[judged], minlength=len(model.labels))

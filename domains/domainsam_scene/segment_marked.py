@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from domainsam.errors import ConfigError, InputError
 from domainsam.foundation import DEFAULT, load_foundation
 from domainsam.grid import Grid
-from domainsam.infer.blend import NODATA, clip_window, within
+from domainsam.infer.blend import NODATA, clip_window, slice_within
 from domainsam.infer.engine import EngineResult, Swept, prompt_scene
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.store import RawRaster
@@ -23,7 +23,7 @@ from domainsam.infer.tiling import TileGrid
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.marks import read_mark_files
 from domainsam.machine import choose_device, choose_precision, keep_freed_memory
-from domainsam.progress import Progress, reporting
+from domainsam.progress import Progress, report_progress
 from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Block, Foundation, Source, Window
 from domainsam.staging import check_targets
@@ -102,7 +102,7 @@ def _block(plane: Plane, window: Window) -> Block:
     part = clip_window(window, (0, plane.shape[0]), (0, plane.shape[1]))
     image = np.zeros((3, window.height, window.width), np.float32)
     valid = np.zeros((window.height, window.width), np.bool_)
-    into = within(part, (window.row, window.col))
+    into = slice_within(part, (window.row, window.col))
     image[:, *into] = plane.image[:, *part.slices]
     valid[into] = plane.valid[part.slices]
     return Block(window, image, valid)
@@ -130,7 +130,7 @@ def segment_marked_files(files: Mapping[str, Path], options: SegmentOptions) -> 
     report_liberties(sample)
     shown = PICTURE if PICTURE in sample.images else next(iter(sample.images))
     source = PlaneSource(Plane(sample.images[shown], sample.valid[shown]))
-    with WorkRoom(plan.work, options.resume) as room, reporting(plan.name, options.quiet) as progress:
+    with WorkRoom(plan.work, options.resume) as room, report_progress(plan.name, options.quiet) as progress:
         answer = decoder.decode(source, options, room.folder, progress, {"input": plan.name})
         with open_answer(answer) as (labels, confidence):
             whole = Window(0, 0, *answer.shape)
@@ -170,7 +170,7 @@ def segment_marked_rasters(
         require_space(plan.work.parent, STAGED_BYTES * rows * cols, f"a map of {cols} x {rows} pixels")
         shown = PICTURE if PICTURE in stack.sensors else next(iter(stack.sensors))
         with WorkRoom(plan.work, options.resume) as room:
-            with reporting(plan.name, options.quiet) as progress:
+            with report_progress(plan.name, options.quiet) as progress:
                 source = SensorSource(stack, shown)
                 answer = decoder.decode(source, options, room.folder, progress, stack.fingerprint)
             swept = stage_map(answer, room.folder)

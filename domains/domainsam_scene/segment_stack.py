@@ -17,7 +17,7 @@ from domainsam.errors import InputError
 from domainsam.infer.engine import Swept
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.cog import CogLayout, write_cog
-from domainsam.progress import reporting
+from domainsam.progress import report_progress
 from domainsam.protocols import Window
 from domainsam.staging import Staging, check_targets
 from domainsam_scene.job import Batch, Maker, SamplePlan, SegmentResult, plan_outputs
@@ -25,9 +25,9 @@ from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
 from domainsam_scene.model.scene import SceneModel
 from domainsam_scene.model.sweep import CONTRIBUTION, TileOptions, segment_stack
 from domainsam_scene.read.rasters import SceneSource
-from domainsam_scene.segment import check_known, chosen_model
+from domainsam_scene.segment import check_known, load_chosen_model
 from domainsam_scene.settings import SegmentOptions
-from domainsam_scene.write.maps import class_tags, colour_table
+from domainsam_scene.write.maps import make_class_tags, make_colour_table
 from domainsam_scene.write.preview import Picture, draw_preview
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def segment_rasters(
     if options.resume and plan.complete:
         return Batch((), (), (plan.name,))
     check_targets(plan.files, options.outputs.overwrite)
-    model = model or chosen_model(options)
+    model = model or load_chosen_model(options)
     check_known(tuple(paths), model)
     tile = options.run.tile or model.image_size
     overlap = tile // 4 if options.run.overlap is None else options.run.overlap
@@ -84,7 +84,7 @@ def segment_rasters(
         each = 2 + len(readable) + (len(model.labels) if tiles.keep_probability else 0)
         require_space(work.parent, 2 * each * rows * cols, f"a map of {cols} x {rows} pixels")
         with WorkRoom(work, options.resume) as room:
-            with reporting(plan.name, options.quiet) as progress:
+            with report_progress(plan.name, options.quiet) as progress:
                 answer = segment_stack(source, model, room.folder, tiles, progress)
             products = StackProducts(plan, source, answer, model, missing, options.made_by)
             return Batch((products.write(options.outputs.overwrite, room, begin),))
@@ -147,7 +147,7 @@ class StackProducts:
             self.source.map_grid.transform,
             self.source.map_grid.crs,
             bands=("class",) if kind == "map" else titles,
-            colours=colour_table(self.model.labels) if kind == "map" else None,
+            colours=make_colour_table(self.model.labels) if kind == "map" else None,
             tags=self._tags(kind),
         )
         staged = [self.answer.open(name) for name in names]
@@ -167,7 +167,7 @@ class StackProducts:
             "COMMAND": self.made_by,
             "VALUES": f"class numbers, {NODATA} no data" if kind == "map" else meaning,
         }
-        return tags | (class_tags(self.model.labels) if kind == "map" else {})
+        return tags | (make_class_tags(self.model.labels) if kind == "map" else {})
 
     def _rows(self, name: str, step: int = 1) -> NDArray[np.uint8]:
         """A staged result, every ``step``-th pixel."""

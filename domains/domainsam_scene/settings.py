@@ -1,4 +1,4 @@
-"""What ``domainsam scene segment`` may be told, as one frozen value."""
+"""Options of ``domainsam scene segment`` as frozen values."""
 
 from __future__ import annotations
 

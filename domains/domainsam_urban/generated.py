@@ -1,4 +1,4 @@
-"""A generated scene as a georeferenced file, for the demo, examples and tests."""
+"""Write a generated scene as GeoTIFF, for demo, examples and tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rasterio.warp import Resampling, reproject
 
 from domainsam.staging import Staging
-from domainsam.testing.synthetic import GROUND_PIXEL_M, settlement_scene
+from domainsam.testing.synthetic import GROUND_PIXEL_M, make_settlement_scene
 
 CRS = "EPSG:32650"
 """UTM zone 50 north, around Beijing, where the shipped model's training tiles lie."""
@@ -33,12 +33,12 @@ def write_sample(scene: Path, truth: Path, side: int, seed: int, overwrite: bool
         If a file exists and may not be replaced, or cannot be written.
     """
     with Staging([scene, truth], overwrite=overwrite) as staging:
-        drawn = settlement_scene(side, side, seed)
+        drawn = make_settlement_scene(side, side, seed)
         _write(staging[scene], drawn.image.transpose(2, 0, 1), ("red", "green", "blue"))
         _write(staging[truth], drawn.truth[None], ("settlement",))
 
 
-def agreement(mask: Path, truth: Path) -> float:
+def measure_agreement(mask: Path, truth: Path) -> float:
     """IoU of a mask with a truth raster that is laid on the mask's grid; 1 where both are empty."""
     with rasterio.open(mask) as found, rasterio.open(truth) as known:
         answer = found.read(1)

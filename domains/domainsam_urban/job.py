@@ -1,4 +1,4 @@
-"""Which files a run will write, settled and checked before any work begins."""
+"""Plan the output files of a run and check them before any work; results of scenes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from domainsam.errors import ConfigError
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output, safe_name
 from domainsam.staging import check_apart
-from domainsam_urban.settings import MapOptions, OutputOptions, grid_path, vector_format
+from domainsam_urban.settings import MapOptions, OutputOptions, find_grid_path, find_vector_format
 
 FOLDER_NAMES = {
     "vector": "{stem}.gpkg",
@@ -60,7 +60,7 @@ class ScenePlan(OutputPlan):
     def files(self) -> tuple[Path, ...]:
         """Every file, styles and grids included."""
         rasters = (self.probability, self.mask, self.preview, self.summary, self.stac)
-        vectors = [file for path in self.vectors for file in vector_files(path, self.grid is not None)]
+        vectors = [file for path in self.vectors for file in list_vector_files(path, self.grid is not None)]
         return (*dict.fromkeys(vectors), *(path for path in rasters if path is not None))
 
     @property
@@ -79,11 +79,11 @@ class ScenePlan(OutputPlan):
         return kinds | {kind: path for kind, path in others.items() if path is not None}
 
 
-def vector_files(path: Path, grid: bool) -> tuple[Path, ...]:
+def list_vector_files(path: Path, grid: bool) -> tuple[Path, ...]:
     """Files that one polygon output consists of; see :func:`domainsam_urban.write.vectors.write_vectors`."""
-    if vector_format(path).many_layers:
+    if find_vector_format(path).many_layers:
         return (path,)
-    tables = (path, grid_path(path)) if grid else (path,)
+    tables = (path, find_grid_path(path)) if grid else (path,)
     return (*tables, *(table.with_suffix(".qml") for table in tables))
 
 
@@ -102,17 +102,17 @@ def plan_outputs(inputs: Sequence[str], outputs: OutputOptions) -> tuple[ScenePl
     return plans
 
 
-def scene_stem(source: str) -> str:
+def make_scene_stem(source: str) -> str:
     """A file name for a scene: the last part of its path without extension, safe on any system."""
     stem = Path(source.rstrip("/")).stem
     return safe_name(stem, "scene")
 
 
 def _plan_scene(source: str, outputs: OutputOptions) -> ScenePlan:
-    stem = scene_stem(source)
+    stem = make_scene_stem(source)
     vectors = tuple(resolve_output(path, stem, FOLDER_NAMES["vector"]) for path in outputs.vectors)
     for path in vectors:
-        vector_format(path)
+        find_vector_format(path)
     further = {
         kind: None if path is None else resolve_output(path, stem, FOLDER_NAMES[kind])
         for kind, path in (

@@ -1,4 +1,4 @@
-"""From scenes to finished files: the main job, as the command line and Python call it."""
+"""Map settlements in scenes and write every output: the pack's main job."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from domainsam.infer.options import EngineOptions
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.marks import read_mark_files
 from domainsam.machine import keep_freed_memory
-from domainsam.progress import Progress, reporting
+from domainsam.progress import Progress, report_progress
 from domainsam_urban.job import (
     Batch,
     ScenePlan,
     SceneResult,
+    make_scene_stem,
     plan_outputs,
-    scene_stem,
 )
 from domainsam_urban.model.settlement import MarkedObjects, SettlementModel, load_marked, load_model
-from domainsam_urban.read.area import WantedArea, wanted_area
+from domainsam_urban.read.area import WantedArea, find_wanted_area
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions
 from domainsam_urban.write.products import Mapped, write_products
@@ -64,7 +64,7 @@ def map_scenes(
         If outputs clash or exist, or the model cannot be used (both before any
         work); or, of a single scene, whatever made it fail.
     """
-    area = wanted_area(options.read)
+    area = find_wanted_area(options.read)
 
     def prepare() -> Callable[[ScenePlan], SceneResult]:
         keep_freed_memory()
@@ -112,7 +112,7 @@ def map_scene(
         purpose = f"a scene of {cols} x {rows} pixels"
         require_space(plan.work.parent, rows * cols * (STAGED_BYTES + WRITTEN_BYTES), purpose)
         with WorkRoom(plan.work, options.resume) as room:
-            with reporting(scene_stem(plan.source), options.quiet) as progress:
+            with report_progress(make_scene_stem(plan.source), options.quiet) as progress:
                 if isinstance(model, MarkedObjects):
                     answer = find_marked(source, model, options, room.folder, progress)
                 else:
@@ -138,7 +138,7 @@ def find_settlements(
         model.specialist,
         model.foundation,
         folder,
-        engine_options(options, model, source.profile_info.work_pixel),
+        make_engine_options(options, model, source.profile_info.work_pixel),
         device=model.device,
         identity=source.fingerprint,
         resume=options.resume,
@@ -172,7 +172,7 @@ def find_marked(
     )
 
 
-def engine_options(
+def make_engine_options(
     options: MapOptions, model: SettlementModel, pixel: tuple[float, float] | None
 ) -> EngineOptions:
     """What the engine is told; ``pixel`` is the work grid's, height and width in metres."""

@@ -89,7 +89,7 @@ def map_options(
     CheckpointError
         If the model file is absent or damaged.
     """
-    from domainsam_urban.model.settlement import marked_shape, shape_settings
+    from domainsam_urban.model.settlement import get_shape_settings, marked_shape
 
     check_least(64, tile=tile)
     check_least(1, batch_size=batch_size, workers=workers, grid=grid)
@@ -131,7 +131,7 @@ def map_options(
             method=check_choice("method", method, METHODS),
             disabled=frozenset(part for part, left_out in without.items() if left_out),
         ),
-        shape=marked_shape(shape) if marks else shape_settings(path_of(model), shape),
+        shape=marked_shape(shape) if marks else get_shape_settings(path_of(model), shape),
         marks=marks,
         outputs=OutputOptions(
             vectors=tuple(map(Path, _several(out))),

@@ -1,4 +1,4 @@
-"""What ``domainsam urban map`` may be told, as one frozen value."""
+"""Options of ``domainsam urban map`` as frozen values."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ GRID = "grid"
 """Layers of a GeoPackage, and what other formats add to a file's name."""
 
 
-def vector_format(path: Path | str) -> Format:
+def find_vector_format(path: Path | str) -> Format:
     """The format that a path's extension asks for.
 
     Raises
@@ -155,6 +155,6 @@ def vector_format(path: Path | str) -> Format:
     return FORMATS[suffix]
 
 
-def grid_path(path: Path) -> Path:
+def find_grid_path(path: Path) -> Path:
     """Where the grid goes beside polygons in a format of one layer."""
     return path.with_name(f"{path.stem}_{GRID}{path.suffix}")

@@ -1,4 +1,4 @@
-"""Frozen promptable generalists behind one interface.
+"""Frozen promptable foundations (SAM, SAM 2, the embedded ones) behind one interface.
 
 :func:`load_foundation` is the only door. Importing this package is cheap: a
 foundation's module, and with it torch, is imported when it is asked for.

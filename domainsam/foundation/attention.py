@@ -1,4 +1,4 @@
-"""SAM's attention through ``scaled_dot_product_attention``, with the same answers.
+"""SAM's attention with relative positions through ``scaled_dot_product_attention``; same results.
 
 SAM's image encoder adds to the attention logits a bias that depends on the
 query and, separately, on the key's row and column (decomposed relative
@@ -20,7 +20,7 @@ HEAD_MULTIPLE = 8
 """Widths of query and key vectors are rounded up to this, as fused kernels want it."""
 
 
-def relative_bias(query: Tensor, table: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def compute_relative_bias(query: Tensor, table: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """What every query adds for a key's row, and for its column.
 
     Every query meets every relative position in one product; the few that
@@ -31,7 +31,7 @@ def relative_bias(query: Tensor, table: Tensor, size: tuple[int, int]) -> tuple[
     query
         ``(B, heads, H * W, D)``, unscaled.
     table
-        ``(2H - 1 + 2W - 1, D)`` from :func:`relative_table`.
+        ``(2H - 1 + 2W - 1, D)`` from :func:`make_relative_table`.
     size
         ``(H, W)``.
 
@@ -55,7 +55,7 @@ def relative_bias(query: Tensor, table: Tensor, size: tuple[int, int]) -> tuple[
     return rows, columns
 
 
-def relative_table(rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
+def make_relative_table(rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
     """Relative position vectors ``(2H - 1 + 2W - 1, D)`` for a grid of ``size``, in sliding order.
 
     ``rows`` and ``columns`` are the official ``rel_pos_h`` and ``rel_pos_w``,
@@ -79,7 +79,7 @@ def attend_joined(query: Tensor, key: Tensor, value: Tensor, table: Tensor, size
     """
     dim = query.shape[-1]
     height, width = size
-    rows, columns = relative_bias(query, table, size)
+    rows, columns = compute_relative_bias(query, table, size)
     one_hot = torch.cat(
         [
             torch.eye(height, dtype=key.dtype, device=key.device).repeat_interleave(width, 0),
@@ -103,7 +103,7 @@ def attend_blocked(query: Tensor, key: Tensor, value: Tensor, table: Tensor, siz
     products cost more than the bias. Shapes as in :func:`attend`.
     """
     height, width = size
-    rows, columns = relative_bias(query, table, size)
+    rows, columns = compute_relative_bias(query, table, size)
     step = max(1, BLOCK_QUERIES // width)
     heads = []
     for head in range(query.shape[1]):
@@ -127,7 +127,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, table: Tensor, size: tuple
     query, key, value
         ``(B, heads, H * W, D)``, row by row.
     table
-        ``(2H - 1 + 2W - 1, D)`` from :func:`relative_table`.
+        ``(2H - 1 + 2W - 1, D)`` from :func:`make_relative_table`.
 
     Returns
     -------

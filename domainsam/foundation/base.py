@@ -1,4 +1,4 @@
-"""What all foundations share: frozen weights, a digest of them, checks of what comes in."""
+"""Base class of foundations: frozen weights, their SHA-256, and checks of images and prompts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDE_MULTIPLE = 32
 """Image sides must be multiples of this: the coarsest stride of the encoders."""
 
 
-def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of named tensors, the same whatever file or float type they were stored in.
 
     Over the tensors in the order of their names: the name, the shape, and
@@ -50,7 +50,7 @@ class FrozenFoundation:
     image_size
         Side in pixels of the square images it was trained on.
     sha256
-        Digest of its tensors, from :func:`tensor_digest`.
+        Digest of its tensors, from :func:`digest_tensors`.
     """
 
     def __init__(self, model: nn.Module, name: str, image_size: int, sha256: str) -> None:

@@ -11,12 +11,12 @@ from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
 from domainsam.errors import CheckpointError, WeightsError
-from domainsam.foundation.base import FrozenFoundation, tensor_digest
+from domainsam.foundation.base import FrozenFoundation, digest_tensors
 from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.foundation.loading import read_tensors
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Features, Masks
-from domainsam.tensorfile import halved, load_strict, read_metadata, write_safetensors
+from domainsam.tensorfile import halve, load_strict, read_metadata, write_safetensors
 
 WEIGHTS = Path(__file__).parent / "weights" / "embedded.safetensors"
 HEADER = "domainsam"
@@ -56,7 +56,7 @@ class EmbeddedFoundation(FrozenFoundation):
         dtype: torch.dtype = torch.float32,
         compile: bool = False,
     ) -> None:
-        digest = tensor_digest(network.state_dict())
+        digest = digest_tensors(network.state_dict())
         merge_branches(network.eval())
         network = network.to(device)
         if dtype != torch.float32:
@@ -144,7 +144,7 @@ def save_embedded(model: CompactSam, path: str | Path, metadata: Mapping[str, ob
         raise CheckpointError(f"metadata of the embedded weights lacks {', '.join(missing)}")
     path = Path(path)
     header = {HEADER: json.dumps({**DEFAULTS, **metadata}, sort_keys=True)}
-    write_safetensors(path, halved(model.state_dict()), header)
+    write_safetensors(path, halve(model.state_dict()), header)
     return path
 
 

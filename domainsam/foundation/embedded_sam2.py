@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from domainsam.errors import WeightsError
-from domainsam.foundation.base import tensor_digest
+from domainsam.foundation.base import digest_tensors
 from domainsam.foundation.embedded import HEADER
 from domainsam.foundation.loading import read_tensors
 from domainsam.foundation.sam2 import STABILITY, Sam2Foundation
-from domainsam.tensorfile import halved, load_strict, write_safetensors
+from domainsam.tensorfile import halve, load_strict, write_safetensors
 
 NAME = "embedded_sam2"
 WEIGHTS = Path(__file__).parent / "weights" / "embedded_sam2.safetensors"
@@ -91,7 +91,7 @@ def build() -> Any:
     return network
 
 
-def stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def select_stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors that belong in the file: all but those of the memory parts."""
     return {name: value for name, value in tensors.items() if name.split(".")[0] not in MEMORY_PARTS}
 
@@ -103,7 +103,7 @@ class TinySam2Foundation(Sam2Foundation):
         self, model: nn.Module, dtype: torch.dtype = torch.float32, compile: bool = False, name: str = NAME
     ) -> None:
         super().__init__(model, name, dtype, compile)
-        self.sha256 = tensor_digest(stored(model.state_dict()))
+        self.sha256 = digest_tensors(select_stored(model.state_dict()))
 
 
 def save(model: nn.Module, path: Path, facts: Mapping[str, object]) -> None:
@@ -117,7 +117,7 @@ def save(model: nn.Module, path: Path, facts: Mapping[str, object]) -> None:
         If the file cannot be written.
     """
     write_safetensors(
-        path, halved(stored(model.state_dict())), {HEADER: json.dumps(dict(facts), sort_keys=True)}
+        path, halve(select_stored(model.state_dict())), {HEADER: json.dumps(dict(facts), sort_keys=True)}
     )
 
 

@@ -15,7 +15,7 @@ from segment_anything.modeling import PromptEncoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from domainsam.foundation.base import FrozenFoundation, tensor_digest
+from domainsam.foundation.base import FrozenFoundation, digest_tensors
 from domainsam.foundation.decoders.sam import sparse_tokens
 from domainsam.prompts import POINT_NEGATIVE, POINT_POSITIVE, PromptSet
 from domainsam.protocols import Features, Masks
@@ -44,7 +44,7 @@ class FakeNetwork(nn.Module):
         self.prompt_encoder = PromptEncoder(EMBED_DIM, (1, 1), (16, 16), mask_in_chans=4)
 
 
-def shape_logits(prompts: PromptSet, size: tuple[int, int]) -> Tensor:
+def draw_logits(prompts: PromptSet, size: tuple[int, int]) -> Tensor:
     """Logits ``(N, 1, h, w)``, above 0 inside the shapes that the prompts draw.
 
     The sum of the mask logits, the box's signed distance and the clicks'
@@ -83,7 +83,7 @@ class FakeFoundation(FrozenFoundation):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             network = FakeNetwork()
-        digest = tensor_digest(network.state_dict())
+        digest = digest_tensors(network.state_dict())
         super().__init__(network.to(device), "fake", IMAGE_SIZE, digest)
 
     def encode(self, images: Tensor) -> Features:
@@ -103,7 +103,7 @@ class FakeFoundation(FrozenFoundation):
         prompts = self._checked_prompts(features, prompts)
         tokens = prompts.tokens if prompts.tokens is not None else self.embed(prompts, features.size)
         level = features.levels[0]
-        logits = shape_logits(prompts, (level.shape[-2], level.shape[-1]))
+        logits = draw_logits(prompts, (level.shape[-2], level.shape[-1]))
         context = F.interpolate(features.image.mean(1, keepdim=True), size=level.shape[-2:], mode="nearest")
         contrast = torch.tanh(self.model.contrast(level) + context)
         logits = logits + IMAGE_WEIGHT * contrast[prompts.image_index]

@@ -1,4 +1,4 @@
-"""Layers that encoders and decoders share."""
+"""Network layers that encoders and decoders share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading weight files without running anything they contain."""
+"""Read weight files without running code that they contain, and identify their foundation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from domainsam import foundations
 from domainsam.errors import CheckpointError, WeightsError
-from domainsam.tensorfile import damaged, is_safetensors, read_safetensors
+from domainsam.tensorfile import describe_damage, is_safetensors, read_safetensors
 
 WRAPPERS = ("model", "state_dict")
 """Keys under which training code stores a state dict beside other things."""
@@ -59,7 +59,7 @@ def _read_torch(path: Path) -> Any:
             "it was not opened: fetch the official file, or save its state dict as safetensors"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError) as error:
-        raise CheckpointError(damaged(path, error)) from error
+        raise CheckpointError(describe_damage(path, error)) from error
 
 
 def unwrap(content: Any, source: str | Path) -> dict[str, Tensor]:

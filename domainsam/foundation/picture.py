@@ -1,4 +1,4 @@
-"""One picture of any size to a foundation's input and back, as the official predictors do it.
+"""Fit one picture of any size to a foundation's input, and its masks back to the picture.
 
 Scenes go through the engine at their own resolution and need none of this;
 it is for single pictures, and for comparison with ``SamPredictor`` and

@@ -12,7 +12,7 @@ from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 
 from domainsam.foundation.attention import fuse_attention
-from domainsam.foundation.base import tensor_digest
+from domainsam.foundation.base import digest_tensors
 from domainsam.foundation.decoders.sam import SamStyleFoundation
 from domainsam.foundation.encoders.vit import PATCH, SamImageEncoder
 from domainsam.foundation.loading import read_tensors
@@ -94,7 +94,7 @@ class SamFoundation(SamStyleFoundation):
         dtype: torch.dtype = torch.float32,
         compile: bool = False,
     ) -> None:
-        digest = tensor_digest(network.state_dict())
+        digest = digest_tensors(network.state_dict())
         super().__init__(
             network, name, image_size, digest, network.prompt_encoder, network.mask_decoder, dtype
         )

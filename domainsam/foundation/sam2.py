@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from domainsam.foundation.base import tensor_digest
+from domainsam.foundation.base import digest_tensors
 from domainsam.foundation.decoders.sam import SamStyleFoundation, sparse_tokens
 from domainsam.foundation.loading import read_tensors
 from domainsam.prompts import POINT_PADDING, PromptSet
@@ -48,7 +48,7 @@ class Sam2Foundation(SamStyleFoundation):
     def __init__(
         self, model: Any, name: str, dtype: torch.dtype = torch.float32, compile: bool = False
     ) -> None:
-        digest = tensor_digest(model.state_dict())
+        digest = digest_tensors(model.state_dict())
         super().__init__(
             model,
             name,

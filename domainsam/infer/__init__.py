@@ -1,1 +1,1 @@
-"""Many pieces in, one answer out: tiling, blending, prompts of a whole scene."""
+"""The inference engine: tiling, blending, object prompts, journal and staging of whole scenes."""

@@ -1,4 +1,4 @@
-"""Blending overlapping answers in a band of rows, flushed as rows finish."""
+"""Blend overlapping tiles with Hann weights in a band of rows that is flushed as rows finish."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def quantise(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(probability * LEVELS).astype(np.uint8)
 
 
-def threshold_level(threshold: float) -> int:
+def find_threshold_level(threshold: float) -> int:
     """Smallest stored value whose probability reaches ``threshold``, at least 1."""
     return max(1, int(np.ceil(threshold * LEVELS - 1e-9)))
 
@@ -56,7 +56,7 @@ def clip_window(window: Window, rows: tuple[int, int], cols: tuple[int, int]) ->
     return Window(top, left, max(0, bottom - top), max(0, right - left), window.frame)
 
 
-def within(part: Window, origin: tuple[int, int]) -> tuple[slice, slice]:
+def slice_within(part: Window, origin: tuple[int, int]) -> tuple[slice, slice]:
     """Slices of ``part`` in an array whose first element is scene pixel ``origin``."""
     return Window(part.row - origin[0], part.col - origin[1], part.height, part.width).slices
 
@@ -84,8 +84,8 @@ class Band:
     def view(self, window: Window) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
         """The band's planes under a window ``(planes, h, w)``, and that part's slices in the window."""
         part = clip_window(window, (self.top, self.top + self.planes.shape[1]), self.columns)
-        rows, cols = within(part, (self.top, self.columns[0]))
-        return self.planes[:, rows, cols], within(part, (window.row, window.col))
+        rows, cols = slice_within(part, (self.top, self.columns[0]))
+        return self.planes[:, rows, cols], slice_within(part, (window.row, window.col))
 
     def finish(self, end: int) -> NDArray[np.float32]:
         """The planes ``(planes, rows, width)`` of all rows before ``end``; the band then starts there."""

@@ -1,4 +1,4 @@
-"""Connected objects of a whole scene, found by streaming its rows.
+"""Find connected objects of a whole scene by streaming its rows.
 
 Each band of rows is labelled by itself; labels that touch across a band's
 edge are joined (union-find). What is kept of an object are sums and bounding
@@ -86,7 +86,7 @@ class Components:
 
     ``pieces`` holds an entry for each object and quarter that it enters.
     ``found`` counts the objects before the size filter. ``lookup`` gives the
-    object id, or 0, of every label that :func:`labelled_bands` hands out.
+    object id, or 0, of every label that :func:`label_bands` hands out.
     """
 
     items: tuple[Component, ...]
@@ -112,7 +112,7 @@ def find_components(store: StoredScene, level: int, lattice: Lattice, min_pixels
     joins = UnionFind()
     parts: list[Pieces] = []
     edge: NDArray[np.int64] | None = None
-    for row, values, labels in labelled_bands(store, level):
+    for row, values, labels in label_bands(store, level):
         joins.grow(int(labels.max(initial=0)))
         if edge is not None:
             for upper, lower in _touching(edge, labels[0]):
@@ -125,7 +125,7 @@ def find_components(store: StoredScene, level: int, lattice: Lattice, min_pixels
     return _table(_group(pieces), roots, store.shape, min_pixels)
 
 
-def labelled_bands(store: StoredScene, level: int) -> Iterator[tuple[int, NDArray[np.uint8], Ints]]:
+def label_bands(store: StoredScene, level: int) -> Iterator[tuple[int, NDArray[np.uint8], Ints]]:
     """The scene in bands of rows: first row, stored values, and labels.
 
     Labels are 0 for background and otherwise count up from 1 through the whole

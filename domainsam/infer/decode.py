@@ -1,4 +1,4 @@
-"""Pass two: the foundation decodes each object of the scene, only where there are objects."""
+"""Second pass of the engine: decode every object of a scene with the foundation, in crops."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from domainsam.infer.blend import (
     NODATA,
     Band,
     clip_window,
+    find_threshold_level,
     hann_window,
     quantise,
-    threshold_level,
-    within,
+    slice_within,
 )
 from domainsam.infer.networks import Networks, ScenePrompter, upsample
 from domainsam.infer.options import EngineOptions
-from domainsam.infer.order import Course, ReadAhead, Recorder, Strip, batches
+from domainsam.infer.order import Course, ReadAhead, Recorder, Strip, group_blocks
 from domainsam.infer.plan import CropPrompt, Plan, spot_of
 from domainsam.infer.store import RawRaster
 from domainsam.prompts import PromptSet
@@ -92,13 +92,13 @@ def decode_strip(
     here = [prompt for row in rows for window in row for prompt in plan[spot_of(window)]]
     layers = 1 + max((prompt.layer for prompt in here), default=0)
     band = ObjectBand(grid.size[0], strip.columns, strip.top, layers, labelled, frame)
-    level = threshold_level(options.threshold)
+    level = find_threshold_level(options.threshold)
     outlines: dict[OutlineKey, Outline] = {}
     with ReadAhead(options.workers, options.workers + options.batch_size) as reader, networks.running():
         blocks = reader.map(read, [window for row in rows for window in row])
         for unit, windows in zip(strip.units, rows, strict=True):
             quality: list[list[Any]] = []
-            for batch in batches(blocks, len(windows), options.batch_size):
+            for batch in group_blocks(blocks, len(windows), options.batch_size):
                 for crop, decoded in decoder.decode(batch, plan):
                     band.add(crop, decoded)
                     outline = Outline(round(decoded.iou, 4), decoded.prompt.area)
@@ -213,7 +213,7 @@ class SpecialistDecoder:
         """Every prompt of a batch of crops, with the crop it was decoded in."""
         images = self.networks.images(batch)
         first_look = self.prompter.coarse(images)
-        log_odds = scene_log_odds(self.coarse, [block.index for block in batch]).to(self.networks.device)
+        log_odds = read_log_odds(self.coarse, [block.index for block in batch]).to(self.networks.device)
         first_look = Coarse(torch.cat([torch.zeros_like(log_odds), log_odds], dim=1), first_look.features)
         features = self.foundation.encode(images)
         for jobs in _portions(_jobs(batch, plan)):
@@ -330,8 +330,8 @@ def _rough_log_odds(mark: SceneObject, crop: Window) -> Tensor:
     assert mark.mask is not None
     whole = np.zeros((crop.height, crop.width), np.float32)
     shared = clip_window(mark.bounds, (crop.row, crop.row + crop.height), (crop.col, crop.col + crop.width))
-    inside = mark.mask[within(shared, (mark.bounds.row, mark.bounds.col))]
-    whole[within(shared, (crop.row, crop.col))] = inside
+    inside = mark.mask[slice_within(shared, (mark.bounds.row, mark.bounds.col))]
+    whole[slice_within(shared, (crop.row, crop.col))] = inside
     cells = (crop.height // MAP_STRIDE, MAP_STRIDE, crop.width // MAP_STRIDE, MAP_STRIDE)
     share = torch.from_numpy(whole.reshape(cells).mean(axis=(1, 3)))
     return torch.logit(share.clamp(0.5 / LEVELS, 1 - 0.5 / LEVELS))
@@ -348,7 +348,7 @@ def _decoded(
         yield crop, Decoded(prompt, upsample_part(fused[number, 0], crop, prompt.limit), quality[number])
 
 
-def scene_log_odds(coarse: RawRaster, crops: Sequence[Window]) -> Tensor:
+def read_log_odds(coarse: RawRaster, crops: Sequence[Window]) -> Tensor:
     """Log-odds ``(B, 1, h/4, w/4)`` of the scene's blended probability in some crops.
 
     Means are over pixels with data; a cell without any counts as background.
@@ -399,8 +399,8 @@ def upsample_part(logits: Tensor, crop: Window, part: Window) -> NDArray[np.floa
     return np.asarray(large[row : row + part.height, col : col + part.width].numpy(), dtype=np.float32)
 
 
-def outlines_of(record: Mapping[str, Any]) -> dict[OutlineKey, Outline]:
-    """What a journal record of this stage says about decoded masks."""
+def record_outlines(record: Mapping[str, Any]) -> dict[OutlineKey, Outline]:
+    """Make the journal record of decoded masks."""
     return {
         (number, frame, row, col): Outline(iou, area)
         for number, frame, row, col, iou, area in record.get("outlines", [])

@@ -26,8 +26,8 @@ import torch
 
 from domainsam.errors import ConfigError, InputError, OutputError
 from domainsam.grid import Grid
-from domainsam.infer.blend import NODATA, threshold_level
-from domainsam.infer.components import Component, Ints, find_components, labelled_bands
+from domainsam.infer.blend import NODATA, find_threshold_level
+from domainsam.infer.components import Component, Ints, find_components, label_bands
 from domainsam.infer.decode import (
     Decoder,
     MarkDecoder,
@@ -35,18 +35,18 @@ from domainsam.infer.decode import (
     OutlineKey,
     SpecialistDecoder,
     decode_strip,
-    outlines_of,
+    record_outlines,
 )
 from domainsam.infer.journal import JOURNAL_FILE, Journal
 from domainsam.infer.networks import Networks, ScenePrompter, fingerprint
 from domainsam.infer.options import EngineOptions
-from domainsam.infer.order import Course, Recorder, Strip, WriteBehind, group_frames, padded_reader
+from domainsam.infer.order import Course, Recorder, Strip, WriteBehind, group_frames, make_padded_reader
 from domainsam.infer.plan import Plan, plan_marks, plan_prompts
 from domainsam.infer.store import RawRaster
 from domainsam.infer.sweep import AnyBlock, DenseModel, Extent, FirstLook, sweep_strip
 from domainsam.infer.tiling import Lattice, TileGrid
 from domainsam.infer.view import SceneView
-from domainsam.progress import Progress, silent
+from domainsam.progress import Progress, report_nothing
 from domainsam.protocols import Block, Foundation, PromptSource, SceneObject, Source, Window
 
 COARSE_FILE = "coarse.u8"
@@ -134,7 +134,7 @@ def sweep_scene(
     workers: int = 1,
     strip_width: int = 8192,
     resume: bool = False,
-    progress: Progress = silent,
+    progress: Progress = report_nothing,
     stage: str = SWEEP,
 ) -> Swept:
     """Sweep a dense model over every frame of a scene.
@@ -187,7 +187,7 @@ def map_scene(
     device: torch.device | str | None = None,
     identity: Mapping[str, Any] | None = None,
     resume: bool = False,
-    progress: Progress = silent,
+    progress: Progress = report_nothing,
     first_pass: Path | None = None,
 ) -> EngineResult:
     """Map the objects that a specialist finds in a scene.
@@ -253,7 +253,7 @@ def prompt_scene(
     labels: Sequence[str] = (),
     identity: Mapping[str, Any] | None = None,
     resume: bool = False,
-    progress: Progress = silent,
+    progress: Progress = report_nothing,
 ) -> EngineResult:
     """Map the objects that a prompt source says are in a scene, a volume or a film.
 
@@ -401,11 +401,11 @@ class _ObjectRun(_Run):
     ) -> None:
         super().__init__(source.grid, folder, stack, {**options.fingerprint(), **identity}, resume, progress)
         self.networks, self.options, self.names = networks, options, names
-        self.read = padded_reader(source)
+        self.read = make_padded_reader(source)
         self.coarse = self.stage_file(COARSE_FILE)
         self.final = self.stage_file(FINAL_FILE)
         self.labels = self.stage_file(LABELS_FILE) if names else None
-        self.level = threshold_level(options.threshold)
+        self.level = find_threshold_level(options.threshold)
         self.lattice = Lattice.cover(self.shape, self._field())
         self.plan: Plan = {}
         self.components: list[Component] = []
@@ -477,7 +477,7 @@ class _ObjectRun(_Run):
     def decode(self, decoder: Decoder) -> None:
         """Decode every planned object into the final probability."""
         for record in self.journal.records:
-            self.outlines.update(outlines_of(record))
+            self.outlines.update(record_outlines(record))
         options = self.options
         course = self.course(OBJECTS, self.lattice.grid, options.strip_width)
 
@@ -505,7 +505,7 @@ class _ObjectRun(_Run):
         self.plan = {}
         counter = _Counter(OBJECTS, self.pixels, self.progress)
         for frame in range(self.frames):
-            for row, values, labels in labelled_bands(self.coarse.frame(frame), self.level):
+            for row, values, labels in label_bands(self.coarse.frame(frame), self.level):
                 small = (labels > 0) & (self.lookups[frame][labels] == 0)
                 kept = np.where(small, np.uint8(self.level - 1), values)
                 self.final.write(Window(row, 0, len(values), self.shape[1], frame), kept)
@@ -525,7 +525,7 @@ class _ObjectRun(_Run):
             probability=self.final.path,
             shape=self.shape,
             level=self.level,
-            components=with_confidence(self.components, self.outlines),
+            components=weigh_by_iou(self.components, self.outlines),
             found=self.found,
             pixels=self.pixels,
             valid_pixels=valid,
@@ -553,10 +553,10 @@ class _Counter:
         self._progress(self._stage, self._done, self._total)
 
 
-def with_confidence(
+def weigh_by_iou(
     components: Iterable[Component], outlines: Mapping[OutlineKey, Outline]
 ) -> tuple[Component, ...]:
-    """Components with their mean probability times the expected IoU of their outline.
+    """Weigh the mean probability of components by the expected IoU of their outline.
 
     The IoU of an object decoded in several crops is the mean over them,
     weighted by the object's pixels in each.

@@ -1,4 +1,4 @@
-"""A record of finished work that survives ``kill -9``.
+"""Journal of finished work units that survives ``kill -9``, for resuming.
 
 One line a record: a CRC-32 in hexadecimal, a space, JSON. Every line is on
 the disk before the next begins. A line cut short by a crash fails its
@@ -150,8 +150,8 @@ def digest(values: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def file_marks(path: str) -> Mapping[str, Any]:
-    """What tells one version of a file from another: its name, size and time of change."""
+def mark_file(path: str) -> Mapping[str, Any]:
+    """Identify a version of a file by its name, size and time of change."""
     try:
         facts = Path(path).stat()
     except OSError:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from domainsam.foundation.base import tensor_digest
+from domainsam.foundation.base import digest_tensors
 from domainsam.machine import Precision
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Block, Coarse, Features, Foundation
@@ -76,7 +76,7 @@ def coarse_logits(prompter: ScenePrompter, images: Tensor) -> Tensor:
     return prompter.coarse(images).logits
 
 
-def foreground(logits: Tensor) -> Tensor:
+def compute_foreground(logits: Tensor) -> Tensor:
     """Probability ``(B, 1, h, w)`` of anything but background, from class logits ``(B, K, h, w)``."""
     return 1 - torch.softmax(logits.float(), dim=1)[:, :1]
 
@@ -87,9 +87,9 @@ def upsample(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def fingerprint(prompter: Any, foundation: Foundation | None) -> dict[str, str]:
-    """What a journal remembers of the networks: the foundation's digest and the prompter's tensors."""
+    """Digest the networks for a journal: the foundation's SHA-256 and the prompter's tensors."""
     state = prompter.state_dict() if hasattr(prompter, "state_dict") else {}
     return {
         "foundation": foundation.sha256 if foundation is not None else "none",
-        "prompter": tensor_digest(state),
+        "prompter": digest_tensors(state),
     }

@@ -1,4 +1,4 @@
-"""What a run over a scene may be told."""
+"""Options of the engine: tile, overlap, batch, prompts, threads."""
 
 from __future__ import annotations
 

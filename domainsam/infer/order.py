@@ -1,4 +1,4 @@
-"""The order of work of a pass: column strips, and in each the rows of a tile grid.
+"""Order of the engine's work: column strips, rows of tiles, reading ahead and writing behind.
 
 One row of tiles within one strip is a unit: the piece of work that a journal
 records and that a resumed run repeats as a whole. Batches never cross a
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from domainsam.infer.journal import Journal
 from domainsam.infer.store import RawRaster
-from domainsam.infer.tiling import TileGrid, column_strips
+from domainsam.infer.tiling import TileGrid, split_columns
 from domainsam.protocols import Block, Source, Window
 
 
@@ -100,7 +100,7 @@ class Course:
     def strips(self, finished: Collection[tuple[Any, ...]]) -> Iterator[Strip]:
         """Every strip with what an earlier run, whose journal has the keys ``finished``, has left to do."""
         for frames in self.frames:
-            for index, columns in enumerate(column_strips(self.shape[1], self.strip_width)):
+            for index, columns in enumerate(split_columns(self.shape[1], self.strip_width)):
                 yield self._strip(frames, index, columns, finished)
 
     def _strip(
@@ -157,7 +157,7 @@ class Recorder:
         self._journal.append({"unit": unit.key, **extra})
 
 
-def batches(blocks: Iterator[Block], count: int, size: int) -> Iterator[Sequence[Block]]:
+def group_blocks(blocks: Iterator[Block], count: int, size: int) -> Iterator[Sequence[Block]]:
     """The next ``count`` blocks in groups of at most ``size``; blocks without any valid pixel are skipped."""
     group: list[Block] = []
     for _ in range(count):
@@ -172,7 +172,7 @@ def batches(blocks: Iterator[Block], count: int, size: int) -> Iterator[Sequence
         yield group
 
 
-def padded_reader(source: Source) -> Callable[[Window], Block]:
+def make_padded_reader(source: Source) -> Callable[[Window], Block]:
     """Reads blocks whose overhang shows the scene's mirror image instead of black.
 
     The overhang stays invalid; it only spares the networks a false edge.

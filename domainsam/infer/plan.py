@@ -1,4 +1,4 @@
-"""Which objects are prompted in which crop.
+"""Plan which objects are prompted in which crop.
 
 The plan follows from the scene's objects and the lattice alone, so it does
 not depend on the tile grid of pass one.

@@ -1,4 +1,4 @@
-"""Staging on disk: a raw row-major file of bytes, read and written by windows."""
+"""Staging files on disk: raw row-major bytes, read and written by windows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import OutputError
-from domainsam.infer.blend import NODATA, clip_window, within
+from domainsam.infer.blend import NODATA, clip_window, slice_within
 from domainsam.protocols import Window
 
 
@@ -124,7 +124,7 @@ class RawRaster(OpenFile):
         values = np.full((window.height, window.width), NODATA, dtype=np.uint8)
         if not part.height or not part.width:
             return values
-        inside = values[within(part, (window.row, window.col))]
+        inside = values[slice_within(part, (window.row, window.col))]
         width, first = self.shape[1], window.frame * self.shape[0]
         if part.width == width:
             whole = self._read_at(part.height * width, (first + part.row) * width)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.infer.blend import BandBlend, store_shares
-from domainsam.infer.networks import Networks, ScenePrompter, coarse_logits, foreground, upsample
+from domainsam.infer.networks import Networks, ScenePrompter, coarse_logits, compute_foreground, upsample
 from domainsam.infer.order import Course, ReadAhead, Recorder, Strip, Unit
 from domainsam.protocols import Block, Window
 
@@ -91,7 +91,7 @@ class FirstLook:
     ) -> Sequence[Answer]:
         """The probability of each block, at its own pixels."""
         logits = coarse_logits(self.prompter, self.networks.images(blocks))
-        probability = upsample(foreground(logits), blocks[0].valid.shape).cpu().numpy()
+        probability = upsample(compute_foreground(logits), blocks[0].valid.shape).cpu().numpy()
         return [Answer(list(planes), block.valid) for planes, block in zip(probability, blocks, strict=True)]
 
     def finish(self, means: NDArray[np.float32], seen: NDArray[np.bool_]) -> Sequence[NDArray[np.uint8]]:

@@ -1,4 +1,4 @@
-"""Where tiles lie: overlapping windows, column strips and the lattice of crops.
+"""Tile grids: overlapping windows, column strips and the lattice of crops.
 
 Every position is a multiple of :data:`ALIGN` scene pixels, counted from the
 scene's first pixel. Encoders cut images into patches of up to 32 pixels, so
@@ -22,12 +22,12 @@ def round_up(value: int, step: int = ALIGN) -> int:
     return -(-value // step) * step
 
 
-def fitted_size(length: int, size: int) -> int:
+def fit_size(length: int, size: int) -> int:
     """Side of a tile along an axis of ``length`` pixels: ``size``, or less where the scene is shorter."""
     return min(size, round_up(length))
 
 
-def axis_starts(length: int, size: int, overlap: int, offset: int = 0) -> tuple[int, ...]:
+def place_tiles(length: int, size: int, overlap: int, offset: int = 0) -> tuple[int, ...]:
     """First pixels of the tiles that cover an axis, ascending.
 
     Parameters
@@ -72,9 +72,9 @@ class TileGrid:
         cls, shape: tuple[int, int], tile: int, overlap: int, offset: tuple[int, int] = (0, 0)
     ) -> TileGrid:
         """Tiles of side ``tile`` that cover a scene of ``shape`` (rows, columns)."""
-        size = (fitted_size(shape[0], tile), fitted_size(shape[1], tile))
+        size = (fit_size(shape[0], tile), fit_size(shape[1], tile))
         rows, cols = (
-            axis_starts(length, side, min(overlap, side - ALIGN), shift)
+            place_tiles(length, side, min(overlap, side - ALIGN), shift)
             for length, side, shift in zip(shape, size, offset, strict=True)
         )
         return cls(rows, cols, size)
@@ -103,7 +103,7 @@ class TileGrid:
         return next(index for index, start in enumerate(self.rows) if start + self.size[0] > row)
 
 
-def column_strips(width: int, strip: int) -> tuple[tuple[int, int], ...]:
+def split_columns(width: int, strip: int) -> tuple[tuple[int, int], ...]:
     """Column ranges ``(first, end)`` of about ``strip`` pixels that partition a scene's width."""
     count = max(1, -(-width // strip))
     step = round_up(-(-width // count))
@@ -130,7 +130,7 @@ class LatticeAxis:
     @property
     def size(self) -> int:
         """Pixels of a crop: the field, or less where the scene is shorter."""
-        return fitted_size(self.length, self.field)
+        return fit_size(self.length, self.field)
 
     @property
     def cells(self) -> int:

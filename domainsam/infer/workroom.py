@@ -1,4 +1,4 @@
-"""The hidden folder beside an output where a run stages its work."""
+"""Hidden work folder beside an output, in which a run stages its files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class WorkRoom:
         self._hopeless = () if keep_on_bad_input else (InputError, ConfigError)
         self._lock: IO[bytes] | None = None
         self._made: list[Path] = []
-        self._inherited = resume and journalled_units(folder) > 0
+        self._inherited = resume and count_units(folder) > 0
 
     def __enter__(self) -> Self:
         self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
@@ -103,7 +103,7 @@ class WorkRoom:
     def _worth_keeping(self, kind: type[BaseException]) -> bool:
         if self._inherited:
             return True
-        return not issubclass(kind, self._hopeless) and journalled_units(self.folder) > 0
+        return not issubclass(kind, self._hopeless) and count_units(self.folder) > 0
 
     def _remove_made(self) -> None:
         """Remove folders that this run made, as far as they are empty."""
@@ -112,7 +112,7 @@ class WorkRoom:
                 path.rmdir()
 
 
-def journalled_units(folder: Path) -> int:
+def count_units(folder: Path) -> int:
     """How many units of work the journal in a folder holds; its first line is the run's fingerprint."""
     try:
         return max(0, (folder / JOURNAL_FILE).read_bytes().count(b"\n") - 1)

@@ -67,14 +67,14 @@ def svg_text(figure: Figure) -> str:
     return file.getvalue()
 
 
-def jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
+def encode_jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
     """A picture ``(H, W, 3)`` as a JPEG file."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
-def png(picture: NDArray[np.uint8]) -> bytes:
+def encode_png(picture: NDArray[np.uint8]) -> bytes:
     """A picture ``(H, W)`` or ``(H, W, 3 or 4)`` as a PNG file, as small as it gets."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG", optimize=True)

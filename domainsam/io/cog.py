@@ -1,4 +1,4 @@
-"""Cloud-Optimised GeoTIFFs, streamed from staged bytes.
+"""Write Cloud-Optimised GeoTIFFs from staged bytes by streaming.
 
 The staged file is described to GDAL by a small virtual raster, so that GDAL
 reads it in place: no second copy on disk, no scene in memory.
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from rasterio.shutil import copy as gdal_copy
 
 from domainsam.errors import OutputError
-from domainsam.infer.blend import LEVELS, NODATA, threshold_level
+from domainsam.infer.blend import LEVELS, NODATA, find_threshold_level
 from domainsam.infer.store import RawRaster
 from domainsam.io.rasters import RASTER_ERRORS, open_quietly, reason
 from domainsam.protocols import Window
-from domainsam.staging import into_place, make_scratch, scratch_beside
+from domainsam.staging import make_scratch, move_into_place, open_scratch
 
 Kind = Literal["probability", "mask", "classes", "shares"]
 Colours = Mapping[int, tuple[int, int, int, int]]
@@ -108,7 +108,7 @@ def write_cog(staged: RawRaster | Sequence[RawRaster], path: Path, layout: CogLa
         If it cannot be written; nothing is left behind then.
     """
     bands = (staged,) if isinstance(staged, RawRaster) else tuple(staged)
-    with scratch_beside(path) as room:
+    with open_scratch(path) as room:
         _convert(bands, path, layout, room)
 
 
@@ -122,7 +122,7 @@ def _convert(staged: Sequence[RawRaster], path: Path, layout: CogLayout, room: P
         with rasterio.Env(**GDAL_OPTIONS):
             gdal_copy(virtual, made, **COPY_OPTIONS, **KIND_OPTIONS[layout.kind])
             _check_complete(made, staged, layout)
-        into_place(made, path)
+        move_into_place(made, path)
     except (*RASTER_ERRORS, OSError) as error:
         if isinstance(error, OutputError):
             raise
@@ -198,7 +198,7 @@ def _strips(shape: tuple[int, int]) -> Iterator[Window]:
 
 def _check_complete(made: Path, staged: Sequence[RawRaster], layout: CogLayout) -> None:
     """Compare what was made with what was staged: a full disk can go unnoticed until the file is read."""
-    level = threshold_level(layout.threshold)
+    level = find_threshold_level(layout.threshold)
     with open_quietly(made) as dataset:
         for window in _strips(staged[0].shape):
             rows = (window.row, window.row + window.height)
@@ -264,7 +264,7 @@ def _colour_table(colours: Colours) -> str:
 
 def _mask_vrt(shape: tuple[int, int], layout: CogLayout) -> str:
     """A virtual raster that cuts the one beside it at the threshold, through a table of all 256 values."""
-    level = threshold_level(layout.threshold)
+    level = find_threshold_level(layout.threshold)
     table = ",".join(f"{value}:{int(value >= level)}" for value in range(NODATA)) + f",{NODATA}:{NODATA}"
     whole = f'xOff="0" yOff="0" xSize="{shape[1]}" ySize="{shape[0]}"'
     return (

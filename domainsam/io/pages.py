@@ -1,4 +1,4 @@
-"""HTML reports that need nothing else: no network, no scripts from elsewhere, no other files."""
+"""Render HTML reports as single files without network, scripts or other files."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ def render(package: str, template: str, **context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(score=score, span=span, data_uri=data_uri)
+    environment.filters.update(score=format_score, span=format_span, data_uri=encode_data_uri)
     return environment.get_template(template).render(**context)
 
 
-def score(value: float) -> str:
+def format_score(value: float) -> str:
     """Three decimals, or a dash for what is undefined."""
     return f"{value:.3f}" if math.isfinite(value) else "–"
 
 
-def span(interval: Span) -> str:
+def format_span(interval: Span) -> str:
     """The ends of an interval, or why there are none."""
     if not math.isfinite(interval.low):
         return "no interval" if math.isfinite(interval.value) else "undefined"
     return f"{interval.low:.3f} to {interval.high:.3f}"
 
 
-def data_uri(content: bytes | str, media_type: str) -> str:
+def encode_data_uri(content: bytes | str, media_type: str) -> str:
     """A file's content as an address that holds it."""
     raw = content.encode() if isinstance(content, str) else content
     return f"data:{media_type};base64,{base64.b64encode(raw).decode()}"

@@ -1,4 +1,4 @@
-"""Which label file, or which answer, belongs to which scene."""
+"""Pair scenes with their label files and predictions by name."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def find_scenes(inputs: Iterable[Path | str]) -> tuple[Scene, ...]:
     )
 
 
-def labels_of(scene: Scene, labels: Path) -> Path:
+def find_labels(scene: Scene, labels: Path) -> Path:
     """The label file of a scene: ``labels`` itself, or the file in that folder that has the scene's name.
 
     Raises
@@ -66,7 +66,7 @@ def labels_of(scene: Scene, labels: Path) -> Path:
     return _of(scene, labels, ("_mask", "_label", "_labels", ""), "labels")
 
 
-def answer_of(scene: Scene, answers: Path) -> Path:
+def find_answer(scene: Scene, answers: Path) -> Path:
     """The prediction of a scene: ``answers`` itself, or the file in that folder that has the scene's name.
 
     Raises

@@ -92,7 +92,7 @@ class Handles:
 
 
 @contextmanager
-def quiet_rasterio() -> Iterator[None]:
+def silence_rasterio() -> Iterator[None]:
     """No complaint about rasters that have no place on the Earth; any thread may enter."""
     with _warning_filters, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -101,7 +101,7 @@ def quiet_rasterio() -> Iterator[None]:
 
 def open_quietly(path: str | Path) -> Any:
     """``rasterio.open`` without its complaint about a raster that has no place; any thread may call it."""
-    with quiet_rasterio():
+    with silence_rasterio():
         return rasterio.open(path)
 
 
@@ -158,7 +158,7 @@ def overview_size(shape: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(shape[0] / step)), max(1, round(shape[1] / step))
 
 
-def centre_affine(transform: Affine) -> NDArray[np.float64]:
+def to_centre_affine(transform: Affine) -> NDArray[np.float64]:
     """The matrix of a :class:`domainsam.grid.Grid` from GDAL's affine.
 
     GDAL's maps pixel corners, column first; a grid's maps pixel centres, row first.

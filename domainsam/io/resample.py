@@ -1,4 +1,4 @@
-"""Resampling by windows: an area mean or linear interpolation that respects missing pixels.
+"""Resample images by windows: area mean or linear interpolation that leaves missing pixels out.
 
 A window's values do not depend on where the window lies, bit for bit, because
 every weight follows from positions in the whole scene. (Resampled reads of a
@@ -35,7 +35,7 @@ class AxisWeights:
         return self.first + int(self.matrix.shape[1])
 
 
-def axis_weights(first: int, count: int, scale: float, length: int) -> AxisWeights:
+def compute_axis_weights(first: int, count: int, scale: float, length: int) -> AxisWeights:
     """Weights of output pixels ``first`` to ``first + count`` along an axis.
 
     Parameters

@@ -1,1 +1,1 @@
-"""What was seen in earlier frames, offered to the next: sensors, slices, years."""
+"""Memory over frames (sensors, slices, years): SAM 2's memory bank, MemorySAM, prototypes."""

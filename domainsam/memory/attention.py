@@ -1,4 +1,4 @@
-"""SAM 2's memory attention, with what is the same for every later frame computed once.
+"""SAM 2's memory attention, with what is the same for all later frames computed once.
 
 The weights are those of the official ``MemoryAttention``, the numbers the
 same up to rounding. Three things make it faster where frames are many:
@@ -40,8 +40,8 @@ def _table(channels: int, grid: Grid, theta: float, device: torch.device) -> tup
     return angle.cos(), angle.sin()
 
 
-def turned(x: Tensor, grid: Grid, theta: float = 10000.0) -> Tensor:
-    """Rows ``(B, h * w, C)`` turned by the rotary code of their places."""
+def rotate_rows(x: Tensor, grid: Grid, theta: float = 10000.0) -> Tensor:
+    """Rotate rows ``(B, h * w, C)`` by the rotary code of their positions."""
     with torch.inference_mode(False):
         cosine, sine = _table(x.shape[-1], grid, theta, x.device)
     even, odd = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
@@ -66,14 +66,14 @@ def write(attention: Any, values: Tensor, position: Tensor, grid: Grid | None) -
     keys = []
     for layer in attention.layers:
         projected = layer.cross_attn_image.k_proj(values + position)
-        keys.append(projected if grid is None else turned(projected, grid))
+        keys.append(projected if grid is None else rotate_rows(projected, grid))
     return Written(values, tuple(keys))
 
 
 def _time_keys(layer: Any, time: Tensor, grid: Grid) -> Tensor:
     """What a code of time ``(64,)`` adds to a frame's keys: ``(1, n, 256)``."""
     projected = F.linear(time, layer.cross_attn_image.k_proj.weight)
-    return turned(projected.expand(1, grid[0] * grid[1], -1), grid)
+    return rotate_rows(projected.expand(1, grid[0] * grid[1], -1), grid)
 
 
 def attend(
@@ -124,7 +124,7 @@ def attend(
 
 def _look_around(attention: Any, x: Tensor, grid: Grid) -> Tensor:
     """Attention of a frame to itself."""
-    queries, keys = turned(attention.q_proj(x), grid), turned(attention.k_proj(x), grid)
+    queries, keys = rotate_rows(attention.q_proj(x), grid), rotate_rows(attention.k_proj(x), grid)
     dropout = attention.dropout_p if attention.training else 0.0
     seen = F.scaled_dot_product_attention(
         queries[:, None], keys[:, None], attention.v_proj(x)[:, None], dropout_p=dropout
@@ -135,7 +135,7 @@ def _look_around(attention: Any, x: Tensor, grid: Grid) -> Tensor:
 
 def _look_back(attention: Any, x: Tensor, grid: Grid, keys: Tensor, values: Tensor) -> Tensor:
     """Attention of a frame to the memories."""
-    queries = turned(attention.q_proj(x), grid)
+    queries = rotate_rows(attention.q_proj(x), grid)
     if attention.training and attention.dropout_p:
         # With weights dropped, their sum is not 1 and the projection's bias may not be taken out.
         seen = F.scaled_dot_product_attention(

@@ -130,8 +130,10 @@ class MemoryBank:
             empty = image + self.parts.nothing.view(1, -1, 1, 1)
             return Features(empty, features.levels, features.size)
         grid: Grid = (image.shape[-2], image.shape[-1])
-        position = rows(self.parts.position(image).to(image.dtype))
-        read = attention.attend(self.parts.attention, rows(image), position, grid, seen, self._pointers(now))
+        position = to_rows(self.parts.position(image).to(image.dtype))
+        read = attention.attend(
+            self.parts.attention, to_rows(image), position, grid, seen, self._pointers(now)
+        )
         conditioned = read.transpose(1, 2).reshape(image.shape)
         return Features(conditioned, features.levels, features.size)
 
@@ -172,7 +174,7 @@ class MemoryBank:
         if self.store is not None:
             memory = memory.to(self.store).to(memory.dtype)
         grid: Grid = (memory.shape[-2], memory.shape[-1])
-        written = attention.write(self.parts.attention, rows(memory), rows(position), grid)
+        written = attention.write(self.parts.attention, to_rows(memory), to_rows(position), grid)
         time = key if isinstance(key, int) else len(self)
         fixed = slot if slot is None or slot >= 0 else self.parts.slots + slot
         self._remembered.append(Remembered(key, time, fixed, written, pointer))
@@ -210,6 +212,6 @@ class MemoryBank:
         return attention.write(self.parts.attention, values, codes, None)
 
 
-def rows(image: Tensor) -> Tensor:
+def to_rows(image: Tensor) -> Tensor:
     """``(B, C, h, w)`` as ``(B, h * w, C)``."""
     return image.flatten(2).transpose(1, 2)

@@ -187,7 +187,7 @@ def run_frames(
         plain = Features(levels[2][time], finer, size)
         seen = bank.read(plain, time)
         decoded = decoder(seen.image, finer)
-        answer = gated(decoded) if options.object_gate else decoded.logits
+        answer = blank_absent(decoded) if options.object_gate else decoded.logits
         logits.append(answer)
         images.append(seen.image)
         finest.append(finer[0])
@@ -196,8 +196,8 @@ def run_frames(
     return Frames(torch.stack(logits), torch.stack(images), torch.stack(finest))
 
 
-def gated(decoded: Decoded) -> Tensor:
-    """The logits, with every class of a sample blanked whose object score is not above 0."""
+def blank_absent(decoded: Decoded) -> Tensor:
+    """Blank every class of a sample whose object score is not above 0."""
     return torch.where(decoded.score[..., None, None] > 0, decoded.logits, NO_OBJECT)
 
 
@@ -212,7 +212,7 @@ def remember(
     options: SequenceOptions,
 ) -> None:
     """Write one frame: its features, the chosen class map, and that class's token as pointer."""
-    logits, chosen = class_map(answer, decoded.iou, options.class_map)
+    logits, chosen = choose_class_map(answer, decoded.iou, options.class_map)
     rows = torch.arange(len(chosen), device=chosen.device)
     pointer = parts.pointer(decoded.tokens[rows, chosen])
     present = None
@@ -226,7 +226,7 @@ def remember(
     bank.write(time, features, Masks(logits, decoded.iou), pointer, fixed, present)
 
 
-def class_map(logits: Tensor, iou: Tensor, kind: ClassMap) -> tuple[Tensor, Tensor]:
+def choose_class_map(logits: Tensor, iou: Tensor, kind: ClassMap) -> tuple[Tensor, Tensor]:
     """The logits ``(B, 1, h, w)`` that memory is given, and the class ``(B,)`` whose token goes with them."""
     if kind == "iou":
         chosen = iou.argmax(1)

@@ -1,1 +1,1 @@
-"""How good an answer is, with its uncertainty."""
+"""Segmentation metrics with confidence intervals."""

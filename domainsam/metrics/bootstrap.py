@@ -1,4 +1,4 @@
-"""How far a pooled score would move had other scenes been drawn."""
+"""Bootstrap confidence intervals of pooled scores."""
 
 from __future__ import annotations
 

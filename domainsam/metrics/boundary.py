@@ -1,4 +1,4 @@
-"""Boundary agreement: how much of each outline lies near the other.
+"""Boundary F-score: how much of each outline lies near the other.
 
 The definition is that of the DAVIS benchmark (Perazzi et al., CVPR 2016):
 outlines one pixel wide, a pixel counts as met when the other outline passes
@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from domainsam.metrics.overlap import ratio
+from domainsam.metrics.overlap import divide
 
 DAVIS_TOLERANCE = 0.008
 """Share of the image diagonal (DAVIS evaluation code, ``bound_th``)."""
 
 
-def default_tolerance(shape: tuple[int, int]) -> int:
+def compute_tolerance(shape: tuple[int, int]) -> int:
     """DAVIS's tolerance in pixels for an image of ``(rows, columns)``: ``ceil(0.008 * diagonal)``."""
     return math.ceil(DAVIS_TOLERANCE * math.hypot(*shape))
 
 
-def outline(mask: ArrayLike) -> NDArray[np.bool_]:
+def find_outline(mask: ArrayLike) -> NDArray[np.bool_]:
     """Pixels of a mask ``(H, W)`` that differ from their right, lower or lower right neighbour.
 
     The picture's edge is no outline: beyond it the mask is taken to go on.
@@ -35,7 +35,7 @@ def outline(mask: ArrayLike) -> NDArray[np.bool_]:
     return np.asarray((mask != right) | (mask != below) | (mask != corner))
 
 
-def boundary_counts(
+def count_boundary(
     truth: ArrayLike,
     predicted: ArrayLike,
     tolerance: float,
@@ -71,11 +71,11 @@ def boundary_counts(
         raise ValueError(f"masks of shape {truth.shape} and {predicted.shape}: expected (H, W) alike")
     if tolerance < 0:
         raise ValueError(f"tolerance is {tolerance} pixels, expected 0 or more")
-    lines = [outline(truth), outline(predicted)]
+    lines = [find_outline(truth), find_outline(predicted)]
     if valid is not None:
         inside = np.asarray(valid, bool)
         # The same neighbours as in outline(): an edge of the valid area is no outline.
-        settled = ~(outline(inside) | ~inside)
+        settled = ~(find_outline(inside) | ~inside)
         lines = [line & settled for line in lines]
     part = core if core is not None else (slice(None), slice(None))
     true_line, predicted_line = lines
@@ -99,14 +99,14 @@ def _met(
     return total, int((line & (distance <= tolerance))[part].sum())
 
 
-def boundary_f(counts: ArrayLike) -> NDArray[np.float64]:
-    """Boundary F-score of counts ``(..., 4)``, as from :func:`boundary_counts`, pooled if summed before.
+def compute_boundary_f(counts: ArrayLike) -> NDArray[np.float64]:
+    """Boundary F-score of counts ``(..., 4)``, as from :func:`count_boundary`, pooled if summed before.
 
     0 where only one of the masks has an outline, NaN where neither has (for
     such an image DAVIS gives 1, which would reward empty scenes).
     """
     true, true_met, predicted, predicted_met = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
-    recall = np.where((true == 0) & (predicted > 0), 0.0, ratio(true_met, true))
-    precision = np.where((predicted == 0) & (true > 0), 0.0, ratio(predicted_met, predicted))
+    recall = np.where((true == 0) & (predicted > 0), 0.0, divide(true_met, true))
+    precision = np.where((predicted == 0) & (true > 0), 0.0, divide(predicted_met, predicted))
     both = precision + recall
-    return np.where(both == 0, 0.0, ratio(2 * precision * recall, both))
+    return np.where(both == 0, 0.0, divide(2 * precision * recall, both))

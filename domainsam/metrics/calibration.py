@@ -1,4 +1,4 @@
-"""Calibration: whether a probability of 0.7 is right seven times in ten."""
+"""Calibration of probabilities: reliability curve, expected calibration error and Brier score."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from domainsam.metrics.overlap import ratio
+from domainsam.metrics.overlap import divide
 
 BINS = 15
 """Number of bins of equal width (Guo et al., On Calibration of Modern Neural Networks, ICML 2017)."""
@@ -15,7 +15,7 @@ BINS = 15
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Calibration of statistics ``(..., bins, 4)``; see :func:`calibration_counts`.
+    """Calibration of statistics ``(..., bins, 4)``; see :func:`count_calibration`.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Reliability:
     brier: NDArray[np.float64]
 
 
-def calibration_counts(
+def count_calibration(
     probability: ArrayLike, truth: ArrayLike, valid: ArrayLike | None = None, bins: int = BINS
 ) -> NDArray[np.float64]:
     """Sufficient statistics of calibration; those of windows in any order add up.
@@ -75,14 +75,14 @@ def calibration_counts(
     return np.stack([np.bincount(bin_of, weight, bins) for weight in weights], axis=1).astype(np.float64)
 
 
-def reliability(counts: ArrayLike) -> Reliability:
+def compute_reliability(counts: ArrayLike) -> Reliability:
     """Reliability curve, expected calibration error and Brier score of ``(..., bins, 4)`` statistics."""
     pixels, confidence, true, squares = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     total = pixels.sum(axis=-1)
     return Reliability(
-        confidence=ratio(confidence, pixels),
-        frequency=ratio(true, pixels),
-        weight=ratio(pixels, total[..., None]),
-        ece=ratio(np.abs(confidence - true).sum(axis=-1), total),
-        brier=ratio(squares.sum(axis=-1), total),
+        confidence=divide(confidence, pixels),
+        frequency=divide(true, pixels),
+        weight=divide(pixels, total[..., None]),
+        ece=divide(np.abs(confidence - true).sum(axis=-1), total),
+        brier=divide(squares.sum(axis=-1), total),
     )

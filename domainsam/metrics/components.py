@@ -1,4 +1,4 @@
-"""Connected components of a pair of masks that arrive in row bands, and their overlaps.
+"""Connected components and overlaps of a pair of masks that arrive in bands of rows.
 
 Memory follows one band and the number of objects, never the scene's height.
 """

@@ -1,4 +1,4 @@
-"""Object agreement: which true objects were found, and which found objects are true.
+"""Object detection scores: match predicted objects with true ones.
 
 Objects are compared through a table of the pairs that share area, so the
 same matching serves label images and polygons.
@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from domainsam.metrics.overlap import ratio
+from domainsam.metrics.overlap import divide
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Overlaps:
         both = self.truth_area[self.truth_index] + self.predicted_area[self.predicted_index]
         return np.asarray(self.shared / (both - self.shared))
 
-    def without_small_predictions(self, area: float) -> Overlaps:
+    def drop_small_predictions(self, area: float) -> Overlaps:
         """The same without predicted objects below an area; those that stay are numbered anew, in order."""
         kept = self.predicted_area >= area
         pairs = kept[self.predicted_index]
@@ -77,16 +77,16 @@ class DetectionScores:
     f1: NDArray[np.float64]
 
 
-def detection_scores(counts: ArrayLike) -> DetectionScores:
+def score_detection(counts: ArrayLike) -> DetectionScores:
     """Scores of counts ``(..., 3)``: true positives, false positives, false negatives.
 
     Counts summed over scenes before this call give micro averages.
     """
     found, wrong, missed = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     return DetectionScores(
-        precision=ratio(found, found + wrong),
-        recall=ratio(found, found + missed),
-        f1=ratio(2 * found, 2 * found + wrong + missed),
+        precision=divide(found, found + wrong),
+        recall=divide(found, found + missed),
+        f1=divide(2 * found, 2 * found + wrong + missed),
     )
 
 

@@ -1,4 +1,4 @@
-"""Pixel agreement: a confusion matrix that grows window by window, and its ratios."""
+"""Pixel scores (IoU, Dice, accuracy) from a confusion matrix that grows window by window."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 IGNORE = 255
 
 
-def ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
+def divide(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     """``part / whole`` elementwise, and not-a-number where ``whole`` is 0.
 
     Every score of this package is such a ratio. A score nothing can be said
@@ -45,7 +45,7 @@ class OverlapScores:
         return self.f1
 
 
-def overlap_scores(matrix: ArrayLike) -> OverlapScores:
+def score_overlap(matrix: ArrayLike) -> OverlapScores:
     """Scores of confusion matrices ``(..., K, K)``, rows true class, columns predicted class.
 
     Summing the matrices of many windows or scenes before this call gives
@@ -55,11 +55,11 @@ def overlap_scores(matrix: ArrayLike) -> OverlapScores:
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
     true, predicted = matrix.sum(axis=-1), matrix.sum(axis=-2)
     return OverlapScores(
-        iou=ratio(hits, true + predicted - hits),
-        precision=ratio(hits, predicted),
-        recall=ratio(hits, true),
-        f1=ratio(2 * hits, true + predicted),
-        accuracy=ratio(hits.sum(axis=-1), matrix.sum(axis=(-2, -1))),
+        iou=divide(hits, true + predicted - hits),
+        precision=divide(hits, predicted),
+        recall=divide(hits, true),
+        f1=divide(2 * hits, true + predicted),
+        accuracy=divide(hits.sum(axis=-1), matrix.sum(axis=(-2, -1))),
     )
 
 
@@ -115,4 +115,4 @@ class Confusion:
 
     def scores(self) -> OverlapScores:
         """Pooled scores of all that was added."""
-        return overlap_scores(self.matrix)
+        return score_overlap(self.matrix)

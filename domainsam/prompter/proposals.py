@@ -96,7 +96,7 @@ def find_proposals(log_odds: Tensor, config: ProposalConfig | None = None) -> Pr
     )
 
 
-def box_is_kept(width: float, height: float, config: ProposalConfig) -> bool:
+def is_box_kept(width: float, height: float, config: ProposalConfig) -> bool:
     """Whether a box of that size, in image pixels, is large enough, wherever it lies."""
     return min(width, height) >= config.min_side and width * height >= config.min_area
 
@@ -114,7 +114,7 @@ def _image_boxes(
     found = []
     for score, (rows, cols) in zip(scores, ndimage.find_objects(labels), strict=True):
         box = (cols.start * STRIDE, rows.start * STRIDE, cols.stop * STRIDE, rows.stop * STRIDE)
-        if box_is_kept(box[2] - box[0], box[3] - box[1], config):
+        if is_box_kept(box[2] - box[0], box[3] - box[1], config):
             found.append((box, float(score)))
     if len(found) > config.max_prompts:
         areas = [(box[2] - box[0]) * (box[3] - box[1]) for box, _ in found]

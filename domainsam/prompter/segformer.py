@@ -181,7 +181,7 @@ class SegFormerPrompter(nn.Module):
         parts = self.config.parts
         found = proposals
         if found is None:
-            found = find_proposals(log_odds(coarse.logits), self.config.proposals)
+            found = find_proposals(compute_log_odds(coarse.logits), self.config.proposals)
         tokens = self._tokens(found, coarse, features, foundation)
         return found.replace(
             boxes=found.boxes if parts.box else None,
@@ -198,7 +198,7 @@ class SegFormerPrompter(nn.Module):
             return None
         dtype = features.image.dtype
         absent = features.image.new_zeros(features.image.shape[0], TOKEN_WIDTH)
-        generalist = pooled(features.image) if parts.sam_embedding else absent
+        generalist = pool_features(features.image) if parts.sam_embedding else absent
         specialist = self._specialist(coarse) if parts.segformer_embedding else absent
         if parts.box and found.boxes is not None:
             corners = foundation.embed(found.replace(points=None, tokens=None), features.size)
@@ -228,7 +228,7 @@ class SegFormerPrompter(nn.Module):
         return share * mask_logits + (1 - share) * coarse_logits
 
 
-def log_odds(logits: Tensor) -> Tensor:
+def compute_log_odds(logits: Tensor) -> Tensor:
     """Log-odds ``(B, 1, h, w)`` of "not background" from class logits ``(B, K, h, w)``.
 
     For two classes this is ``logits[:, 1] - logits[:, 0]``. Always float32,
@@ -245,7 +245,7 @@ TOKEN_WIDTH = 256
 HIDDEN_WIDTH = 512
 
 
-def pooled(features: Tensor) -> Tensor:
+def pool_features(features: Tensor) -> Tensor:
     """Global average of ``(B, C, h, w)`` features, scaled to unit length: ``(B, C)``."""
     return F.normalize(features.mean(dim=(2, 3)), dim=1)
 

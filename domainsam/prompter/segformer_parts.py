@@ -220,8 +220,8 @@ class _Folded:
         self.classes = head.classify.weight[:, :, 0, 0]
         self.offset = head.classify.bias
         height, width = self.size = sizes[0]
-        self.down = torch.cat([resizing(rows, height) for rows, _ in sizes[1:]]).T.contiguous()
-        self.across = [resizing(cols, width) for _, cols in sizes[1:]]
+        self.down = torch.cat([make_resize_matrix(rows, height) for rows, _ in sizes[1:]]).T.contiguous()
+        self.across = [make_resize_matrix(cols, width) for _, cols in sizes[1:]]
         self.chunk = max(8, CHUNK_ELEMENTS // (height * width))
 
     def run(self, levels: list[Tensor], logits: Tensor, features: Tensor | None) -> None:
@@ -250,6 +250,6 @@ class _Folded:
                 features[part] = fused
 
 
-def resizing(old: int, new: int) -> Tensor:
+def make_resize_matrix(old: int, new: int) -> Tensor:
     """Matrix ``(old, new)`` that resizes a row of ``old`` values linearly, as ``F.interpolate`` does."""
     return F.interpolate(torch.eye(old)[None], size=new, mode="linear", align_corners=False)[0]

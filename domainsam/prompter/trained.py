@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from domainsam.checkpoint import CheckpointHeader, load, module_tensors, save
+from domainsam.checkpoint import CheckpointHeader, collect_tensors, load, save
 from domainsam.config import from_table, to_table
 from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter
 from domainsam.protocols import Foundation
@@ -43,7 +43,7 @@ def save_prompter(
         config={**config, PREFIX: to_table(prompter.config)},
         metrics=metrics,
     )
-    save(path, module_tensors(prompter, PREFIX), header, half)
+    save(path, collect_tensors(prompter, PREFIX), header, half)
 
 
 def begin_from(prompter: SegFormerPrompter, path: Path, pack: str, foundation: Foundation) -> None:

@@ -1,1 +1,1 @@
-"""Trained networks that run beside a frozen foundation."""
+"""Side networks trained beside a frozen foundation: ladder, low-rank updates, experts, class decoder."""

@@ -82,7 +82,7 @@ class CompactUpscaling(nn.Module):
         return finest
 
 
-def decoder_parts(foundation: Foundation) -> DecoderParts:
+def split_decoder(foundation: Foundation) -> DecoderParts:
     """Take a foundation's decoder apart.
 
     Raises
@@ -167,7 +167,7 @@ class ClassDecoder(nn.Module):
 
     def __init__(self, foundation: Foundation, classes: int, tokens: Tokens = "trained") -> None:
         super().__init__()
-        self.parts = parts = decoder_parts(foundation)
+        self.parts = parts = split_decoder(foundation)
         self.upscaling = parts.upscaling.requires_grad_(True)
         self.tokens = nn.Parameter(torch.randn(classes, EMBED_DIM))
         self.hypernetworks: Any = nn.ModuleList(mlp(EMBED_DIM, EMBED_DIM // 8) for _ in range(classes))

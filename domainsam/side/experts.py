@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from domainsam.side.lora import Width, add_updates, replica
+from domainsam.side.lora import Width, add_updates, copy_structure
 
 
 class ExpertEncoder:
@@ -45,7 +45,7 @@ class ExpertEncoder:
         width: Width = "full",
         checkpointing: bool = False,
     ) -> None:
-        self._encoder = replica(encoder)
+        self._encoder = copy_structure(encoder)
         self._encoder.trunk, self.updates, self._choice = add_updates(encoder.trunk, rank, experts, width)
         self._mean, self._std = mean, std
         self.experts, self.checkpointing = experts, checkpointing

@@ -1,4 +1,4 @@
-"""A CNN that climbs beside the frozen encoder and is blended with it by learned gates.
+"""Ladder: a CNN beside the frozen encoder whose features are blended with it by learned gates.
 
 SAM-LST (Chai et al. 2023, arXiv:2306.12737) blends once, at stride 16:
 ``sigmoid(a) * encoder + (1 - sigmoid(a)) * CNN`` with one scalar ``a`` that

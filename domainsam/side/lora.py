@@ -103,7 +103,7 @@ class UpdatedQkv(nn.Module):
         return plain + torch.cat([queries, middle, values], dim=-1)
 
 
-def replica(module: Module) -> Module:
+def copy_structure(module: Module) -> Module:
     """A copy of a module's structure that shares its tensors, so that layers can be put around some."""
     tensors = chain(module.parameters(), module.buffers())
     return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
@@ -119,7 +119,7 @@ def add_updates(
     ConfigError
         If the trunk has no blocks with a fused layer of queries, keys and values.
     """
-    trunk = replica(trunk)
+    trunk = copy_structure(trunk)
     blocks = getattr(trunk, "blocks", None)
     if not isinstance(blocks, nn.ModuleList) or not all(hasattr(block.attn, "qkv") for block in blocks):
         raise ConfigError(
@@ -144,7 +144,7 @@ PUBLISHED_NAMES = {
 """Names of one block's updates in MemorySAM's checkpoints, below ``blocks.{i}.attn.qkv``."""
 
 
-def from_published(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def convert_published(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """One shared set of updates, taken out of MemorySAM's names, as an update list names them.
 
     ``prefix`` is what comes before the number of the block, such as

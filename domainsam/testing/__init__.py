@@ -1,1 +1,1 @@
-"""Contracts and generated data for the tests of domainsam and of packs."""
+"""Contract tests and generated data for domainsam and for other packages."""

@@ -41,14 +41,14 @@ from domainsam.protocols import (
 )
 
 
-def some_images(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+def make_images(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
     """Smooth random RGB images ``(count, 3, H, W)`` in 0 to 1, the same every time."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 3, size[0] // 16, size[1] // 16, generator=generator)
     return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
 
 
-def some_prompts(count: int, images: int, size: tuple[int, int], seed: int = 0) -> PromptSet:
+def make_prompts(count: int, images: int, size: tuple[int, int], seed: int = 0) -> PromptSet:
     """Prompts of all kinds at once, spread over ``images`` images of ``size`` (H, W)."""
     generator = torch.Generator().manual_seed(seed)
     height, width = size
@@ -100,13 +100,13 @@ class FoundationContract:
 
     def test_shapes_for_any_size(self, foundation: Foundation) -> None:
         for height, width in self.sizes:
-            features = foundation.encode(some_images(2, (height, width)))
+            features = foundation.encode(make_images(2, (height, width)))
             assert features.size == (height, width)
             assert features.image.shape == (2, 256, height // 16, width // 16)
             assert len(features.levels) in (0, 2)
             for level, stride in zip(features.levels, (4, 8), strict=False):
                 assert (level.shape[0], *level.shape[2:]) == (2, height // stride, width // stride)
-            prompts = some_prompts(3, 2, (height, width))
+            prompts = make_prompts(3, 2, (height, width))
             for multimask, readings in ((False, 1), (True, 3)):
                 masks = foundation.decode(features, prompts, multimask)
                 assert masks.logits.shape == (3, readings, height // 4, width // 4)
@@ -127,7 +127,7 @@ class FoundationContract:
 
     def test_batch_equals_items(self, foundation: Foundation) -> None:
         size = self.sizes[-1]
-        images, prompts = some_images(2, size), some_prompts(5, 2, size)
+        images, prompts = make_images(2, size), make_prompts(5, 2, size)
         together = foundation.encode(images)
         masks = foundation.decode(together, prompts)
         for index in range(2):
@@ -193,7 +193,7 @@ class FoundationContract:
 
     def _case(self, foundation: Foundation) -> tuple[Features, PromptSet]:
         size = self.sizes[0]
-        return foundation.encode(some_images(2, size)), some_prompts(4, 2, size)
+        return foundation.encode(make_images(2, size)), make_prompts(4, 2, size)
 
     def _decoded(self, foundation: Foundation) -> Masks:
         return foundation.decode(*self._case(foundation))
@@ -219,7 +219,7 @@ class ArrayView:
         self.frames = frames
         self.grid = Grid(shape, np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.0, 0.0, 1.0]]), "pixel")
         self._foundation = foundation
-        self._images = some_images(frames, shape).numpy()
+        self._images = make_images(frames, shape).numpy()
         self._kept: dict[Window, Features] = {}
 
     def image(self, window: Window) -> NDArray[np.float32]:
@@ -310,7 +310,7 @@ class NamerContract:
     @pytest.fixture
     def features(self) -> Features:
         """Features of one image of 64 x 96 pixels; override it for a namer of another foundation."""
-        return load_foundation("fake").encode(some_images(1, (64, 96)))
+        return load_foundation("fake").encode(make_images(1, (64, 96)))
 
     def _named(
         self, namer: Namer, features: Features, masks: NDArray[np.bool_]

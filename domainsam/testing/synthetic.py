@@ -1,4 +1,4 @@
-"""Generated scenes with their truth, for the demo, for tests and for benchmarks.
+"""Generate settlement scenes with their truth, for demo, tests and benchmarks.
 
 A scene looks roughly like northern Chinese suburbs in winter from above at
 0.9 m a pixel: dense settlements of small roofs with hardly an alley between
@@ -52,7 +52,7 @@ class SettlementScene:
     truth: NDArray[np.uint8]
 
 
-def settlement_scene(height: int = 1024, width: int = 1024, seed: int = 0) -> SettlementScene:
+def make_settlement_scene(height: int = 1024, width: int = 1024, seed: int = 0) -> SettlementScene:
     """A scene of settlements, formal blocks, vegetation and water; the same for the same arguments.
 
     Parameters

@@ -1,1 +1,1 @@
-"""Training the small parts beside a frozen foundation."""
+"""Training of specialists and side networks beside a frozen foundation."""

@@ -1,4 +1,4 @@
-"""Changes of training samples that leave their truth true.
+"""Augment training samples: symmetries, scale, colour, CutMix.
 
 A change of place moves image, labels and boxes by the same map, in one call,
 and nothing is ever moved back: losses compare in the changed frame. (The
@@ -74,7 +74,7 @@ class ColourOptions:
     noise: float = 0.05
 
 
-def dihedral(sample: Sample, element: int) -> Sample:
+def turn_dihedral(sample: Sample, element: int) -> Sample:
     """One of the eight symmetries of the square: ``element % 4`` quarter turns, mirrored from 4 on.
 
     A quarter turn is counter-clockwise and comes before the mirroring, left to right.

@@ -1,4 +1,4 @@
-"""The frozen foundation's features, computed once and kept on disk.
+"""Cache of the frozen foundation's features on disk for training.
 
 What is kept is found again by what was encoded: the key is a digest of the
 image's own pixels and of the foundation's weights. Nothing can be stale, the
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from domainsam.errors import InputError, OutputError
 from domainsam.protocols import Features, Foundation, Window
-from domainsam.train.augment import DIHEDRAL, Sample, dihedral, resize
+from domainsam.train.augment import DIHEDRAL, Sample, resize, turn_dihedral
 from domainsam.train.crops import LEAST_KNOWN, Batch, SampleSource
 from domainsam.train.losses import IGNORE
 
@@ -153,7 +153,7 @@ class FixedTiles:
             order = np.random.default_rng([*self._seed, place // count]).permutation(count)
             index, element = divmod(int(order[place % count]), DIHEDRAL)
             scene, window = self.tiles[index]
-            samples.append(dihedral(resize(scene.sample(window), self.side, self.side), element))
+            samples.append(turn_dihedral(resize(scene.sample(window), self.side, self.side), element))
         return Batch.of(samples)
 
 

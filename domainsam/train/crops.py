@@ -1,4 +1,4 @@
-"""Batches of training crops, each decided by its number alone.
+"""Batches of training crops, each decided by its step number and the seed.
 
 Step 17 of a seed is the same batch whoever asks, in whatever order: a run that
 was interrupted continues as if it had not been, and threads may read ahead.
@@ -25,9 +25,9 @@ from domainsam.train.augment import (
     Sample,
     crop_size,
     cutmix,
-    dihedral,
     recolour,
     resize,
+    turn_dihedral,
 )
 from domainsam.train.losses import IGNORE
 
@@ -171,7 +171,7 @@ class RandomCrops:
             if np.mean(taken.labels != IGNORE) >= LEAST_KNOWN:
                 break
         side = self.options.size
-        turned = dihedral(resize(taken, side, side), int(rng.integers(DIHEDRAL)))
+        turned = turn_dihedral(resize(taken, side, side), int(rng.integers(DIHEDRAL)))
         return recolour(turned, rng, self.options.colour)
 
     def _window(self, scene: SampleSource, rng: np.random.Generator) -> Window:
@@ -200,7 +200,7 @@ class BatchStream(Protocol):
 
 
 @contextmanager
-def reading_ahead(stream: BatchStream, first: int, end: int, workers: int) -> Iterator[Iterator[Batch]]:
+def read_batches_ahead(stream: BatchStream, first: int, end: int, workers: int) -> Iterator[Iterator[Batch]]:
     """Batches ``first`` to ``end``, prepared by ``workers`` threads while earlier ones are used."""
     pool = ThreadPoolExecutor(workers)
 

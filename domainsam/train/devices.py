@@ -1,4 +1,4 @@
-"""Where training runs: one device in this process, or several through Lightning Fabric."""
+"""Training on one device, or on several through Lightning Fabric."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Devices(Protocol):
         ...
 
 
-def training_precision(name: str, device: str) -> Precision:
+def choose_training_precision(name: str, device: str) -> Precision:
     """What ``--precision`` means for training on a device; ``"auto"`` is bfloat16 on GPUs made for it.
 
     Raises

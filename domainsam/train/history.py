@@ -1,4 +1,4 @@
-"""Logs of a run: a table, learning curves as a picture, and TensorBoard events."""
+"""Training logs: CSV table, learning curves as PNG, and TensorBoard events."""
 
 from __future__ import annotations
 

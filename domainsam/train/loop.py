@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from domainsam.errors import ConfigError
-from domainsam.progress import Progress, silent
-from domainsam.train.crops import BatchStream, reading_ahead
+from domainsam.progress import Progress, report_nothing
+from domainsam.train.crops import BatchStream, read_batches_ahead
 from domainsam.train.devices import Devices
 from domainsam.train.history import History
-from domainsam.train.state import RunState, copied, load_state, save_state
+from domainsam.train.state import RunState, copy_tensors, load_state, save_state
 
 BETAS = (0.9, 0.999)
 """AdamW's, as published for UV-SAM."""
@@ -124,7 +124,7 @@ class Run:
     seed: int = 0
     resume: bool = False
     workers: int = 2
-    progress: Progress = silent
+    progress: Progress = report_nothing
 
     @property
     def state_path(self) -> Path:
@@ -191,8 +191,8 @@ class Stage:
             return trainer.run()
 
     def _begin(self, run: Run, state: RunState) -> RunState:
-        weights = copied(self.trained.state_dict())
-        ema = copied(weights) if self.options.ema else {}
+        weights = copy_tensors(self.trained.state_dict())
+        ema = copy_tensors(weights) if self.options.ema else {}
         return RunState(run.signature, self.name, trained=weights, ema=ema, history=state.history)
 
 
@@ -223,7 +223,7 @@ class _Trainer:
 
     def run(self) -> RunState:
         state, options = self.state, self.options
-        with reading_ahead(self.stage.stream, state.step, options.steps, self.run_.workers) as batches:
+        with read_batches_ahead(self.stage.stream, state.step, options.steps, self.run_.workers) as batches:
             for batch in batches:
                 row = self._step(batch)
                 state.step += 1
@@ -277,7 +277,7 @@ class _Trainer:
     def _evaluate(self, row: dict[str, float | str]) -> None:
         """Scores of the averaged weights; keeps them if they are the best; saves the state."""
         state, trained = self.state, self.stage.trained
-        current = copied(trained.state_dict())
+        current = copy_tensors(trained.state_dict())
         judged = state.ema or current
         scores: Mapping[str, float] = {}
         if self.run_.devices.rank == 0:
@@ -291,7 +291,7 @@ class _Trainer:
         state.stale += 1
         # Without a score (nothing to judge) the latest weights are the best guess.
         if score > state.best_score or not state.best or math.isnan(score):
-            state.best, state.stale = copied(judged), 0
+            state.best, state.stale = copy_tensors(judged), 0
             state.best_score = state.best_score if math.isnan(score) else score
         state.history.append({**row, **self.history.recent(), **scores})
         self._save(current)
@@ -305,9 +305,9 @@ class _Trainer:
 
     def _finish(self) -> None:
         self.state.done = True
-        best = self.state.best or copied(self.stage.trained.state_dict())
+        best = self.state.best or copy_tensors(self.stage.trained.state_dict())
         # Gradients are common to all processes; running statistics are each one's own.
         self.run_.devices.align(best)
         self.stage.trained.load_state_dict(best)
         self.stage.trained.eval()
-        self._save(copied(best))
+        self._save(copy_tensors(best))

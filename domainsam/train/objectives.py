@@ -1,4 +1,4 @@
-"""What each stage of training computes from a batch: the coarse mask alone, then prompts as well."""
+"""Training objectives: the coarse mask alone, and the coarse mask with prompts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from domainsam.metrics.overlap import Confusion
 from domainsam.prompter.proposals import find_proposals
-from domainsam.prompter.segformer import SegFormerPrompter, log_odds
+from domainsam.prompter.segformer import SegFormerPrompter, compute_log_odds
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Coarse, Features, Foundation, Masks
 from domainsam.train.crops import Batch
@@ -90,7 +90,7 @@ class JointObjective(nn.Module):
         with torch.no_grad():
             features = self.encode(batch.images)
         coarse = self.prompter.coarse(batch.images)
-        found = self.proposals(log_odds(coarse.logits).float(), batch.labels)
+        found = self.proposals(compute_log_odds(coarse.logits).float(), batch.labels)
         if len(found):
             prompts = self.prompter.prompts(coarse, features, self.foundation, found)
             masks = self.foundation.decode(features, prompts)
@@ -118,17 +118,17 @@ class JointObjective(nn.Module):
             share = F.avg_pool2d((labels == 1).float()[:, None], 4)
             truth = find_proposals(torch.where(share > 0.5, SURE, -SURE), config)
             height, width = labels.shape[-2:]
-            truth = truth.replace(boxes=jittered(truth.boxes, self.prompting.jitter, (height, width)))
+            truth = truth.replace(boxes=jitter_boxes(truth.boxes, self.prompting.jitter, (height, width)))
             chosen = from_truth.to(odds.device)
-            found = joined(found[~chosen[found.image_index]], truth[chosen[truth.image_index]])
+            found = join_prompts(found[~chosen[found.image_index]], truth[chosen[truth.image_index]])
         if len(found) > self.prompting.max_prompts:
             kept = torch.randperm(len(found))[: self.prompting.max_prompts].sort().values
             found = found[kept.to(odds.device)]
         return found.replace(mask_logits=odds[found.image_index])
 
 
-def jittered(boxes: Tensor | None, jitter: float, size: tuple[int, int]) -> Tensor:
-    """Boxes ``(N, 4)`` whose edges moved by chance, still inside the image ``(H, W)`` and not empty."""
+def jitter_boxes(boxes: Tensor | None, jitter: float, size: tuple[int, int]) -> Tensor:
+    """Move the edges of boxes ``(N, 4)`` by chance; they stay inside the image ``(H, W)`` and not empty."""
     assert boxes is not None
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     # Beyond three deviations opposite edges of a box could change places.
@@ -138,7 +138,7 @@ def jittered(boxes: Tensor | None, jitter: float, size: tuple[int, int]) -> Tens
     return moved.clamp(min=0).minimum(limit)
 
 
-def joined(one: PromptSet, other: PromptSet) -> PromptSet:
+def join_prompts(one: PromptSet, other: PromptSet) -> PromptSet:
     """The prompts of two sets that consist of boxes, without their mask logits."""
     assert one.boxes is not None
     assert other.boxes is not None
@@ -176,7 +176,7 @@ def judge(
         batch = tile.to(devices.device)
         with devices.autocast():
             coarse = prompter.coarse(batch.images)
-            odds = log_odds(coarse.logits).float()
+            odds = compute_log_odds(coarse.logits).float()
             answer = None
             if foundation is not None:
                 answer = _decoded(prompter, coarse, odds, batch, foundation, encode or foundation.encode)

@@ -1,4 +1,4 @@
-"""Which ground is trained on and which is kept for validation.
+"""Split ground into training and validation blocks with a buffer between them.
 
 The unit is a block of ground, not a scene or a tile. Scenes that overlap show
 the same block, and a block is on one side only, so nothing that is trained on
@@ -47,7 +47,7 @@ class BlockOptions:
     seed: int = 0
 
 
-def ground_metres(lon_lat: Float64, size_m: float) -> Float64:
+def to_ground_metres(lon_lat: Float64, size_m: float) -> Float64:
     """Positions ``(..., 2)`` as metres east and north, from degrees ``(..., 2)`` lon, lat.
 
     Each row of blocks is measured along the parallel of its middle, so that
@@ -60,7 +60,7 @@ def ground_metres(lon_lat: Float64, size_m: float) -> Float64:
     return np.stack([east, north], axis=-1)
 
 
-def block_indices(metres: Float64, size_m: float) -> NDArray[np.int64]:
+def find_blocks(metres: Float64, size_m: float) -> NDArray[np.int64]:
     """Row and column ``(..., 2)`` of the block that holds each position ``(..., 2)``, east and north."""
     return np.floor(metres[..., ::-1] / size_m).astype(np.int64)
 
@@ -74,8 +74,8 @@ class BlockSplit:
 
     def is_validation(self, lon_lat: Float64) -> NDArray[np.bool_]:
         """Whether each position ``(..., 2)``, degrees lon and lat, is validation ground."""
-        metres = ground_metres(lon_lat, self.options.size_m)
-        return self._member(block_indices(metres, self.options.size_m))
+        metres = to_ground_metres(lon_lat, self.options.size_m)
+        return self._member(find_blocks(metres, self.options.size_m))
 
     def is_training(self, lon_lat: Float64) -> NDArray[np.bool_]:
         """Whether each position is training ground: farther than the buffer from validation."""
@@ -106,7 +106,7 @@ def count_blocks(
 ) -> dict[BlockKey, NDArray[np.int64]]:
     """Known and settled pixels of every block, from positions ``(N, 2)`` and labels ``(N,)``."""
     known = labels <= 1
-    keys = block_indices(ground_metres(lon_lat[known], size_m), size_m)
+    keys = find_blocks(to_ground_metres(lon_lat[known], size_m), size_m)
     unique, inverse = np.unique(keys, axis=0, return_inverse=True)
     counts = np.zeros((len(unique), 2), np.int64)
     np.add.at(counts, inverse.reshape(-1), np.stack([np.ones(known.sum(), np.int64), labels[known]], axis=1))

@@ -17,9 +17,9 @@ from domainsam.config import read_config
 from domainsam.errors import MissingInputError
 from domainsam.foundation import load_foundation
 from domainsam.machine import choose_device
-from domainsam.progress import reporting
+from domainsam.progress import report_progress
 from domainsam.protocols import Foundation
-from domainsam.train.devices import Devices, Precision, choose_devices, training_precision
+from domainsam.train.devices import Devices, Precision, choose_devices, choose_training_precision
 from domainsam.train.loop import Run
 from domainsam.train.state import prepare_run
 
@@ -146,7 +146,7 @@ class Training:
         options = self.options
         told = json.dumps([*words, options.seed, self.precision])
         signature = hashlib.sha256(told.encode()).hexdigest()
-        with reporting("train", options.quiet or not self.writes) as progress:
+        with report_progress("train", options.quiet or not self.writes) as progress:
             seed, resume, workers = options.seed, options.resume, options.workers
             yield Run(options.workroom, signature, self.devices, seed, resume, workers, progress)
 
@@ -171,7 +171,7 @@ def start_run(options: RunOptions) -> Iterator[Training]:
     """
     prepare_run(options.out, options.workroom, options.overwrite or options.resume)
     device = choose_device(options.device)
-    precision = training_precision(options.precision, device)
+    precision = choose_training_precision(options.precision, device)
     devices = choose_devices(device, options.devices, precision)
     with tempfile.TemporaryDirectory(dir=options.workroom, prefix="scratch-") as scratch:
         yield Training(options, devices, precision, Path(scratch))

@@ -1,4 +1,4 @@
-"""The state of a training run on disk: complete or absent, and loadable without running code."""
+"""Training state on disk: written whole, loaded without running code."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class RunState:
     history: list[dict[str, float | str]] = field(default_factory=list)
 
 
-def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that no later step changes."""
+def copy_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors so that no later step changes them."""
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 

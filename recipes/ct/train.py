@@ -24,14 +24,15 @@ import domainsam_ct
 from domainsam.config import to_table
 from domainsam.foundation import load_foundation
 from domainsam.machine import keep_freed_memory
+from domainsam.progress import Progress
 from domainsam.train.devices import OneDevice
-from domainsam.train.loop import Progress, Run
+from domainsam.train.loop import Run
 from domainsam_ct.labels import load_label_map
 from domainsam_ct.model.organs import save_model
 from domainsam_ct.train.case import Case, Material
 from domainsam_ct.train.organs import judge, learn
 from domainsam_ct.train.recipe import read_recipe
-from domainsam_ct.train.slices import mean_dice
+from domainsam_ct.train.slices import average_dice
 from recipes.ct.cases import SETS, read_case
 from recipes.ct.extras import read_chest, read_limbs, read_pictures
 
@@ -91,7 +92,7 @@ def main() -> None:
         progress=shown(name),
     )
     network, _ = learn(config, material, foundation, run, torch.bfloat16)
-    scores = mean_dice(judge(network, Material(labels, (), judged), config))
+    scores = average_dice(judge(network, Material(labels, (), judged), config))
     print(json.dumps({"gates": network.ladder.shares(), **scores}, indent=2))
     table = {"recipe": to_table(config), "left_out": given.leave_out}
     save_model(given.work / f"{name}.safetensors", network, labels, config.model, table, scores, half=True)

@@ -31,9 +31,9 @@ from domainsam_scene.model.network import NetworkOptions, SceneNetwork
 from domainsam_scene.model.predict import predict
 from domainsam_scene.model.scene import load_network, save_network
 from domainsam_scene.read.modalities import Sample
-from domainsam_scene.train.objective import LearningOptions, class_weights, unweigh
+from domainsam_scene.train.objective import LearningOptions, compute_class_weights, unweigh
 from domainsam_scene.train.recipe import TrainConfig, TrainOptions
-from domainsam_scene.train.scene import class_frequency, train_scenes
+from domainsam_scene.train.scene import measure_class_frequency, train_scenes
 from domainsam_scene.train.scenes import DrawnScenes, SceneCropOptions
 
 DRAWN = 300
@@ -77,7 +77,7 @@ def scores(network: SceneNetwork, first: int, count: int, without: str | None = 
 def finish(path: Path, scenes: DrawnScenes, count: int) -> None:
     """Choose how much of the classes' weight is taken out and the size; write the file anew; report."""
     foundation = load_foundation(read_header(path).foundation)
-    weights = class_weights(class_frequency(scenes))
+    weights = compute_class_weights(measure_class_frequency(scenes))
 
     def at(size: int, part: float) -> SceneNetwork:
         network, _ = load_network(path, foundation)

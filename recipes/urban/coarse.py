@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 from domainsam.foundation import load_foundation
 from domainsam.prompter.proposals import ProposalConfig
-from domainsam.prompter.segformer import PrompterConfig, PromptParts, SegFormerPrompter, log_odds
+from domainsam.prompter.segformer import PrompterConfig, PromptParts, SegFormerPrompter, compute_log_odds
 from domainsam.prompter.trained import save_prompter
 
 IGNORE = 255
@@ -219,7 +219,7 @@ def judge(network: SegFormerPrompter, tiles: list[Tile], scale: float) -> dict[f
         side = int(mask.shape[0] * scale) // 32 * 32
         small = np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
         pixels = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255
-        odds = F.interpolate(log_odds(network.coarse(pixels).logits), mask.shape, mode="bilinear")
+        odds = F.interpolate(compute_log_odds(network.coarse(pixels).logits), mask.shape, mode="bilinear")
         guess = odds[0, 0].sigmoid().numpy()
         for index, threshold in enumerate(THRESHOLDS):
             overlap[index] += ((guess > threshold) & (mask == 1)).sum()

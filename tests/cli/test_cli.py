@@ -19,7 +19,7 @@ from domainsam import __version__
 from domainsam import errors as domain_errors
 from domainsam import packs as core_packs
 from domainsam_cli import main
-from domainsam_cli.errors import RunState, guarded
+from domainsam_cli.errors import RunState, run_guarded
 from domainsam_cli.options import overwrite_option, resume_option, verbose_option
 
 HEAVY = ("torch", "numpy", "scipy", "rasterio", "geopandas", "transformers", "timm", "rich")
@@ -135,14 +135,14 @@ def raising(error: BaseException) -> click.Command:
 def test_each_failure_is_one_line(
     error: BaseException, code: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert guarded(raising(error), []) == code
+    assert run_guarded(raising(error), []) == code
     printed = capsys.readouterr().err.strip()
     assert words in printed
     assert len(printed.splitlines()) == 1
 
 
 def test_verbose_shows_the_trace(capsys: pytest.CaptureFixture[str]) -> None:
-    assert guarded(raising(ZeroDivisionError("by zero")), ["--verbose"]) == 1
+    assert run_guarded(raising(ZeroDivisionError("by zero")), ["--verbose"]) == 1
     printed = capsys.readouterr().err
     assert "Traceback" in printed
     assert printed.strip().splitlines()[-1] == "domainsam: unforeseen ZeroDivisionError: by zero"
@@ -158,9 +158,9 @@ def noisy(verbose: bool) -> None:
 
 
 def test_library_noise_is_hidden_unless_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert guarded(noisy, []) == 0
+    assert run_guarded(noisy, []) == 0
     assert capsys.readouterr().err == "domainsam: warning: our remark\n"
-    assert guarded(noisy, ["--verbose"]) == 0
+    assert run_guarded(noisy, ["--verbose"]) == 0
     printed = capsys.readouterr().err
     assert "old interface" in printed
     assert "library remark" in printed
@@ -175,13 +175,13 @@ def test_libraries_that_are_imported_later_are_told_how_much_to_say(monkeypatch:
         seen.append(os.environ["TORCH_CPP_LOG_LEVEL"])
 
     monkeypatch.delenv("TORCH_CPP_LOG_LEVEL", raising=False)
-    guarded(looking, [])
-    guarded(looking, ["--verbose"])
+    run_guarded(looking, [])
+    run_guarded(looking, ["--verbose"])
     assert seen == ["ERROR", "WARNING"]
     assert "TORCH_CPP_LOG_LEVEL" not in os.environ
 
 
 def test_handlers_do_not_pile_up() -> None:
     before = list(logging.getLogger().handlers)
-    guarded(noisy, ["--verbose"])
+    run_guarded(noisy, ["--verbose"])
     assert logging.getLogger().handlers == before

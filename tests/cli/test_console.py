@@ -11,7 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from domainsam_cli.console import aligned, answer, cell, command_line, path_lines, pixel_progress
+from domainsam_cli.console import (
+    align_rows,
+    format_paths,
+    format_score,
+    get_command_line,
+    print_result,
+    show_pixel_progress,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,8 +33,8 @@ from domainsam_cli.console import aligned, answer, cell, command_line, path_line
 def test_json_for_programs_lines_for_people_or_nothing(
     as_json: bool, quiet: bool, out: str, err: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = ["0.5", *path_lines({"report": Path("r.html")})]
-    answer({"as_json": as_json, "quiet": quiet}, lambda: {"iou": 0.5}, lines, ["few samples"])
+    lines = ["0.5", *format_paths({"report": Path("r.html")})]
+    print_result({"as_json": as_json, "quiet": quiet}, lambda: {"iou": 0.5}, lines, ["few samples"])
     printed = capsys.readouterr()
     assert printed.err == err
     assert json.loads(printed.out) == json.loads(out) if as_json else printed.out == out
@@ -35,7 +42,7 @@ def test_json_for_programs_lines_for_people_or_nothing(
 
 def test_command_line_is_that_of_an_unbroken_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/bin/domainsam", "urban", "map", "a b.tif", "--resume", "-q"])
-    assert command_line() == "domainsam urban map 'a b.tif' -q"
+    assert get_command_line() == "domainsam urban map 'a b.tif' -q"
 
 
 class Terminal(io.StringIO):
@@ -46,7 +53,7 @@ class Terminal(io.StringIO):
 
 
 def run(quiet: bool) -> None:
-    with pixel_progress("scene", quiet) as progress:
+    with show_pixel_progress("scene", quiet) as progress:
         for done in (0, 4_000_000, 8_000_000):
             progress("coarse", done, 8_000_000)
 
@@ -69,7 +76,7 @@ def test_bar_on_a_terminal_unless_quiet(monkeypatch: pytest.MonkeyPatch, quiet: 
 
 def test_errors_pass_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with pytest.raises(KeyboardInterrupt), pixel_progress("scene"):
+    with pytest.raises(KeyboardInterrupt), show_pixel_progress("scene"):
         raise KeyboardInterrupt
 
 
@@ -83,11 +90,11 @@ def test_errors_pass_through(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_cell(value: float, low: float, high: float, sign: str, text: str) -> None:
-    assert cell(SimpleNamespace(value=value, low=low, high=high), sign) == text
+    assert format_score(SimpleNamespace(value=value, low=low, high=high), sign) == text
 
 
 def test_columns_are_of_even_width_and_lines_end_without_space() -> None:
-    assert list(aligned([["", "full"], ["IoU", "0.6"], ["Precision", ""]])) == [
+    assert list(align_rows([["", "full"], ["IoU", "0.6"], ["Precision", ""]])) == [
         "           full",
         "IoU        0.6",
         "Precision",

@@ -18,8 +18,8 @@ from domainsam.checkpoint import (
     FORMAT_VERSION,
     METADATA_KEY,
     CheckpointHeader,
+    collect_tensors,
     load,
-    module_tensors,
     read_header,
     save,
 )
@@ -42,7 +42,7 @@ def module() -> nn.Module:
 @pytest.fixture
 def model_file(tmp_path: Path, module: nn.Module) -> Path:
     path = tmp_path / "model.safetensors"
-    save(path, module_tensors(module, "prompter"), HEADER)
+    save(path, collect_tensors(module, "prompter"), HEADER)
     return path
 
 
@@ -61,7 +61,7 @@ def test_nothing_stays_beside_the_file(model_file: Path) -> None:
 
 
 def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path: Path, module: nn.Module) -> None:
-    save(tmp_path / "half", module_tensors(module, "prompter"), HEADER, half=True)
+    save(tmp_path / "half", collect_tensors(module, "prompter"), HEADER, half=True)
     checkpoint = load(tmp_path / "half", "urban")
     assert checkpoint.tensors["prompter.0.weight"].dtype == torch.float16
     assert checkpoint.tensors["prompter.1.num_batches_tracked"].dtype == torch.int64
@@ -89,7 +89,7 @@ def test_a_failed_write_leaves_the_old_file(
 
     monkeypatch.setattr("domainsam.tensorfile.os.fsync", full)
     with pytest.raises(OutputError, match="No space left"):
-        save(model_file, module_tensors(module, "other"), HEADER)
+        save(model_file, collect_tensors(module, "other"), HEADER)
     assert model_file.read_bytes() == before
     assert len(list(model_file.parent.iterdir())) == 1
 
@@ -173,7 +173,7 @@ def test_files_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] | 
 
 
 def test_missing_extra_and_misshapen_tensors_are_counted(tmp_path: Path, module: nn.Module) -> None:
-    tensors = module_tensors(module, "prompter")
+    tensors = collect_tensors(module, "prompter")
     del tensors["prompter.0.bias"]
     tensors["prompter.9.bias"] = torch.zeros(1)
     tensors["prompter.0.weight"] = torch.zeros(4, 3, 1, 1)

@@ -91,6 +91,6 @@ def test_large_buffers_cost_fewer_page_faults() -> None:
 def test_precision_by_name_and_by_device(
     monkeypatch: pytest.MonkeyPatch, name: str, quick: bool, expected: str
 ) -> None:
-    monkeypatch.setattr(allocator, "quick_in_bfloat16", lambda device: quick)
+    monkeypatch.setattr(allocator, "is_quick_in_bfloat16", lambda device: quick)
     assert choose_precision(name, "cpu") == expected
     assert choose_dtype(name, "cpu") == getattr(torch, expected)

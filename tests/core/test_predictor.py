@@ -81,7 +81,7 @@ def test_a_click_gives_the_disc(predictor: Predictor) -> None:
         masks, scores, low = predictor.predict([[140, 120]], [1])
         assert masks.shape == (3, *inside.shape)
         assert (scores.shape, low.shape) == ((3,), (3, 128, 128))
-        assert (scores.dtype, low.dtype) == (np.float32, np.float32)
+        assert {array.dtype for array in (scores, low)} == {np.dtype(np.float32)}
         assert overlap(masks[scores.argmax()], inside) > 0.85
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from domainsam.errors import ConfigError, OutputError
-from domainsam.staging import Staging, check_apart, into_place, scratch_beside
+from domainsam.staging import Staging, check_apart, move_into_place, open_scratch
 
 
 def everything(folder: Path) -> set[str]:
@@ -122,13 +122,13 @@ def test_outputs_stay_apart_from_each_other_and_from_the_inputs(tmp_path: Path) 
 def test_a_scratch_folder_goes_away_and_what_was_made_in_it_is_put_in_place(tmp_path: Path) -> None:
     target = tmp_path / "a.tif"
     target.write_text("old")
-    with scratch_beside(target) as room:
+    with open_scratch(target) as room:
         assert room.parent == tmp_path
         made = room / "made.tif"
         made.write_text("new")
         assert target.read_text() == "old"
-        into_place(made, target)
+        move_into_place(made, target)
     assert target.read_text() == "new"
     assert everything(tmp_path) == {"a.tif"}
-    with pytest.raises(OutputError, match="absent"), scratch_beside(tmp_path / "absent" / "a.tif"):
+    with pytest.raises(OutputError, match="absent"), open_scratch(tmp_path / "absent" / "a.tif"):
         pass

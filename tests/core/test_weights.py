@@ -16,7 +16,7 @@ import pytest
 
 from domainsam import weights
 from domainsam.errors import OutputError, WeightsError
-from domainsam.weights import FOLDER_VARIABLE, KNOWN, fetch, find_weights, search_folders, verify
+from domainsam.weights import FOLDER_VARIABLE, KNOWN, fetch, find_weights, list_search_folders, verify
 
 CONTENT = np.random.default_rng(0).bytes(5_000_000)
 NAME = "sam_vit_b"
@@ -178,7 +178,7 @@ def test_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "mine"))
-    mine, cache = search_folders()
+    mine, cache = list_search_folders()
     assert (mine, cache) == (tmp_path / "mine", tmp_path / "cache" / "domainsam" / "weights")
     for folder in (cache, mine):
         folder.mkdir(parents=True)
@@ -200,7 +200,7 @@ def test_cache_folder_is_the_platforms_own(
     monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setenv(variable, str(tmp_path))
-    assert search_folders() == [tmp_path.joinpath(*end)]
+    assert list_search_folders() == [tmp_path.joinpath(*end)]
 
 
 def test_table_is_complete_and_consistent() -> None:

@@ -16,8 +16,8 @@ def density_model(monkeypatch: pytest.MonkeyPatch) -> DensityModel:
     from domainsam_ct import segment as pipeline
 
     model = DensityModel()
-    monkeypatch.setattr(pipeline, "chosen_model", lambda options: model)
-    monkeypatch.setattr(pipeline, "model_labels", lambda path: model.labels)
+    monkeypatch.setattr(pipeline, "load_chosen_model", lambda options: model)
+    monkeypatch.setattr(pipeline, "read_model_labels", lambda path: model.labels)
     return model
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from domainsam_ct import segment as pipeline
 from domainsam_ct import segment as segmenting
-from domainsam_ct.model import sweep
+from domainsam_ct.read import geometry
 from domainsam_ct.read.open import read_mask
 from tests.conftest import ROOT
 from tests.ct.made import write_nifti
@@ -132,7 +132,7 @@ def test_an_interrupted_case_goes_on_in_its_middle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scan, out = write_case(tmp_path / "ct.nii.gz"), tmp_path / "out"
-    read = sweep.axial
+    read = geometry.to_axial
 
     def interrupted(slices: Any) -> Any:
         reads.append(slices.shape)
@@ -142,7 +142,7 @@ def test_an_interrupted_case_goes_on_in_its_middle(
 
     reads: list[tuple[int, ...]] = []
     with monkeypatch.context() as limited:
-        limited.setattr(sweep, "axial", interrupted)
+        limited.setattr("domainsam_ct.model.sweep.to_axial", interrupted)
         assert ct_segment(scan, "-o", out, "-q", "--workers", "1") == 130
     assert [path.name for path in out.iterdir()] == [".ct.domainsam"]
     density_model.asked = 0
@@ -187,7 +187,7 @@ def test_work_of_another_run_is_not_mixed_in(
     assert "--resume" in capsys.readouterr().err
     from domainsam_cli import main
 
-    monkeypatch.setattr(pipeline, "chosen_model", lambda options: DensityModel(name="another"))
+    monkeypatch.setattr(pipeline, "load_chosen_model", lambda options: DensityModel(name="another"))
     assert main(["ct", "segment", str(scan), "-o", str(out), "--resume"]) == 2
     line = capsys.readouterr().err
     assert "cannot resume" in line

@@ -9,7 +9,7 @@ import nibabel as nib
 import pytest
 
 from domainsam.errors import ConfigError, MissingInputError
-from domainsam_ct.labels import SHIPPED, SIDES, catalogue, choose, load_label_map
+from domainsam_ct.labels import SHIPPED, SIDES, choose_organs, load_catalogue, load_label_map
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -17,7 +17,7 @@ def test_shipped_maps_name_known_organs(name: str) -> None:
     labels = load_label_map(name)
     assert list(labels) == list(range(1, len(labels) + 1))
     for organ in labels.values():
-        assert organ == catalogue()[organ.name]
+        assert organ == load_catalogue()[organ.name]
         assert organ.code is not None
         assert re.fullmatch(r"\d{6,18}", organ.code.value)
 
@@ -32,7 +32,7 @@ def test_published_numbers() -> None:
 
 
 def test_every_name_with_a_side_has_its_modifier() -> None:
-    for name, organ in catalogue().items():
+    for name, organ in load_catalogue().items():
         if organ.code is not None and organ.code.meaning == "Middle lobe of right lung":
             continue  # there is no other
         for side, code in SIDES.items():
@@ -40,7 +40,7 @@ def test_every_name_with_a_side_has_its_modifier() -> None:
 
 
 def test_the_two_of_a_pair_differ_in_side_alone() -> None:
-    left, right = catalogue()["kidney_left"], catalogue()["kidney_right"]
+    left, right = load_catalogue()["kidney_left"], load_catalogue()["kidney_right"]
     assert left.code == right.code
     assert left.side != right.side
     assert left.colour != right.colour
@@ -65,7 +65,7 @@ def test_a_users_own_map(tmp_path: Path) -> None:
     )
     labels = load_label_map(path)
     assert [organ.name for organ in labels.values()] == ["scar", "liver", "my-lesion"]
-    assert labels[3] == catalogue()["liver"]
+    assert labels[3] == load_catalogue()["liver"]
     lesion = labels[12]
     assert lesion.code is not None
     assert (lesion.code.meaning, lesion.side, lesion.colour) == ("Neoplasm", SIDES["left"], (255, 0, 200))
@@ -103,6 +103,6 @@ def test_a_map_that_is_not_there() -> None:
 
 def test_choosing_organs() -> None:
     labels = load_label_map("synapse")
-    assert list(choose(labels, ["spleen", "liver", "spleen"])) == [1, 5]
+    assert list(choose_organs(labels, ["spleen", "liver", "spleen"])) == [1, 5]
     with pytest.raises(ConfigError, match=r"'heart' is not among .* spleen"):
-        choose(labels, ["heart"])
+        choose_organs(labels, ["heart"])

@@ -6,8 +6,8 @@ import pytest
 
 from domainsam.testing.contracts import PackContract
 from domainsam_cli import main
-from domainsam_ct.labels import label_map_of, load_label_map
-from domainsam_ct.segment import model_labels
+from domainsam_ct.labels import load_label_map, make_label_map
+from domainsam_ct.segment import read_model_labels
 
 
 class TestCt(PackContract):
@@ -17,8 +17,8 @@ class TestCt(PackContract):
 def test_labels_are_those_of_the_shipped_map() -> None:
     from domainsam_ct import PACK
 
-    assert PACK.labels == model_labels(None)
-    assert label_map_of(PACK.labels) == load_label_map("synapse")
+    assert PACK.labels == read_model_labels(None)
+    assert make_label_map(PACK.labels) == load_label_map("synapse")
 
 
 @pytest.mark.parametrize("command", ["segment", "train", "evaluate", "statistics"])

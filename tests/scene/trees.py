@@ -10,7 +10,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from domainsam.io.rasters import quiet_rasterio
+from domainsam.io.rasters import silence_rasterio
 
 SIDE = 40
 
@@ -20,7 +20,7 @@ def write_png(path: Path, values: NDArray[Any]) -> Path:
     bands = values[None] if values.ndim == 2 else values
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = {"count": bands.shape[0], "height": bands.shape[1], "width": bands.shape[2]}
-    with quiet_rasterio(), rasterio.open(path, "w", driver="PNG", dtype=bands.dtype, **shape) as made:
+    with silence_rasterio(), rasterio.open(path, "w", driver="PNG", dtype=bands.dtype, **shape) as made:
         made.write(bands)
     return path
 

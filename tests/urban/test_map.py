@@ -16,7 +16,7 @@ import rasterio
 import torch
 
 from domainsam.errors import ConfigError, InputError, OutputError
-from domainsam.progress import Progress, shown_by
+from domainsam.progress import Progress, show_progress
 from domainsam_urban import map as pipeline
 from domainsam_urban.map import map_scenes
 from domainsam_urban.model.settlement import SettlementModel
@@ -144,7 +144,7 @@ def interrupted() -> Iterator[list[int]]:
 
         yield advance
 
-    with shown_by(progress):
+    with show_progress(progress):
         yield left
 
 
@@ -239,10 +239,10 @@ def test_model_without_parts_shares_its_tensors(model: SettlementModel) -> None:
 
 def test_min_area_thins_prompts_by_half_of_it(model: SettlementModel) -> None:
     options = MapOptions(OutputOptions(()), run=RUN, shape=ShapeOptions(min_area=820.0))
-    assert pipeline.engine_options(options, model, (0.9, 0.9)).min_pixels == 506
-    assert pipeline.engine_options(options, model, None).min_pixels == 410
+    assert pipeline.make_engine_options(options, model, (0.9, 0.9)).min_pixels == 506
+    assert pipeline.make_engine_options(options, model, None).min_pixels == 410
     small = replace(options, shape=ShapeOptions())
-    assert pipeline.engine_options(small, model, (0.9, 0.9)).min_pixels == model.speck_pixels
+    assert pipeline.make_engine_options(small, model, (0.9, 0.9)).min_pixels == model.speck_pixels
 
 
 def test_random_state_is_left_alone(tmp_path: Path, model: SettlementModel) -> None:
@@ -256,6 +256,6 @@ def test_tile_is_the_models_unless_told(model: SettlementModel) -> None:
     trained = replace(model, tile=256, overlap=96)
     sizes = []
     for run in (RunOptions(), RunOptions(tile=128), RunOptions(overlap=64), RunOptions(tile=128, overlap=0)):
-        options = pipeline.engine_options(MapOptions(OutputOptions(()), run=run), trained, None)
+        options = pipeline.make_engine_options(MapOptions(OutputOptions(()), run=run), trained, None)
         sizes.append((options.tile, options.overlap))
     assert sizes == [(256, 96), (128, 32), (256, 64), (128, 0)]

@@ -12,7 +12,7 @@ from affine import Affine
 
 from domainsam.foundation.fake import FakeFoundation
 from domainsam.prompter.segformer import SegFormerPrompter
-from domainsam.testing.synthetic import settlement_scene
+from domainsam.testing.synthetic import make_settlement_scene
 from domainsam_urban.model.settlement import SettlementModel
 
 UTM = "EPSG:32650"
@@ -46,7 +46,7 @@ def write_scene(
     **profile: Any,
 ) -> Path:
     """A GeoTIFF of an image ``(H, W, C)``; a generated one of 160 x 128 pixels unless given."""
-    pixels = settlement_scene(160, 128, seed=2).image if image is None else image
+    pixels = make_settlement_scene(160, 128, seed=2).image if image is None else image
     height, width, count = pixels.shape
     with rasterio.open(
         path, "w", "GTiff", width, height, count, crs, transform, pixels.dtype, **profile

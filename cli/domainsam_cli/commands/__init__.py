@@ -1,1 +1,1 @@
-"""The core's own commands: a module each."""
+"""Commands of the core, one module each."""

@@ -1,4 +1,4 @@
-"""``domainsam demo``: a pack's main job on a sample that it generates itself."""
+"""``domainsam demo``: run a pack's main job on a sample that it generates."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def demo(
 
     Works offline on the weights inside the package, along the same code path as real data.
     """
-    command = load_pack(name or first_with_demo()).load("demo")
+    command = load_pack(name or find_demo_pack()).load("demo")
     ctx.invoke(command, out=out, seed=seed, overwrite=overwrite, as_json=as_json)
 
 
-def first_with_demo() -> str:
+def find_demo_pack() -> str:
     """The main pack if it is installed, or else the first by name that has a demo."""
     packs = find_packs()
     for name in sorted(packs, key=lambda name: (name != MAIN, name)):

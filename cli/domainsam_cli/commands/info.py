@@ -1,4 +1,4 @@
-"""``domainsam info``: what a file holds, and what a pack would do with it."""
+"""``domainsam info``: describe a file, and what each pack would do with it."""
 
 from __future__ import annotations
 

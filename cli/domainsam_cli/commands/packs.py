@@ -1,4 +1,4 @@
-"""``domainsam packs``: which domains are installed."""
+"""``domainsam packs``: list installed domain packs."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import click
 
 from domainsam.errors import WeightsError
 from domainsam.signatures import shipped_weights, verify_shipped
-from domainsam.weights import fetch, find_weights, known, published, verify
+from domainsam.weights import fetch, find_known, find_weights, published, verify
 
 
 @click.group()
@@ -49,7 +49,7 @@ def fetch_weights(name: str, folder: Path | None, quiet: bool) -> None:
     Goes on where an earlier attempt stopped. Proxies are taken from
     https_proxy and no_proxy.
     """
-    entry = known(name)
+    entry = find_known(name)
     with _progress(entry.file, quiet or not sys.stderr.isatty()) as report:
         path = fetch(name, folder, report)
     click.echo(f"{path}  checked, {entry.licence}")

@@ -1,4 +1,4 @@
-"""``domainsam ct evaluate``: parse, call, print."""
+"""``domainsam ct evaluate``: score masks against labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import aligned, answer, cell, command_line, path_lines
+from domainsam_cli.console import align_rows, format_paths, format_score, get_command_line, print_result
 from domainsam_cli.options import NAMES, overwrite_option, seed_option, talk_options
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def evaluate(ctx: click.Context, /, predicted: Path, truth: Path, **given: Any) 
     domainsam ct evaluate seg.nii.gz truth.nii.gz --label-map totalsegmentator --images ct.nii.gz
     domainsam ct evaluate pred/ truth/ --paper
     """  # noqa: D301 - click needs the control character itself
-    from domainsam.progress import reporting
+    from domainsam.progress import report_progress
     from domainsam.staging import Staging
     from domainsam_ct.evaluate.evaluate import Names, evaluate_pairs
     from domainsam_ct.evaluate.labelled import find_pairs
@@ -91,20 +91,20 @@ def evaluate(ctx: click.Context, /, predicted: Path, truth: Path, **given: Any) 
     outputs = [path for path in (given["csv_path"], given["report"]) if path is not None]
     worst = None if given["report"] is None else WorstSlices(PICTURES)
     with Staging(outputs, overwrite=given["overwrite"]) as staging:
-        with reporting("compare", given["quiet"]) as progress:
+        with report_progress("compare", given["quiet"]) as progress:
             result = evaluate_pairs(
-                pairs, Names(maps[0], maps[1], given["organs"]), evaluation_options(given), worst, progress
+                pairs, Names(maps[0], maps[1], given["organs"]), gather(given), worst, progress
             )
         if given["csv_path"] is not None:
             staging.write_text(given["csv_path"], result.csv_text())
         if worst is not None:
-            staging.write_text(given["report"], report_page(result, worst, predicted, truth, given))
-    tell(result, unpaired, outputs, given)
+            staging.write_text(given["report"], render_page(result, worst, predicted, truth, given))
+    print_scores(result, unpaired, outputs, given)
     if result.skipped:
         ctx.exit(1)
 
 
-def evaluation_options(given: dict[str, Any]) -> EvaluationOptions:
+def gather(given: dict[str, Any]) -> EvaluationOptions:
     """Options as click gives them, as one value."""
     from domainsam_ct.evaluate.scores import ScoreOptions
     from domainsam_ct.evaluate.summary import EvaluationOptions
@@ -113,19 +113,19 @@ def evaluation_options(given: dict[str, Any]) -> EvaluationOptions:
     return EvaluationOptions(scoring, seed=given["seed"])
 
 
-def report_page(
+def render_page(
     result: Evaluation, worst: WorstSlices, predicted: Path, truth: Path, given: dict[str, Any]
 ) -> str:
     """The HTML report."""
     from domainsam_ct.evaluate.report import render_evaluation
 
-    pictures = worst.draw(image_finder(given["images"]))
-    return render_evaluation(result, pictures, predicted.name, truth.name, command_line())
+    pictures = worst.draw(make_image_finder(given["images"]))
+    return render_evaluation(result, pictures, predicted.name, truth.name, get_command_line())
 
 
-def image_finder(images: Path | None) -> FindImage:
+def make_image_finder(images: Path | None) -> FindImage:
     """Where the scan of a case is."""
-    from domainsam_ct.job import case_stem
+    from domainsam_ct.job import make_case_stem
     from domainsam_ct.settings import VOLUME_SUFFIXES
 
     if images is None:
@@ -134,30 +134,33 @@ def image_finder(images: Path | None) -> FindImage:
         path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES) for path in images.iterdir()
     ):
         return lambda case: images
-    found = {case_stem(path): path for path in sorted(images.iterdir())}
+    found = {make_case_stem(path): path for path in sorted(images.iterdir())}
     return found.get
 
 
-def tell(result: Evaluation, unpaired: tuple[str, ...], outputs: list[Path], given: dict[str, Any]) -> None:
+def print_scores(
+    result: Evaluation, unpaired: tuple[str, ...], outputs: list[Path], given: dict[str, Any]
+) -> None:
     """Print the scores, what was skipped and where the outputs are."""
     for case, reason in result.skipped:
         click.echo(f"domainsam: skipped {case}: {reason}", err=True)
     for case in unpaired:
         click.echo(f"domainsam: note: {case} has no labels", err=True)
-    files = path_lines({path.suffix[1:]: path for path in outputs})
-    answer(given, result.document, chain(table(result), files), result.notes())
+    files = format_paths({path.suffix[1:]: path for path in outputs})
+    print_result(given, result.document, chain(format_table(result), files), result.notes())
 
 
-def table(result: Evaluation) -> Iterator[str]:
+def format_table(result: Evaluation) -> Iterator[str]:
     """Scores as lines of text, a line an organ and one for the mean of organs."""
     metrics, options = result.options.metrics, result.options
     count = len(result.cases)
     yield f"{count} case{'s' * (count > 1)}; HD95 in {options.distance_unit}; {options.scoring.policy}"
     rows = [["organ", *(metric.title for metric in metrics)]]
     rows += [
-        [organ, *(cell(result.table[organ][metric.key]) for metric in metrics)] for organ in result.organs
+        [organ, *(format_score(result.table[organ][metric.key]) for metric in metrics)]
+        for organ in result.organs
     ]
-    rows.append(["mean of organs", *(cell(result.overall[metric.key]) for metric in metrics)])
-    yield from aligned(rows)
+    rows.append(["mean of organs", *(format_score(result.overall[metric.key]) for metric in metrics)])
+    yield from align_rows(rows)
     if count > 1:
         yield f"[{options.level:.0%} intervals; resampled: {count} cases, drawn whole]"

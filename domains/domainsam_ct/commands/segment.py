@@ -1,4 +1,4 @@
-"""``domainsam ct segment``: parse, call, print."""
+"""``domainsam ct segment``: segment organs in CT volumes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import answer, path_lines
+from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     NAMES,
@@ -145,19 +145,19 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
             click.echo(result.sentence())
 
     batch = segment_inputs(inputs, segment_options(**job_options(given)), told=told)
-    answer(given, batch.document, summary(batch, len(inputs)))
+    print_result(given, batch.document, summarise_run(batch, len(inputs)))
     if batch.failures:
         failed = ", ".join(case for case, _ in batch.failures)
         click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} cases failed: {failed}", err=True)
         ctx.exit(batch.exit_code)
 
 
-def summary(batch: Batch, inputs: int) -> Iterator[str]:
+def summarise_run(batch: Batch, inputs: int) -> Iterator[str]:
     """Where the files are: of one case all of them, of several the table."""
     for case in batch.complete:
         yield f"{case}: complete already"
     if inputs == 1:
         for result in batch.results:
-            yield from path_lines(result.paths)
+            yield from format_paths(result.paths)
     elif batch.table is not None:
-        yield from path_lines({"table": batch.table})
+        yield from format_paths({"table": batch.table})

@@ -1,4 +1,4 @@
-"""``domainsam ct statistics``: parse, call, print."""
+"""``domainsam ct statistics``: volumes and Hounsfield units of organs in any mask."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def statistics(
     from domainsam.staging import Staging
     from domainsam_ct.evaluate.labelled import read_labelled
     from domainsam_ct.labels import load_label_map
-    from domainsam_ct.write.products import table_text
+    from domainsam_ct.write.products import format_table
 
     for path in out:
         if path.suffix.lower() not in (".json", ".csv"):
@@ -59,21 +59,23 @@ def statistics(
     labels: LabelMap | None = None if label_map is None else load_label_map(label_map)
     with Staging(out, overwrite=overwrite) as staging:
         read = read_labelled(mask, labels)
-        organs = measured(read, image, series_uid)
-        document = mask_document(read, organs, image)
+        organs = measure_mask(read, image, series_uid)
+        document = make_document(read, organs, image)
         text = json.dumps(document, indent=2) + "\n"
         for path in out:
-            staging.write_text(path, table_text(organs) if path.suffix.lower() == ".csv" else text)
+            staging.write_text(path, format_table(organs) if path.suffix.lower() == ".csv" else text)
     if as_json:
         click.echo(text, nl=False)
     elif not quiet:
-        for line in table(organs):
+        for line in format_figures(organs):
             click.echo(line)
         for path in out:
             click.echo(f"  {path.suffix[1:]:<6} {path}")
 
 
-def measured(mask: LabelledMask, image: Path | None, series_uid: str | None) -> tuple[OrganStatistics, ...]:
+def measure_mask(
+    mask: LabelledMask, image: Path | None, series_uid: str | None
+) -> tuple[OrganStatistics, ...]:
     """Figures of a mask's organs.
 
     Raises
@@ -105,7 +107,7 @@ def measured(mask: LabelledMask, image: Path | None, series_uid: str | None) -> 
     return tally.statistics(mask.native)
 
 
-def mask_document(
+def make_document(
     mask: LabelledMask, organs: tuple[OrganStatistics, ...], image: Path | None
 ) -> dict[str, Any]:
     """Everything about a mask, as values that JSON can hold."""
@@ -123,7 +125,7 @@ def mask_document(
     }
 
 
-def table(organs: tuple[OrganStatistics, ...]) -> Iterator[str]:
+def format_figures(organs: tuple[OrganStatistics, ...]) -> Iterator[str]:
     """Figures as lines of text; a dash for what is unknown."""
     heads = ("organ", "volume mL", "HU mean", "sd", "median", "touches edge")
     rows: list[tuple[str, ...]] = [heads]

@@ -1,4 +1,4 @@
-"""``domainsam ct train``: parse, call, print."""
+"""``domainsam ct train``: train the organ model on labelled cases."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import answer, path_lines
+from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
-from domainsam_cli.options import RUN, Separated, chosen, out_option, run_options
+from domainsam_cli.options import RUN, Separated, collect_given, out_option, run_options
 
 if TYPE_CHECKING:
     from domainsam_ct.train.organs import TrainedOrgans
@@ -111,26 +111,26 @@ def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None
         *RUN,
     )
     options = TrainOptions(**{name: given[name] for name in names})
-    result = train_model(inputs, train_config(given), options)
+    result = train_model(inputs, gather_config(given), options)
     if result.rank == 0:
-        answer(given, result.document, summary(result), result.notes)
+        print_result(given, result.document, summarise_run(result), result.notes)
 
 
-def train_config(given: dict[str, Any]) -> TrainConfig:
+def gather_config(given: dict[str, Any]) -> TrainConfig:
     """The recipe: its file or the defaults, the published one on request, then single options."""
-    from domainsam_ct.train.recipe import TrainConfig, paper_recipe, read_recipe
+    from domainsam_ct.train.recipe import TrainConfig, make_paper_recipe, read_recipe
 
     config = TrainConfig() if given["config_path"] is None else read_recipe(given["config_path"])
     if given["paper"]:
-        config = paper_recipe(config)
+        config = make_paper_recipe(config)
     model, network = config.model, config.model.network
-    ladder = replace(network.ladder, **chosen(given, {"specialist": "specialist"}))
+    ladder = replace(network.ladder, **collect_given(given, {"specialist": "specialist"}))
     if given["depths"] is not None:
         ladder = replace(ladder, depths=given["depths"])
-    network = replace(network, ladder=ladder, **chosen(given, {"neighbours": "neighbours"}))
-    model = replace(model, network=network, **chosen(given, {"window": "window"}))
-    split = chosen(given, {"folds": "folds", "fold": "fold", "val_share": "share"})
-    rates = chosen(given, {"lr": "lr", "steps": "steps"})
+    network = replace(network, ladder=ladder, **collect_given(given, {"neighbours": "neighbours"}))
+    model = replace(model, network=network, **collect_given(given, {"window": "window"}))
+    split = collect_given(given, {"folds": "folds", "fold": "fold", "val_share": "share"})
+    rates = collect_given(given, {"lr": "lr", "steps": "steps"})
     plain = {
         **{name: name for name in ("foundation", "specialist_weights", "crop", "batch_size", "epochs")},
         **{"variants": "variants", "cache": "cache_gb"},
@@ -140,11 +140,11 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
         model=model,
         split=replace(config.split, **split),
         optimisation=replace(config.optimisation, **rates),
-        **chosen(given, plain),
+        **collect_given(given, plain),
     )
 
 
-def summary(result: TrainedOrgans) -> Iterator[str]:
+def summarise_run(result: TrainedOrgans) -> Iterator[str]:
     """The scores and where things are, for a person."""
     if "dice" in result.metrics:
         yield f"mean Dice on the cases kept for validation: {result.metrics['dice']:.3f}"
@@ -153,4 +153,4 @@ def summary(result: TrainedOrgans) -> Iterator[str]:
             yield f"  {name.removeprefix('dice_'):<20} {value:.3f}"
     shares = ", ".join(f"{share:.2f} at stride {depth}" for depth, share in result.gates.items())
     yield f"  {'gate':<12} the foundation's share is {shares}"
-    yield from path_lines({"model": result.out, "logs": result.folder})
+    yield from format_paths({"model": result.out, "logs": result.folder})

@@ -1,4 +1,4 @@
-"""Comparing masks with labels, case by case."""
+"""Compare organ masks with labels, case by case."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from domainsam_ct.evaluate.report import WorstSlices
 from domainsam_ct.evaluate.scores import score_organ
 from domainsam_ct.evaluate.summary import CaseScores, Evaluation, EvaluationOptions, summarise
 from domainsam_ct.labels import LabelMap
-from domainsam_ct.measure.statistics import voxel_ml
+from domainsam_ct.measure.statistics import measure_voxel_ml
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def compare(
         scores[name] = score_organ(is_found, is_true, spacing, options.scoring)
         if worst is not None:
             worst.offer(pair, truth.labels[known[name]], is_found, is_true, truth.grid, scores[name].dice)
-    return CaseScores(pair.case, scores, voxel_ml(truth.grid), _notes(pair.case, predicted, truth))
+    return CaseScores(pair.case, scores, measure_voxel_ml(truth.grid), _notes(pair.case, predicted, truth))
 
 
 def _values(mask: LabelledMask) -> dict[str, int]:

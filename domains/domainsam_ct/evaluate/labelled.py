@@ -1,4 +1,4 @@
-"""Existing masks with the names of their organs."""
+"""Read masks with the names of their organs, and pair them by case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
 from domainsam.infer.outputs import without_ending
-from domainsam_ct.labels import LabelMap, Organ, catalogue, organ_named
+from domainsam_ct.labels import LabelMap, Organ, find_organ, load_catalogue
 from domainsam_ct.read.open import read_mask
 from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES
 
@@ -89,7 +89,7 @@ def require_same_grid(one: Grid, one_name: str, other: Grid, other_name: str) ->
         )
 
 
-def mask_stem(path: Path) -> str:
+def get_mask_stem(path: Path) -> str:
     """A mask's name without extension."""
     return without_ending(path.name, (*MASK_SUFFIXES, ".dcm"))
 
@@ -102,14 +102,16 @@ def is_mask_file(path: Path) -> bool:
 def is_organ_folder(path: Path) -> bool:
     """Whether a folder holds masks of single organs, named after them."""
     return path.is_dir() and any(
-        mask_stem(file) in catalogue() for file in path.iterdir() if is_mask_file(file)
+        get_mask_stem(file) in load_catalogue() for file in path.iterdir() if is_mask_file(file)
     )
 
 
 def _read_folder(path: Path) -> LabelledMask:
     if not is_organ_folder(path):
         raise MissingInputError(f"{path}: holds no masks named after organs, such as liver.nii.gz")
-    files = sorted(file for file in path.iterdir() if is_mask_file(file) and mask_stem(file) in catalogue())
+    files = sorted(
+        file for file in path.iterdir() if is_mask_file(file) and get_mask_stem(file) in load_catalogue()
+    )
     first = read_mask(files[0])
     whole = np.zeros(first.labels.shape, np.uint8)
     labels: LabelMap = {}
@@ -117,18 +119,18 @@ def _read_folder(path: Path) -> LabelledMask:
         part, geometry = read_mask(file) if value > 1 else first
         require_same_grid(geometry.grid, file.name, first.geometry.grid, files[0].name)
         whole[part > 0] = value
-        labels[value] = organ_named(mask_stem(file))
+        labels[value] = find_organ(get_mask_stem(file))
     native = Grid(first.geometry.native.shape, first.geometry.native.affine, "RAS")
     return LabelledMask(path, whole, first.geometry.grid, native, labels, True)
 
 
 def _organs(names: Mapping[int, str]) -> LabelMap:
-    return {value: organ_named(name) for value, name in sorted(names.items()) if value}
+    return {value: find_organ(name) for value, name in sorted(names.items()) if value}
 
 
 def _beside(path: Path) -> LabelMap:
     """Names from the ``_labels.json`` that segmenting leaves beside a mask; none where there is none."""
-    stem = mask_stem(path)
+    stem = get_mask_stem(path)
     for name in (f"{stem}{SIDE_FILES['labels']}", f"{stem.removesuffix('_seg')}{SIDE_FILES['labels']}"):
         file = path.with_name(name)
         if file.is_file():
@@ -179,10 +181,10 @@ def find_pairs(predicted: Path, truth: Path) -> tuple[tuple[Pair, ...], tuple[st
         if not path.exists():
             raise MissingInputError(f"{path}: no such file or folder; check the path")
     if _is_mask(predicted) and _is_mask(truth):
-        return (Pair(case_name(predicted), predicted, truth),), ()
+        return (Pair(get_case_name(predicted), predicted, truth),), ()
     if predicted.is_file() != truth.is_file():
         raise InputError(f"'{predicted}' and '{truth}': give two masks or two folders of masks")
-    masks, labels = cases_of(predicted), cases_of(truth)
+    masks, labels = list_cases(predicted), list_cases(truth)
     pairs = [Pair(case, path, labels[case]) for case, path in masks.items() if case in labels]
     if not pairs:
         raise MissingInputError(
@@ -192,7 +194,7 @@ def find_pairs(predicted: Path, truth: Path) -> tuple[tuple[Pair, ...], tuple[st
     return tuple(pairs), tuple(case for case in masks if case not in labels)
 
 
-def cases_of(folder: Path) -> dict[str, Path]:
+def list_cases(folder: Path) -> dict[str, Path]:
     """Masks of a folder by case, in alphabetical order.
 
     Raises
@@ -204,16 +206,16 @@ def cases_of(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not _is_mask(path):
             continue
-        case = case_name(path)
+        case = get_case_name(path)
         if case in found:
             raise InputError(f"'{found[case].name}' and '{path.name}' in '{folder}' are both case {case}")
         found[case] = path
     return found
 
 
-def case_name(path: Path) -> str:
+def get_case_name(path: Path) -> str:
     """Name of the case that a mask belongs to."""
-    return _ENDINGS.sub("", mask_stem(path))
+    return _ENDINGS.sub("", get_mask_stem(path))
 
 
 def _is_mask(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures of where masks go wrong: the slices with the largest errors."""
+"""HTML report of an evaluation, with the slices that have the largest errors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from scipy import ndimage
 from domainsam import __version__
 from domainsam.errors import DomainSamError
 from domainsam.grid import Grid
-from domainsam.io.charts import jpeg
+from domainsam.io.charts import encode_jpeg
 from domainsam.io.pages import render
 from domainsam_ct.evaluate.labelled import Pair, require_same_grid
 from domainsam_ct.evaluate.summary import Evaluation
-from domainsam_ct.labels import Organ, organ_named
+from domainsam_ct.labels import Organ, find_organ
 from domainsam_ct.read.open import open_volume
 from domainsam_ct.settings import PERCENTILE
-from domainsam_ct.write.preview import enlarged, grey
+from domainsam_ct.write.preview import enlarge_mask, to_grey
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; outlines are brighter to stand out.
 TRUTH, PREDICTED = "#00e5ff", "#ffd400"
@@ -132,14 +132,14 @@ def draw_slice(worst: WorstSlice, hu: NDArray[np.float32] | None) -> Picture:
     if hu is None:
         base = np.full((size[1], size[0], 3), BLANK, np.uint8)
     else:
-        base = grey(hu, size)
-    found, true = enlarged(worst.found, size), enlarged(worst.true, size)
+        base = to_grey(hu, size)
+    found, true = enlarge_mask(worst.found, size), enlarge_mask(worst.true, size)
     outlines, errors = base.copy(), base.copy()
     for inside, colour in ((true, TRUTH), (found, PREDICTED)):
         outlines[inside & ~ndimage.binary_erosion(inside, iterations=2, border_value=1)] = _rgb(colour)
     for area, colour in ((found & true, HIT), (found & ~true, FALSE_ALARM), (true & ~found, MISS)):
         errors[area] = (errors[area] * 0.45 + _rgb(colour) * 0.55).astype(np.uint8)
-    return Picture(worst, jpeg(outlines, QUALITY), jpeg(errors, QUALITY))
+    return Picture(worst, encode_jpeg(outlines, QUALITY), encode_jpeg(errors, QUALITY))
 
 
 def _background(worst: WorstSlice, image: Path | None) -> NDArray[np.float32] | None:
@@ -186,7 +186,7 @@ def render_evaluation(
         "domainsam_ct",
         "evaluation.html.j2",
         evaluation=evaluation,
-        organs={name: organ_named(name) for name in evaluation.organs},
+        organs={name: find_organ(name) for name in evaluation.organs},
         pictures=pictures,
         predicted=predicted,
         truth=truth,

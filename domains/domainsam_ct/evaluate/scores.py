@@ -1,4 +1,4 @@
-"""How well a mask of one organ agrees with another.
+"""Dice, HD95 and surface Dice of one organ.
 
 Dice, the 95th percentile of the Hausdorff distance and the normalised surface
 Dice are computed by MONAI. Surfaces are the voxels of a mask that have a face

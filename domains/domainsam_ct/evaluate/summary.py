@@ -1,4 +1,4 @@
-"""What an evaluation says: scores by case and organ, and their means with intervals."""
+"""Scores of all cases: by case and organ, and their means with confidence intervals."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Evaluation:
     options: EvaluationOptions
 
     def notes(self) -> tuple[str, ...]:
-        """What should be known of the comparison, each once."""
+        """List the notes on all comparisons, without repeats."""
         return without_repeats(note for case in self.cases for note in case.notes)
 
     def document(self) -> dict[str, Any]:

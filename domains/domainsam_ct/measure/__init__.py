@@ -1,1 +1,1 @@
-"""What is done to masks and measured on them."""
+"""Clean-up and statistics of organ masks."""

@@ -1,4 +1,4 @@
-"""Clean-up of a mask: stray parts of organs go, cavities inside organs are filled.
+"""Clean organ masks: remove stray parts and fill holes, slice by slice.
 
 Every organ is judged by itself. Left and right of a pair are different
 organs here, so neither is ever measured against the other, and nothing is

@@ -1,4 +1,4 @@
-"""Volumes, Hounsfield units and places of organs, gathered slice by slice.
+"""Volumes, Hounsfield units and positions of organs, summed slice by slice.
 
 What is not known is None, never 0: an organ that was not found has no volume
 (it may lie outside the scan, or have been missed), and without an image there
@@ -95,10 +95,10 @@ class OrganStatistics:
                 row[f"{axis}_{word}_mm"] = None if self.box_mm is None else self.box_mm[end][number]
         row["touches_border"] = None if self.touches_border is None else int(self.touches_border)
         row["confidence"] = self.confidence
-        return {key: table_cell(cell) for key, cell in row.items()}
+        return {key: format_cell(cell) for key, cell in row.items()}
 
 
-def table_cell(value: object) -> object:
+def format_cell(value: object) -> object:
     """A value as tables show it: three decimals, nothing where it is not known."""
     if value is None:
         return ""
@@ -200,7 +200,7 @@ class _Sums:
             organ.name,
             value,
             voxels,
-            volume_ml=voxels * voxel_ml(grid),
+            volume_ml=voxels * measure_voxel_ml(grid),
             hu=self._hounsfield(),
             centroid_mm=_vector(grid.to_world(centre)),
             box_mm=_world_box(grid, first, last),
@@ -222,7 +222,7 @@ class _Sums:
         return HounsfieldUnits(mean, spread, *self._hu_ends, median)
 
 
-def voxel_ml(grid: Grid) -> float:
+def measure_voxel_ml(grid: Grid) -> float:
     """Volume of one voxel in millilitres, right for oblique grids too."""
     return float(abs(np.linalg.det(grid.affine[:3, :3]))) / 1000
 

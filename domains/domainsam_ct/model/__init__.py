@@ -1,1 +1,1 @@
-"""The trained networks: loading, saving, predicting."""
+"""The organ model: network, loading, saving, prediction."""

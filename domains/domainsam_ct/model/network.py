@@ -1,4 +1,4 @@
-"""The organ network: a ladder beside a frozen encoder, and a decoder with a token for every organ."""
+"""The organ network: a ladder beside a frozen encoder, and a decoder with a token per organ."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class OrganNetwork(nn.Module):
         self.ladder = Ladder(config.ladder)
         self.decoder = ClassDecoder(foundation, classes, config.tokens)
 
-    def arranged(self, dtype: torch.dtype) -> OrganNetwork:
+    def arrange_weights(self, dtype: torch.dtype) -> OrganNetwork:
         """The network itself, its weights laid out for computing in ``dtype``."""
         # Convolutions in 16 bits are twice as fast with channels last; in 32 bits it makes no difference.
         layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last

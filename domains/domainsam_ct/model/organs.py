@@ -1,4 +1,4 @@
-"""The organ model: a trained network on the foundation it was trained with, ready to run."""
+"""Load, save and run the organ model."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from domainsam.checkpoint import CheckpointHeader, load, model_file, module_tensors, read_header, save
+from domainsam.checkpoint import CheckpointHeader, collect_tensors, load, model_file, read_header, save
 from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError
 from domainsam.foundation import load_foundation
 from domainsam.machine import choose_device, choose_dtype
 from domainsam_ct.model.network import PREFIX, NetworkConfig, OrganNetwork
-from domainsam_ct.model.predict import Prediction, checked_slices, predict_slices, slice_grid
+from domainsam_ct.model.predict import Prediction, check_slices, make_slice_grid, predict_slices
 
 PACK = "ct"
 SHIPPED = Path(__file__).parents[1] / "weights" / "abdomen.safetensors"
@@ -111,9 +111,9 @@ class OrganModel:
         InputError
             If the stack is not of that shape or holds values that are no numbers.
         """
-        checked_slices(slices)
+        check_slices(slices)
         size = (slices.shape[1], slices.shape[2])
-        grid = slice_grid(size, spacing_mm, self.config.pixel_mm, self.config.side)
+        grid = make_slice_grid(size, spacing_mm, self.config.pixel_mm, self.config.side)
         return predict_slices(
             self.network, slices, grid, self.window, (before, after), self.batch, self.dtype
         )
@@ -162,21 +162,21 @@ def load_model(
     """
     device = choose_device(device)
     dtype = choose_dtype(precision, device)
-    path = path or shipped_model()
+    path = path or find_shipped_model()
     header = read_header(path)
     generalist = load_foundation(foundation or header.foundation, device, dtype)
     checkpoint = load(path, PACK, generalist)
     config = from_table(ModelConfig, checkpoint.header.config.get("model", {}), f"header of {path}")
     network = OrganNetwork(config.network, generalist, len(header.labels))
     checkpoint.restore(network, PREFIX)
-    network = network.to(device).arranged(dtype).eval()
+    network = network.to(device).arrange_weights(dtype).eval()
     validated = {
         name: header.metrics[f"dice_{name}"] for name in header.labels if f"dice_{name}" in header.metrics
     }
     return OrganModel(path.stem, header.labels, config, network, dtype, batch, validated)
 
 
-def shipped_model() -> Path:
+def find_shipped_model() -> Path:
     """File of the model inside the package.
 
     Raises
@@ -213,10 +213,10 @@ def save_model(
         config={"model": to_table(config), "training": dict(training)},
         metrics=metrics,
     )
-    save(path, module_tensors(network, PREFIX), header, half)
+    save(path, collect_tensors(network, PREFIX), header, half)
 
 
-def model_identity(model: OrganModel | MarkedOrgans) -> Mapping[str, Any]:
+def identify_model(model: OrganModel | MarkedOrgans) -> Mapping[str, Any]:
     """What of a model decides the answer."""
     return {
         "model": model.name,

@@ -1,4 +1,4 @@
-"""Organs of axial slices: windowing, resampling, batching, and the answer at the slices' own size."""
+"""Predict organs of axial slices: windowing, resampling, batching."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Prediction:
     confidence: NDArray[np.float16]
 
 
-def windowed(slices: Float32, window: tuple[float, float]) -> Tensor:
-    """Hounsfield units to 0 to 1, linear within the window."""
+def apply_window(slices: Float32, window: tuple[float, float]) -> Tensor:
+    """Scale Hounsfield units linearly to 0 to 1 within a window."""
     low, high = window
     return ((torch.from_numpy(np.ascontiguousarray(slices, np.float32)) - low) / (high - low)).clamp_(0, 1)
 
 
-def with_neighbours(stack: Tensor, before: Tensor | None, after: Tensor | None) -> Tensor:
+def add_neighbours(stack: Tensor, before: Tensor | None, after: Tensor | None) -> Tensor:
     """Slices ``(S, H, W)`` with the one below and the one above, ``(S, 3, H, W)``; the edge repeats."""
     below = stack[:1] if before is None or not len(before) else before[-1:]
     above = stack[-1:] if after is None or not len(after) else after[:1]
@@ -57,7 +57,7 @@ def predict_slices(
     device = network.foundation.device
 
     def inward(part: Float32 | None) -> Tensor | None:
-        return None if part is None or not len(part) else grid.inward(windowed(part, window))
+        return None if part is None or not len(part) else grid.resample_inward(apply_window(part, window))
 
     labels = np.zeros(slices.shape, np.uint8)
     confidence = np.zeros(slices.shape, np.float16)
@@ -69,7 +69,7 @@ def predict_slices(
         if network.config.neighbours:
             before = slices[start - 1 : start] if start else neighbours[0]
             after = slices[stop : stop + 1] if stop < len(slices) else neighbours[1]
-            images = with_neighbours(stack, inward(before), inward(after))
+            images = add_neighbours(stack, inward(before), inward(after))
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = network(images.to(device))
         for index, found in enumerate(logits.float()):
@@ -81,13 +81,13 @@ def predict_slices(
 
 def _chosen(logits: Tensor, grid: SliceGrid) -> tuple[Tensor, Tensor]:
     """The likeliest label ``(H, W)`` of one slice and its probability, from ``(K, h/4, w/4)``."""
-    full = grid.outward(logits)
+    full = grid.resample_outward(logits)
     highest, best = full.max(dim=0)
     share = 1 / torch.exp(full - highest).sum(dim=0)
     return best, share
 
 
-def checked_slices(slices: Float32) -> None:
+def check_slices(slices: Float32) -> None:
     """Refuse anything but a stack of finite slices.
 
     Raises
@@ -101,7 +101,7 @@ def checked_slices(slices: Float32) -> None:
         raise InputError("slices hold values that are no numbers (NaN or infinite)")
 
 
-__all__ = ["Prediction", "checked_slices", "predict_slices", "slice_grid", "windowed"]
+__all__ = ["Prediction", "apply_window", "check_slices", "make_slice_grid", "predict_slices"]
 
 
 STRIDE = 32
@@ -122,7 +122,7 @@ class SliceGrid:
     network: tuple[int, int]
     step: tuple[float, float]
 
-    def inward(self, stack: Tensor) -> Tensor:
+    def resample_inward(self, stack: Tensor) -> Tensor:
         """Slices ``(..., H, W)`` on the network's grid, 0 outside them."""
         rows, columns = (
             _inward_matrix(have, want, step)
@@ -130,12 +130,12 @@ class SliceGrid:
         )
         return rows.to(stack) @ stack @ columns.to(stack).T
 
-    def outward(self, maps: Tensor) -> Tensor:
+    def resample_outward(self, maps: Tensor) -> Tensor:
         """The network's maps ``(..., h/4, w/4)`` at the slices' own pixels."""
-        rows, columns = self.outward_matrices()
+        rows, columns = self.make_outward_matrices()
         return rows.to(maps) @ maps @ columns.to(maps).T
 
-    def outward_matrices(self) -> tuple[Tensor, Tensor]:
+    def make_outward_matrices(self) -> tuple[Tensor, Tensor]:
         """Linear interpolation of rows and of columns, ``(H, h/4)`` and ``(W, w/4)``."""
         rows, columns = (
             _outward_matrix(want, have // QUARTER, step * QUARTER)
@@ -144,7 +144,7 @@ class SliceGrid:
         return rows, columns
 
 
-def slice_grid(
+def make_slice_grid(
     size: tuple[int, int], spacing_mm: tuple[float, float], pixel_mm: float, side: int
 ) -> SliceGrid:
     """The network's grid for slices.

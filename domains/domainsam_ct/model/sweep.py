@@ -17,7 +17,7 @@ from domainsam.infer.tiling import TileGrid
 from domainsam.progress import Progress
 from domainsam.protocols import Block, Window
 from domainsam_ct.model.organs import OrganModel
-from domainsam_ct.read.geometry import axial
+from domainsam_ct.read.geometry import to_axial
 from domainsam_ct.read.open import VolumeSource
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import Volume
@@ -139,7 +139,7 @@ def read_hounsfield(volume: Volume) -> Callable[[Window], Block]:
     """A reader of whole axial slices ``(1, H, W)`` in Hounsfield units; any thread may call it."""
 
     def read(window: Window) -> Block:
-        image = axial(volume.slices(window.frame, window.frame + 1))
+        image = to_axial(volume.slices(window.frame, window.frame + 1))
         return Block(window, image, np.ones(image.shape[1:], np.bool_))
 
     return read

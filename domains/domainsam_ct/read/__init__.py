@@ -1,1 +1,1 @@
-"""From files to blocks: volumes, their geometry, and masks."""
+"""Read CT volumes and masks: DICOM, NIfTI, NRRD, MetaImage."""

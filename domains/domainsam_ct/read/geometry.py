@@ -1,4 +1,4 @@
-"""Where a volume lies, what may be wrong with that, and what its file said about it."""
+"""Geometry of volumes: checks of affines, and conversion between native and canonical axes."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def check_affine(name: str, affine: NDArray[np.float64]) -> tuple[str, ...]:
     return (*_shear(name, affine), *_tilt(columns / spacing))
 
 
-def shear_degrees(affine: NDArray[np.float64]) -> float:
+def measure_shear(affine: NDArray[np.float64]) -> float:
     """How far the angle between any two axes is from a right one."""
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     cosine = float(np.abs(directions.T @ directions - np.eye(3)).max())
@@ -102,7 +102,7 @@ def shear_degrees(affine: NDArray[np.float64]) -> float:
 
 
 def _shear(name: str, affine: NDArray[np.float64]) -> tuple[str, ...]:
-    degrees = shear_degrees(affine)
+    degrees = measure_shear(affine)
     if degrees < SHEAR_NOTICE_DEGREES:
         return ()
     if degrees > SHEAR_LIMIT_DEGREES:
@@ -205,7 +205,7 @@ class Orientation:
         return tuple(slice(None, None, -1 if flipped else 1) for flipped in self.flips)
 
 
-def axial(canonical: NDArray[Scalar]) -> NDArray[Scalar]:
+def to_axial(canonical: NDArray[Scalar]) -> NDArray[Scalar]:
     """Canonical slices ``(x, y, z)`` as images ``(slice, row, column)``; a view.
 
     Rows run from front to back, columns from the patient's right to the left.
@@ -214,14 +214,14 @@ def axial(canonical: NDArray[Scalar]) -> NDArray[Scalar]:
 
 
 def from_axial(images: NDArray[Scalar]) -> NDArray[Scalar]:
-    """Images ``(slice, row, column)`` as canonical ``(x, y, z)``; a view, the inverse of :func:`axial`."""
+    """Images ``(slice, row, column)`` as canonical ``(x, y, z)``; a view, the inverse of :func:`to_axial`."""
     return images.transpose(2, 1, 0)[::-1, ::-1]
 
 
 def axial_grid(grid: Grid) -> Grid:
     """The grid of axial images, axes ``(slice, row, column)``, of a canonical ``grid`` ``(x, y, z)``.
 
-    Indices are those of :func:`axial`; positions are the same RAS millimetres.
+    Indices are those of :func:`to_axial`; positions are the same RAS millimetres.
     """
     x, y, z = grid.shape
     canonical = np.array([[0, 0, -1, x - 1], [0, -1, 0, y - 1], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=np.float64)

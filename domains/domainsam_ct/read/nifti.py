@@ -1,4 +1,4 @@
-"""NIfTI files: read from end to end once, then slice by slice in any order."""
+"""Read NIfTI files in one pass, then slice by slice in any order."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import DomainSamError, InputError, MissingInputError
-from domainsam_ct.labels import catalogue
-from domainsam_ct.read.geometry import SHEAR_NOTICE_DEGREES, NativeGeometry, Orientation, shear_degrees
-from domainsam_ct.read.nifti_header import ByteStream, Header, native_geometry, parse, read_header, told
+from domainsam_ct.labels import load_catalogue
+from domainsam_ct.read.geometry import SHEAR_NOTICE_DEGREES, NativeGeometry, Orientation, measure_shear
+from domainsam_ct.read.nifti_header import (
+    ByteStream,
+    Header,
+    format_sizes,
+    make_native_geometry,
+    parse_header,
+    read_header,
+)
 from domainsam_ct.read.planes import DEFLATE_RATIO, PlaneStore
 from domainsam_ct.read.volume import MaskGeometry, ReadMask, Volume, Voxels, check_values, collect_labels
 
@@ -33,7 +40,7 @@ def open_nifti(path: Path, scratch: Path | None = None) -> Volume:
     except InputError:
         store.close()
         raise
-    native = native_geometry(header)
+    native = make_native_geometry(header)
     return Volume(
         grid=native.canonical_grid(),
         native=native,
@@ -70,7 +77,7 @@ def stage_nifti(path: Path, scratch: Path | None = None) -> tuple[Header, PlaneS
             store = PlaneStore.temporary(header.shape, header.dtype, axis, scratch)
         low, high = np.inf, -np.inf
         try:
-            for start, slab in slabs(stream, header, path, store.slab_length()):
+            for start, slab in read_slabs(stream, header, path, store.slab_length()):
                 low, high = min(low, float(slab.min())), max(high, float(slab.max()))
                 if not in_place:
                     store.write_slab(start, slab)
@@ -105,7 +112,9 @@ def open_stream(path: Path) -> Iterator[ByteStream]:
         raise MissingInputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def slabs(stream: ByteStream, header: Header, path: Path, length: int) -> Iterator[tuple[int, NDArray[Any]]]:
+def read_slabs(
+    stream: ByteStream, header: Header, path: Path, length: int
+) -> Iterator[tuple[int, NDArray[Any]]]:
     """Consecutive slabs ``(i, j, n)`` of stored values and their first ``k``, up to the end of the file.
 
     Raises
@@ -145,8 +154,8 @@ def _check_end(stream: ByteStream, header: Header, path: Path) -> None:
             return
         extra += len(data)
     raise InputError(
-        f"{path}: holds more data than the {told(header.shape)} {header.dtype.name} voxels of its header; "
-        "the header is wrong, export the file again"
+        f"{path}: holds more data than the {format_sizes(header.shape)} {header.dtype.name} voxels "
+        "of its header; the header is wrong, export the file again"
     )
 
 
@@ -167,7 +176,7 @@ def _skip(stream: ByteStream, count: int, header: Header, path: Path) -> None:
 
 def _lie(header: Header, path: Path) -> InputError:
     return InputError(
-        f"{path}: its header says {told(header.shape)} {header.dtype.name} voxels, "
+        f"{path}: its header says {format_sizes(header.shape)} {header.dtype.name} voxels, "
         f"{header.data_bytes} bytes, but the file ends earlier: truncated, or a wrong header; copy it again"
     )
 
@@ -179,7 +188,7 @@ NAMED_LABEL = re.compile(rb'<Label Key="(\d+)"[^>]*><!\[CDATA\[(.*?)\]\]></Label
 SLAB_PLANES = 32
 
 
-def mask_header(native: NativeGeometry, labels: Mapping[int, str]) -> bytes:
+def make_mask_header(native: NativeGeometry, labels: Mapping[int, str]) -> bytes:
     """Everything that comes before the voxels of a uint8 mask on a native grid.
 
     Of a NIfTI source the fields of geometry stay byte for byte as they were:
@@ -190,7 +199,7 @@ def mask_header(native: NativeGeometry, labels: Mapping[int, str]) -> bytes:
     if native.nifti_header is None:
         header = _fresh_header(native)
     else:
-        header = parse(native.nifti_header)
+        header = parse_header(native.nifti_header)
     one = np.zeros((), header.structarr.dtype)
     for field in ("cal_max", "cal_min", "intent_p1", "intent_p2", "intent_p3", "aux_file"):
         header[field] = one[field]
@@ -213,7 +222,7 @@ def _fresh_header(native: NativeGeometry) -> Any:
     header.set_xyzt_units("mm")
     header.set_sform(native.affine, code=1)
     # A quaternion cannot hold shear: then the qform is left unset.
-    if shear_degrees(native.affine) < SHEAR_NOTICE_DEGREES:
+    if measure_shear(native.affine) < SHEAR_NOTICE_DEGREES:
         header.set_qform(native.affine, code=1)
     return header
 
@@ -240,7 +249,7 @@ def _label_extension(labels: Mapping[int, str], endianness: str) -> bytes:
 
 def _colour(value: int, name: str) -> tuple[float, float, float]:
     """The organ's own colour; for others steps of the golden angle around the colour circle."""
-    known = catalogue().get(name)
+    known = load_catalogue().get(name)
     if known is not None:
         return known.colour[0] / 255, known.colour[1] / 255, known.colour[2] / 255
     hue = value * 0.618033988749895 % 1.0 * 6.0
@@ -252,12 +261,12 @@ def read_nifti_mask(path: Path) -> ReadMask:
     """Read a mask; see :func:`domainsam_ct.read.open.read_mask`."""
     with open_stream(path) as stream:
         header = read_header(stream, path)
-        native = native_geometry(header)
+        native = make_native_geometry(header)
         pieces = (
             slab
             if header.slope == 1.0 and header.intercept == 0.0
             else slab * header.slope + header.intercept
-            for _, slab in slabs(stream, header, path, SLAB_PLANES)
+            for _, slab in read_slabs(stream, header, path, SLAB_PLANES)
         )
         labels = collect_labels(path, native, pieces)
     found = NAMED_LABEL.findall(header.extensions)

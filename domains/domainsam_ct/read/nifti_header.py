@@ -1,4 +1,4 @@
-"""What the header of a NIfTI-1 or NIfTI-2 file says, and whether that can be trusted.
+"""Read and check NIfTI-1 and NIfTI-2 headers.
 
 Specification: https://nifti.nimh.nih.gov/nifti-1 and nifti-2.
 """
@@ -76,7 +76,7 @@ def read_header(stream: ByteStream, path: Path) -> Header:
     raw = start + stream.read(size - 4)
     if len(raw) < size:
         raise InputError(f"{path}: is truncated within its header; copy or download it again")
-    parsed = parse(raw)
+    parsed = parse_header(raw)
     magic = bytes(parsed["magic"].tobytes())
     if not magic.startswith((b"n+1", b"n+2")):
         raise InputError(
@@ -101,13 +101,13 @@ def read_header(stream: ByteStream, path: Path) -> Header:
     )
 
 
-def parse(raw: bytes) -> Any:
+def parse_header(raw: bytes) -> Any:
     """A nibabel header of the bytes of one, in the byte order that its first field tells."""
     order = "<" if int.from_bytes(raw[:4], "little") == len(raw) else ">"
     return HEADER_CLASSES[len(raw)](raw, endianness=order, check=False)
 
 
-def native_geometry(header: Header) -> NativeGeometry:
+def make_native_geometry(header: Header) -> NativeGeometry:
     """The grid of a NIfTI file."""
     return NativeGeometry(header.shape, header.affine, Orientation.of(header.affine), "nifti", header.raw)
 
@@ -118,16 +118,18 @@ def _shape(parsed: Any, path: Path) -> tuple[int, int, int]:
         raise InputError(f"{path}: its header is damaged ({count} axes); export it again")
     sizes = [int(size) for size in parsed["dim"][1 : count + 1]]
     if min(sizes) < 1:
-        raise InputError(f"{path}: has no voxels ({told(sizes)}); expected a volume")
+        raise InputError(f"{path}: has no voxels ({format_sizes(sizes)}); expected a volume")
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
     if len(sizes) > 3:
         raise InputError(
-            f"{path}: has {len(sizes)} axes ({told(sizes)}), expected one volume of 3; "
+            f"{path}: has {len(sizes)} axes ({format_sizes(sizes)}), expected one volume of 3; "
             "choose one and save it by itself"
         )
     if len(sizes) < 3 or min(sizes) < 2:
-        raise InputError(f"{path}: is a single image ({told(sizes)}), expected a volume of several slices")
+        raise InputError(
+            f"{path}: is a single image ({format_sizes(sizes)}), expected a volume of several slices"
+        )
     return sizes[0], sizes[1], sizes[2]
 
 
@@ -193,6 +195,6 @@ def _agreement(
     return (f"sform and qform put voxels up to {apart:.3g} mm apart: the sform is used",)
 
 
-def told(sizes: Sequence[int]) -> str:
-    """Sizes as people write them, for example ``512 x 512 x 100``."""
+def format_sizes(sizes: Sequence[int]) -> str:
+    """Format sizes for a message, for example ``512 x 512 x 100``."""
     return " x ".join(str(size) for size in sizes)

@@ -1,4 +1,4 @@
-"""A CT or a mask from whatever file holds it."""
+"""Open a CT or a mask of any supported format."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
-from domainsam.infer.blend import clip_window, within
+from domainsam.infer.blend import clip_window, slice_within
 from domainsam.infer.tiling import TileGrid
 from domainsam.protocols import Block, Window
 from domainsam_ct.read.dicom.derived import read_dicom_seg
-from domainsam_ct.read.geometry import axial, axial_grid
+from domainsam_ct.read.geometry import axial_grid, to_axial
 from domainsam_ct.read.volume import ABDOMEN_WINDOW, ITK_NAMES, NIFTI_NAMES, ReadMask, Volume
 
 
@@ -104,8 +104,8 @@ class VolumeSource:
         valid = np.zeros((window.height, window.width), bool)
         part = clip_window(window, (0, height), (0, width))
         if part.height and part.width and 0 <= window.frame < self.grid.frames:
-            place = within(part, (window.row, window.col))
-            seen = axial(self.volume.slices(window.frame, window.frame + 1))[0][part.slices]
+            place = slice_within(part, (window.row, window.col))
+            seen = to_axial(self.volume.slices(window.frame, window.frame + 1))[0][part.slices]
             low, high = self.window
             image[:, *place] = np.clip((seen - low) / (high - low), 0.0, 1.0)
             valid[place] = True

@@ -1,4 +1,4 @@
-"""A volume on disk, read and written a few planes at a time.
+"""Voxels on disk, read and written a few planes at a time.
 
 Files keep voxels in their own axis order, networks want axial slices, and a
 volume need not fit in memory. The store below keeps axial slices together

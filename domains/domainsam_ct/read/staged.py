@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from domainsam.infer.store import RawRaster
 from domainsam.protocols import Window
-from domainsam_ct.read.geometry import axial, from_axial
+from domainsam_ct.read.geometry import from_axial, to_axial
 
 Bytes = NDArray[np.uint8]
 CHUNK = 16
@@ -30,7 +30,7 @@ class StagedVolume:
     Parameters
     ----------
     raster
-        ``Z`` frames of ``Y`` rows and ``X`` columns; see :func:`domainsam_ct.read.geometry.axial`.
+        ``Z`` frames of ``Y`` rows and ``X`` columns; see :func:`domainsam_ct.read.geometry.to_axial`.
     """
 
     def __init__(self, raster: RawRaster) -> None:
@@ -78,7 +78,7 @@ class StagedVolume:
         OutputError
             If the disk refuses.
         """
-        for number, image in enumerate(axial(np.moveaxis(slices, 0, 2)), start):
+        for number, image in enumerate(to_axial(np.moveaxis(slices, 0, 2)), start):
             self._raster.write(self._window(number), image)
 
     def chunks(self, size: int = CHUNK) -> Iterator[tuple[int, Bytes]]:

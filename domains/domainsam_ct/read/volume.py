@@ -1,4 +1,4 @@
-"""An opened CT: where it lies, and its slices in Hounsfield units as they are asked for."""
+"""An opened CT: its grid, and slices in Hounsfield units on demand."""
 
 from __future__ import annotations
 

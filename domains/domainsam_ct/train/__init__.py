@@ -1,1 +1,1 @@
-"""Learning from labels of one's own."""
+"""Training of the organ model on labelled cases."""

@@ -1,4 +1,4 @@
-"""Training slices that no scanner took: moved, tilted, bent, blurred, and with other contrast.
+"""Augment training slices: shift, tilt, bend, blur, contrast.
 
 A slice is cut anew out of the volume, along a plane that is turned, tilted,
 stretched and bent at random, so that even one subject gives slices without
@@ -94,7 +94,7 @@ class Frame:
         return rows * case.spacing_mm[1] / self.side, columns * case.spacing_mm[2] / self.side
 
 
-def draw(
+def draw_slice(
     case: Case,
     index: int,
     rng: np.random.Generator,
@@ -112,12 +112,12 @@ def draw(
         Classes that change places in a mirror.
     """
     if options.kind != "strong":
-        plain = cut(case, index, _plane(case, frame), frame)
+        plain = cut_surface(case, index, _plane(case, frame), frame)
         return _published(plain, rng, twins if options.kind == "published" else {})
     points = _plane(case, frame)
     points = _bent(points, rng, options.bend_mm)
     points = points @ _random_map(rng, options, _room(case)).T + torch.from_numpy(_shift(rng, options))
-    drawn = cut(case, index, points, frame, rng, options)
+    drawn = cut_surface(case, index, points, frame, rng, options)
     return Drawn(_degraded(drawn.slices, rng, frame.pixels_mm(case)[0], options), drawn.labels)
 
 
@@ -170,7 +170,7 @@ def _shift(rng: np.random.Generator, options: AugmentOptions) -> NDArray[np.floa
     return moves.astype(np.float32)
 
 
-def cut(
+def cut_surface(
     case: Case,
     index: int,
     points: Tensor,
@@ -273,7 +273,7 @@ def _published(drawn: Drawn, rng: np.random.Generator, twins: Mapping[int, int])
         turns, axis = int(rng.integers(4)), int(rng.integers(2))
         slices = torch.rot90(slices, turns, (-2, -1)).flip(axis - 2)
         labels = np.flip(np.rot90(labels, turns), axis)
-        return Drawn(slices.contiguous(), swapped(labels, twins))
+        return Drawn(slices.contiguous(), swap_sides(labels, twins))
     if rng.random() > 0.5:
         angle = math.radians(int(rng.integers(-20, 20)))
         turn = torch.tensor([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0]])
@@ -291,8 +291,8 @@ def _published(drawn: Drawn, rng: np.random.Generator, twins: Mapping[int, int])
     return drawn
 
 
-def swapped(labels: NDArray[np.uint8], twins: Mapping[int, int]) -> NDArray[np.uint8]:
-    """Labels of a mirrored slice: what was a left organ is a right one."""
+def swap_sides(labels: NDArray[np.uint8], twins: Mapping[int, int]) -> NDArray[np.uint8]:
+    """Swap left and right organs in the labels of a mirrored slice."""
     table = np.arange(256, dtype=np.uint8)
     for one, other in twins.items():
         table[one] = other

@@ -1,4 +1,4 @@
-"""A labelled case as training sees it: axial slices, their labels, and where they lie."""
+"""Labelled cases for training: axial slices, labels and spacing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from domainsam.train.losses import IGNORE
-from domainsam_ct.model.predict import slice_grid
+from domainsam_ct.model.predict import make_slice_grid
 
 AIR = -1024
 """Hounsfield units of what lies outside a slice."""
@@ -53,7 +53,7 @@ class Case:
         return filled
 
 
-def no_finer(case: Case, pixel_mm: float) -> Case:
+def coarsen_case(case: Case, pixel_mm: float) -> Case:
     """The case with pixels of at least ``pixel_mm``, resampled as prediction would.
 
     What is coarser already stays as it is, and so does all where ``pixel_mm``
@@ -62,13 +62,15 @@ def no_finer(case: Case, pixel_mm: float) -> Case:
     if not pixel_mm or min(case.spacing_mm[1:]) >= pixel_mm:
         return case
     size = (case.slices.shape[1], case.slices.shape[2])
-    grid = slice_grid(size, (case.spacing_mm[1], case.spacing_mm[2]), pixel_mm, 32)
+    grid = make_slice_grid(size, (case.spacing_mm[1], case.spacing_mm[2]), pixel_mm, 32)
     rows, columns = (
         _nearest(have, want, step)
         for have, want, step in zip(grid.size, grid.network, grid.step, strict=True)
     )
     reduced = [
-        np.round(grid.inward(torch.from_numpy(part.astype(np.float32) - AIR)).numpy() + AIR).astype(np.int16)
+        np.round(grid.resample_inward(torch.from_numpy(part.astype(np.float32) - AIR)).numpy() + AIR).astype(
+            np.int16
+        )
         for part in case.slices
     ]
 
@@ -94,7 +96,7 @@ def _nearest(have: int, want: int, step: float) -> NDArray[np.intp]:
     return np.where(inside, np.floor(centres), -1).astype(np.intp)
 
 
-def mirror_pairs(labels: Sequence[str]) -> dict[int, int]:
+def find_mirror_pairs(labels: Sequence[str]) -> dict[int, int]:
     """Classes that change places in a mirror: ``kidney_left`` and ``kidney_right``."""
     where = {name: index for index, name in enumerate(labels)}
     pairs = {}

@@ -1,4 +1,4 @@
-"""Labelled cases from the user's files: found, paired, checked, and laid out for training."""
+"""Find, pair, check and stage labelled cases from the user's files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from domainsam.errors import DomainSamError, InputError, MissingInputError
 from domainsam.grid import Grid
 from domainsam.infer.outputs import without_ending
-from domainsam_ct.evaluate.labelled import case_name
+from domainsam_ct.evaluate.labelled import get_case_name
 from domainsam_ct.labels import LabelMap
-from domainsam_ct.read.geometry import axial
+from domainsam_ct.read.geometry import to_axial
 from domainsam_ct.read.open import open_volume, read_mask
 from domainsam_ct.read.volume import ITK_NAMES, NIFTI_NAMES
-from domainsam_ct.train.case import Case, Material, no_finer
+from domainsam_ct.train.case import Case, Material, coarsen_case
 from domainsam_ct.train.recipe import SplitOptions
 
 ENDINGS = (*NIFTI_NAMES, *ITK_NAMES, ".zip", ".dcm")
@@ -67,7 +67,7 @@ def find_pairs(inputs: Sequence[Path], labels: Path) -> list[Pair]:
         return [Pair(_stem(images[0]), images[0], labels)]
     files = sorted(labels.iterdir()) if labels.is_dir() else []
     # A file's own name counts before what is left of it without an ending.
-    known = {case_name(path): path for path in files} | {_stem(path): path for path in files}
+    known = {get_case_name(path): path for path in files} | {_stem(path): path for path in files}
     pairs, missing = [], []
     for image in images:
         name = _stem(image)
@@ -199,7 +199,7 @@ def stage_case(
     mask = read_mask(pair.labels)
     with open_volume(pair.image) as volume:
         check_same_grid(volume.grid, mask.geometry.grid)
-        labels = renumbered(axial(mask.labels), table, ignore_unknown)
+        labels = renumber_labels(to_axial(mask.labels), table, ignore_unknown)
         right, front, up = volume.spacing
         depth = volume.shape[2]
         folder.mkdir(parents=True)
@@ -207,9 +207,9 @@ def stage_case(
         spacing = (up, front, right)
         for start in range(0, depth, CHUNK):
             stop = min(start + CHUNK, depth)
-            units = np.clip(axial(volume.slices(start, stop)), LOWEST_HU, HIGHEST_HU)
+            units = np.clip(to_axial(volume.slices(start, stop)), LOWEST_HU, HIGHEST_HU)
             part = Case(pair.name, np.round(units).astype(np.int16), labels[start:stop], spacing)
-            part = no_finer(part, pixel_mm)
+            part = coarsen_case(part, pixel_mm)
             spacing_out = part.spacing_mm
             for name, values in (("slices", part.slices), ("labels", part.labels)):
                 if name not in arrays:
@@ -246,7 +246,9 @@ def check_same_grid(image: Grid, labels: Grid) -> None:
         )
 
 
-def renumbered(labels: NDArray[Any], table: Mapping[int, int], ignore_unknown: bool) -> NDArray[np.uint8]:
+def renumber_labels(
+    labels: NDArray[Any], table: Mapping[int, int], ignore_unknown: bool
+) -> NDArray[np.uint8]:
     """Labels as classes of the model.
 
     Raises

@@ -20,10 +20,10 @@ from domainsam.train.start import RunOptions, Trained, start_run
 from domainsam_ct.labels import load_label_map
 from domainsam_ct.model.network import OrganNetwork
 from domainsam_ct.model.organs import OrganModel, save_model
-from domainsam_ct.train.case import Material, no_finer
+from domainsam_ct.train.case import Material, coarsen_case
 from domainsam_ct.train.cases import find_pairs, gather
 from domainsam_ct.train.recipe import TrainConfig
-from domainsam_ct.train.slices import Encode, OrganObjective, SliceStream, case_dice, mean_dice
+from domainsam_ct.train.slices import Encode, OrganObjective, SliceStream, average_dice, score_case
 from domainsam_ct.train.synapse import read_synapse
 
 JUDGED_TOGETHER = 8
@@ -51,7 +51,7 @@ def build_network(
         network = OrganNetwork(config.model.network, foundation, classes)
     if config.specialist_weights:
         load_specialist(network.ladder, config.specialist_weights)
-    return network.to(foundation.device).arranged(dtype)
+    return network.to(foundation.device).arrange_weights(dtype)
 
 
 def learn(
@@ -73,7 +73,7 @@ def learn(
     if config.cache_gb and config.variants:
         encode = FeatureCache(run.folder / "features", foundation, int(config.cache_gb * 1e9)).encode
     stream = SliceStream(
-        [no_finer(case, config.model.pixel_mm) for case in material.training],
+        [coarsen_case(case, config.model.pixel_mm) for case in material.training],
         config.frame,
         config.augment,
         config.model.window,
@@ -91,13 +91,13 @@ def learn(
         OrganObjective(network, encode, config.loss),
         network,
         stream,
-        lambda: mean_dice(judge(network, material, config)),
+        lambda: average_dice(judge(network, material, config)),
         "dice",
         options,
     )
     run_stages(run, [stage])
     network.eval()
-    scores = mean_dice(judge(network, material, config)) if run.devices.rank == 0 else {}
+    scores = average_dice(judge(network, material, config)) if run.devices.rank == 0 else {}
     return network, run.devices.shared(scores)
 
 
@@ -107,7 +107,7 @@ def judge(network: OrganNetwork, material: Material, config: TrainConfig) -> lis
     scores: list[Mapping[str, float]] = []
     for case in material.judged:
         found = model.predict(np.asarray(case.slices, np.float32), case.spacing_mm[1:])
-        scores.append(case_dice(case.labels, found.labels, material.labels))
+        scores.append(score_case(case.labels, found.labels, material.labels))
     return scores
 
 

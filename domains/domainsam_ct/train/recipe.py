@@ -1,4 +1,4 @@
-"""What a training run of the organ model is told: one frozen value, written as TOML."""
+"""Training recipe of the organ model, read from TOML."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def read_recipe(given: Path) -> TrainConfig:
     return start.read_recipe(TrainConfig, given, RECIPES)
 
 
-def paper_recipe(config: TrainConfig) -> TrainConfig:
+def make_paper_recipe(config: TrainConfig) -> TrainConfig:
     """SAM-LST as published (Chai et al. 2023 and their released scripts), foundation kept.
 
     Slices stretched to 512 pixels, one blend at stride 16, class tokens and

@@ -1,4 +1,4 @@
-"""What the organ network learns from: slices by step, the published loss, and Dice on whole cases."""
+"""Training batches of slices, the published loss, and Dice on whole cases."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from domainsam.errors import InputError
 from domainsam.protocols import Features
 from domainsam.train.crops import Batch
 from domainsam.train.losses import IGNORE
-from domainsam_ct.train.augmentation import AugmentOptions, Frame, draw
-from domainsam_ct.train.case import Case, mirror_pairs
+from domainsam_ct.train.augmentation import AugmentOptions, Frame, draw_slice
+from domainsam_ct.train.case import Case, find_mirror_pairs
 
 Encode = Callable[[Tensor], Features]
 
@@ -127,7 +127,7 @@ class SliceStream:
     ) -> None:
         self.cases, self.frame, self.augment, self.window = list(cases), frame, augment, window
         self.batch_size, self.variants, self._seed = batch_size, variants, list(seed)
-        self._twins = mirror_pairs(labels)
+        self._twins = find_mirror_pairs(labels)
         self.places = _places(self.cases, empty_share, self._seed)
 
     @property
@@ -149,7 +149,7 @@ class SliceStream:
         version = epoch % self.variants if self.variants else epoch
         rng = np.random.default_rng([*self._seed, chosen, version])
         case, index = self.places[chosen]
-        drawn = draw(self.cases[case], index, rng, self.frame, self.augment, self._twins)
+        drawn = draw_slice(self.cases[case], index, rng, self.frame, self.augment, self._twins)
         low, high = self.window
         slices = ((drawn.slices - low) / (high - low)).clamp(0, 1)
         return slices, torch.from_numpy(drawn.labels.astype(np.int64))
@@ -165,7 +165,7 @@ def _places(cases: Sequence[Case], empty_share: float, seed: Sequence[int]) -> l
     return [(case, int(index)) for case, part in enumerate(shown) for index in np.flatnonzero(part)]
 
 
-def case_dice(truth: NDArray[np.uint8], found: NDArray[np.uint8], labels: Sequence[str]) -> dict[str, float]:
+def score_case(truth: NDArray[np.uint8], found: NDArray[np.uint8], labels: Sequence[str]) -> dict[str, float]:
     """Dice of every organ that the truth shows, over a whole case; what is not known takes no part."""
     known = truth != IGNORE
     scores = {}
@@ -177,7 +177,7 @@ def case_dice(truth: NDArray[np.uint8], found: NDArray[np.uint8], labels: Sequen
     return scores
 
 
-def mean_dice(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def average_dice(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Means over cases of every organ as ``"dice_ORGAN"``, and over organs of those as ``"dice"``."""
     names = list(dict.fromkeys(name for part in scores for name in part))
     means = {

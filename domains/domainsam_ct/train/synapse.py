@@ -1,4 +1,4 @@
-"""The Synapse set as TransUNet prepared it and SAMed and SAM-LST read it.
+"""Read the Synapse set as TransUNet prepared it.
 
 ``train_npz/case0005_slice012.npz`` holds ``image`` and ``label`` of a slice,
 ``test_vol_h5/case0008.npy.h5`` those of a whole case. Images are windowed to 0

@@ -1,1 +1,1 @@
-"""From staged bytes to finished files."""
+"""Write masks, tables, previews, reports and DICOM objects."""

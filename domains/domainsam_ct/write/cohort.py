@@ -1,4 +1,4 @@
-"""A table of many cases, made from the statistics that each of them left."""
+"""Write the table of all cases of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from domainsam.metrics.tables import csv_text
 from domainsam.staging import Staging
 from domainsam_ct.job import COHORT_TABLE, CasePlan
 from domainsam_ct.labels import LabelMap
-from domainsam_ct.measure.statistics import table_cell
+from domainsam_ct.measure.statistics import format_cell
 from domainsam_ct.settings import SegmentOptions
 
 FIGURES = ("volume_ml", "hu_mean", "touches_border", "confidence")
@@ -31,21 +31,21 @@ def write_table(
     OutputError
         If it cannot be written.
     """
-    path = table_path(plans)
+    path = find_table_path(plans)
     reasons = dict(failures)
-    rows = [case_row(plan, reasons.get(plan.stem), labels) for plan in plans]
+    rows = [make_case_row(plan, reasons.get(plan.stem), labels) for plan in plans]
     # The table belongs to the run, not to a case: a new run replaces it.
     with Staging([path], overwrite=True) as staging:
         staging.write_text(path, csv_text(rows))
     return path
 
 
-def table_path(plans: Sequence[CasePlan]) -> Path:
+def find_table_path(plans: Sequence[CasePlan]) -> Path:
     """Beside the first case's side files."""
     return plans[0].side["labels"].parent / COHORT_TABLE
 
 
-def case_row(plan: CasePlan, reason: str | None, labels: LabelMap) -> dict[str, Any]:
+def make_case_row(plan: CasePlan, reason: str | None, labels: LabelMap) -> dict[str, Any]:
     """One row: what became of the case, and its organs in figures."""
     done = reason is None and plan.complete
     document = json.loads(plan.side["statistics"].read_text(encoding="utf-8")) if done else {}
@@ -62,5 +62,5 @@ def case_row(plan: CasePlan, reason: str | None, labels: LabelMap) -> dict[str, 
         figures = organs.get(organ.name, {})
         flat = {**figures, "hu_mean": (figures.get("hu") or {}).get("mean")}
         for figure in FIGURES:
-            row[f"{organ.name}_{figure}"] = table_cell(flat.get(figure))
+            row[f"{organ.name}_{figure}"] = format_cell(flat.get(figure))
     return row

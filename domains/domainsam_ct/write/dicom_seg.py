@@ -20,8 +20,15 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from domainsam import __version__
 from domainsam.staging import Staging
 from domainsam_ct.labels import Code, Organ
-from domainsam_ct.read.dicom.derived import MAKER, MODEL, frames, present_values, series_of, source_datasets
-from domainsam_ct.read.dicom.files import quiet
+from domainsam_ct.read.dicom.derived import (
+    MAKER,
+    MODEL,
+    get_series,
+    present_values,
+    read_source_datasets,
+    to_frames,
+)
+from domainsam_ct.read.dicom.files import silence_libraries
 from domainsam_ct.read.volume import Volume
 
 SERIES_NUMBER = 9001
@@ -61,14 +68,17 @@ def write_dicom_seg(
         If the file exists and may not be replaced, or cannot be written.
     """
     path = Path(path)
-    series = series_of(volume, "a DICOM SEG")
+    series = get_series(volume, "a DICOM SEG")
     present = present_values(mask, labels, volume, "a DICOM SEG")
     numbers = np.zeros(256, np.uint8)
     numbers[present] = np.arange(1, len(present) + 1)
     organs = [labels[value] for value in present]
-    with quiet():
+    with silence_libraries():
         segmentation = _segmentation(
-            source_datasets(series, volume.native.spacing[2]), numbers[frames(mask, volume)], organs, volume
+            read_source_datasets(series, volume.native.spacing[2]),
+            numbers[to_frames(mask, volume)],
+            organs,
+            volume,
         )
     with Staging([path], overwrite=overwrite) as staged:
         staged.write_with(path, partial(segmentation.save_as, enforce_file_format=True))

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import InputError, OutputError
-from domainsam.infer.blend import clip_window, within
+from domainsam.infer.blend import clip_window, slice_within
 from domainsam.protocols import Window
 from domainsam.staging import Staging
-from domainsam_ct.read.geometry import NativeGeometry, axial, from_axial
+from domainsam_ct.read.geometry import NativeGeometry, from_axial, to_axial
 from domainsam_ct.read.planes import PlaneStore
 
 GZIP_LEVEL = 6
@@ -100,9 +100,9 @@ class MaskWriter:
         width, height, count = self._shape
         first, _ = self.native.orientation.native_slices(index.frame, index.frame + 1, count)
         slices = self.native.orientation.to_canonical(self._staged.read_slices(first, first + 1))
-        image = axial(slices)[0].copy()
+        image = to_axial(slices)[0].copy()
         part = clip_window(index, (0, height), (0, width))
-        image[part.slices] = values[within(part, (index.row, index.col))]
+        image[part.slices] = values[slice_within(part, (index.row, index.col))]
         self.write_slices(index.frame, from_axial(image[None]))
 
     def __exit__(
@@ -142,10 +142,10 @@ class MaskWriter:
             ) from error
 
     def _write_nifti(self, target: Path) -> None:
-        from domainsam_ct.read.nifti import mask_header
+        from domainsam_ct.read.nifti import make_mask_header
 
         with _compressed(target) as file:
-            file.write(mask_header(self.native, self.labels))
+            file.write(make_mask_header(self.native, self.labels))
             for start, stop in self._staged.slabs():
                 file.write(np.ascontiguousarray(self._staged.read_slab(start, stop).transpose(2, 1, 0)).data)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from domainsam.io.charts import png
+from domainsam.io.charts import encode_png
 from domainsam_ct.job import Segmented
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.measure.statistics import Tally
@@ -47,17 +47,17 @@ def draw_plane(plane: Plane, labels: LabelMap, scale: float) -> Colours:
         max(1, round(count * step * scale))
         for count, step in zip(plane.hu.shape, plane.pixel_mm, strict=True)
     )
-    picture = grey(plane.hu, (width, height))
+    picture = to_grey(plane.hu, (width, height))
     for value in np.unique(plane.mask):
         if value in labels:
-            inside = enlarged(plane.mask == value, (width, height))
+            inside = enlarge_mask(plane.mask == value, (width, height))
             paint(picture, inside, labels[int(value)].colour)
     image = Image.fromarray(picture)
     _letters(image, plane.edges)
     return np.asarray(image)
 
 
-def grey(
+def to_grey(
     hu: NDArray[np.float32], size: tuple[int, int], window: tuple[float, float] = SOFT_TISSUE
 ) -> Colours:
     """Hounsfield units as a grey RGB picture of ``size`` (width, height)."""
@@ -67,7 +67,7 @@ def grey(
     return np.repeat(enlarged_values[..., None], 3, axis=2)
 
 
-def enlarged(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+def enlarge_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     """A mask at a picture's size ``(width, height)``; its outline runs half way between voxel centres."""
     share = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
     return np.asarray(share) >= 128
@@ -99,7 +99,7 @@ def join_planes(planes: Sequence[Plane], pictures: Mapping[str, Colours], labels
         for left, value in row:
             pen.rectangle((left + MARGIN, top + 2, left + MARGIN + 14, top + 14), labels[value].colour)
             pen.text((left + MARGIN + 20, top - 1), labels[value].title, INK, font)
-    return png(np.asarray(sheet))
+    return encode_png(np.asarray(sheet))
 
 
 def _legend_rows(
@@ -157,14 +157,14 @@ class Plane:
     position: tuple[int, int]
 
 
-def key_planes(segmented: Segmented) -> tuple[Plane, Plane, Plane]:
+def choose_planes(segmented: Segmented) -> tuple[Plane, Plane, Plane]:
     """The axial, coronal and sagittal plane that show most of the organs."""
     shape, tally = segmented.volume.shape, segmented.tally
-    x, y, z = (best_plane(tally, axis, shape[axis]) for axis in range(3))
-    return planes_at(segmented.volume, segmented.mask, (x, y, z))
+    x, y, z = (find_best_plane(tally, axis, shape[axis]) for axis in range(3))
+    return read_planes_at(segmented.volume, segmented.mask, (x, y, z))
 
 
-def best_plane(tally: Tally, axis: int, count: int) -> int:
+def find_best_plane(tally: Tally, axis: int, count: int) -> int:
     """The plane across an axis where organs are, all in all, nearest to their largest extent."""
     score = np.zeros(count)
     for value in tally.labels:
@@ -174,7 +174,9 @@ def best_plane(tally: Tally, axis: int, count: int) -> int:
     return int(score.argmax()) if score.any() else count // 2
 
 
-def planes_at(volume: Volume, mask: StagedVolume, at: tuple[int, int, int]) -> tuple[Plane, Plane, Plane]:
+def read_planes_at(
+    volume: Volume, mask: StagedVolume, at: tuple[int, int, int]
+) -> tuple[Plane, Plane, Plane]:
     """The three planes through a canonical voxel, read in one pass."""
     (width, height, depth), (dx, dy, dz) = volume.shape, volume.spacing
     x, y, z = at

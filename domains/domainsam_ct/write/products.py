@@ -1,4 +1,4 @@
-"""Everything that a case writes, made out of sight and put in place together."""
+"""Write every output of a case together, or none."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from domainsam.infer.workroom import WorkRoom
-from domainsam.machine import peak_rss_mb
+from domainsam.machine import measure_peak_rss
 from domainsam.metrics.tables import csv_text
 from domainsam.staging import Staging
-from domainsam_ct.identifiers import patient_text
+from domainsam_ct.identifiers import read_patient_text
 from domainsam_ct.job import CasePlan, CaseResult, Made, Segmented
 from domainsam_ct.labels import LabelMap, Organ
 from domainsam_ct.measure.statistics import OrganStatistics
-from domainsam_ct.model.organs import model_identity
+from domainsam_ct.model.organs import identify_model
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.write.masks import MaskWriter
 
@@ -38,15 +38,15 @@ def write_products(plan: CasePlan, made: Made, room: WorkRoom, overwrite: bool) 
         for name, path in plan.masks.items():
             write_mask(staging[path], segmented, name, room.folder)
         write_dicom(plan, made, staging)
-        pictures = draw(plan, made, staging)
+        pictures = draw_preview(plan, made, staging)
         # The summary tells the time until it is written; flushing and renaming take no part in it.
         result = summarise(plan, made)
         side = plan.side
-        staging.write_text(side["labels"], labels_text(segmented.labels, plan.masks))
+        staging.write_text(side["labels"], format_labels(segmented.labels, plan.masks))
         if "statistics" in side:
             staging.write_text(side["statistics"], json.dumps(result.document(), indent=2) + "\n")
         if "statistics table" in side:
-            staging.write_text(side["statistics table"], table_text(result.organs))
+            staging.write_text(side["statistics table"], format_table(result.organs))
         if "report" in side:
             from domainsam_ct.write.report import render_case
 
@@ -69,7 +69,7 @@ def write_dicom(plan: CasePlan, made: Made, staging: Staging) -> None:
     """DICOM SEG and RTSTRUCT, as far as they are planned."""
     if not plan.side.keys() & {"DICOM SEG", "RTSTRUCT"}:
         return
-    mask, volume, labels = whole_mask(made.segmented.mask), made.segmented.volume, made.segmented.labels
+    mask, volume, labels = read_whole_mask(made.segmented.mask), made.segmented.volume, made.segmented.labels
     if "DICOM SEG" in plan.side:
         from domainsam_ct.write.dicom_seg import write_dicom_seg
 
@@ -80,18 +80,18 @@ def write_dicom(plan: CasePlan, made: Made, staging: Staging) -> None:
         write_rtstruct(staging[plan.side["RTSTRUCT"]], mask, volume, labels)
 
 
-def whole_mask(mask: StagedVolume) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def read_whole_mask(mask: StagedVolume) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The mask in memory, canonical ``(X, Y, Z)``: a byte a voxel."""
     return np.moveaxis(mask.read(0, mask.depth), 0, 2)
 
 
-def draw(plan: CasePlan, made: Made, staging: Staging) -> Mapping[str, Any]:
+def draw_preview(plan: CasePlan, made: Made, staging: Staging) -> Mapping[str, Any]:
     """Write the preview if it is planned; returns the planes as RGB pictures, none where nobody asked."""
     if not plan.side.keys() & {"preview", "report"}:
         return {}
-    from domainsam_ct.write.preview import draw_planes, join_planes, key_planes
+    from domainsam_ct.write.preview import choose_planes, draw_planes, join_planes
 
-    planes = key_planes(made.segmented)
+    planes = choose_planes(made.segmented)
     pictures = draw_planes(planes, made.segmented.labels)
     if "preview" in plan.side:
         present = {organ.value for organ in made.segmented.organs if organ.found}
@@ -110,36 +110,36 @@ def summarise(plan: CasePlan, made: Made) -> CaseResult:
         paths=plan.named,
         shape=native.shape,
         spacing_mm=native.spacing,
-        patient=patient_text(volume) if made.options.outputs.keep_identifiers else None,
+        patient=read_patient_text(volume) if made.options.outputs.keep_identifiers else None,
         orientation=native.orientation.code,
         slices=volume.shape[2],
         organs=segmented.organs,
         cleaned=segmented.cleaned,
         warnings=volume.warnings,
         settings={
-            **model_identity(made.model),
+            **identify_model(made.model),
             "dice_in_validation": dict(made.model.validated),
             "clean_up": clean,
             "label_map": made.options.label_map,
         },
         resumed=segmented.resumed,
         seconds=perf_counter() - made.begin,
-        peak_rss_mb=peak_rss_mb(),
+        peak_rss_mb=measure_peak_rss(),
     )
 
 
-def labels_text(labels: LabelMap, masks: Mapping[str, Path]) -> str:
+def format_labels(labels: LabelMap, masks: Mapping[str, Path]) -> str:
     """Which value is which organ, as JSON: beside the mask, for those who read no NIfTI extension."""
     single = "" in masks
     document = {
         "labels": {organ.name: value if single else 1 for value, organ in labels.items()},
         "files": {name or "all": path.name for name, path in masks.items()},
-        "organs": {organ.name: organ_document(organ) for organ in labels.values()},
+        "organs": {organ.name: describe_organ(organ) for organ in labels.values()},
     }
     return json.dumps(document, indent=2) + "\n"
 
 
-def organ_document(organ: Organ) -> dict[str, object]:
+def describe_organ(organ: Organ) -> dict[str, object]:
     """What is known of an organ, as values that JSON can hold."""
     return {
         "snomed_ct": None
@@ -150,7 +150,7 @@ def organ_document(organ: Organ) -> dict[str, object]:
     }
 
 
-def table_text(organs: Iterable[OrganStatistics]) -> str:
+def format_table(organs: Iterable[OrganStatistics]) -> str:
     """Statistics as CSV, a row an organ."""
     rows = [organ.row() for organ in organs]
     return csv_text(rows, () if rows else ("organ",))

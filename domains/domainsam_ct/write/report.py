@@ -1,4 +1,4 @@
-"""Reports as single HTML files that need nothing else: no network, no scripts, no other files."""
+"""HTML report of one segmented case, as a single file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from domainsam import __version__
-from domainsam.io.charts import png
+from domainsam.io.charts import encode_png
 from domainsam.io.pages import render
 from domainsam_ct.job import NOTICE, CaseResult
 from domainsam_ct.labels import LabelMap
@@ -29,7 +29,7 @@ def render_case(result: CaseResult, labels: LabelMap, pictures: Mapping[str, Col
         "case.html.j2",
         result=result,
         organs={organ.name: labels[organ.value] for organ in result.organs},
-        pictures={name: png(picture) for name, picture in pictures.items()},
+        pictures={name: encode_png(picture) for name, picture in pictures.items()},
         plane_text=PLANE_TEXT,
         notice=NOTICE,
         version=__version__,

@@ -29,12 +29,12 @@ from domainsam_ct.read.dicom.derived import (
     MAKER,
     MODEL,
     TYPE_TWO,
-    frames,
+    get_series,
     present_values,
-    series_of,
-    source_datasets,
+    read_source_datasets,
+    to_frames,
 )
-from domainsam_ct.read.dicom.files import quiet
+from domainsam_ct.read.dicom.files import silence_libraries
 from domainsam_ct.read.dicom.stack import LPS_TO_RAS
 from domainsam_ct.read.volume import Volume
 
@@ -77,12 +77,12 @@ def write_rtstruct(
         If the file exists and may not be replaced, or cannot be written.
     """
     path = Path(path)
-    series = series_of(volume, "an RTSTRUCT")
+    series = get_series(volume, "an RTSTRUCT")
     present = present_values(mask, labels, volume, "an RTSTRUCT")
-    with quiet():
-        sources = source_datasets(series, volume.native.spacing[2])
+    with silence_libraries():
+        sources = read_source_datasets(series, volume.native.spacing[2])
         dataset = _frame(sources)
-        images = frames(mask, volume)
+        images = to_frames(mask, volume)
         for number, value in enumerate(present, start=1):
             organ = labels[value]
             dataset.StructureSetROISequence.append(_region(number, organ, sources[0]))
@@ -164,7 +164,7 @@ def _contours(
     made.ReferencedROINumber = number
     made.ContourSequence = Sequence()
     for level in np.flatnonzero(inside.any(axis=(1, 2))):
-        for polygon in outlines(inside[level]):
+        for polygon in trace_outlines(inside[level]):
             index = np.column_stack([polygon, np.full(len(polygon), level), np.ones(len(polygon))])
             points = (index @ to_lps.T)[:, :3]
             contour = Dataset()
@@ -206,7 +206,7 @@ def _code(code: Code) -> Any:
 Points = NDArray[np.float64]
 
 
-def outlines(inside: NDArray[np.bool_]) -> list[Points]:
+def trace_outlines(inside: NDArray[np.bool_]) -> list[Points]:
     """Polygons ``(n, 2)`` of ``(column, row)`` around the true pixels ``(row, column)``; centres are whole.
 
     Polygons run half way between pixels inside and outside, so that exactly
@@ -233,8 +233,8 @@ def _rings(part: NDArray[np.bool_]) -> list[Points]:
         if len(starts) > 2:
             hole = points[starts[1] : starts[2], 1] - 1
             cut = int(np.floor((hole.min() + hole.max()) / 2)) + 1
-            below = [ring + np.array((0, cut)) for ring in outlines(part[cut:])]
-            return outlines(part[:cut]) + below
+            below = [ring + np.array((0, cut)) for ring in trace_outlines(part[cut:])]
+            return trace_outlines(part[:cut]) + below
     return [_corners(points[:-1] - 1) for points in polygons]
 
 

@@ -1,4 +1,4 @@
-"""``domainsam scene evaluate``: parse, call, print."""
+"""``domainsam scene evaluate``: score a model with all sensors and without some."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import aligned, answer, cell, command_line, path_lines
+from domainsam_cli.console import align_rows, format_paths, format_score, get_command_line, print_result
 from domainsam_cli.options import device_option, overwrite_option, precision_option, seed_option, talk_options
 from domainsam_scene.commands.segment import LAYOUT_NAMES, reading_options
 
@@ -57,7 +57,7 @@ def evaluate(ctx: click.Context, /, folder: Path, **given: Any) -> None:
     domainsam scene evaluate --layout plain /data/mine --split val --missing subsets --csv scores.csv
     """  # noqa: D301 - click needs the control character itself
     from domainsam.machine import keep_freed_memory
-    from domainsam.progress import reporting
+    from domainsam.progress import report_progress
     from domainsam.staging import Staging
     from domainsam_scene.evaluate.evaluate import evaluate_layout
     from domainsam_scene.evaluate.report import Gallery
@@ -69,21 +69,21 @@ def evaluate(ctx: click.Context, /, folder: Path, **given: Any) -> None:
         keep_freed_memory()
         model = load_model(given["model"], given["foundation"], given["device"], given["precision"])
         gallery = Gallery()
-        progress = stack.enter_context(reporting(folder.name, given["quiet"]))
+        progress = stack.enter_context(report_progress(folder.name, given["quiet"]))
         watch = gallery if given["report"] is not None else None
         result = evaluate_layout(
-            given["layout"], folder, given["split"], model, evaluate_options(given), watch, progress
+            given["layout"], folder, given["split"], model, gather(given), watch, progress
         )
         if given["csv_path"] is not None:
             staging.write_text(given["csv_path"], result.csv_text())
         if given["report"] is not None:
-            staging.write_text(given["report"], report_page(result, gallery, folder, model.name, given))
-    tell(result, outputs, given)
+            staging.write_text(given["report"], render_page(result, gallery, folder, model.name, given))
+    print_scores(result, outputs, given)
     if result.skipped:
         ctx.exit(1)
 
 
-def evaluate_options(given: dict[str, Any]) -> EvaluateOptions:
+def gather(given: dict[str, Any]) -> EvaluateOptions:
     """Options as click gives them, as one value."""
     from domainsam_scene.evaluate.evaluate import EvaluateOptions
     from domainsam_scene.evaluate.missing import PROTOCOLS
@@ -101,48 +101,48 @@ def evaluate_options(given: dict[str, Any]) -> EvaluateOptions:
     )
 
 
-def report_page(result: Evaluation, gallery: Any, folder: Path, model: str, given: dict[str, Any]) -> str:
+def render_page(result: Evaluation, gallery: Any, folder: Path, model: str, given: dict[str, Any]) -> str:
     """The HTML report."""
     from domainsam_scene.evaluate.report import ReportText, render_report
 
     split = f", split {given['split']}" if given["split"] else ""
-    text = ReportText(model, f"{folder.name} ({given['layout']}{split})", command_line())
+    text = ReportText(model, f"{folder.name} ({given['layout']}{split})", get_command_line())
     return render_report(result, text, gallery.cases)
 
 
-def tell(result: Evaluation, outputs: list[Path], given: dict[str, Any]) -> None:
+def print_scores(result: Evaluation, outputs: list[Path], given: dict[str, Any]) -> None:
     """Print the scores, what was skipped and where the outputs are."""
     if result.skipped:
         click.echo(f"domainsam: {len(result.skipped)} samples could not be scored", err=True)
-    files = path_lines({path.suffix[1:]: path for path in outputs})
-    answer(given, result.document, chain(table(result), files))
+    files = format_paths({path.suffix[1:]: path for path in outputs})
+    print_result(given, result.document, chain(format_table(result), files))
 
 
-def table(result: Evaluation) -> Iterator[str]:
+def format_table(result: Evaluation) -> Iterator[str]:
     """Scores as lines of text."""
     count = len(result.samples)
     yield f"{count} sample{'s' * (count > 1)}, {len(result.labels)} classes"
     rows = [
         [
             variant.name,
-            cell(result.interval(variant.name)),
-            number(result.published_miou(variant.name)),
-            number(result.accuracy(variant.name)),
+            format_score(result.interval(variant.name)),
+            format_number(result.published_miou(variant.name)),
+            format_number(result.accuracy(variant.name)),
         ]
         for variant in result.variants
     ]
-    yield from aligned([["sensors", "mean IoU", "as published", "accuracy"], *rows])
+    yield from align_rows([["sensors", "mean IoU", "as published", "accuracy"], *rows])
     for kind, values in result.by_condition(result.variants[0].name).items():
         yield f"{kind}: " + ", ".join(
-            f"{value} {number(score)} ({n})" for value, (score, n) in values.items()
+            f"{value} {format_number(score)} ({n})" for value, (score, n) in values.items()
         )
     for protocol, mean in result.protocol_means().items():
-        yield f"mean over {protocol}: {number(mean)}"
+        yield f"mean over {protocol}: {format_number(mean)}"
     if result.unscored:
         yield f"left out of the mean, as no sample has these sensors: {', '.join(result.unscored)}"
     yield "[95% intervals; resampled: samples]"
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Three decimals, or ``n/a``."""
     return "n/a" if value != value else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""``domainsam scene segment``: parse, call, print."""
+"""``domainsam scene segment``: segment scenes, folders, or stacks of rasters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from domainsam.errors import ConfigError
 from domainsam.keywords import keyword_names
-from domainsam_cli.console import answer, command_line, path_lines
+from domainsam_cli.console import format_paths, get_command_line, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     device_option,
@@ -139,7 +139,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any
     if state is not None:
         state.resumable = True
     batch = run(inputs, given)
-    answer(given, batch.document, summary(batch, told=given["layout"] is not None))
+    print_result(given, batch.document, summarise_run(batch, told=given["layout"] is not None))
     if batch.failures:
         total = len(batch.results) + len(batch.failures) + len(batch.complete)
         click.echo(f"domainsam: {len(batch.failures)} of {total} samples failed", err=True)
@@ -148,13 +148,13 @@ def segment_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any
 
 def run(inputs: tuple[str, ...], given: dict[str, Any]) -> Batch:
     """Call what the options ask for: one scene, a folder, or a stack of rasters."""
-    files = named_files(given)
+    files = name_files(given)
     layout, geotiff = given["layout"], given["geotiff"]
     if sum([layout is not None, geotiff, bool(files)]) > 1:
         raise ConfigError("give one of: sensors' files (--rgb a.png ...), --layout with a folder, --geotiff")
     told = keyword_names(segment_options)
     options = {name: value for name, value in given.items() if name in told}
-    settings = segment_options(**options, made_by=command_line())
+    settings = segment_options(**options, made_by=get_command_line())
     if layout is not None:
         if len(inputs) != 1:
             raise ConfigError(f"--layout needs one folder, {len(inputs)} were given")
@@ -172,7 +172,7 @@ def run(inputs: tuple[str, ...], given: dict[str, Any]) -> Batch:
     return segment_inputs(files, settings)
 
 
-def named_files(given: dict[str, Any]) -> dict[str, Path]:
+def name_files(given: dict[str, Any]) -> dict[str, Path]:
     """Files of one scene by sensor, in the order of the options."""
     files = {name: given[name] for name in SENSORS if given[name] is not None}
     for text in given["modality"]:
@@ -200,10 +200,10 @@ def parse_bands(text: str) -> tuple[str, tuple[int, ...]]:
         raise ConfigError(f"--bands {text!r} is not of the form optical=4,3,2") from error
 
 
-def summary(batch: Batch, told: bool) -> Iterator[str]:
+def summarise_run(batch: Batch, told: bool) -> Iterator[str]:
     """What was found and where it is, for a person, unless that was ``told`` as each sample was done."""
     for result in () if told else batch.results:
         yield result.sentence()
-        yield from path_lines(result.paths)
+        yield from format_paths(result.paths)
     if batch.complete:
         yield f"{len(batch.complete)} complete already"

@@ -1,4 +1,4 @@
-"""``domainsam scene train``: parse, call, print."""
+"""``domainsam scene train``: train a model on labelled samples."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import answer, path_lines
+from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
-from domainsam_cli.options import RUN, chosen, out_option, run_options
+from domainsam_cli.options import RUN, collect_given, out_option, run_options
 
 if TYPE_CHECKING:
     from domainsam.train.start import Trained
@@ -86,12 +86,12 @@ def train(ctx: click.Context, /, root: Path, **given: Any) -> None:
     state = ctx.find_object(RunState)
     if state is not None:
         state.resumable = True
-    result = train_model(root, train_config(given), train_options(given))
+    result = train_model(root, gather_config(given), gather_options(given))
     if result.rank == 0:
-        answer(given, result.document, summary(result), result.notes)
+        print_result(given, result.document, summarise_run(result), result.notes)
 
 
-def train_options(given: dict[str, Any]) -> TrainOptions:
+def gather_options(given: dict[str, Any]) -> TrainOptions:
     """Where things are and how they run, as one value."""
     from domainsam_scene.read.modalities import parse_range
     from domainsam_scene.settings import ReadOptions
@@ -102,16 +102,16 @@ def train_options(given: dict[str, Any]) -> TrainOptions:
     return TrainOptions(read=read, **{name: given[name] for name in names})
 
 
-def train_config(given: dict[str, Any]) -> TrainConfig:
+def gather_config(given: dict[str, Any]) -> TrainConfig:
     """The recipe: its file or the defaults, the published one on request, then single options."""
-    from domainsam_scene.train.recipe import TrainConfig, paper_recipe, read_recipe
+    from domainsam_scene.train.recipe import TrainConfig, make_paper_recipe, read_recipe
 
     config = TrainConfig() if given["config_path"] is None else read_recipe(given["config_path"])
     if given["paper"]:
         method = given["method"] or config.network.method
         chosen_first = replace(config, network=replace(config.network, method=method))
-        config = paper_recipe(chosen_first, given["layout"])
-    network = chosen(given, {"rank": "rank", "image_size": "image_size"})
+        config = make_paper_recipe(chosen_first, given["layout"])
+    network = collect_given(given, {"rank": "rank", "image_size": "image_size"})
     if given["method"] is not None and not given["paper"]:
         network["method"] = given["method"]
     if given["checkpointing"]:
@@ -125,17 +125,17 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
     return replace(
         config,
         network=replace(config.network, **network),
-        crops=replace(config.crops, **chosen(given, {"crop": "size"})),
-        learning=replace(config.learning, **chosen(given, {"drop": "drop"})),
-        stage=replace(config.stage, **chosen(given, {"steps": "steps", "lr": "lr"})),
-        **chosen(given, {name: name for name in ("foundation", "batch_size", "epochs")}),
+        crops=replace(config.crops, **collect_given(given, {"crop": "size"})),
+        learning=replace(config.learning, **collect_given(given, {"drop": "drop"})),
+        stage=replace(config.stage, **collect_given(given, {"steps": "steps", "lr": "lr"})),
+        **collect_given(given, {name: name for name in ("foundation", "batch_size", "epochs")}),
     )
 
 
-def summary(result: Trained) -> Iterator[str]:
+def summarise_run(result: Trained) -> Iterator[str]:
     """The scores and where things are, for a person."""
     titles = {"mean_iou": "with all sensors", "worst_iou": "with the worst one missing"}
     for name, title in titles.items():
         if name in result.metrics:
             yield f"mean IoU on the validation split, {title}: {result.metrics[name]:.3f}"
-    yield from path_lines({"model": result.out, "logs": result.folder})
+    yield from format_paths({"model": result.out, "logs": result.folder})

@@ -1,1 +1,1 @@
-"""Judging masks against truth: scores, tables, reports."""
+"""Evaluation of scene models: scores, tables, reports."""

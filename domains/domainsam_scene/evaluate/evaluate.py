@@ -1,4 +1,4 @@
-"""Running a model over a labelled folder, with all sensors and without some."""
+"""Run a model over a labelled folder, with all sensors and without some."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError
 from domainsam.metrics.overlap import Confusion
-from domainsam.progress import Progress, silent
-from domainsam_scene.evaluate.missing import Variant, plan_variants, seen_through
+from domainsam.progress import Progress, report_nothing
+from domainsam_scene.evaluate.missing import Variant, apply_variant, plan_variants
 from domainsam_scene.evaluate.summary import Evaluation, SampleScores
 from domainsam_scene.model.predict import NODATA, ScenePrediction
 from domainsam_scene.model.scene import SceneModel
@@ -56,7 +56,7 @@ def evaluate_layout(
     model: SceneModel,
     options: EvaluateOptions,
     watch: Watcher | None = None,
-    progress: Progress = silent,
+    progress: Progress = report_nothing,
 ) -> Evaluation:
     """Score a model on a labelled folder.
 
@@ -74,7 +74,7 @@ def evaluate_layout(
     reader = find_layout(layout)
     refs = reader.samples(root, split)[: options.limit]
     sensors = choose_sensors(reader, model, options.modalities)
-    table = label_table(reader.labels or model.labels, model.labels, root)
+    table = match_labels(reader.labels or model.labels, model.labels, root)
     variants = plan_variants(sensors, options.protocols)
     samples: list[SampleScores] = []
     skipped: list[tuple[str, str]] = []
@@ -93,7 +93,7 @@ def evaluate_layout(
     return Evaluation(model.labels, variants, tuple(samples), tuple(skipped), reader.absent_iou, options.seed)
 
 
-def label_table(data: Sequence[str], model: Sequence[str], root: Path) -> NDArray[np.uint8]:
+def match_labels(data: Sequence[str], model: Sequence[str], root: Path) -> NDArray[np.uint8]:
     """Numbers of the data's classes as the model counts them, ``(256,)``; the same names in any order.
 
     Raises
@@ -135,17 +135,17 @@ def _score(
         log.warning("%s; scored with %s", reason, ", ".join(sample.images))
     matrices = {}
     for variant in variants:
-        images, valid = seen_through(variant, sample, options.seed)
+        images, valid = apply_variant(variant, sample, options.seed)
         if not images:
             continue
         prediction = model.predict(images, valid)
-        matrices[variant.name] = confusion(truth, prediction.labels, len(model.labels))
+        matrices[variant.name] = count_confusion(truth, prediction.labels, len(model.labels))
         if watch is not None and variant is variants[0]:
             watch(Seen(ref.name, images, truth, prediction, model.labels))
     return SampleScores(ref.name, ref.conditions, matrices, sample.missing, sample.notes)
 
 
-def confusion(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
+def count_confusion(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
     """Confusion matrix ``(K, K)``; a pixel that no sensor saw counts as class 0, the largest of equal shares.
 
     Leaving such pixels out would reward a model for sensors that see little.

@@ -69,8 +69,8 @@ def plan_variants(sensors: Sequence[str], protocols: Collection[str]) -> tuple[V
     return tuple(found)
 
 
-def seen_through(variant: Variant, sample: Sample, seed: int = 0) -> tuple[Images, Validity]:
-    """What is left of a sample; empty where it lacks all sensors of the variant.
+def apply_variant(variant: Variant, sample: Sample, seed: int = 0) -> tuple[Images, Validity]:
+    """Apply a variant to a sample: drop or blank sensors; empty if all of them are missing.
 
     Chance depends on the sample's name, the variant and the seed alone, so
     the order of samples does not matter.

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from domainsam import __version__
 from domainsam.io.charts import open_frames, svg_text
 from domainsam.io.pages import render
-from domainsam_scene.evaluate.evaluate import Seen, confusion
-from domainsam_scene.evaluate.summary import Evaluation, mean_iou
+from domainsam_scene.evaluate.evaluate import Seen, count_confusion
+from domainsam_scene.evaluate.summary import Evaluation, compute_mean_iou
 from domainsam_scene.read.layouts.base import IGNORE
-from domainsam_scene.write.maps import class_colours
-from domainsam_scene.write.preview import coloured, stretched
+from domainsam_scene.write.maps import choose_class_colours
+from domainsam_scene.write.preview import colour_classes, stretch_image
 
 CASES = 6
 """Pictured samples."""
@@ -54,8 +54,8 @@ class Gallery:
 
     def __call__(self, seen: Seen) -> None:
         """Look at one sample; it is kept if it is among the worst."""
-        matrix = confusion(seen.truth, seen.prediction.labels, len(seen.labels))
-        score = float(mean_iou(matrix[None].astype(np.float64), None)[0])
+        matrix = count_confusion(seen.truth, seen.prediction.labels, len(seen.labels))
+        score = float(compute_mean_iou(matrix[None].astype(np.float64), None)[0])
         if not np.isfinite(score):
             return
         if len(self.cases) == self.most and score >= self.cases[-1].miou:
@@ -77,25 +77,25 @@ def render_report(evaluation: Evaluation, text: ReportText, cases: list[Case]) -
         published={variant.name: evaluation.published_miou(variant.name) for variant, _ in rows},
         accuracy=evaluation.accuracy_interval(whole),
         published_whole=evaluation.published_interval(whole),
-        heat={variant.name: heat_cells(evaluation.class_iou(variant.name)) for variant, _ in rows},
+        heat={variant.name: make_heat_cells(evaluation.class_iou(variant.name)) for variant, _ in rows},
         conditions=evaluation.by_condition(whole),
         protocols=evaluation.protocol_means(),
         falls=evaluation.sensor_value(),
-        confused=confused_pairs(evaluation, whole),
+        confused=find_confused_pairs(evaluation, whole),
         occurring=int(np.isfinite(evaluation.class_iou(whole)).sum()),
-        bars=class_bars(evaluation),
-        curve=sensors_left(evaluation),
+        bars=draw_class_bars(evaluation),
+        curve=draw_sensors_left(evaluation),
         cases=cases,
         legend=[
             (label, "#{:02x}{:02x}{:02x}".format(*colour))
-            for label, colour in zip(evaluation.labels, class_colours(evaluation.labels), strict=True)
+            for label, colour in zip(evaluation.labels, choose_class_colours(evaluation.labels), strict=True)
         ],
         text=text,
         version=__version__,
     )
 
 
-def heat_cells(iou: NDArray[np.float64]) -> list[tuple[str, str, str]]:
+def make_heat_cells(iou: NDArray[np.float64]) -> list[tuple[str, str, str]]:
     """By class: the IoU in two decimals, the cell's colour and the colour of its text."""
     cells = []
     for value in iou:
@@ -109,7 +109,7 @@ def heat_cells(iou: NDArray[np.float64]) -> list[tuple[str, str, str]]:
     return cells
 
 
-def confused_pairs(evaluation: Evaluation, variant: str, most: int = 6) -> list[tuple[str, str, float]]:
+def find_confused_pairs(evaluation: Evaluation, variant: str, most: int = 6) -> list[tuple[str, str, float]]:
     """True class, what it was taken for, and the share of the true class's pixels; the largest first."""
     matrix = evaluation.matrix(variant).astype(np.float64)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -122,9 +122,9 @@ def confused_pairs(evaluation: Evaluation, variant: str, most: int = 6) -> list[
 
 
 def _pictures(seen: Seen) -> dict[str, bytes]:
-    shown: dict[str, Any] = {name: stretched(image) for name, image in seen.images.items()}
-    shown["truth"] = coloured(seen.truth, seen.labels)
-    shown["prediction"] = coloured(seen.prediction.labels, seen.labels)
+    shown: dict[str, Any] = {name: stretch_image(image) for name, image in seen.images.items()}
+    shown["truth"] = colour_classes(seen.truth, seen.labels)
+    shown["prediction"] = colour_classes(seen.prediction.labels, seen.labels)
     wrong = np.empty((*seen.truth.shape, 3), np.uint8)
     wrong[:] = RIGHT
     wrong[seen.prediction.labels != seen.truth] = WRONG
@@ -143,7 +143,7 @@ def _png(picture: NDArray[Any]) -> bytes:
 BLUE, ORANGE, GREY = "#0b5fa5", "#d9822b", "#9aa4b0"
 
 
-def sensors_left(evaluation: Evaluation) -> str | None:
+def draw_sensors_left(evaluation: Evaluation) -> str | None:
     """Mean IoU against the number of sensors, a dot for each subset; None without subsets."""
     rows = [variant for variant in evaluation.variants if variant.kind in ("all", "subsets")]
     if len(rows) < 3:
@@ -175,7 +175,7 @@ def sensors_left(evaluation: Evaluation) -> str | None:
     return svg_text(figure)
 
 
-def class_bars(evaluation: Evaluation) -> str:
+def draw_class_bars(evaluation: Evaluation) -> str:
     """IoU of every class with all sensors, and the range over single missing sensors where there are any."""
     whole = evaluation.variants[0]
     iou = evaluation.class_iou(whole.name)

@@ -1,4 +1,4 @@
-"""What an evaluation says: mean IoU of all samples together, by variant, class and condition."""
+"""Scores of all samples: mean IoU by variant, class and condition, with intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.metrics.bootstrap import Interval, bootstrap
-from domainsam.metrics.overlap import overlap_scores
+from domainsam.metrics.overlap import score_overlap
 from domainsam.metrics.tables import finite_or_none
 from domainsam_scene.evaluate.missing import Variant
 
@@ -69,13 +69,13 @@ class Evaluation:
 
     def class_iou(self, variant: str) -> NDArray[np.float64]:
         """IoU by class ``(K,)``, NaN for classes without any pixel."""
-        return overlap_scores(self.matrix(variant)).iou
+        return score_overlap(self.matrix(variant)).iou
 
     def published_miou(self, variant: str) -> float:
         """Mean IoU as the data set's papers count it; NaN if :attr:`unscored`."""
         if variant in self.unscored:
             return float("nan")
-        return float(mean_iou(self.matrix(variant)[None].astype(np.float64), self.absent_iou)[0])
+        return float(compute_mean_iou(self.matrix(variant)[None].astype(np.float64), self.absent_iou)[0])
 
     def interval(self, variant: str) -> Interval:
         """Mean IoU of the classes that occur, with its interval over samples."""
@@ -83,20 +83,20 @@ class Evaluation:
 
     def published_interval(self, variant: str) -> Interval:
         """Mean IoU as published, with its interval over samples."""
-        return self._score(variant, partial(mean_iou, absent=self.absent_iou))
+        return self._score(variant, partial(compute_mean_iou, absent=self.absent_iou))
 
     def accuracy(self, variant: str) -> float:
         """Share of pixels with the right class."""
-        return float(overlap_scores(self.matrix(variant)).accuracy)
+        return float(score_overlap(self.matrix(variant)).accuracy)
 
     def accuracy_interval(self, variant: str) -> Interval:
         """Share of pixels with the right class, with its interval over samples."""
-        return self._score(variant, lambda sums: overlap_scores(sums).accuracy)
+        return self._score(variant, lambda sums: score_overlap(sums).accuracy)
 
     @cached_property
     def _intervals(self) -> dict[str, Interval]:
         """Mean IoU by variant; resampling takes a moment and is asked for often."""
-        score = partial(mean_iou, absent=None)
+        score = partial(compute_mean_iou, absent=None)
         return {variant.name: self._score(variant.name, score) for variant in self.variants}
 
     def _score(self, variant: str, score: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Interval:
@@ -113,7 +113,7 @@ class Evaluation:
             for value in values:
                 some = [sample for sample in self.samples if sample.conditions.get(kind, "unknown") == value]
                 matrix = self.matrix(variant, some)[None].astype(np.float64)
-                found.setdefault(kind, {})[value] = float(mean_iou(matrix, None)[0]), len(some)
+                found.setdefault(kind, {})[value] = float(compute_mean_iou(matrix, None)[0]), len(some)
         return found
 
     @cached_property
@@ -202,13 +202,13 @@ class Evaluation:
         return file.getvalue()
 
 
-def mean_iou(matrices: NDArray[np.float64], absent: float | None) -> NDArray[np.float64]:
+def compute_mean_iou(matrices: NDArray[np.float64], absent: float | None) -> NDArray[np.float64]:
     """Mean IoU ``(R,)`` of confusion matrices ``(R, K, K)``.
 
     A class without a pixel in truth and prediction counts ``absent``, or takes
     no part where that is None. The papers on DELIVER and MCubeS count it 0.
     """
-    iou = overlap_scores(matrices).iou
+    iou = score_overlap(matrices).iou
     if absent is not None:
         return np.asarray(np.nan_to_num(iou, nan=absent).mean(axis=-1))
     defined = np.isfinite(iou)

@@ -8,7 +8,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from domainsam.io.rasters import quiet_rasterio
+from domainsam.io.rasters import silence_rasterio
 from domainsam.staging import Staging
 from domainsam_scene.generated.scenes import CLASSES, SENSORS, GeneratedScene, make_scene
 from domainsam_scene.read.modalities import FAR_M
@@ -77,5 +77,5 @@ def _stored(scene: GeneratedScene, folder: str) -> NDArray[np.uint8 | np.uint16]
 
 def _write(path: Path, bands: NDArray[np.uint8 | np.uint16]) -> None:
     shape = {"count": bands.shape[0], "height": bands.shape[1], "width": bands.shape[2]}
-    with quiet_rasterio(), rasterio.open(path, "w", driver="PNG", dtype=bands.dtype, **shape) as made:
+    with silence_rasterio(), rasterio.open(path, "w", driver="PNG", dtype=bands.dtype, **shape) as made:
         made.write(bands)

@@ -1,4 +1,4 @@
-"""How four sensors see the same surfaces, in good and bad conditions, whole and failing."""
+"""Simulate four sensors on the same surfaces, in good and bad conditions."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The trained networks: loading, saving, predicting."""
+"""The scene model: network, loading, saving, prediction."""

@@ -220,8 +220,8 @@ class SceneNetwork(nn.Module):
         finer = self.decoder.refine(joined)
         logits = self.decoder(joined[2] + self.no_memory, finer).logits
         own, auxiliary = self._second(levels, joined)
-        total = larger(logits, size) + larger(auxiliary, size)
-        return SceneOutput(total, larger(auxiliary, size), own, weights.mean(0), names, finer[0])
+        total = enlarge_logits(logits, size) + enlarge_logits(auxiliary, size)
+        return SceneOutput(total, enlarge_logits(auxiliary, size), own, weights.mean(0), names, finer[0])
 
     def _remembered(
         self,
@@ -237,13 +237,13 @@ class SceneNetwork(nn.Module):
             last = self.config.sequence.residual == "last"
             logits = frames.logits[-1] if last else frames.logits.mean(0)
             share = logits.new_full((len(names), logits.shape[0]), 1 / len(names))
-            return SceneOutput(larger(logits, size), None, frames.logits, share, names, finest)
+            return SceneOutput(enlarge_logits(logits, size), None, frames.logits, share, names, finest)
         deep = [*levels[:2], frames.images]
         joined = [fuse(level, part) for level, part in zip(deep, weights, strict=True)]
         own, auxiliary = self._second(deep, joined)
-        total = larger(fuse(frames.logits, weights[2]) + auxiliary, size)
+        total = enlarge_logits(fuse(frames.logits, weights[2]) + auxiliary, size)
         share = (weights[2] + 1 / len(names)) / 2
-        return SceneOutput(total, larger(auxiliary, size), frames.logits + own, share, names, finest)
+        return SceneOutput(total, enlarge_logits(auxiliary, size), frames.logits + own, share, names, finest)
 
     def _second(self, levels: list[Tensor], joined: list[Tensor]) -> tuple[Tensor, Tensor]:
         """What the second head says of each sensor alone ``(M, B, K, h, w)``, and of all ``(B, K, h, w)``."""
@@ -277,8 +277,8 @@ class SceneNetwork(nn.Module):
         )
 
 
-def larger(logits: Tensor, size: torch.Size) -> Tensor:
-    """Logits at the images' size."""
+def enlarge_logits(logits: Tensor, size: torch.Size) -> Tensor:
+    """Upsample logits to the size of the images."""
     return F.interpolate(logits.float(), (size[0], size[1]), mode="bilinear", align_corners=False)
 
 

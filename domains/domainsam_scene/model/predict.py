@@ -1,4 +1,4 @@
-"""From registered images of several sensors to labels, probability, confidence and contributions."""
+"""Predict labels, probability, confidence and contributions from images of several sensors."""
 
 from __future__ import annotations
 
@@ -67,18 +67,20 @@ def predict(
     InputError
         If no sensor is given, one is unknown, or sizes differ.
     """
-    masks = checked(network.config.modalities, images, valid)
+    masks = check_validity(network.config.modalities, images, valid)
     seen = {name: mask for name, mask in masks.items() if mask.any()}
     shape = next(iter(masks.values())).shape
     if not seen:
         return _nothing(len(network.config.labels), shape, tuple(images))
-    batch = {name: prepared(images[name], seen[name], network.config.image_size).to(device) for name in seen}
+    batch = {
+        name: prepare_image(images[name], seen[name], network.config.image_size).to(device) for name in seen
+    }
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         output = network(batch)
-    return finished(output, seen, tuple(images), shape, network.config.image_size)
+    return finish_prediction(output, seen, tuple(images), shape, network.config.image_size)
 
 
-def checked(
+def check_validity(
     known: tuple[str, ...],
     images: Mapping[str, NDArray[np.float32]],
     valid: Mapping[str, NDArray[np.bool_]] | None,
@@ -112,37 +114,37 @@ def checked(
     return masks
 
 
-def fitted(shape: tuple[int, int], longest: int) -> tuple[int, int]:
+def fit_size(shape: tuple[int, int], longest: int) -> tuple[int, int]:
     """Size of a scene with its longest side scaled to ``longest``."""
     scale = longest / max(shape)
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
-def prepared(image: NDArray[np.float32], valid: NDArray[np.bool_], longest: int) -> Tensor:
+def prepare_image(image: NDArray[np.float32], valid: NDArray[np.bool_], longest: int) -> Tensor:
     """One sensor's image as networks take it, ``(1, 3, h, w)``: scaled, padded with its last pixels."""
     pixels = torch.from_numpy(np.where(valid, image, np.float32(0))).float()
     pixels = pixels.expand(3, -1, -1)[None]
-    size = fitted(valid.shape, longest)
+    size = fit_size(valid.shape, longest)
     if size != valid.shape:
         pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
     down, right = -size[0] % MULTIPLE, -size[1] % MULTIPLE
     return F.pad(pixels, (0, right, 0, down), mode="replicate")
 
 
-def finished(
+def finish_prediction(
     output: SceneOutput,
     seen: Mapping[str, NDArray[np.bool_]],
     asked: tuple[str, ...],
     shape: tuple[int, int],
     longest: int,
 ) -> ScenePrediction:
-    """The network's output at the scene's own size."""
-    height, width = fitted(shape, longest)
+    """Resample the network's output to the scene's own size."""
+    height, width = fit_size(shape, longest)
     logits = output.logits.float()[..., :height, :width]
     probability = F.interpolate(logits, shape, mode="bilinear", align_corners=False).softmax(1)[0]
     confidence, labels = probability.max(0)
     anywhere = np.logical_or.reduce(list(seen.values()))
-    shares = contribution(output, labels, seen, (height, width))
+    shares = compute_contribution(output, labels, seen, (height, width))
     zero = np.zeros(shape, np.uint8)
     return ScenePrediction(
         labels=np.where(anywhere, labels.byte().cpu().numpy(), np.uint8(NODATA)),
@@ -152,7 +154,7 @@ def finished(
     )
 
 
-def contribution(
+def compute_contribution(
     output: SceneOutput, labels: Tensor, seen: Mapping[str, NDArray[np.bool_]], inner: tuple[int, int]
 ) -> dict[str, NDArray[np.uint8]]:
     """Each sensor's share in the chosen class.

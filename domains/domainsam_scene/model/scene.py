@@ -1,4 +1,4 @@
-"""The scene model: a trained network that is ready to run."""
+"""Load, save and run the scene model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from domainsam.checkpoint import CheckpointHeader, load, model_file, module_tensors, read_header, save
+from domainsam.checkpoint import CheckpointHeader, collect_tensors, load, model_file, read_header, save
 from domainsam.config import from_table, to_table
 from domainsam.foundation import load_foundation
 from domainsam.machine import choose_device, choose_dtype
 from domainsam.protocols import Foundation
-from domainsam.side.lora import from_published
+from domainsam.side.lora import convert_published
 from domainsam_scene.model.network import NetworkConfig, SceneNetwork
 from domainsam_scene.model.predict import MULTIPLE, ScenePrediction, predict
 
@@ -127,7 +127,7 @@ def save_network(
         {**recipe, TABLE: to_table(network.config)},
         dict(metrics),
     )
-    save(path, module_tensors(network, PREFIX), header, half)
+    save(path, collect_tensors(network, PREFIX), header, half)
 
 
 def load_network(path: Path, foundation: Foundation) -> tuple[SceneNetwork, CheckpointHeader]:
@@ -185,7 +185,7 @@ def load_published(network: SceneNetwork, tensors: Mapping[str, Tensor]) -> tupl
         "no_obj_embed_spatial": "memory.absent_spatial",
     }
     blocks = f"{PUBLISHED_PREFIX}image_encoder.trunk.blocks."
-    updates = {f"updates.{name}": value for name, value in from_published(tensors, blocks).items()}
+    updates = {f"updates.{name}": value for name, value in convert_published(tensors, blocks).items()}
     own, found, skipped = network.state_dict(), {}, []
     for key, value in tensors.items():
         name = key.removeprefix(PUBLISHED_PREFIX)

@@ -14,8 +14,8 @@ from domainsam.errors import ConfigError
 from domainsam.infer.blend import NODATA, store_shares
 from domainsam.infer.engine import Swept, sweep_scene
 from domainsam.infer.sweep import Answer
-from domainsam.infer.tiling import ALIGN, TileGrid, axis_starts
-from domainsam.progress import Progress, silent
+from domainsam.infer.tiling import ALIGN, TileGrid, place_tiles
+from domainsam.progress import Progress, report_nothing
 from domainsam.protocols import Block, Window
 from domainsam_scene.model.predict import SCALE
 from domainsam_scene.model.scene import SceneModel
@@ -122,7 +122,7 @@ def segment_stack(
     model: SceneModel,
     folder: Path,
     options: TileOptions,
-    progress: Progress = silent,
+    progress: Progress = report_nothing,
 ) -> Swept:
     """Segment a stack into staged files, named as :attr:`SceneSweep.outputs`.
 
@@ -152,7 +152,7 @@ def segment_stack(
         read_sensors(source),
         sweep,
         folder,
-        tile_grid(source.map_grid.shape, options),
+        make_tile_grid(source.map_grid.shape, options),
         identity=identity,
         strip_width=max(options.tile, BAND_BYTES // (4 * (sweep.planes + 1) * options.tile)),
         resume=options.resume,
@@ -172,11 +172,11 @@ def read_sensors(source: SceneSource) -> Callable[[Window], SensorBlock]:
     return read
 
 
-def tile_grid(shape: tuple[int, int], options: TileOptions) -> TileGrid:
+def make_tile_grid(shape: tuple[int, int], options: TileOptions) -> TileGrid:
     """Tiles of one size everywhere, so that the network sees one scale; a small map is overhung."""
     tile = options.tile
     rows, cols = (
-        axis_starts(length, tile, min(options.overlap, tile - ALIGN), offset)
+        place_tiles(length, tile, min(options.overlap, tile - ALIGN), offset)
         for length, offset in zip(shape, options.offset, strict=True)
     )
     return TileGrid(rows, cols, (tile, tile))

@@ -1,1 +1,1 @@
-"""From files to blocks: images, rasters and layouts of several sensors."""
+"""Read images, rasters and published layouts of several sensors."""

@@ -1,4 +1,4 @@
-"""Image files of sensors as arrays: PNG, JPEG, TIFF, npy and npz, of any type of number.
+"""Read image files of sensors (PNG, JPEG, TIFF, npy, npz) as arrays.
 
 GDAL reads pictures, because it keeps 16 bits a channel, palettes and
 nodata; numpy reads its own files, never unpickling.

@@ -1,4 +1,4 @@
-"""What sensors deliver, on one grid and one scale: the values that networks see."""
+"""Scale sensors' values to 0 to 1 in three channels."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Sample:
         return rows, cols
 
 
-def natural_range(name: str, dtype: np.dtype[Any]) -> Range:
+def get_natural_range(name: str, dtype: np.dtype[Any]) -> Range:
     """Values that 0 and 1 stand for where nobody says otherwise.
 
     Bytes and 16-bit numbers fill their type. Depth in 16 bits is millimetres,
@@ -81,7 +81,7 @@ def natural_range(name: str, dtype: np.dtype[Any]) -> Range:
     return 0.0, float(np.iinfo(dtype).max)
 
 
-def as_plane(name: str, raw: RawImage, origin: str, limits: Range | None = None) -> Plane:
+def scale_plane(name: str, raw: RawImage, origin: str, limits: Range | None = None) -> Plane:
     """Scale a sensor's values to 0 to 1 and give them three channels.
 
     One channel is repeated, a second is followed by zeros, a fourth is dropped.
@@ -90,7 +90,7 @@ def as_plane(name: str, raw: RawImage, origin: str, limits: Range | None = None)
     Parameters
     ----------
     limits
-        Values that become 0 and 1; beyond them is clipped. By default :func:`natural_range`.
+        Values that become 0 and 1; beyond them is clipped. By default :func:`get_natural_range`.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def as_plane(name: str, raw: RawImage, origin: str, limits: Range | None = None)
     """
     values = raw.values[:CHANNELS].astype(np.float32)
     values = np.where(raw.valid, values, np.float32(0))
-    low, high = limits or natural_range(name, raw.values.dtype)
+    low, high = limits or get_natural_range(name, raw.values.dtype)
     if limits is None and raw.values.dtype.kind in "fi" and name != "depth" and raw.valid.any():
         _check_inside(name, values, (low, high), origin)
     image = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1).astype(np.float32)

@@ -20,15 +20,15 @@ from rasterio.warp import transform_bounds
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
-from domainsam.infer.blend import clip_window, within
+from domainsam.infer.blend import clip_window, slice_within
 from domainsam.infer.tiling import TileGrid
 from domainsam.io.rasters import (
-    centre_affine,
     file_facts,
     head_digest,
     open_quietly,
     overview_size,
     reading_raster,
+    to_centre_affine,
 )
 from domainsam.protocols import Block, Window
 from domainsam_scene.read.modalities import CHANNELS, SPARSE, Plane
@@ -208,7 +208,7 @@ class SensorRaster:
             rows, cols = (part.row, part.row + part.height), (part.col, part.col + part.width)
             with self._reading(f"rows {rows[0]} to {rows[1]}, columns {cols[0]} to {cols[1]}"):
                 values, known = self._values((rows, cols), None)
-            inside = within(part, (window.row, window.col))
+            inside = slice_within(part, (window.row, window.col))
             image[:, *inside], valid[inside] = self._scaled(values, known), known
         return Plane(image, valid)
 
@@ -304,7 +304,9 @@ class SceneSource:
     @property
     def grid(self) -> Grid:
         """The map's grid, pixel centres; its frame is the CRS as WKT."""
-        return Grid(self.map_grid.shape, centre_affine(self.map_grid.transform), self.map_grid.crs.to_wkt())
+        return Grid(
+            self.map_grid.shape, to_centre_affine(self.map_grid.transform), self.map_grid.crs.to_wkt()
+        )
 
     def read_sensors(self, window: Window) -> dict[str, Plane]:
         """Every sensor's part of a window; outside of the map nothing is valid."""

@@ -1,4 +1,4 @@
-"""Bringing sensors onto one grid: other sizes are resampled, shifts are found and undone."""
+"""Register sensors onto one grid: resize, find shifts and undo them."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Shift:
         return f"{self.down:+.1f} px down, {self.right:+.1f} px right"
 
 
-def reference_sensor(names: Mapping[str, object]) -> str:
+def choose_reference(names: Mapping[str, object]) -> str:
     """The sensor whose grid all others are laid on: the camera, else the first."""
     return next((name for name in ("rgb", "image", "optical") if name in names), next(iter(names)))
 
 
-def common_grid(
+def resize_to_reference(
     planes: Mapping[str, Plane], origin: str, any_aspect: bool = False
 ) -> tuple[dict[str, Plane], tuple[str, ...]]:
     """All sensors at the size of the reference sensor, and notes on which were resized.
@@ -59,14 +59,14 @@ def common_grid(
     InputError
         If a sensor's picture has another aspect, so that no scale fits.
     """
-    reference = reference_sensor(planes)
+    reference = choose_reference(planes)
     rows, cols = planes[reference].shape
     done, notes = {}, []
     for name, plane in planes.items():
         if plane.shape != (rows, cols):
             if not any_aspect:
                 _check_aspect(origin, reference, (rows, cols), name, plane.shape)
-            done[name] = resized(plane, (rows, cols), nearest=name in SPARSE)
+            done[name] = resize_plane(plane, (rows, cols), nearest=name in SPARSE)
             notes.append(f"{name} resized from {plane.shape[1]} x {plane.shape[0]} to {cols} x {rows}")
         else:
             done[name] = plane
@@ -85,7 +85,7 @@ def _check_aspect(
         )
 
 
-def resized(plane: Plane, size: tuple[int, int], nearest: bool) -> Plane:
+def resize_plane(plane: Plane, size: tuple[int, int], nearest: bool) -> Plane:
     """A plane at another size; pixels keep their place in the picture, edge to edge.
 
     Reducing takes means of areas, enlarging is linear, both of valid pixels
@@ -140,7 +140,7 @@ def find_shift(reference: Plane, moved: Plane) -> Shift:
     return Shift(float(offset[0]), float(offset[1]), strength)
 
 
-def unshifted(plane: Plane, shift: Shift, nearest: bool) -> Plane:
+def undo_shift(plane: Plane, shift: Shift, nearest: bool) -> Plane:
     """A plane moved back by a shift; what was outside of the picture is not valid."""
     by = (-round(shift.down), -round(shift.right)) if nearest else (-shift.down, -shift.right)
     order = 0 if nearest else 1

@@ -1,1 +1,1 @@
-"""Learning from labels of one's own."""
+"""Training of scene models on labelled samples."""

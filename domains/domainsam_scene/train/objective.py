@@ -1,4 +1,4 @@
-"""What one batch teaches: losses, and sensors that are left out at random."""
+"""Loss of a training batch, with sensors dropped at random."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ class SceneObjective(nn.Module):
         classes = len(network.config.labels)
         remembers = network.config.remembers and options.prototypes.weight > 0
         self.prototypes = Prototypes(classes, FINEST, options.prototypes) if remembers else None
-        weights = class_weights(frequency) if options.balance and frequency is not None else None
+        weights = compute_class_weights(frequency) if options.balance and frequency is not None else None
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, batch: SceneBatch) -> dict[str, Tensor]:
         """Loss of a batch, some of its sensors left out."""
-        chosen = {name: batch.images[name] for name in kept(tuple(batch.images), self.options.drop)}
+        chosen = {name: batch.images[name] for name in choose_kept(tuple(batch.images), self.options.drop)}
         output: SceneOutput = self.network(chosen)
         parts = {"answer": self._fault(output.logits, batch.labels)}
         if output.auxiliary is not None and self.options.auxiliary:
@@ -122,7 +122,7 @@ class SceneObjective(nn.Module):
         return torch.stack([self._fault(own, small) for own in logits]).mean()
 
 
-def class_weights(frequency: Tensor) -> Tensor:
+def compute_class_weights(frequency: Tensor) -> Tensor:
     """Weight of each class, 1 in the mean: the inverse root of its share of all pixels, ``(K,)``."""
     weights = frequency.clamp(min=1e-3) ** -0.5
     return weights / weights.mean()
@@ -148,8 +148,8 @@ def unweigh(network: SceneNetwork, weights: Tensor, part: float = 1.0) -> None:
         bias.sub_(part * weights.to(bias).log())
 
 
-def kept(names: tuple[str, ...], drop: float) -> tuple[str, ...]:
-    """The sensors that a batch keeps: each is dropped by chance, one at least stays."""
+def choose_kept(names: tuple[str, ...], drop: float) -> tuple[str, ...]:
+    """Choose the sensors that a batch keeps: each is dropped by chance, at least one stays."""
     if not drop:
         return names
     stays = torch.rand(len(names)) >= drop

@@ -1,4 +1,4 @@
-"""What a training run is told: one frozen value, written as TOML."""
+"""Training recipe of scene models, read from TOML."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def read_recipe(given: Path) -> TrainConfig:
     return start.read_recipe(TrainConfig, given, RECIPES)
 
 
-def paper_recipe(config: TrainConfig, layout: str) -> TrainConfig:
+def make_paper_recipe(config: TrainConfig, layout: str) -> TrainConfig:
     """The recipe that the method was published with, as far as it is known.
 
     MemorySAM: its code's choices, 200 epochs at 6e-4 on DELIVER, 500 at 4e-4
@@ -106,7 +106,7 @@ def paper_recipe(config: TrainConfig, layout: str) -> TrainConfig:
     )
 
 
-def with_steps(config: TrainConfig, scenes: int) -> TrainConfig:
+def set_steps(config: TrainConfig, scenes: int) -> TrainConfig:
     """Epochs as steps: the warm-up takes ten of them at most, and each ends with an evaluation."""
     if not config.epochs:
         return config

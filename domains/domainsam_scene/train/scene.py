@@ -21,7 +21,7 @@ from domainsam_scene.model.predict import predict
 from domainsam_scene.model.scene import save_network
 from domainsam_scene.read.layouts import find_layout
 from domainsam_scene.train.objective import SceneObjective
-from domainsam_scene.train.recipe import TrainConfig, TrainOptions, with_steps
+from domainsam_scene.train.recipe import TrainConfig, TrainOptions, set_steps
 from domainsam_scene.train.scenes import LabelledScenes, LayoutScenes, Part, SceneCrops
 
 SAMPLED = 20
@@ -95,7 +95,7 @@ def train_scenes(
 ) -> Trained:
     """Train on scenes from anywhere; otherwise as :func:`train_model`."""
     with start_run(options) as training:
-        config = with_steps(config, len(scenes))
+        config = set_steps(config, len(scenes))
         foundation = training.load_foundation(config.foundation, torch.float32)
         network_config = NetworkConfig(
             labels=scenes.labels, modalities=scenes.modalities, **_shallow(config.network)
@@ -126,7 +126,7 @@ def _learn(
     run: Run,
 ) -> dict[str, float]:
     """The one stage; the scores of what is kept."""
-    frequency = class_frequency(scenes) if config.learning.balance else None
+    frequency = measure_class_frequency(scenes) if config.learning.balance else None
     objective = SceneObjective(network, config.learning, frequency).to(run.devices.device)
     seed = (run.seed, run.devices.rank)
     # The core's batches are of single images; only this objective ever looks into a batch.
@@ -141,7 +141,7 @@ def _learn(
     return dict(evaluate())
 
 
-def class_frequency(scenes: LabelledScenes) -> torch.Tensor:
+def measure_class_frequency(scenes: LabelledScenes) -> torch.Tensor:
     """Share of each class, on some scenes."""
     counts = np.zeros(len(scenes.labels))
     for number in np.linspace(0, len(scenes) - 1, min(SAMPLED, len(scenes))).round().astype(int):

@@ -44,7 +44,7 @@ class LabelledScenes(Protocol):
         ...
 
 
-def in_part(names: Sequence[str], part: Part) -> list[bool]:
+def is_in_part(names: Sequence[str], part: Part) -> list[bool]:
     """Which samples belong to a part: a fifth, spread by a hash of the names, is held back."""
     order = sorted(range(len(names)), key=lambda index: hashlib.sha256(names[index].encode()).digest())
     held = set(order[: max(1, len(names) // HELD_BACK)])
@@ -73,7 +73,7 @@ class LayoutScenes:
         self.layout, self.options = layout, options
         found = layout.samples(root, split)
         labelled = [ref for ref in found if ref.truth is not None]
-        chosen = in_part([ref.name for ref in labelled], part)
+        chosen = is_in_part([ref.name for ref in labelled], part)
         self.refs: tuple[SampleRef, ...] = tuple(itertools.compress(labelled, chosen))
         if not self.refs:
             raise InputError(

@@ -1,1 +1,1 @@
-"""From staged bytes to finished files."""
+"""Write maps, probabilities, confidences and previews."""

@@ -14,7 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from domainsam.errors import OutputError
-from domainsam.io.rasters import RASTER_ERRORS, quiet_rasterio, reason
+from domainsam.io.rasters import RASTER_ERRORS, reason, silence_rasterio
 from domainsam_scene.model.predict import NODATA, ScenePrediction
 
 
@@ -42,20 +42,20 @@ def write_answer(kind: str, path: Path, answer: Answer) -> None:
         ) from error
 
 
-def colour_table(labels: tuple[str, ...]) -> dict[int, tuple[int, int, int, int]]:
+def make_colour_table(labels: tuple[str, ...]) -> dict[int, tuple[int, int, int, int]]:
     """Colours by class number with their opacity; 255 is transparent."""
-    colours: Sequence[Colour] = class_colours(labels)
+    colours: Sequence[Colour] = choose_class_colours(labels)
     table = {index: (*colour, 255) for index, colour in enumerate(colours)}
     return {**table, NODATA: (*UNKNOWN, 0)}
 
 
-def class_tags(labels: tuple[str, ...]) -> dict[str, str]:
+def make_class_tags(labels: tuple[str, ...]) -> dict[str, str]:
     """Class names by number, as tags of a raster."""
     return {f"CLASS_{index}": label for index, label in enumerate(labels)}
 
 
 def _write_map(path: Path, answer: Answer) -> None:
-    _write_bands(path, answer.prediction.labels[None], (), colour_table(answer.labels))
+    _write_bands(path, answer.prediction.labels[None], (), make_colour_table(answer.labels))
 
 
 def _write_confidence(path: Path, answer: Answer) -> None:
@@ -115,7 +115,11 @@ def _write_bands(
     }
     if not png:
         profile |= {"compress": "deflate", "tiled": True, "blockxsize": 256, "blockysize": 256}
-    with rasterio.Env(GDAL_PAM_ENABLED=False), quiet_rasterio(), rasterio.open(path, "w", **profile) as made:
+    with (
+        rasterio.Env(GDAL_PAM_ENABLED=False),
+        silence_rasterio(),
+        rasterio.open(path, "w", **profile) as made,
+    ):
         if colours is not None:
             made.write_colormap(1, dict(colours))
         made.write(bands)
@@ -131,12 +135,12 @@ GOLDEN = 0.618033988749895
 """Steps of the golden ratio spread hues evenly, however many there are."""
 
 
-def class_colours(labels: tuple[str, ...]) -> tuple[Colour, ...]:
+def choose_class_colours(labels: tuple[str, ...]) -> tuple[Colour, ...]:
     """The published colours of a known list of classes, else distinct hues in a fixed order."""
     from domainsam_scene.generated.scenes import CLASSES, COLOURS
-    from domainsam_scene.read.layouts import published_colours
+    from domainsam_scene.read.layouts import find_published_colours
 
-    known = {CLASSES: COLOURS, **published_colours()}
+    known = {CLASSES: COLOURS, **find_published_colours()}
     return known.get(labels) or tuple(_hue(index) for index in range(len(labels)))
 
 

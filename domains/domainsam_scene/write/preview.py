@@ -1,4 +1,4 @@
-"""A picture of the result: what each sensor saw, the map with its classes, how sure, and who said so."""
+"""Draw a preview: every sensor, the class map, confidence and contributions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from domainsam.errors import OutputError
 from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
-from domainsam_scene.write.maps import UNKNOWN, class_colours
+from domainsam_scene.write.maps import UNKNOWN, choose_class_colours
 
 PANEL = 320
 """Width in pixels of one panel."""
@@ -77,15 +77,15 @@ def draw_preview(path: Path, picture: Picture) -> None:
         ) from error
 
 
-def coloured(labels: NDArray[np.uint8], names: tuple[str, ...]) -> NDArray[np.uint8]:
+def colour_classes(labels: NDArray[np.uint8], names: tuple[str, ...]) -> NDArray[np.uint8]:
     """Class numbers ``(H, W)`` as colours ``(H, W, 3)``; 255 is black."""
     table = np.zeros((256, 3), np.uint8)
     table[:] = UNKNOWN
-    table[: len(names)] = class_colours(names)
+    table[: len(names)] = choose_class_colours(names)
     return table[labels]
 
 
-def stretched(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def stretch_image(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """A sensor's image ``(3, H, W)`` as ``(H, W, 3)``, dark ones brightened so that they can be seen."""
     shown = image.transpose(1, 2, 0)
     top = float(np.quantile(shown, 0.99)) if shown.size else 1.0
@@ -96,14 +96,14 @@ Panel = tuple[str, NDArray[Any], dict[str, Any]]
 
 
 def _sensor_panels(picture: Picture) -> list[Panel]:
-    return [(name, stretched(image), {}) for name, image in picture.images.items()]
+    return [(name, stretch_image(image), {}) for name, image in picture.images.items()]
 
 
 def _answer_panels(picture: Picture) -> list[Panel]:
     answer = picture.prediction
     sure = np.ma.masked_equal(answer.confidence, NODATA)
     panels: list[Panel] = [
-        ("map", coloured(answer.labels, picture.labels), {"resample": False}),
+        ("map", colour_classes(answer.labels, picture.labels), {"resample": False}),
         ("confidence", sure, {"cmap": "viridis", "vmin": 0, "vmax": SCALE}),
     ]
     if len(answer.contribution) > 1:
@@ -120,7 +120,7 @@ def _present(picture: Picture) -> list[int]:
 
 
 def _legend(figure: Any, labels: Sequence[str], present: Sequence[int], columns: int, left: float) -> None:
-    colours = np.array(class_colours(tuple(labels))) / 255
+    colours = np.array(choose_class_colours(tuple(labels))) / 255
     patches = [Patch(facecolor=colours[index], edgecolor="#888", label=labels[index]) for index in present]
     if patches:
         figure.legend(

@@ -1,4 +1,4 @@
-"""``domainsam urban change``: parse, call, print."""
+"""``domainsam urban change``: compare the settlements of two scenes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from domainsam_cli.console import answer
+from domainsam_cli.console import print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     batch_size_option,
@@ -63,7 +63,7 @@ def change(ctx: click.Context, /, before: str, after: str, **given: Any) -> None
     result = run_change(before, after, gather(given))
     counts = dict(sorted(result.products.items()))
     told = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no settlement"
-    answer(
+    print_result(
         given,
         lambda: {
             "path": str(given["out"]),

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from domainsam_cli.console import command_line
+from domainsam_cli.console import get_command_line
 from domainsam_cli.options import demo_folder_option, json_option, overwrite_option, seed_option
-from domainsam_urban.job import scene_stem
-from domainsam_urban.model.settlement import shipped_resolution
+from domainsam_urban.job import make_scene_stem
+from domainsam_urban.model.settlement import read_shipped_resolution
 from domainsam_urban.read.area import SceneProfile
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, OutputOptions, ShapeOptions
-from domainsam_urban.write.provenance import Acquisition, acquisition
+from domainsam_urban.write.provenance import Acquisition, find_acquisition
 
 SIDE = 1024
 """Pixels of the sample, both ways: about 85 hectares."""
@@ -29,7 +29,7 @@ MIN_AREA_M2 = 1000.0
 @json_option
 def demo(out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
     """Draw a scene of settlements and map it with the weights inside the package."""
-    from domainsam_urban.generated import agreement, write_sample
+    from domainsam_urban.generated import measure_agreement, write_sample
     from domainsam_urban.map import map_scenes
 
     scene, truth = out / "sample.tif", out / "sample_truth.tif"
@@ -43,10 +43,11 @@ def demo(out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
         overwrite=overwrite,
     )
     batch = map_scenes(
-        [str(scene)], MapOptions(outputs, shape=ShapeOptions(min_area=MIN_AREA_M2), made_by=command_line())
+        [str(scene)],
+        MapOptions(outputs, shape=ShapeOptions(min_area=MIN_AREA_M2), made_by=get_command_line()),
     )
     result = batch.results[0]
-    iou = agreement(out / "mask.tif", truth)
+    iou = measure_agreement(out / "mask.tif", truth)
     if as_json:
         click.echo(json.dumps({**result.document(), "generated": True, "iou_with_truth": iou}, indent=2))
         return
@@ -66,9 +67,9 @@ def describe(path: str) -> dict[str, object]:
     InputError
         If it is no raster, is damaged, or holds no data.
     """
-    with RasterSource(path, resolution=shipped_resolution(), allow_no_crs=True) as source:
+    with RasterSource(path, resolution=read_shipped_resolution(), allow_no_crs=True) as source:
         profile, place = source.profile_info, source.transform
-    acquired = acquisition(scene_stem(path), profile.tags)
+    acquired = find_acquisition(make_scene_stem(path), profile.tags)
     rows, cols = profile.shape
     return {
         "format": profile.driver,

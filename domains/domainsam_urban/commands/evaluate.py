@@ -1,4 +1,4 @@
-"""``domainsam urban evaluate``: parse, call, print."""
+"""``domainsam urban evaluate``: score predictions against labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import aligned, answer, cell, command_line, path_lines
+from domainsam_cli.console import align_rows, format_paths, format_score, get_command_line, print_result
 from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
 from domainsam_urban.commands.map import reading_options, threshold_option
 from domainsam_urban.settings import MapOptions, OutputOptions, ReadOptions, RunOptions, ShapeOptions
@@ -99,32 +99,32 @@ def evaluate(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> No
     domainsam urban evaluate scene.tif --labels truth.gpkg --predictions settlements.gpkg
     """  # noqa: D301 - click needs the control character itself
     from domainsam.io.pairing import find_scenes
-    from domainsam.progress import reporting
+    from domainsam.progress import report_progress
     from domainsam.staging import Staging
     from domainsam_urban.evaluate.evaluate import evaluate_scenes
 
-    check(given)
-    given["threshold"] = threshold(given)
+    check_options(given)
+    given["threshold"] = choose_threshold(given)
     scenes = find_scenes(inputs)
-    options = evaluation_options(given)
+    options = gather(given)
     outputs = [path for path in (given["csv_path"], given["report"]) if path is not None]
     with ExitStack() as stack:
         staging = stack.enter_context(Staging(outputs, overwrite=given["overwrite"]))
         workdir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="domainsam-")))
         # While a model maps, mapping shows its own bars.
         hidden = given["quiet"] or given["predictions"] is None
-        progress = stack.enter_context(reporting("compare", hidden))
-        result = evaluate_scenes(scenes, given["labels"], answers(given), workdir, options, progress)
+        progress = stack.enter_context(report_progress("compare", hidden))
+        result = evaluate_scenes(scenes, given["labels"], choose_answers(given), workdir, options, progress)
         if given["csv_path"] is not None:
             staging.write_text(given["csv_path"], result.csv_text())
         if given["report"] is not None:
-            staging.write_text(given["report"], report_page(result, given))
-    tell(result, outputs, given)
+            staging.write_text(given["report"], render_page(result, given))
+    print_scores(result, outputs, given)
     if result.skipped:
         ctx.exit(1)
 
 
-def check(given: dict[str, Any]) -> None:
+def check_options(given: dict[str, Any]) -> None:
     """Refuse options that contradict each other.
 
     Raises
@@ -139,16 +139,16 @@ def check(given: dict[str, Any]) -> None:
             raise click.UsageError(f"--predictions are compared as they are: leave out --{name}")
 
 
-def threshold(given: dict[str, Any]) -> float:
+def choose_threshold(given: dict[str, Any]) -> float:
     """The threshold that was given, else the model's; existing predictions have the ordinary one."""
-    from domainsam_urban.model.settlement import shape_settings
+    from domainsam_urban.model.settlement import get_shape_settings
 
     if given["predictions"] is not None:
         return float(given["threshold"] or ShapeOptions.threshold)
-    return shape_settings(given["model"], {"threshold": given["threshold"]}).threshold
+    return get_shape_settings(given["model"], {"threshold": given["threshold"]}).threshold
 
 
-def evaluation_options(given: dict[str, Any]) -> EvaluationOptions:
+def gather(given: dict[str, Any]) -> EvaluationOptions:
     """Options as click gives them, as one value."""
     from domainsam_urban.evaluate.scores import ScoringOptions
     from domainsam_urban.evaluate.summary import EvaluationOptions
@@ -159,13 +159,13 @@ def evaluation_options(given: dict[str, Any]) -> EvaluationOptions:
     return EvaluationOptions(scoring, units=given["units"], seed=given["seed"])
 
 
-def answers(given: dict[str, Any]) -> Predict:
+def choose_answers(given: dict[str, Any]) -> Predict:
     """Where predictions come from: files, or the model and its variants."""
-    from domainsam_urban.evaluate.evaluate import existing_answers
+    from domainsam_urban.evaluate.evaluate import look_up_answers
 
     if given["predictions"] is not None:
-        return existing_answers(given["predictions"])
-    from domainsam_urban.evaluate.evaluate import ABLATION, STAGES, model_answers
+        return look_up_answers(given["predictions"])
+    from domainsam_urban.evaluate.evaluate import ABLATION, STAGES, make_answers
 
     read = ReadOptions(
         given["bands"], given["nodata"], given["resolution"], given["normalize"], given["allow_no_crs"]
@@ -187,47 +187,50 @@ def answers(given: dict[str, Any]) -> Predict:
         ShapeOptions(given["threshold"]),
         quiet=given["quiet"],
     )
-    return model_answers(options, ABLATION if given["ablation"] else STAGES)
+    return make_answers(options, ABLATION if given["ablation"] else STAGES)
 
 
-def report_page(result: Evaluation, given: dict[str, Any]) -> str:
+def render_page(result: Evaluation, given: dict[str, Any]) -> str:
     """The HTML report."""
     from domainsam_urban.evaluate.report import ReportText, render_report
 
     answered = given["predictions"] or given["model"]
     name = answered.name if answered is not None else EMBEDDED
-    return render_report(result, ReportText(name, given["labels"].name, command_line()))
+    return render_report(result, ReportText(name, given["labels"].name, get_command_line()))
 
 
-def tell(result: Evaluation, outputs: list[Path], given: dict[str, Any]) -> None:
+def print_scores(result: Evaluation, outputs: list[Path], given: dict[str, Any]) -> None:
     """Print the scores, what was skipped and where the outputs are."""
     for name, reason in result.skipped:
         click.echo(f"domainsam: skipped {name}: {reason}", err=True)
-    files = path_lines({path.suffix[1:]: path for path in outputs})
-    answer(given, result.document, chain(table(result), files), result.notes())
+    files = format_paths({path.suffix[1:]: path for path in outputs})
+    print_result(given, result.document, chain(format_table(result), files), result.notes())
 
 
-def table(result: Evaluation) -> Iterator[str]:
+def format_table(result: Evaluation) -> Iterator[str]:
     """Scores as lines of text: all of them for the model, the main ones for an ablation."""
     from domainsam_urban.evaluate.scores import ABLATED, METRICS
 
     scenes = len(result.scenes)
     yield f"{scenes} scene{'s' * (scenes > 1)}, threshold {result.options.scoring.threshold:g}"
-    leads = {name: cell(result.lead[name], "+") if name in result.lead else "" for name in result.variants}
+    leads = {
+        name: format_score(result.lead[name], "+") if name in result.lead else "" for name in result.variants
+    }
     rows = [
-        [metric.title, *(cell(result.table[name][metric.key]) for name in result.shown)] for metric in METRICS
+        [metric.title, *(format_score(result.table[name][metric.key]) for name in result.shown)]
+        for metric in METRICS
     ]
     if result.lead:
         rows.append(["Lead in IoU", *(leads[name] for name in result.shown)])
-    yield from aligned([["", *result.shown], *rows])
+    yield from align_rows([["", *result.shown], *rows])
     if result.variants != result.shown:
         yield ""
         head = ["Ablation", *(metric.title for metric in ABLATED), "Lead in IoU"]
-        yield from aligned(
+        yield from align_rows(
             [
                 head,
                 *(
-                    [name, *(cell(result.table[name][metric.key]) for metric in ABLATED), leads[name]]
+                    [name, *(format_score(result.table[name][metric.key]) for metric in ABLATED), leads[name]]
                     for name in result.variants
                 ),
             ]

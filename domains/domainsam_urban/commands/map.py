@@ -1,4 +1,4 @@
-"""``domainsam urban map``: parse, call, print."""
+"""``domainsam urban map``: map settlements in satellite scenes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import answer, command_line, path_lines
+from domainsam_cli.console import format_paths, get_command_line, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     WHOLE_NUMBERS,
@@ -169,18 +169,18 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
     state = ctx.find_object(RunState)
     if state is not None:
         state.resumable = True
-    batch = map_scenes(inputs, map_options(**job_options(given), made_by=command_line()))
-    answer(given, batch.document, summary(batch))
+    batch = map_scenes(inputs, map_options(**job_options(given), made_by=get_command_line()))
+    print_result(given, batch.document, summarise_run(batch))
     if batch.failures:
         failed = ", ".join(source for source, _ in batch.failures)
         click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} scenes failed: {failed}", err=True)
         ctx.exit(batch.exit_code)
 
 
-def summary(batch: Batch) -> Iterator[str]:
+def summarise_run(batch: Batch) -> Iterator[str]:
     """What was found and where it is, for a person."""
     for result in batch.results:
         yield result.sentence()
-        yield from path_lines(result.paths)
+        yield from format_paths(result.paths)
     for source in batch.complete:
         yield f"{source}: complete already"

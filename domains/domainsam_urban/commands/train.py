@@ -1,4 +1,4 @@
-"""``domainsam urban train``: parse, call, print."""
+"""``domainsam urban train``: train the settlement model on labelled scenes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import answer, path_lines
+from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
-from domainsam_cli.options import RUN, chosen, out_option, run_options
+from domainsam_cli.options import RUN, collect_given, out_option, run_options
 from domainsam_urban.commands.map import reading_options
 from domainsam_urban.settings import ReadOptions
 
@@ -98,13 +98,13 @@ def train(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     state = ctx.find_object(RunState)
     if state is not None:
         state.resumable = True
-    options = train_options(given)
-    result = train_model(inputs, given["labels"], train_config(given), options, given["paper"])
+    options = gather_options(given)
+    result = train_model(inputs, given["labels"], gather_config(given), options, given["paper"])
     if result.rank == 0:
-        answer(given, result.document, summary(result), result.notes)
+        print_result(given, result.document, summarise_run(result), result.notes)
 
 
-def train_options(given: dict[str, Any]) -> TrainOptions:
+def gather_options(given: dict[str, Any]) -> TrainOptions:
     """Where things are and how they run, as one value."""
     from domainsam_urban.train.recipe import TrainOptions
 
@@ -114,37 +114,39 @@ def train_options(given: dict[str, Any]) -> TrainOptions:
     return TrainOptions(read=read, **{name: given[name] for name in ("val", *RUN)})
 
 
-def train_config(given: dict[str, Any]) -> TrainConfig:
+def gather_config(given: dict[str, Any]) -> TrainConfig:
     """The recipe: its file or the defaults, the published one on request, then single options."""
-    from domainsam_urban.train.recipe import TrainConfig, paper_recipe, read_recipe
+    from domainsam_urban.train.recipe import TrainConfig, make_paper_recipe, read_recipe
 
     config = TrainConfig() if given["config_path"] is None else read_recipe(given["config_path"])
     if given["paper"]:
-        config = paper_recipe(config)
+        config = make_paper_recipe(config)
     names = {"encoder": "encoder", "mixer": "mixer", "fusion": "fusion"}
     off = {part: False for part in PARTS if given[f"no_{part}"]}
-    prompter = replace(config.prompter, **chosen(given, names), parts=replace(config.prompter.parts, **off))
-    rate = chosen(given, {"lr": "lr"})
+    prompter = replace(
+        config.prompter, **collect_given(given, names), parts=replace(config.prompter.parts, **off)
+    )
+    rate = collect_given(given, {"lr": "lr"})
     sizes = ("batch_size", "joint_batch_size")
     return replace(
         config,
         prompter=prompter,
-        crops=replace(config.crops, **chosen(given, {"crop": "size"})),
-        split=replace(config.split, seed=given["seed"], **chosen(given, {"block": "size_m"})),
-        coarse=replace(config.coarse, **rate, **chosen(given, {"coarse_steps": "steps"})),
-        joint=replace(config.joint, **rate, **chosen(given, {"joint_steps": "steps"})),
-        **chosen(
+        crops=replace(config.crops, **collect_given(given, {"crop": "size"})),
+        split=replace(config.split, seed=given["seed"], **collect_given(given, {"block": "size_m"})),
+        coarse=replace(config.coarse, **rate, **collect_given(given, {"coarse_steps": "steps"})),
+        joint=replace(config.joint, **rate, **collect_given(given, {"joint_steps": "steps"})),
+        **collect_given(
             given, {name: name for name in ("foundation", "encoder_weights", "start_from", "resolution")}
         ),
-        **chosen(given, {"cache": "cache_gb"}),
+        **collect_given(given, {"cache": "cache_gb"}),
         **({} if given["batch_size"] is None else dict.fromkeys(sizes, given["batch_size"])),
     )
 
 
-def summary(result: Trained) -> Iterator[str]:
+def summarise_run(result: Trained) -> Iterator[str]:
     """The scores and where things are, for a person."""
     titles = {"coarse_iou": "coarse stage", "full_iou": "full model"}
     for name, title in titles.items():
         if name in result.metrics:
             yield f"pooled IoU on validation ground, {title}: {result.metrics[name]:.3f}"
-    yield from path_lines({"model": result.out, "logs": result.folder})
+    yield from format_paths({"model": result.out, "logs": result.folder})

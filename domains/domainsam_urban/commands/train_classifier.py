@@ -1,4 +1,4 @@
-"""``domainsam urban train-classifier``: parse, call, print."""
+"""``domainsam urban train-classifier``: train the classifier that skips empty ground."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import answer, path_lines
+from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
-from domainsam_cli.options import chosen, out_option, run_options
+from domainsam_cli.options import collect_given, out_option, run_options
 from domainsam_urban.commands.map import reading_options
-from domainsam_urban.commands.train import train_options
+from domainsam_urban.commands.train import gather_options
 
 if TYPE_CHECKING:
     from domainsam.train.start import Trained
@@ -68,10 +68,10 @@ def train_classifier(ctx: click.Context, /, inputs: tuple[str, ...], **given: An
     state = ctx.find_object(RunState)
     if state is not None:
         state.resumable = True
-    options = train_options(given)
+    options = gather_options(given)
     result = classifier_training.train_classifier(inputs, given["labels"], gather_recipe(given), options)
     if result.rank == 0:
-        answer(given, result.document, summary(result), result.notes)
+        print_result(given, result.document, summarise_run(result), result.notes)
 
 
 def gather_recipe(given: dict[str, Any]) -> ClassifierRecipe:
@@ -82,14 +82,14 @@ def gather_recipe(given: dict[str, Any]) -> ClassifierRecipe:
     names = {"network": "network", "width": "width", "cell": "side", "resolution": "resolution"}
     return replace(
         recipe,
-        model=replace(recipe.model, **chosen(given, names)),
-        split=replace(recipe.split, seed=given["seed"], **chosen(given, {"block": "size_m"})),
-        learning=replace(recipe.learning, **chosen(given, {"lr": "lr", "steps": "steps"})),
-        **chosen(given, {"batch_size": "batch_size"}),
+        model=replace(recipe.model, **collect_given(given, names)),
+        split=replace(recipe.split, seed=given["seed"], **collect_given(given, {"block": "size_m"})),
+        learning=replace(recipe.learning, **collect_given(given, {"lr": "lr", "steps": "steps"})),
+        **collect_given(given, {"batch_size": "batch_size"}),
     )
 
 
-def summary(result: Trained) -> Iterator[str]:
+def summarise_run(result: Trained) -> Iterator[str]:
     """The scores and where things are, for a person."""
     metrics = result.metrics
     if metrics:
@@ -98,4 +98,4 @@ def summary(result: Trained) -> Iterator[str]:
             f"{metrics['threshold']:.3f} passes over {metrics['empty_found']:.0%} of the empty cells "
             f"and keeps {metrics['area_kept']:.1%} of the settlement"
         )
-    yield from path_lines({"model": result.out, "logs": result.folder})
+    yield from format_paths({"model": result.out, "logs": result.folder})

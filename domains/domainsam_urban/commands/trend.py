@@ -1,4 +1,4 @@
-"""``domainsam urban trend``: parse, call, print."""
+"""``domainsam urban trend``: compare settlement area over the years."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import answer, command_line
+from domainsam_cli.console import get_command_line, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     WHOLE_NUMBERS,
@@ -186,10 +186,10 @@ def trend(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     if state is not None:
         state.resumable = True
     result = run_trend(inputs, gather(given))
-    answer(given, lambda: document(result), summary(result))
+    print_result(given, lambda: make_document(result), summarise_run(result))
 
 
-def document(result: TrendResult) -> dict[str, Any]:
+def make_document(result: TrendResult) -> dict[str, Any]:
     """The result as values that JSON can hold."""
     stack = result.stack
     return {
@@ -211,7 +211,7 @@ def document(result: TrendResult) -> dict[str, Any]:
     }
 
 
-def summary(result: TrendResult) -> Iterator[str]:
+def summarise_run(result: TrendResult) -> Iterator[str]:
     """The years, their dates and what was written, for a person."""
     ground = result.stack.ground
     yield (f"{len(result.years)} years on {ground.width} x {ground.height} pixels of {ground.pixel_m:g} m")
@@ -255,7 +255,7 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         ),
         uncertainty=uncertainty,
         objects=ObjectOptions(**_set(given, "min_area")),
-        command=command_line(),
+        command=get_command_line(),
         **_set(figures, "title"),
     )
     return TrendOptions(
@@ -294,9 +294,9 @@ def _threshold(given: dict[str, Any]) -> float:
     """The threshold that was given, else the model's; masks have the ordinary one."""
     if given["threshold"] is not None or given["masks"]:
         return float(given["threshold"] or ShapeOptions.threshold)
-    from domainsam_urban.model.settlement import shape_settings
+    from domainsam_urban.model.settlement import get_shape_settings
 
-    return shape_settings(given["model"], {}).threshold
+    return get_shape_settings(given["model"], {}).threshold
 
 
 def _set(given: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Judging masks against truth: scores, tables, reports."""
+"""Evaluation of settlement maps: scores, tables, reports."""

@@ -1,4 +1,4 @@
-"""Scenes against labels: every score with its uncertainty, for one or several variants of a model."""
+"""Score scenes against labels, for one or several variants of a model, with intervals."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from domainsam.errors import InputError
-from domainsam.io.pairing import Scene, answer_of, is_vector, labels_of
+from domainsam.io.pairing import Scene, find_answer, find_labels, is_vector
 from domainsam.io.rasters import open_raster
 from domainsam.metrics.tables import without_repeats
-from domainsam.progress import Progress, silent
+from domainsam.progress import Progress, report_nothing
 from domainsam_urban.evaluate.scores import Answer, Counts, ScoringOptions, score_scene
 from domainsam_urban.evaluate.summary import Evaluation, EvaluationOptions, SceneScores, summarise
-from domainsam_urban.read.layers import Layer, PolygonAnswer, PolygonLayer, raster_layer, read_polygons
+from domainsam_urban.read.layers import Layer, PolygonAnswer, PolygonLayer, open_raster_layer, read_polygons
 from domainsam_urban.read.place import Place, require_same_ground
 from domainsam_urban.settings import MapOptions, OutputOptions
 
@@ -22,9 +22,9 @@ Predict = Callable[[Path, Path], Mapping[str, Path]]
 """From a scene and an empty folder to rasters (or polygons) by variant, the main one first."""
 
 
-def existing_answers(answers: Path) -> Predict:
+def look_up_answers(answers: Path) -> Predict:
     """A :data:`Predict` that looks predictions up instead of making them."""
-    return lambda scene, workdir: {"prediction": answer_of(Scene(scene, scene.stem), answers)}
+    return lambda scene, workdir: {"prediction": find_answer(Scene(scene, scene.stem), answers)}
 
 
 def evaluate_scenes(
@@ -33,7 +33,7 @@ def evaluate_scenes(
     predict: Predict,
     workdir: Path,
     options: EvaluationOptions | None = None,
-    progress: Progress = silent,
+    progress: Progress = report_nothing,
 ) -> Evaluation:
     """Predict every scene, compare it with its labels, and pool the counts.
 
@@ -43,7 +43,7 @@ def evaluate_scenes(
         What to evaluate on.
     labels
         A file of polygons for all scenes, a mask raster, or a folder with one
-        file a scene (see :func:`domainsam.io.pairing.labels_of`).
+        file a scene (see :func:`domainsam.io.pairing.find_labels`).
     predict
         Makes, or finds, the predictions of a scene.
     workdir
@@ -75,9 +75,9 @@ def evaluate_scenes(
 def _evaluate_scene(
     scene: Scene, labels: Path, predict: Predict, room: Path, options: ScoringOptions, progress: Progress
 ) -> SceneScores:
-    label_path = labels_of(scene, labels)
+    label_path = find_labels(scene, labels)
     answers = dict(predict(scene.path, room))
-    place = answer_place(scene.path, next(iter(answers.values())))
+    place = choose_place(scene.path, next(iter(answers.values())))
     counts: dict[str, Counts] = {}
     notes: list[str] = []
     total, done = place.shape[0] * place.shape[1] * len(answers), 0
@@ -102,7 +102,7 @@ def _evaluate_scene(
     )
 
 
-def answer_place(scene: Path, answer: Path) -> Place:
+def choose_place(scene: Path, answer: Path) -> Place:
     """The grid to compare on: that of the prediction, or of the scene where the prediction is of polygons.
 
     Raises
@@ -128,7 +128,7 @@ def open_labels(path: Path, place: Place) -> Iterator[Layer]:
         polygons, notes = read_polygons(path)
         yield PolygonLayer(polygons, place, path.name, notes=notes)
     else:
-        with raster_layer(path, place, "mask") as layer:
+        with open_raster_layer(path, place, "mask") as layer:
             yield layer
 
 
@@ -139,7 +139,7 @@ def open_answer(path: Path, place: Place) -> Iterator[Answer]:
         polygons, notes = read_polygons(path)
         yield PolygonAnswer(PolygonLayer(polygons, place, path.name, must_touch=False, notes=notes))
     else:
-        with raster_layer(path, place) as layer:
+        with open_raster_layer(path, place) as layer:
             yield layer
 
 
@@ -164,7 +164,7 @@ ABLATION = (
 """UV-SAM's ablation: its prompt parts off one by one, and the SegFormer alone."""
 
 
-def model_answers(options: MapOptions, variants: tuple[Variant, ...] = STAGES) -> Predict:
+def make_answers(options: MapOptions, variants: tuple[Variant, ...] = STAGES) -> Predict:
     """A function that maps a scene with every variant and keeps the probabilities.
 
     Variants differ in pass two alone, so pass one runs once a scene.

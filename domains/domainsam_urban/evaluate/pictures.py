@@ -1,4 +1,4 @@
-"""Pictures of where an answer goes wrong: the scene, both outlines, and the errors in colour."""
+"""Draw the windows with the largest errors: the scene, both outlines, the errors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 from scipy import ndimage
 
-from domainsam.io.charts import jpeg
+from domainsam.io.charts import encode_jpeg
 from domainsam.io.rasters import open_raster
-from domainsam.metrics.boundary import outline
+from domainsam.metrics.boundary import find_outline
 from domainsam.protocols import Window
 from domainsam_urban.evaluate.evaluate import open_answer, open_labels
 from domainsam_urban.evaluate.summary import Evaluation, SceneScores
@@ -63,13 +63,15 @@ class Case:
     width_m: float
 
 
-def worst_cases(evaluation: Evaluation, variant: str, count: int) -> Iterator[Case]:
+def find_worst_cases(evaluation: Evaluation, variant: str, count: int) -> Iterator[Case]:
     """Windows with the most wrong pixels, worst first, none overlapping another; fewer if little is wrong."""
-    for scene, window in worst_windows(evaluation, variant, count):
+    for scene, window in find_worst_windows(evaluation, variant, count):
         yield draw_case(scene, variant, window, evaluation.options.scoring.threshold)
 
 
-def worst_windows(evaluation: Evaluation, variant: str, count: int) -> Iterator[tuple[SceneScores, Window]]:
+def find_worst_windows(
+    evaluation: Evaluation, variant: str, count: int
+) -> Iterator[tuple[SceneScores, Window]]:
     """Where to look: windows around the blocks with the most wrong pixels, all scenes competing."""
     errors = []
     for scene in evaluation.scenes:
@@ -115,8 +117,10 @@ def draw_case(scene: SceneScores, variant: str, window: Window, threshold: float
     image = read_rgb(scene, window)
     return Case(
         scene.scene.name,
-        jpeg(_with_outlines(image, true, predicted), QUALITY),
-        jpeg(_with_errors(image, {HIT: hits, MISS: missed, FALSE_ALARM: false, UNKNOWN: ~valid}), QUALITY),
+        encode_jpeg(_with_outlines(image, true, predicted), QUALITY),
+        encode_jpeg(
+            _with_errors(image, {HIT: hits, MISS: missed, FALSE_ALARM: false, UNKNOWN: ~valid}), QUALITY
+        ),
         int(hits.sum()) / joint if joint else float("nan"),
         float(missed.sum()) * metres**2 / 1e4,
         float(false.sum()) * metres**2 / 1e4,
@@ -162,7 +166,7 @@ def _stretched(image: Any, whole: Any) -> Any:
 def _with_outlines(image: Colours, true: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Colours:
     picture, scale = _shrunk(image)
     for mask, colour in ((true, TRUTH), (predicted, PREDICTED)):
-        line = outline(_shrunk_mask(mask, scale, picture.shape[:2]))
+        line = find_outline(_shrunk_mask(mask, scale, picture.shape[:2]))
         # A dark rim keeps the line visible on bright roofs.
         picture[ndimage.binary_dilation(line, iterations=2)] = (20, 20, 20)
         picture[ndimage.binary_dilation(line, iterations=1)] = _rgb(colour)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from domainsam import __version__
 from domainsam.io.charts import open_frames, svg_text
 from domainsam.io.pages import render
-from domainsam.metrics.calibration import reliability
+from domainsam.metrics.calibration import compute_reliability
 from domainsam_urban.evaluate import pictures
 from domainsam_urban.evaluate.scores import ABLATED, METRICS
 from domainsam_urban.evaluate.summary import Evaluation
@@ -40,10 +40,10 @@ def render_report(evaluation: Evaluation, text: ReportText) -> str:
         metrics=METRICS,
         ablated=ABLATED,
         main=main,
-        facts=facts(evaluation, main),
-        bars=scene_bars(evaluation, evaluation.shown),
-        diagram=reliability_diagram(evaluation, evaluation.shown),
-        cases=list(pictures.worst_cases(evaluation, main, CASES)),
+        facts=gather_facts(evaluation, main),
+        bars=draw_scene_bars(evaluation, evaluation.shown),
+        diagram=draw_reliability(evaluation, evaluation.shown),
+        cases=list(pictures.find_worst_cases(evaluation, main, CASES)),
         colours={
             name: getattr(pictures, name)
             for name in ("TRUTH", "PREDICTED", "HIT", "FALSE_ALARM", "MISS", "UNKNOWN")
@@ -53,7 +53,7 @@ def render_report(evaluation: Evaluation, text: ReportText) -> str:
     )
 
 
-def facts(evaluation: Evaluation, variant: str) -> dict[str, Any]:
+def gather_facts(evaluation: Evaluation, variant: str) -> dict[str, Any]:
     """What the opening sentence and the method need."""
     pixels = [(scene, scene.place.pixel_metres()) for scene in evaluation.scenes]
     total: Any = sum(scene.counts[variant].pooled().confusion[0] * metres**2 for scene, metres in pixels)
@@ -72,7 +72,7 @@ BARS = 40
 """More scenes than this are not told apart in one picture; the worst are shown."""
 
 
-def scene_bars(evaluation: Evaluation, variants: Sequence[str]) -> str:
+def draw_scene_bars(evaluation: Evaluation, variants: Sequence[str]) -> str:
     """IoU of every scene, the worst first; scenes without any settlement are left out."""
     metric = next(metric for metric in METRICS if metric.key == "iou")
     scored = [(scene, scene.value(variants[0], metric)) for scene in evaluation.scenes]
@@ -96,9 +96,9 @@ def scene_bars(evaluation: Evaluation, variants: Sequence[str]) -> str:
     return svg_text(figure)
 
 
-def reliability_diagram(evaluation: Evaluation, variants: Sequence[str]) -> str | None:
+def draw_reliability(evaluation: Evaluation, variants: Sequence[str]) -> str | None:
     """Stated probability against what came true, and how often each was stated; None for masks."""
-    curves = {variant: reliability(evaluation.pooled(variant).calibration[0]) for variant in variants}
+    curves = {variant: compute_reliability(evaluation.pooled(variant).calibration[0]) for variant in variants}
     curves = {variant: curve for variant, curve in curves.items() if np.isfinite(curve.ece)}
     if not curves:
         return None

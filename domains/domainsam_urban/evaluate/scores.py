@@ -1,4 +1,4 @@
-"""One scene against its labels, reduced to counts that can be added and resampled."""
+"""Reduce a scene and its labels to counts by block, which can be added and resampled."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from domainsam.metrics.boundary import boundary_counts, boundary_f, default_tolerance
-from domainsam.metrics.calibration import BINS, calibration_counts, reliability
+from domainsam.metrics.boundary import compute_boundary_f, compute_tolerance, count_boundary
+from domainsam.metrics.calibration import BINS, compute_reliability, count_calibration
 from domainsam.metrics.components import ObjectAccumulator, ObjectTable
-from domainsam.metrics.objects import Matching, detection_scores, match_any, match_one_to_one
-from domainsam.metrics.overlap import Confusion, overlap_scores
+from domainsam.metrics.objects import Matching, match_any, match_one_to_one, score_detection
+from domainsam.metrics.overlap import Confusion, score_overlap
 from domainsam.protocols import Window
 from domainsam_urban.read.layers import Layer
 from domainsam_urban.read.place import Place
@@ -65,7 +65,7 @@ class ScoringOptions:
         if self.tolerance_m is not None:
             return self.tolerance_m / place.pixel_metres()
         rows, columns = place.shape
-        return float(default_tolerance((min(rows, TOLERANCE_TILE), min(columns, TOLERANCE_TILE))))
+        return float(compute_tolerance((min(rows, TOLERANCE_TILE), min(columns, TOLERANCE_TILE))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +77,9 @@ class Counts:
     confusion
         ``(U, 2, 2)``, true class by predicted class.
     boundary
-        ``(U, 4)``, see :func:`domainsam.metrics.boundary.boundary_counts`.
+        ``(U, 4)``, see :func:`domainsam.metrics.boundary.count_boundary`.
     calibration
-        ``(U, bins, 4)``, see :func:`domainsam.metrics.calibration.calibration_counts`; 0 for masks.
+        ``(U, bins, 4)``, see :func:`domainsam.metrics.calibration.count_calibration`; 0 for masks.
     found_any, found_half
         ``(U, 3)`` objects found, false alarms and misses, at any overlap and
         at IoU 0.5. An object counts in the unit that holds its centroid, a
@@ -164,11 +164,11 @@ def _count_block(counts: Counts, unit: int, band: _Band, left: int, side: int, t
     labels = np.where(valid, true, np.uint8(255))
     counts.confusion[unit] = Confusion().add(labels, band.predicted[inside]).matrix
     if band.probability is not None:
-        counts.calibration[unit] = calibration_counts(band.probability[inside], true, valid)
+        counts.calibration[unit] = count_calibration(band.probability[inside], true, valid)
     margin = math.ceil(tolerance) + 1
     first = max(0, left - margin)
     wide = slice(first, left + side + margin)
-    counts.boundary[unit] = boundary_counts(
+    counts.boundary[unit] = count_boundary(
         band.true[:, wide],
         band.predicted[:, wide],
         tolerance,
@@ -188,7 +188,7 @@ def _bands(shape: tuple[int, int], height: int, margin: int) -> Iterator[tuple[W
 
 def _count_objects(counts: Counts, table: ObjectTable, side: int, columns: int, min_area: float) -> None:
     """Add objects to the blocks that hold their centroids."""
-    overlaps = table.overlaps.without_small_predictions(min_area)
+    overlaps = table.overlaps.drop_small_predictions(min_area)
     kept = table.predicted_centre[table.overlaps.predicted_area >= min_area]
     true_unit, unit = (
         ((centre + 0.5) // side).astype(np.int64) @ np.array([columns, 1])
@@ -230,77 +230,77 @@ METRICS = (
         "iou",
         "IoU",
         "confusion",
-        lambda c: overlap_scores(c).iou[..., 1],
+        lambda c: score_overlap(c).iou[..., 1],
         "Shared area over joint area of true and predicted settlement, all pixels of all scenes pooled.",
     ),
     Metric(
         "precision",
         "Precision",
         "confusion",
-        lambda c: overlap_scores(c).precision[..., 1],
+        lambda c: score_overlap(c).precision[..., 1],
         "Share of the predicted area that is settlement.",
     ),
     Metric(
         "recall",
         "Recall",
         "confusion",
-        lambda c: overlap_scores(c).recall[..., 1],
+        lambda c: score_overlap(c).recall[..., 1],
         "Share of the true settlement area that was found.",
     ),
     Metric(
         "any_precision",
         "Objects: P, any overlap",
         "found_any",
-        lambda c: detection_scores(c).precision,
+        lambda c: score_detection(c).precision,
         "Share of predicted objects that touch a true one of their own (UV-SAM's definition).",
     ),
     Metric(
         "any_recall",
         "Objects: R, any overlap",
         "found_any",
-        lambda c: detection_scores(c).recall,
+        lambda c: score_detection(c).recall,
         "Share of true objects that some prediction touches (UV-SAM's definition).",
     ),
     Metric(
         "any_f1",
         "Objects: F1, any overlap",
         "found_any",
-        lambda c: detection_scores(c).f1,
+        lambda c: score_detection(c).f1,
         "Harmonic mean of the two before.",
     ),
     Metric(
         "half_precision",
         "Objects: P, IoU ≥ 0.5",
         "found_half",
-        lambda c: detection_scores(c).precision,
+        lambda c: score_detection(c).precision,
         "Share of predicted objects that cover a true one with an IoU of at least 0.5.",
     ),
     Metric(
         "half_recall",
         "Objects: R, IoU ≥ 0.5",
         "found_half",
-        lambda c: detection_scores(c).recall,
+        lambda c: score_detection(c).recall,
         "Share of true objects covered with an IoU of at least 0.5.",
     ),
     Metric(
         "half_f1",
         "Objects: F1, IoU ≥ 0.5",
         "found_half",
-        lambda c: detection_scores(c).f1,
+        lambda c: score_detection(c).f1,
         "Harmonic mean of the two before.",
     ),
     Metric(
         "boundary_f",
         "Boundary F",
         "boundary",
-        boundary_f,
+        compute_boundary_f,
         "Agreement of the outlines within the tolerance (the DAVIS benchmark's definition).",
     ),
     Metric(
         "ece",
         "ECE",
         "calibration",
-        lambda c: reliability(c).ece,
+        lambda c: compute_reliability(c).ece,
         "Mean gap between stated probability and what came true; 0 is best.",
         more_is_better=False,
     ),
@@ -308,7 +308,7 @@ METRICS = (
         "brier",
         "Brier",
         "calibration",
-        lambda c: reliability(c).brier,
+        lambda c: compute_reliability(c).brier,
         "Mean squared error of the probability; 0 is best.",
         more_is_better=False,
     ),

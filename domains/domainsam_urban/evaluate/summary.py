@@ -1,4 +1,4 @@
-"""What an evaluation says: scores of all scenes together, with their uncertainty."""
+"""Scores of all scenes together, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from domainsam.io.pairing import Scene
 from domainsam.metrics.bootstrap import Interval, bootstrap
-from domainsam.metrics.overlap import overlap_scores
+from domainsam.metrics.overlap import score_overlap
 from domainsam.metrics.tables import clean_row, csv_text, interval_document, without_repeats
 from domainsam_urban.evaluate.scores import METRICS, Counts, Metric, ScoringOptions
 from domainsam_urban.read.place import Place
@@ -108,7 +108,7 @@ class Evaluation:
         return Counts.concatenate([scene.counts[variant] for scene in self.scenes]).pooled()
 
     def notes(self) -> tuple[str, ...]:
-        """Liberties taken in reading the files, each once."""
+        """List the notes on reading the files of all scenes, without repeats."""
         return without_repeats(note for scene in self.scenes for note in scene.notes)
 
     def document(self) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _units(scenes: list[SceneScores], variant: str, by_scene: bool) -> Counts:
 
 def _iou_lead(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
     """IoU of the first confusion matrix minus that of the second, ``(R, 2, 2, 2)`` to ``(R,)``."""
-    iou = overlap_scores(pairs).iou[..., 1]
+    iou = score_overlap(pairs).iou[..., 1]
     return np.asarray(iou[:, 0] - iou[:, 1])
 
 

@@ -1,1 +1,1 @@
-"""The trained networks: loading, saving, predicting."""
+"""The settlement model and the classifier of empty ground: loading and saving."""

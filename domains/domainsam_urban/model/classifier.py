@@ -1,4 +1,4 @@
-"""Whether a cell of ground holds settlement at all: a small ResNet, asked before anything is mapped.
+"""Classifier of ground cells: a small ResNet that tells where settlement may be.
 
 UV-SAM (Zhang et al. 2024) sorts out scenes without settlement by such a
 network before it segments the rest. Here cells are smaller than scenes, so
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domainsam import checkpoint
-from domainsam.checkpoint import CheckpointHeader, module_tensors
+from domainsam.checkpoint import CheckpointHeader, collect_tensors
 from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError
 from domainsam.prompter.segformer import IMAGENET_MEAN, IMAGENET_STD, SegFormerPrompter
@@ -105,7 +105,7 @@ def save_classifier(
     """
     config = {PREFIX: to_table(classifier.config)}
     header = CheckpointHeader(CLASSIFIER_PACK, NO_FOUNDATION, "", LABELS, config, metrics)
-    checkpoint.save(path, module_tensors(classifier, PREFIX), header, half)
+    checkpoint.save(path, collect_tensors(classifier, PREFIX), header, half)
 
 
 def load_classifier(path: Path) -> CellClassifier:
@@ -183,8 +183,8 @@ class ScreenedPrompter(nn.Module):
         settled = torch.zeros(
             count, height // STRIDE, width // STRIDE, dtype=torch.bool, device=images.device
         )
-        for row in starts(height, self.side):
-            for col in starts(width, self.side):
+        for row in place_cells(height, self.side):
+            for col in place_cells(width, self.side):
                 cell = images[:, :, row : row + self.side, col : col + self.side]
                 kept = self._probability(cell) >= self.threshold
                 down, across = (slice(at // STRIDE, -(-(at + self.side) // STRIDE)) for at in (row, col))
@@ -213,7 +213,7 @@ class ScreenedPrompter(nn.Module):
         return self.prompter.fuse(coarse_logits, mask_logits)
 
 
-def starts(length: int, side: int) -> list[int]:
+def place_cells(length: int, side: int) -> list[int]:
     """Where cells begin that cover a length, evenly spread; the last one ends with it."""
     count = max(1, -(-length // side))
     return [index * max(0, length - side) // max(1, count - 1) for index in range(count)]

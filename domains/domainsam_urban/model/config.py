@@ -1,4 +1,4 @@
-"""What a settlement model was trained with, as its file says it."""
+"""Settings that a settlement model was trained with, read from its file."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def load_model(options: MapOptions) -> SettlementModel:
         wanted = options.foundation or header.foundation
         foundation = load_foundation(wanted, device, getattr(torch, precision))
     prompter, header = load_prompter(path, PACK, foundation)
-    scene = scene_settings(header)
+    scene = get_scene_settings(header)
     return SettlementModel(
         name=path.stem,
         prompter=prompter.to(device),
@@ -121,7 +121,7 @@ def load_model(options: MapOptions) -> SettlementModel:
     )
 
 
-def scene_settings(header: CheckpointHeader) -> SceneConfig | None:
+def get_scene_settings(header: CheckpointHeader) -> SceneConfig | None:
     """How a model's training scenes were cut, None if its file does not say."""
     table = header.config.get(SCENE_TABLE)
     return None if table is None else from_table(SceneConfig, table, "the model's header")
@@ -168,7 +168,7 @@ def marked_shape(given: Mapping[str, float | None]) -> ShapeOptions:
     return ShapeOptions(**{name: value for name, value in given.items() if value is not None})
 
 
-def shape_settings(path: Path | None, given: Mapping[str, float | None]) -> ShapeOptions:
+def get_shape_settings(path: Path | None, given: Mapping[str, float | None]) -> ShapeOptions:
     """How a model's probability becomes polygons: as given, else as its file says, else the defaults.
 
     Parameters
@@ -194,7 +194,7 @@ def shape_settings(path: Path | None, given: Mapping[str, float | None]) -> Shap
     return replace(own, **{name: value for name, value in given.items() if value is not None})
 
 
-def shipped_resolution() -> float | None:
+def read_shipped_resolution() -> float | None:
     """Ground pixel in metres that the model inside the package was trained at."""
-    scene = scene_settings(read_header(SHIPPED)) if SHIPPED.is_file() else None
+    scene = get_scene_settings(read_header(SHIPPED)) if SHIPPED.is_file() else None
     return None if scene is None else scene.resolution

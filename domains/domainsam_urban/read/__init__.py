@@ -1,1 +1,1 @@
-"""From files to blocks: scenes, their bands, the wanted area, and places on the ellipsoid."""
+"""Read satellite scenes: bands, areas, labels, and measures on the ellipsoid."""

@@ -1,4 +1,4 @@
-"""The part of a scene that is wanted: a box or polygons, as a window of its pixels and a mask in it."""
+"""Cut the wanted part out of a scene: a box or polygons as a window and a mask."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from rasterio import features
 from domainsam.errors import ConfigError, InputError
 from domainsam.protocols import Window
 from domainsam_urban.read.bands import Radiometry
-from domainsam_urban.read.geodesy import apply_affine, as_crs
+from domainsam_urban.read.geodesy import apply_affine, parse_crs
 from domainsam_urban.read.layers import read_polygons
-from domainsam_urban.read.place import Place, as_extent
+from domainsam_urban.read.place import Place, to_extent
 from domainsam_urban.settings import ReadOptions
 
 SIDE_PARTS = 32
@@ -99,7 +99,7 @@ class WantedArea:
         if not area.meets(place.shape):
             raise InputError(
                 f"{path}: {self.name} does not overlap it; in the scene's CRS it covers "
-                f"{as_extent(extent)}, the scene {as_extent(place.bounds)}"
+                f"{to_extent(extent)}, the scene {to_extent(place.bounds)}"
             )
         return area
 
@@ -110,13 +110,13 @@ class WantedArea:
             raise InputError(
                 f"{path}: has no CRS, so {self.name} cannot be laid on it; give --bbox in its own units"
             )
-        shapes = np.asarray(self.polygons.to_crs(as_crs(place.crs)).values, dtype=object)
+        shapes = np.asarray(self.polygons.to_crs(parse_crs(place.crs)).values, dtype=object)
         if not np.isfinite(shapely.total_bounds(shapes)).all():
             raise InputError(f"{path}: {self.name} lies where the scene's CRS is not defined; check both")
         return shapes
 
 
-def wanted_area(read: ReadOptions) -> WantedArea | None:
+def find_wanted_area(read: ReadOptions) -> WantedArea | None:
     """The area that options ask for; None for whole scenes.
 
     Raises
@@ -186,7 +186,7 @@ class SceneProfile:
         return asdict(self)
 
 
-def work_shape(
+def compute_work_shape(
     native: tuple[int, int], ground: tuple[float, float] | None, resolution: float | None
 ) -> tuple[int, int]:
     """Rows and columns of the work grid: the native ones where the ground pixel is near ``resolution``."""

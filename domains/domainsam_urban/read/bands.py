@@ -1,4 +1,4 @@
-"""Which bands of a raster are looked at, and which of its pixels hold data."""
+"""Choose a raster's bands, valid pixels and scaling."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _default_bands(path: str, dataset: Any) -> tuple[int, ...]:
     )
 
 
-def always_valid(dataset: Any, bands: Sequence[int]) -> bool:
+def is_always_valid(dataset: Any, bands: Sequence[int]) -> bool:
     """Whether the file says that all pixels hold data, in a type that has no NaN."""
     return all(
         MaskFlags.all_valid in dataset.mask_flag_enums[band - 1]
@@ -81,7 +81,7 @@ def always_valid(dataset: Any, bands: Sequence[int]) -> bool:
     )
 
 
-def valid_pixels(
+def find_valid_pixels(
     dataset: Any,
     bands: Sequence[int],
     values: NDArray[Any],
@@ -190,7 +190,7 @@ def choose_rule(dtype: np.dtype[Any], normalize: str) -> Rule:
     return "dtype" if normalize == "dtype" else "scene"
 
 
-def full_range(dtype: np.dtype[Any], bands: int) -> Radiometry:
+def make_full_range(dtype: np.dtype[Any], bands: int) -> Radiometry:
     """Scaling by a data type's range: 0 to the largest integer; floats are taken as 0..1 already."""
     high = float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1.0
     return Radiometry((0.0,) * bands, (high,) * bands, "dtype")

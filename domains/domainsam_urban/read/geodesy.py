@@ -49,7 +49,7 @@ class Measures:
     perimeter_m: Float64
 
 
-def as_crs(crs: Any) -> CRS:
+def parse_crs(crs: Any) -> CRS:
     """A pyproj CRS from that of another package, a code or a WKT; the EPSG's own where it is exactly one."""
     if isinstance(crs, CRS):
         return crs
@@ -64,7 +64,7 @@ def _known(text: Any) -> CRS:
     return given if code is None else CRS.from_epsg(code)
 
 
-def geographic(crs: Any) -> tuple[CRS, float]:
+def find_geographic_crs(crs: Any) -> tuple[CRS, float]:
     """Geographic CRS of the same datum, and how many degrees its unit is.
 
     Raises
@@ -72,7 +72,7 @@ def geographic(crs: Any) -> tuple[CRS, float]:
     InputError
         If the CRS is tied to no ellipsoid (an engineering or local CRS).
     """
-    given = as_crs(crs)
+    given = parse_crs(crs)
     base = given.geodetic_crs
     if base is None:
         raise InputError(
@@ -83,16 +83,16 @@ def geographic(crs: Any) -> tuple[CRS, float]:
     return plain, math.degrees(plain.axis_info[0].unit_conversion_factor)
 
 
-def edge_length(crs: Any, metres: float = EDGE_M) -> float:
+def convert_edge_length(crs: Any, metres: float = EDGE_M) -> float:
     """About ``metres`` on the ground in the units of ``crs``; never longer on the ground in EPSG:3857."""
-    given = as_crs(crs)
+    given = parse_crs(crs)
     factor = given.axis_info[0].unit_conversion_factor
     if given.is_geographic:
         factor *= given.get_geod().a
     return float(metres / factor)
 
 
-def ground_measures(polygons: Iterable[Any], crs: Any) -> Measures:
+def measure_polygons(polygons: Iterable[Any], crs: Any) -> Measures:
     """Area and perimeter of polygons on the ellipsoid of their CRS.
 
     Edges are split to at most :data:`EDGE_M` in the CRS, brought to the
@@ -105,7 +105,7 @@ def ground_measures(polygons: Iterable[Any], crs: Any) -> Measures:
         ``N`` shapely Polygons or MultiPolygons, x and y in the CRS's
         easting-northing or longitude-latitude order.
     crs
-        Anything :func:`as_crs` understands.
+        Anything :func:`parse_crs` understands.
 
     Raises
     ------
@@ -117,12 +117,12 @@ def ground_measures(polygons: Iterable[Any], crs: Any) -> Measures:
     perimeter = np.zeros(len(shapes))
     if not len(shapes):
         return Measures(area, perimeter)
-    base, degrees = geographic(crs)
-    geod = as_crs(crs).get_geod()
-    parts, owner = shapely.get_parts(shapely.segmentize(shapes, edge_length(crs)), return_index=True)
+    base, degrees = find_geographic_crs(crs)
+    geod = parse_crs(crs).get_geod()
+    parts, owner = shapely.get_parts(shapely.segmentize(shapes, convert_edge_length(crs)), return_index=True)
     rings, part_of_ring = shapely.get_rings(parts, return_index=True)
     points, ring_of_point = shapely.get_coordinates(rings, return_index=True)
-    lon, lat = _transform(as_crs(crs), base, points)
+    lon, lat = _transform(parse_crs(crs), base, points)
     starts = np.searchsorted(ring_of_point, np.arange(len(rings) + 1))
     for ring, part in enumerate(part_of_ring):
         span = slice(starts[ring], starts[ring + 1])
@@ -153,29 +153,31 @@ class GroundFrame:
         """Frame of a raster of ``shape`` (rows, columns); ``affine`` maps corners to the CRS."""
         if crs is None:
             return cls(affine, None, None)
-        base, degrees = geographic(crs)
+        base, degrees = find_geographic_crs(crs)
         rows, columns = shape
         centre = np.array([affine @ (columns / 2, rows / 2)])
-        lon, lat = _transform(as_crs(crs), base, centre)
-        return cls(affine, crs, equal_area(crs, float(lon[0]) * degrees, float(lat[0]) * degrees))
+        lon, lat = _transform(parse_crs(crs), base, centre)
+        return cls(affine, crs, make_equal_area_crs(crs, float(lon[0]) * degrees, float(lat[0]) * degrees))
 
     def to_ground(self, pixels: Float64) -> Float64:
         """Ground metres ``(N, 2)`` of pixel corners ``(N, 2)``."""
         if self.ground is None:
             return pixels
-        return np.column_stack(_transform(as_crs(self.crs), self.ground, apply_affine(self.affine, pixels)))
+        return np.column_stack(
+            _transform(parse_crs(self.crs), self.ground, apply_affine(self.affine, pixels))
+        )
 
     def to_pixels(self, ground: Float64) -> Float64:
         """Pixel corners ``(N, 2)`` of ground metres ``(N, 2)``."""
         if self.ground is None:
             return ground
-        world = np.column_stack(_transform(self.ground, as_crs(self.crs), ground))
+        world = np.column_stack(_transform(self.ground, parse_crs(self.crs), ground))
         return apply_affine(~self.affine, world)
 
 
-def equal_area(crs: Any, lon: float, lat: float) -> CRS:
+def make_equal_area_crs(crs: Any, lon: float, lat: float) -> CRS:
     """Lambert azimuthal equal-area CRS around a place, on the ellipsoid of ``crs``; metres."""
-    geod = as_crs(crs).get_geod()
+    geod = parse_crs(crs).get_geod()
     return CRS.from_proj4(
         f"+proj=laea +lat_0={lat!r} +lon_0={lon!r} +a={geod.a!r} +b={geod.b!r} +units=m +no_defs"
     )
@@ -199,7 +201,7 @@ def _transform(source: CRS, target: CRS, points: Float64) -> tuple[NDArray[np.fl
     return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
 
 
-def polygons_only(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+def keep_polygons(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
     """Valid Polygons with an area out of ``shapes``, and the index each came from.
 
     Invalid shapes are rebuilt by GEOS's structure method, which keeps what the

@@ -1,4 +1,4 @@
-"""Labels and answers, polygons or rasters in any CRS, read window by window on one scene's grid."""
+"""Read labels and predictions, polygons or rasters in any CRS, on one scene's grid."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from rasterio.windows import Window as RasterWindow
 from domainsam.errors import InputError, MissingInputError
 from domainsam.io.rasters import open_raster
 from domainsam.protocols import Window
-from domainsam_urban.read.geodesy import as_crs, polygons_only
-from domainsam_urban.read.place import Place, as_extent, require_same_ground
+from domainsam_urban.read.geodesy import keep_polygons, parse_crs
+from domainsam_urban.read.place import Place, require_same_ground, to_extent
 
 IGNORE = 255
 """What a label layer holds where nobody has looked."""
@@ -68,7 +68,7 @@ def read_polygons(path: Path) -> tuple[Any, tuple[str, ...]]:
     given = np.asarray(shapes.values, dtype=object)
     empty = shapely.is_missing(given) | shapely.is_empty(given)
     invalid = int((~shapely.is_valid(given[~empty])).sum())
-    polygons, owners = polygons_only(given[~empty])
+    polygons, owners = keep_polygons(given[~empty])
     useless = int((~empty).sum()) - len(np.unique(owners))
     if len(given) and not len(polygons):
         raise InputError(f"'{path}' holds {len(given)} geometries and no polygon with an area")
@@ -105,12 +105,12 @@ class PolygonLayer:
             raise InputError(
                 f"polygons '{self.name}' cannot be laid on a scene without CRS: give the scene one"
             )
-        self._here = self.polygons.to_crs(as_crs(self.place.crs))
+        self._here = self.polygons.to_crs(parse_crs(self.place.crs))
         extent, scene = shapely.box(*self._here.total_bounds), shapely.box(*self.place.bounds)
         if self.must_touch and (not len(self._here) or not extent.intersects(scene)):
             raise InputError(
-                f"polygons '{self.name}' do not overlap the scene: they cover {as_extent(extent.bounds)} "
-                f"in its CRS, the scene {as_extent(scene.bounds)}; check that both cover the same ground"
+                f"polygons '{self.name}' do not overlap the scene: they cover {to_extent(extent.bounds)} "
+                f"in its CRS, the scene {to_extent(scene.bounds)}; check that both cover the same ground"
             )
 
     def labels(self, window: Window) -> NDArray[np.uint8]:
@@ -232,7 +232,7 @@ def guess_kind(dataset: Any) -> str:
 
 
 @contextmanager
-def raster_layer(path: Path, place: Place, kind: str | None = None) -> Iterator[RasterLayer]:
+def open_raster_layer(path: Path, place: Place, kind: str | None = None) -> Iterator[RasterLayer]:
     """Open a raster as a layer on a grid; ``kind`` is guessed where it is None."""
     with open_raster(path) as dataset:
         yield RasterLayer(dataset, place, path.name, kind or guess_kind(dataset))

@@ -14,10 +14,10 @@ from pyproj.exceptions import ProjError
 from rasterio.warp import transform_bounds
 
 from domainsam.errors import InputError
-from domainsam_urban.read.geodesy import as_crs, geographic
+from domainsam_urban.read.geodesy import find_geographic_crs, parse_crs
 
 
-def ground_pixel(crs: Any, transform: Any, shape: tuple[int, int]) -> tuple[float, float]:
+def measure_ground_pixel(crs: Any, transform: Any, shape: tuple[int, int]) -> tuple[float, float]:
     """Height and width of a scene's central pixel in metres on the ellipsoid.
 
     Measured along geodesics between the middles of the pixel's sides, so that
@@ -85,7 +85,7 @@ class Place:
         """Whether both have the same pixels, to a hundredth of one."""
         if self.shape != other.shape or (self.crs is None) != (other.crs is None):
             return False
-        if self.crs is not None and as_crs(self.crs) != as_crs(other.crs):
+        if self.crs is not None and parse_crs(self.crs) != parse_crs(other.crs):
             return False
         rows, columns = self.shape
         corners = ((0, 0), (columns, 0), (0, rows), (columns, rows))
@@ -96,13 +96,13 @@ class Place:
         """Side of a pixel on the ground at the centre: the root of its area; 1 without a CRS."""
         if self.crs is None:
             return 1.0
-        base, degrees = geographic(self.crs)
+        base, degrees = find_geographic_crs(self.crs)
         column, row = self.shape[1] / 2, self.shape[0] / 2
         corners = [(column, row), (column + 1, row), (column + 1, row + 1), (column, row + 1)]
         points = gpd.GeoSeries.from_xy(
-            *zip(*(self.affine @ corner for corner in corners), strict=True), crs=as_crs(self.crs)
+            *zip(*(self.affine @ corner for corner in corners), strict=True), crs=parse_crs(self.crs)
         ).to_crs(base)
-        geod: Geod = as_crs(self.crs).get_geod()
+        geod: Geod = parse_crs(self.crs).get_geod()
         area, _ = geod.polygon_area_perimeter(points.x * degrees, points.y * degrees)
         return float(abs(area) ** 0.5)
 
@@ -125,11 +125,11 @@ def require_same_ground(name: str, own: Place, scene: Place) -> None:
     there = shapely.box(*transform_bounds(own.crs, scene.crs, *own.bounds))
     if not there.intersects(shapely.box(*scene.bounds)):
         raise InputError(
-            f"raster '{name}' does not overlap the scene: it covers {as_extent(there.bounds)} in the scene's "
-            f"CRS, the scene {as_extent(scene.bounds)}; check that both cover the same ground"
+            f"raster '{name}' does not overlap the scene: it covers {to_extent(there.bounds)} in the scene's "
+            f"CRS, the scene {to_extent(scene.bounds)}; check that both cover the same ground"
         )
 
 
-def as_extent(bounds: tuple[float, float, float, float]) -> str:
+def to_extent(bounds: tuple[float, float, float, float]) -> str:
     """``[left, bottom, right, top]`` for a message."""
     return "[" + ", ".join(f"{value:.10g}" for value in bounds) + "]"

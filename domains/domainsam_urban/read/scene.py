@@ -1,4 +1,4 @@
-"""A satellite scene as blocks for the networks, read by windows."""
+"""Read a satellite scene by windows, as blocks for the networks."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError
 from domainsam.grid import Grid
-from domainsam.infer.blend import clip_window, within
+from domainsam.infer.blend import clip_window, slice_within
 from domainsam.infer.tiling import TileGrid
-from domainsam.io.rasters import Handles, centre_affine, file_facts, head_digest, overview_size
-from domainsam.io.resample import AxisWeights, axis_weights, resample
+from domainsam.io.rasters import Handles, file_facts, head_digest, overview_size, to_centre_affine
+from domainsam.io.resample import AxisWeights, compute_axis_weights, resample
 from domainsam.protocols import Block, Window
-from domainsam_urban.read.area import PixelArea, SceneProfile, WantedArea, work_shape
+from domainsam_urban.read.area import PixelArea, SceneProfile, WantedArea, compute_work_shape
 from domainsam_urban.read.bands import (
     Radiometry,
-    always_valid,
     choose_bands,
     choose_rule,
-    full_range,
+    find_valid_pixels,
+    is_always_valid,
+    make_full_range,
     stretch,
-    valid_pixels,
 )
-from domainsam_urban.read.place import Place, ground_pixel
+from domainsam_urban.read.place import Place, measure_ground_pixel
 
 CHUNK_PIXELS = 1 << 22
 """Source pixels held at a time while resampling."""
@@ -112,14 +112,14 @@ class RasterSource:
             if area is not None:
                 native_transform = self._cut(area, native_transform)
             self._ground = self._measure(native_transform)
-            self._shape = work_shape(self._native, self._ground, resolution)
+            self._shape = compute_work_shape(self._native, self._ground, resolution)
             scale = self._native[1] / self._shape[1], self._native[0] / self._shape[0]
             self._resampled = self._shape != self._native
             self.transform: Affine = native_transform @ Affine.scale(*scale)
             self.profile_info = self._profile(dataset)
             self._files = [Path(name) for name in dataset.files]
         frame = self.crs.to_wkt() if self.crs is not None else "pixel"
-        self._grid = Grid(self._shape, centre_affine(self.transform), frame)
+        self._grid = Grid(self._shape, to_centre_affine(self.transform), frame)
 
     def _cut(self, area: WantedArea, transform: Affine) -> Affine:
         """From now on see only what is wanted; returns the place of the window that holds it."""
@@ -156,7 +156,7 @@ class RasterSource:
             self.crs = None
             return None
         try:
-            return ground_pixel(self.crs, transform, self._native)
+            return measure_ground_pixel(self.crs, transform, self._native)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
 
@@ -171,9 +171,11 @@ class RasterSource:
                 f"{self.path}: the reference radiometry is for {len(chosen.low)} bands, not {count}"
             )
         if chosen is None and rule == "dtype":
-            chosen = full_range(dtype, count)
+            chosen = make_full_range(dtype, count)
         # Of a part nothing is read that it does not need, not even to see whether there is any data.
-        if chosen is not None and (not whole or (self._nodata is None and always_valid(dataset, self.bands))):
+        if chosen is not None and (
+            not whole or (self._nodata is None and is_always_valid(dataset, self.bands))
+        ):
             return chosen
         samples, valid = self._overview(dataset)
         if not valid.any():
@@ -214,7 +216,7 @@ class RasterSource:
         wanted = sorted(set(self.bands))
         shape = None if size is None else (len(wanted), *size)
         values = dataset.read(wanted, window=(rows, cols), out_shape=shape)
-        valid = valid_pixels(dataset, wanted, values, (rows, cols), self._nodata)
+        valid = find_valid_pixels(dataset, wanted, values, (rows, cols), self._nodata)
         if self._area is not None:
             valid &= self._area.inside(rows, cols)
         return values[[wanted.index(band) for band in self.bands]], valid
@@ -270,7 +272,7 @@ class RasterSource:
         part = clip_window(window, (0, self._native[0]), (0, self._native[1]))
         if part.height and part.width:
             rows, cols = (part.row, part.row + part.height), (part.col, part.col + part.width)
-            inside = within(part, (window.row, window.col))
+            inside = slice_within(part, (window.row, window.col))
             image[:, *inside], valid[inside] = self._scaled(dataset, rows, cols)
         return Block(window, image, valid)
 
@@ -285,13 +287,13 @@ class RasterSource:
     def _read_resampled(self, dataset: Any, window: Window) -> Block:
         """Resample a few output rows at a time, so that a strong reduction does not fill the memory."""
         scale = self._native[0] / self._shape[0], self._native[1] / self._shape[1]
-        across = axis_weights(window.col, window.width, scale[1], self._native[1])
+        across = compute_axis_weights(window.col, window.width, scale[1], self._native[1])
         image = np.zeros((len(self.bands), window.height, window.width), dtype=np.float32)
         valid = np.zeros((window.height, window.width), dtype=bool)
         step = max(1, int(CHUNK_PIXELS / max(1, across.end - across.first) / max(scale[0], 1.0)))
         for start in range(0, window.height, step):
             count = min(step, window.height - start)
-            down = axis_weights(window.row + start, count, scale[0], self._native[0])
+            down = compute_axis_weights(window.row + start, count, scale[0], self._native[0])
             if down.end == down.first or across.end == across.first:
                 continue
             part = slice(start, start + count)

@@ -1,1 +1,1 @@
-"""Learning from labels of one's own."""
+"""Training of the settlement model and the classifier on labelled scenes."""

@@ -25,7 +25,7 @@ from domainsam.train.split import BlockOptions
 from domainsam.train.start import Trained, start_run
 from domainsam_urban.model.classifier import CellClassifier, ClassifierConfig, save_classifier
 from domainsam_urban.train.recipe import TrainConfig, TrainOptions
-from domainsam_urban.train.scenes import Material, gather_material, judging_tiles
+from domainsam_urban.train.scenes import Material, cut_judging_tiles, gather_material
 
 LEAST_SHARE = 0.01
 """A cell with at least this share of settlement is one that has to be mapped."""
@@ -77,14 +77,14 @@ class CellObjective(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``"loss"`` of the cells that are labelled."""
-        share, known = shares(batch)
+        share, known = compute_shares(batch)
         logits = self.classifier(batch.images).float()
         truth = (share >= LEAST_SHARE).float()
         loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         return {"loss": (loss * known).sum() / known.sum().clamp(min=1)}
 
 
-def shares(batch: Batch) -> tuple[Tensor, Tensor]:
+def compute_shares(batch: Batch) -> tuple[Tensor, Tensor]:
     """Share of settlement in each cell's labelled ground, and whether enough of it is labelled; ``(B,)``."""
     known = batch.labels != IGNORE
     count = known.flatten(1).sum(dim=1)
@@ -107,17 +107,17 @@ def judge(classifier: CellClassifier, cells: Iterable[Batch], devices: Devices) 
     probabilities, truths = [], []
     for cell in cells:
         batch = cell.to(devices.device)
-        share, known = shares(batch)
+        share, known = compute_shares(batch)
         with devices.autocast():
             odds = classifier(batch.images)
         probabilities += torch.sigmoid(odds.float())[known].tolist()
         truths += share[known].tolist()
     if not truths:
         return {}
-    return scores(np.array(probabilities), np.array(truths))
+    return compute_scores(np.array(probabilities), np.array(truths))
 
 
-def scores(probability: Float64, share: Float64) -> dict[str, float]:
+def compute_scores(probability: Float64, share: Float64) -> dict[str, float]:
     """See :func:`judge`; ``(N,)`` probabilities and true shares of settlement."""
     settled = share >= LEAST_SHARE
     given = np.clip(np.where(settled, probability, 1 - probability), 1e-6, 1)
@@ -196,7 +196,7 @@ def _learn(
         classifier = CellClassifier(recipe.model).to(run.devices.device)
 
     def cells() -> Iterable[Batch]:
-        return judging_tiles(material.judged, recipe.model.side)
+        return cut_judging_tiles(material.judged, recipe.model.side)
 
     stage = Stage(
         "cells",

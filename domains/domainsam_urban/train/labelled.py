@@ -1,4 +1,4 @@
-"""Scenes with labels, as training wants them: staged once, then cut anywhere by any thread."""
+"""Labelled scenes for training: labels burnt once, windows read by any thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from domainsam.train.augment import Sample
 from domainsam.train.losses import IGNORE
 from domainsam.train.split import METRES_PER_DEGREE, BlockKey, count_blocks
 from domainsam_urban.evaluate.evaluate import open_labels
-from domainsam_urban.read.geodesy import as_crs
+from domainsam_urban.read.geodesy import parse_crs
 from domainsam_urban.read.place import Place
 from domainsam_urban.read.scene import RasterSource
 
@@ -145,7 +145,7 @@ def stage_scene(source: RasterSource, labels: Path, folder: Path, name: str, rat
     return LabelledScene(name, source, truth, ratio, sides, notes)
 
 
-def cell_corners(source: RasterSource) -> NDArray[np.float64]:
+def locate_cell_corners(source: RasterSource) -> NDArray[np.float64]:
     """Degrees lon and lat of all corners of a scene's cells, ``(rows + 1, columns + 1, 2)``.
 
     Raises
@@ -163,19 +163,19 @@ def cell_corners(source: RasterSource) -> NDArray[np.float64]:
     affine = source.transform
     x, y = affine.a * col + affine.b * row + affine.c, affine.d * col + affine.e * row + affine.f
     # One datum for all scenes, for blocks must be the same ground in each of them.
-    to_degrees = Transformer.from_crs(as_crs(source.crs), "EPSG:4326", always_xy=True)
+    to_degrees = Transformer.from_crs(parse_crs(source.crs), "EPSG:4326", always_xy=True)
     return np.stack(to_degrees.transform(x, y), axis=-1)
 
 
-def scene_counts(scene: LabelledScene, size_m: float) -> dict[BlockKey, NDArray[np.int64]]:
+def count_scene(scene: LabelledScene, size_m: float) -> dict[BlockKey, NDArray[np.int64]]:
     """Known and settled cells of every block of ground, by the labels of the cells' first pixels."""
-    corners = cell_corners(scene.source)[:-1, :-1]
+    corners = locate_cell_corners(scene.source)[:-1, :-1]
     return count_blocks(corners.reshape(-1, 2), np.asarray(scene.truth[::CELL, ::CELL]).ravel(), size_m)
 
 
-def sides_of(scene: LabelledScene, learnt: Ground, judged: Ground) -> NDArray[np.uint8]:
+def assign_sides(scene: LabelledScene, learnt: Ground, judged: Ground) -> NDArray[np.uint8]:
     """Whose ground each cell is: a side's only if all four corners are."""
-    corners = cell_corners(scene.source)
+    corners = locate_cell_corners(scene.source)
 
     def whole(member: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return member[:-1, :-1] & member[1:, :-1] & member[:-1, 1:] & member[1:, 1:]
@@ -186,11 +186,11 @@ def sides_of(scene: LabelledScene, learnt: Ground, judged: Ground) -> NDArray[np
     return sides
 
 
-def outside_of(scenes: Sequence[LabelledScene], buffer_m: float) -> Ground:
+def find_outside(scenes: Sequence[LabelledScene], buffer_m: float) -> Ground:
     """Ground that none of some scenes shows, nor lies within ``buffer_m`` of them."""
     rims = []
     for scene in scenes:
-        corners = cell_corners(scene.source)
+        corners = locate_cell_corners(scene.source)
         ring = np.concatenate([corners[0], corners[1:, -1], corners[-1, -2::-1], corners[-2:0:-1, 0]])
         outline = shapely.Polygon(ring)
         # Degrees of longitude are shorter than those of latitude, so this reaches at least far enough.

@@ -1,4 +1,4 @@
-"""What a training run is told: one frozen value, written as TOML."""
+"""Training recipe of the settlement model, read from TOML."""
 
 from __future__ import annotations
 
@@ -121,13 +121,13 @@ def read_recipe(given: Path) -> TrainConfig:
     return start.read_recipe(TrainConfig, given, RECIPES)
 
 
-def paper_recipe(config: TrainConfig) -> TrainConfig:
+def make_paper_recipe(config: TrainConfig) -> TrainConfig:
     """UV-SAM's recipe for Beijing (Zhang et al. 2024 and their released scripts).
 
     One joint stage of 100 epochs over tiles of 1024 pixels in batches of 4;
     AdamW at 5e-4 with weight decay 0.01; one epoch of linear warm-up from 1e-4 of it;
     cosine; prompt weight 0.1; the published filter of boxes. Steps are set
-    when the number of tiles is known, see :func:`with_epochs`.
+    when the number of tiles is known, see :func:`set_epochs`.
     """
     return replace(
         config,
@@ -145,7 +145,7 @@ def paper_recipe(config: TrainConfig) -> TrainConfig:
     )
 
 
-def with_epochs(config: TrainConfig, tiles: float, epochs: int = PAPER_EPOCHS) -> TrainConfig:
+def set_epochs(config: TrainConfig, tiles: float, epochs: int = PAPER_EPOCHS) -> TrainConfig:
     """The joint stage stretched to epochs over so many tiles, one evaluation an epoch."""
     epoch = max(1, round(tiles / config.joint_batch_size))
     return replace(config, joint=config.joint.over_epochs(epochs, epoch, warmup=1))

@@ -1,4 +1,4 @@
-"""What a run learns from and is judged on: labelled scenes with their ground shared out."""
+"""Training and validation material of a run: labelled scenes with their ground split."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from pyproj import Transformer
 
 from domainsam.errors import InputError
 from domainsam.grid import Float64
-from domainsam.io.pairing import Scene, find_scenes, is_vector, labels_of
+from domainsam.io.pairing import Scene, find_labels, find_scenes, is_vector
 from domainsam.protocols import Window
 from domainsam.train.cache import FixedTiles
 from domainsam.train.crops import Batch, BatchStream, RandomCrops
 from domainsam.train.losses import IGNORE
 from domainsam.train.split import add_counts, choose_blocks
-from domainsam_urban.read.geodesy import apply_affine, as_crs
+from domainsam_urban.read.geodesy import apply_affine, parse_crs
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.train.labelled import (
     BAND_PIXELS,
     JUDGED,
     LEARNT,
     LabelledScene,
-    outside_of,
-    scene_counts,
-    sides_of,
+    assign_sides,
+    count_scene,
+    find_outside,
     stage_scene,
 )
 from domainsam_urban.train.recipe import TrainConfig, TrainOptions
@@ -105,19 +105,19 @@ def gather_material(
     if options.val is None:
         judged = opened(scenes, labels, resolution, "val")
         hide_contradictions(judged)
-        counts = add_counts([scene_counts(scene, config.split.size_m) for scene in judged])
+        counts = add_counts([count_scene(scene, config.split.size_m) for scene in judged])
         split = choose_blocks(counts, config.split)
         for scene in training + judged:
-            scene.share_out(sides_of(scene, split.is_training, split.is_validation))
+            scene.share_out(assign_sides(scene, split.is_training, split.is_validation))
         return Material(training, judged, resolution, remarks)
     judged = opened(find_scenes([options.val]), options.val, resolution, "val")
     remarks += hide_contradictions(judged)
     for scene in judged:
         scene.sides[:] = JUDGED
     if all(scene.source.crs is not None for scene in training + judged):
-        learnt = outside_of(judged, config.split.buffer_m)
+        learnt = find_outside(judged, config.split.buffer_m)
         for scene in training:
-            scene.share_out(sides_of(scene, learnt, lambda points: ~learnt(points)))
+            scene.share_out(assign_sides(scene, learnt, lambda points: ~learnt(points)))
             hidden = float((scene.sides != LEARNT).mean())
             if hidden:
                 log.warning(
@@ -129,7 +129,7 @@ def gather_material(
 def _label_file(scene: Scene, where: Path, shared: Path) -> Path:
     """A scene's labels in a folder; polygons that are given for all scenes serve where it has none."""
     try:
-        return labels_of(scene, where)
+        return find_labels(scene, where)
     except InputError:
         if shared.is_file() and is_vector(shared):
             return shared
@@ -170,7 +170,7 @@ def _ratio(source: RasterSource, resolution: float | None) -> float:
     return float(resolution / (pixel[0] * pixel[1]) ** 0.5)
 
 
-def judging_tiles(scenes: Sequence[LabelledScene], side: int) -> Iterator[Batch]:
+def cut_judging_tiles(scenes: Sequence[LabelledScene], side: int) -> Iterator[Batch]:
     """Tiles that hold validation ground, each a batch of its own.
 
     The last tile of a row or column is pushed inside the scene, so that no
@@ -189,7 +189,7 @@ def judging_tiles(scenes: Sequence[LabelledScene], side: int) -> Iterator[Batch]
                     yield Batch.of([tile])
 
 
-def joint_stream(config: TrainConfig, material: Material, seed: tuple[int, int, int]) -> BatchStream:
+def make_joint_stream(config: TrainConfig, material: Material, seed: tuple[int, int, int]) -> BatchStream:
     """Batches of the joint stage: random crops, or fixed tiles where features are cached."""
     crops = replace(config.crops, size=config.joint_crop or config.crops.size)
     if config.cache_gb:
@@ -262,7 +262,7 @@ def _first(truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _points(one: LabelledScene, other: LabelledScene) -> Callable[[Float64], Float64]:
     """A function from pixel corners ``(N, 2)`` of one scene, column and row, to those of another."""
     first, second = one.source, other.source
-    start, end = as_crs(first.crs), as_crs(second.crs)
+    start, end = parse_crs(first.crs), parse_crs(second.crs)
     transformer = None if start == end else Transformer.from_crs(start, end, always_xy=True)
 
     def forth(points: Float64) -> Float64:

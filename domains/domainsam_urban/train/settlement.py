@@ -22,8 +22,8 @@ from domainsam.train.objectives import CoarseObjective, Encode, JointObjective, 
 from domainsam.train.start import Trained, start_run
 from domainsam_urban.model.config import PACK, SceneConfig, UrbanConfig
 from domainsam_urban.train.labelled import CELL
-from domainsam_urban.train.recipe import PAPER_SIDE, TrainConfig, TrainOptions, with_epochs
-from domainsam_urban.train.scenes import Material, gather_material, joint_stream, judging_tiles
+from domainsam_urban.train.recipe import PAPER_SIDE, TrainConfig, TrainOptions, set_epochs
+from domainsam_urban.train.scenes import Material, cut_judging_tiles, gather_material, make_joint_stream
 
 LABELS = ("background", "settlement")
 
@@ -62,7 +62,7 @@ def train_model(
             material = gather_material(scenes, labels, config, options, training.scratch, stack)
             if paper:
                 shown = sum(scene.weight for scene in material.training) * CELL**2
-                config = with_epochs(config, max(1.0, shown / PAPER_SIDE**2))
+                config = set_epochs(config, max(1.0, shown / PAPER_SIDE**2))
             words = [to_table(config), foundation.sha256, material.signature]
             run = stack.enter_context(training.run(words))
             prompter, metrics = _learn(config, material, foundation, run)
@@ -92,7 +92,7 @@ def _learn(
     scores: dict[str, float] = {}
     if run.devices.rank == 0:
         with_sam = foundation if config.prompter.parts.sam else None
-        tiles = judging_tiles(material.judged, config.val_tile)
+        tiles = cut_judging_tiles(material.judged, config.val_tile)
         scores = judge(prompter, tiles, run.devices, with_sam, foundation.encode)
     scores = run.devices.shared(scores)
     return prompter, {name: value for name, value in scores.items() if value == value}
@@ -110,7 +110,7 @@ def _stages(
     devices = run.devices
 
     def tiles() -> Iterator[Batch]:
-        return judging_tiles(material.judged, config.val_tile)
+        return cut_judging_tiles(material.judged, config.val_tile)
 
     stages = []
     if config.coarse.steps:
@@ -131,7 +131,7 @@ def _stages(
                 "joint",
                 JointObjective(prompter, foundation, config.loss, config.prompting, encode),
                 prompter,
-                joint_stream(config, material, (run.seed, devices.rank, 1)),
+                make_joint_stream(config, material, (run.seed, devices.rank, 1)),
                 lambda: judge(prompter, tiles(), devices, foundation),
                 "full_iou",
                 config.joint,

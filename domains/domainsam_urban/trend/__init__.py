@@ -1,1 +1,1 @@
-"""Settlements over the years: a common ground, change objects, areas with their uncertainty, a report."""
+"""Compare settlements over the years: common ground, change objects, areas with intervals, report."""

@@ -1,4 +1,4 @@
-"""The steps from the years' inputs to a stack of layers, each done once."""
+"""Steps from the years' inputs to a stack of layers, each done once and resumable."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from domainsam.errors import InputError
-from domainsam.infer.blend import threshold_level
-from domainsam.infer.journal import Steps, digest, file_marks
+from domainsam.infer.blend import find_threshold_level
+from domainsam.infer.journal import Steps, digest, mark_file
 from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.trend.align import shifts as place
 from domainsam_urban.trend.align.smoothing import smooth_layers
 from domainsam_urban.trend.align.warp import write_common_valid
 from domainsam_urban.trend.layers import LayerJob, LoadModel, make_layers
-from domainsam_urban.trend.read.scenes import as_map_options
+from domainsam_urban.trend.read.scenes import to_map_options
 from domainsam_urban.trend.read.survey import Survey
 from domainsam_urban.trend.settings import TrendOptions
 from domainsam_urban.trend.stack import Registration, YearLayer, YearStack
@@ -51,7 +51,7 @@ class Comparison:
         self.steps, self.folder = steps, folder
         self.labels = [item.year.label for item in looked.inputs]
         # Names tell versions of an input apart, so that a mended file is read anew.
-        self.versions = [digest([file_marks(item.year.path), asdict(item)]) for item in looked.inputs]
+        self.versions = [digest([mark_file(item.year.path), asdict(item)]) for item in looked.inputs]
 
     def stack(self) -> YearStack:
         """All years on the ground."""
@@ -83,12 +83,12 @@ class Comparison:
                 self.survey.inputs, layers, smoothed, found, strict=True
             )
         )
-        words = place.in_words(self.labels, found, self.survey.reference, self.survey.ground)
+        words = place.describe_shifts(self.labels, found, self.survey.reference, self.survey.ground)
         return YearStack(
             self.survey.ground,
             years,
             valid,
-            threshold_level(self.options.threshold),
+            find_threshold_level(self.options.threshold),
             (*self.survey.warnings, *words),
         )
 
@@ -112,13 +112,13 @@ class Comparison:
         pair = self.survey.inputs[reference], self.survey.inputs[number]
         key = ("registration", self.versions[reference], self.versions[number])
         found = self.steps.once(key, lambda: asdict(place.measure(*pair, self.survey.ground)))
-        return place.corrected(Registration(**found), self.options.align)
+        return place.mark_corrected(Registration(**found), self.options.align)
 
     def _layers(self, found: Sequence[Registration | None]) -> list[Path]:
-        jobs = [self._job(number, place.shift_of(one)) for number, one in enumerate(found)]
+        jobs = [self._job(number, place.get_shift(one)) for number, one in enumerate(found)]
         keys = {job.number: ("layer", job.layer.stem) for job in jobs}
         waiting = [job for job in jobs if not self.steps.is_done(keys[job.number], (job.layer,))]
-        options = as_map_options(self.options)
+        options = to_map_options(self.options)
         for job in make_layers(waiting, options, self.model, self.load, self.options.workers):
             self.steps.finish(keys[job.number])
         return [job.layer for job in jobs]

@@ -1,9 +1,9 @@
-"""Settlements that grow, shrink, part and join over the years, with their truth at every date.
+"""Generate settlements that grow, shrink, split and merge over the years, with their truth.
 
 The ground is laid out in cells; every cell holds one settlement, or a pair,
 with a fate of its own, far enough from its neighbours that fates do not mix.
 Outlines are wobbly, areas are whole pixels, so every figure has a known truth.
-What a map makes of it is drawn separately: :func:`seen_through` errs the way
+What a map makes of it is drawn separately: :func:`simulate_map` errs the way
 classifiers do, :func:`paint_series` gives pictures from real or generated
 texture, with season, haze, noise and misregistration.
 """
@@ -78,7 +78,7 @@ class Errors:
     small: int = 1500
 
 
-def settlement_series(
+def make_series(
     years: int = 4, rows: int = 6, cols: int = 6, seed: int = 0, fates: Sequence[str] = FATES
 ) -> SettlementSeries:
     """A series of ``rows`` x ``cols`` cells, about one in seven of them empty; same arguments, same series.
@@ -108,7 +108,7 @@ def settlement_series(
     return SettlementSeries(masks, tuple(drawn), cells)
 
 
-def seen_through(series: SettlementSeries, errors: Errors, seed: int = 0) -> Bytes:
+def simulate_map(series: SettlementSeries, errors: Errors, seed: int = 0) -> Bytes:
     """What a map with such errors stores: ``(Y, H, W)`` bytes, ``round(254 p)``.
 
     Where nothing is missed or made up, and outlines are without bias, the

@@ -1,4 +1,4 @@
-"""The common ground: the one grid on which all years of a comparison lie."""
+"""Choose the common ground: the one grid on which all years lie."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
 
 from domainsam.errors import ConfigError, InputError
-from domainsam_urban.read.geodesy import as_crs
+from domainsam_urban.read.geodesy import parse_crs
 from domainsam_urban.read.place import Place
 from domainsam_urban.trend.settings import GroundOptions
 
@@ -190,7 +190,7 @@ def _outline(place: Place, crs: pyproj.CRS) -> Any:
     v = np.concatenate([flat, steps, full, 1 - steps]) * rows
     x, y = place.affine @ (u, v)
     try:
-        moved = pyproj.Transformer.from_crs(as_crs(place.crs), crs, always_xy=True).transform(
+        moved = pyproj.Transformer.from_crs(parse_crs(place.crs), crs, always_xy=True).transform(
             x, y, errcheck=True
         )
     except ProjError as error:

@@ -1,4 +1,4 @@
-"""Each year brought to the common ground: predicted or read, then warped; several at a time if wanted."""
+"""Predict or read each year, and warp it to the common ground."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from domainsam.errors import OutputError
-from domainsam.progress import Progress, reporting, silent
+from domainsam.progress import Progress, report_nothing, report_progress
 from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.settings import MapOptions
 from domainsam_urban.trend.align.warp import warp_to_ground
@@ -73,7 +73,7 @@ def make_layers(
     """
     if workers <= 1 or len(jobs) <= 1:
         for job in jobs:
-            with reporting(job.input.year.label, options.quiet) as progress:
+            with report_progress(job.input.year.label, options.quiet) as progress:
                 make_layer(job, options, model, progress)
             yield job
         return
@@ -81,7 +81,7 @@ def make_layers(
 
 
 def make_layer(
-    job: LayerJob, options: MapOptions, model: SettlementModel | None, progress: Progress = silent
+    job: LayerJob, options: MapOptions, model: SettlementModel | None, progress: Progress = report_nothing
 ) -> None:
     """Predict a year, or read it, and warp it."""
     if job.input.reading is None:

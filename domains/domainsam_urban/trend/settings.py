@@ -1,4 +1,4 @@
-"""What ``domainsam urban trend`` may be told, as one frozen value."""
+"""Options of ``domainsam urban trend`` as frozen values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All years on the common ground: what change objects, figures and reports are made from."""
+"""Stack of all years on the common ground, read and written by windows."""
 
 from __future__ import annotations
 
@@ -161,19 +161,19 @@ class YearStack:
             stack.enter_context(rasterio.Env(**GDAL_OPTIONS))
             years = {year.label: stack.enter_context(rasterio.open(year.probability)) for year in self.years}
             valid = stack.enter_context(rasterio.open(self.common_valid))
-            for window in ground_windows(self.ground.shape, size or sweep_size(len(self.years))):
-                bounds = read_bounds(window)
+            for window in tile_ground(self.ground.shape, size or choose_sweep_size(len(self.years))):
+                bounds = to_rasterio_window(window)
                 values = {label: dataset.read(1, window=bounds) for label, dataset in years.items()}
                 yield window, values, valid.read(1, window=bounds) == 1
 
 
-def sweep_size(layers: int) -> int:
+def choose_sweep_size(layers: int) -> int:
     """Side of windows, a multiple of :data:`BLOCK`, that hold the same memory for any number of layers."""
     side = int((SWEEP_BYTES / max(1, layers)) ** 0.5)
     return min(WINDOW, max(BLOCK, side // BLOCK * BLOCK))
 
 
-def ground_windows(shape: tuple[int, int], size: int) -> Iterator[Window]:
+def tile_ground(shape: tuple[int, int], size: int) -> Iterator[Window]:
     """Windows of side ``size`` that tile a grid; those at the far edges are smaller."""
     rows, cols = shape
     for row in range(0, rows, size):
@@ -181,13 +181,13 @@ def ground_windows(shape: tuple[int, int], size: int) -> Iterator[Window]:
             yield Window(row, col, min(size, rows - row), min(size, cols - col))
 
 
-def read_bounds(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
+def to_rasterio_window(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
     """A window as rasterio's reading and writing take it: row and column ranges."""
     return (window.row, window.row + window.height), (window.col, window.col + window.width)
 
 
 DESCRIPTION = "probability"
-"""Of the band; :func:`domainsam_urban.trend.read.maps.mask_rule` knows stored probabilities by it."""
+"""Of the band; :func:`domainsam_urban.trend.read.maps.choose_mask_rule` knows stored probabilities by it."""
 TIFF_OPTIONS = {
     "driver": "GTiff",
     "tiled": True,
@@ -215,13 +215,13 @@ def write_ground(
     OutputError
         If it cannot be written.
     """
-    with writing(target, ground, nodata) as layer:
-        for window in ground_windows(ground.shape, STEP):
-            layer.write(values(window), 1, window=read_bounds(window))
+    with open_for_writing(target, ground, nodata) as layer:
+        for window in tile_ground(ground.shape, STEP):
+            layer.write(values(window), 1, window=to_rasterio_window(window))
 
 
 @contextmanager
-def writing(target: Path, place: CommonGround | Place, nodata: int | None = NODATA) -> Iterator[Any]:
+def open_for_writing(target: Path, place: CommonGround | Place, nodata: int | None = NODATA) -> Iterator[Any]:
     """A layer of bytes to be written by windows, renamed into place once it is on the disk.
 
     Raises

@@ -1,4 +1,4 @@
-"""From the years' files to finished figures: the job of ``domainsam urban trend``, as Python calls it."""
+"""Compare years and write every product: the job of ``domainsam urban trend``."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from domainsam.errors import OutputError
 from domainsam.infer.journal import JOURNAL_FILE, Journal, Steps
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.staging import Staging
-from domainsam_urban.job import scene_stem
+from domainsam_urban.job import make_scene_stem
 from domainsam_urban.model.settlement import SHIPPED, load_model
 from domainsam_urban.trend.align.warp import copy_as_cog
 from domainsam_urban.trend.comparison import FOLDERS, Comparison
 from domainsam_urban.trend.layers import LoadModel
-from domainsam_urban.trend.measure.objects import change_objects
+from domainsam_urban.trend.measure.objects import find_change_objects
 from domainsam_urban.trend.measure.sweep import Thresholds
 from domainsam_urban.trend.read.reference import read_reference
-from domainsam_urban.trend.read.scenes import as_map_options
+from domainsam_urban.trend.read.scenes import to_map_options
 from domainsam_urban.trend.read.survey import Survey, survey
 from domainsam_urban.trend.read.years import Year, read_pair, read_years
 from domainsam_urban.trend.read.zones import make_zonings
 from domainsam_urban.trend.settings import ProductOptions, TrendOptions
 from domainsam_urban.trend.stack import YearStack
 from domainsam_urban.trend.write.geopackage import write_geopackage
-from domainsam_urban.trend.write.products import TrendProducts, product_files, write_products
+from domainsam_urban.trend.write.products import TrendProducts, list_product_files, write_products
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def check_folder(options: TrendOptions) -> None:
     """
     if options.out.exists() and not options.out.is_dir():
         raise OutputError(f"output '{options.out}' is a file: a trend writes several files, name a folder")
-    existing = [path for path in product_files(options.out, options.products.zones) if path.exists()]
+    existing = [path for path in list_product_files(options.out, options.products.zones) if path.exists()]
     if existing and not options.overwrite:
         raise OutputError(
             f"output '{existing[0]}' exists: choose another folder, or allow it with --overwrite"
@@ -109,7 +109,7 @@ def check_folder(options: TrendOptions) -> None:
 
 def clear_half_made(options: TrendOptions) -> None:
     """Remove what a killed run left half made; only the run that holds the output's work room may."""
-    for folder in {path.parent for path in product_files(options.out)} | {options.out / LAYERS}:
+    for folder in {path.parent for path in list_product_files(options.out)} | {options.out / LAYERS}:
         for left in folder.glob(".domainsam-*.part"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -122,7 +122,7 @@ def write_layers(stack: YearStack, options: TrendOptions) -> tuple[Path, ...]:
     OutputError
         If a file cannot be written.
     """
-    targets = {options.out / LAYERS / f"{scene_stem(year.label)}.tif": year for year in stack.years}
+    targets = {options.out / LAYERS / f"{make_scene_stem(year.label)}.tif": year for year in stack.years}
     with Staging(targets, overwrite=options.overwrite) as staging:
         for target, year in targets.items():
             copy_as_cog(year.probability, staging[target], target)
@@ -136,14 +136,14 @@ def compare(
     finish: Callable[[YearStack, WorkRoom], Made],
     load: LoadModel,
 ) -> Compared[Made]:
-    """Bring the years to a common ground in the folder ``work``, and let ``finish`` make of it what it will.
+    """Bring the years to a common ground in the folder ``work``, then call ``finish`` on the stack.
 
     Raises
     ------
     DomainSamError
         As :func:`run_trend`.
     """
-    model = None if options.masks else load(as_map_options(options))
+    model = None if options.masks else load(to_map_options(options))
     looked = survey(years, options, None if model is None else model.resolution)
     check_places(looked, options.products)
     rows, cols = looked.ground.shape
@@ -151,7 +151,7 @@ def compare(
     require_space(work.parent, needed, f"{len(years)} years of {cols} x {rows} pixels")
     with (
         WorkRoom(work, options.resume, keep_on_bad_input=True) as room,
-        Journal(room.folder / JOURNAL_FILE, marks(years, looked, options), options.resume) as journal,
+        Journal(room.folder / JOURNAL_FILE, mark_run(years, looked, options), options.resume) as journal,
     ):
         for name in FOLDERS:
             if not journal.resumed:
@@ -179,7 +179,7 @@ def check_places(looked: Survey, products: ProductOptions) -> None:
         read_reference(uncertainty.reference, looked.ground, labels, uncertainty)
 
 
-def marks(years: Sequence[Year], looked: Survey, options: TrendOptions) -> dict[str, Any]:
+def mark_run(years: Sequence[Year], looked: Survey, options: TrendOptions) -> dict[str, Any]:
     """What has to be the same for a run to go on."""
     chosen = {key: value for key, value in asdict(options).items() if key not in FREE_OPTIONS}
     # Through JSON's idea of values: sets and paths have none.
@@ -239,6 +239,6 @@ def _write(stack: YearStack, options: TrendOptions, room: WorkRoom) -> Counter[s
     with Staging((path,), overwrite=options.overwrite) as staging:
         folder = staging[path].parent
         room.note_staged({folder})
-        found = change_objects(stack, zonings, thresholds, products.objects, folder)
+        found = find_change_objects(stack, zonings, thresholds, products.objects, folder)
         write_geopackage(staging[path], path, stack, found, zonings)
     return Counter(found.statuses)

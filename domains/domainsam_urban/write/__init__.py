@@ -1,1 +1,1 @@
-"""From staged bytes to finished files."""
+"""Write polygons, rasters, grids, previews, styles and STAC items."""

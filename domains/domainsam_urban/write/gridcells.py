@@ -1,4 +1,4 @@
-"""Share of settlement per square cell of a metric grid.
+"""Compute the share of settlement in square cells of a metric grid.
 
 People who plan with maps of deprived areas have asked for gridded figures
 rather than outlines: boundaries are uncertain and privacy matters (Kuffer et
@@ -26,8 +26,14 @@ from rasterio.windows import Window
 from domainsam.errors import ConfigError, InputError
 from domainsam.grid import Float64
 from domainsam.io.rasters import open_raster
-from domainsam_urban.read.geodesy import apply_affine, as_crs, equal_area, geographic, ground_measures
-from domainsam_urban.write.outlines import windows
+from domainsam_urban.read.geodesy import (
+    apply_affine,
+    find_geographic_crs,
+    make_equal_area_crs,
+    measure_polygons,
+    parse_crs,
+)
+from domainsam_urban.write.outlines import list_windows
 
 COLUMNS = ("cell_id", "share", "valid_share", "settlement_m2")
 KNOT = 32
@@ -57,7 +63,7 @@ class _Cells:
     size: float
 
 
-def grid_shares(mask_path: Path | str, size_m: float, value: int = 1) -> Any:
+def compute_grid_shares(mask_path: Path | str, size_m: float, value: int = 1) -> Any:
     """Share of each grid cell that a mask value covers.
 
     Read by windows; memory follows the number of cells.
@@ -73,7 +79,7 @@ def grid_shares(mask_path: Path | str, size_m: float, value: int = 1) -> Any:
     -------
     GeoDataFrame
         One row for each cell with any valid ground, by rows from the north,
-        west to east, in the CRS of :func:`grid_crs`:
+        west to east, in the CRS of :func:`choose_grid_crs`:
 
         - ``cell_id``, after INSPIRE: CRS, resolution, and the lower left corner
           in metres, such as ``CRS32650RES100mN4412300E443200``;
@@ -91,8 +97,8 @@ def grid_shares(mask_path: Path | str, size_m: float, value: int = 1) -> Any:
     with open_raster(mask_path) as dataset:
         if dataset.crs is None:
             raise InputError(f"'{mask_path}' has no CRS: a grid in metres needs one; leave out --grid")
-        crs = grid_crs(dataset.shape, dataset.transform, dataset.crs)
-        to_grid = Transformer.from_crs(as_crs(dataset.crs), crs, always_xy=True)
+        crs = choose_grid_crs(dataset.shape, dataset.transform, dataset.crs)
+        to_grid = Transformer.from_crs(parse_crs(dataset.crs), crs, always_xy=True)
         cells, pixel = _cover(dataset, to_grid, size_m)
         if size_m < 2 * pixel:
             raise ConfigError(
@@ -103,23 +109,23 @@ def grid_shares(mask_path: Path | str, size_m: float, value: int = 1) -> Any:
     return _table(tally, cells, crs)
 
 
-def grid_crs(shape: tuple[int, int], affine: Affine, crs: Any) -> CRS:
+def choose_grid_crs(shape: tuple[int, int], affine: Affine, crs: Any) -> CRS:
     """CRS of the grid of a raster: the UTM zone of its centre, on WGS 84.
 
     Where UTM does not reach, beyond 84 degrees north and 80 south, or for a
     raster more than 12 degrees of longitude wide, an equal-area frame around
     the raster stands in; its cells coincide with no other raster's.
     """
-    base, degrees = geographic(crs)
+    base, degrees = find_geographic_crs(crs)
     rows, columns = shape
     corners = np.array([(0, 0), (columns, 0), (0, rows), (columns, rows), (columns / 2, rows / 2)])
     world = apply_affine(affine, corners)
-    lon, lat = Transformer.from_crs(as_crs(crs), base, always_xy=True).transform(world[:, 0], world[:, 1])
+    lon, lat = Transformer.from_crs(parse_crs(crs), base, always_xy=True).transform(world[:, 0], world[:, 1])
     lon, lat = np.asarray(lon) * degrees, np.asarray(lat) * degrees
     middle, height = float(lon[-1] + 180) % 360 - 180, float(lat[-1])
     spread = np.abs((lon - lon[-1] + 180) % 360 - 180).max()
     if not -80 <= height <= 84 or spread > 6:
-        return equal_area(crs, middle, height)
+        return make_equal_area_crs(crs, middle, height)
     zone = int((middle + 180) // 6) % 60 + 1
     return CRS.from_epsg((32600 if height >= 0 else 32700) + zone)
 
@@ -147,7 +153,7 @@ def _count(dataset: Any, to_grid: Transformer, cells: _Cells, value: int, divisi
     """Add up every window; each pixel is ``division`` squared samples."""
     total = cells.count[0] * cells.count[1]
     settled, valid = np.zeros(total), np.zeros(total)
-    for window in windows(dataset.shape):
+    for window in list_windows(dataset.shape):
         try:
             mask = dataset.read(1, window=window)
         except RasterioError as error:
@@ -231,7 +237,7 @@ def _table(tally: _Tally, cells: _Cells, crs: CRS) -> Any:
     y = (row + cells.first[1]) * cells.size
     squares: NDArray[np.object_] = shapely.box(x, y, x + cells.size, y + cells.size)
     plane = cells.size**2
-    ground = ground_measures(squares, crs).area_m2
+    ground = measure_polygons(squares, crs).area_m2
     code = crs.to_epsg()
     prefix = f"{'' if code is None else f'CRS{code}'}RES{cells.size:g}m"
     names = [f"{prefix}N{north:.0f}E{east:.0f}" for north, east in zip(y, x, strict=True)]

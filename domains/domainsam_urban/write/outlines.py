@@ -1,4 +1,4 @@
-"""Outlines of a mask, traced by streaming it from disk.
+"""Trace the outlines of a mask by streaming it from disk.
 
 GDAL reads the raster line by line and keeps only open outlines, so memory
 follows the geometry and not the pixels. Coordinates here are pixel corners,
@@ -25,7 +25,7 @@ from rasterio.windows import Window
 from domainsam.errors import InputError
 from domainsam.grid import Float64
 from domainsam.io.rasters import open_raster
-from domainsam_urban.read.geodesy import GroundFrame, apply_affine, polygons_only
+from domainsam_urban.read.geodesy import GroundFrame, apply_affine, keep_polygons
 
 BATCH = 4096
 WINDOW = 1024
@@ -54,7 +54,7 @@ class Traced:
         return Traced(self.polygons[index], self.values[index])
 
 
-def windows(shape: tuple[int, int], size: int = WINDOW) -> Iterator[Window]:
+def list_windows(shape: tuple[int, int], size: int = WINDOW) -> Iterator[Window]:
     """Windows of at most ``size`` squared pixels that tile a raster, row by row."""
     for row in range(0, shape[0], size):
         for column in range(0, shape[1], size):
@@ -101,10 +101,10 @@ def trace(
         return Traced(np.empty(0, dtype=object), np.empty(0, dtype=np.int64))
     polygons = np.concatenate([batch.polygons for batch in kept])
     traced = Traced(polygons, np.concatenate([batch.values for batch in kept]))
-    return traced.take(row_major(polygons))
+    return traced.take(sort_row_major(polygons))
 
 
-def row_major(polygons: NDArray[np.object_]) -> NDArray[np.int64]:
+def sort_row_major(polygons: NDArray[np.object_]) -> NDArray[np.int64]:
     """Order of polygons in pixel corners by their topmost row, then its leftmost column."""
     points, owner = shapely.get_coordinates(polygons, return_index=True)
     column = np.full(len(polygons), np.inf)
@@ -117,7 +117,7 @@ def row_major(polygons: NDArray[np.object_]) -> NDArray[np.int64]:
 def _check_readable(dataset: Any, name: Path | str) -> None:
     """Read everything once: on a damaged file, GDAL's tracing ends early without a word."""
     try:
-        for window in windows(dataset.shape):
+        for window in list_windows(dataset.shape):
             dataset.read(1, window=window)
     except RasterioError as error:
         raise InputError(f"mask '{name}' is damaged ({error}): make it again") from error
@@ -144,7 +144,7 @@ def _batch(
     shapes[:] = [polygon for polygon, _ in outlines]
     values = np.asarray([value for _, value in outlines], dtype=np.int64)
     corners = shapely.transform(shapes, lambda points: np.rint(apply_affine(back, points)))
-    polygons, owner = polygons_only(corners)
+    polygons, owner = keep_polygons(corners)
     traced = Traced(polygons, values[owner])
     return traced if wanted is None else traced.take(wanted(polygons))
 
@@ -158,7 +158,7 @@ LARGEST_CHANGE = 0.05
 """Share of its area that thinning may give or take from a polygon."""
 
 
-def ground_area(polygons: NDArray[np.object_], frame: GroundFrame) -> Float64:
+def measure_ground_area(polygons: NDArray[np.object_], frame: GroundFrame) -> Float64:
     """Area ``(N,)`` of polygons in pixel corners, in the frame's equal-area plane: fast, for thresholds."""
     area: Float64 = shapely.area(shapely.transform(polygons, frame.to_ground))
     return area
@@ -182,7 +182,7 @@ def close_holes(traced: Traced, frame: GroundFrame, area_m2: float) -> Traced:
     rings, owner = shapely.get_rings(traced.polygons[holed], return_index=True)
     inner = np.r_[False, owner[1:] == owner[:-1]]
     holes, owner = shapely.polygons(rings[inner]), holed[owner[inner]]
-    small = ground_area(holes, frame) < area_m2
+    small = measure_ground_area(holes, frame) < area_m2
     hole, island = shapely.STRtree(traced.polygons).query(holes, predicate="covers")
     other = traced.values[island] != traced.values[owner[hole]]
     small[hole[other]] = False

@@ -1,4 +1,4 @@
-"""From a mask on disk to a table of measured polygons."""
+"""Turn a mask on disk into a table of measured polygons."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ from rasterio.windows import Window
 from domainsam.errors import ConfigError, InputError
 from domainsam.grid import Float64
 from domainsam.io.rasters import open_raster
-from domainsam_urban.read.geodesy import GroundFrame, apply_affine, as_crs, ground_measures, polygons_only
-from domainsam_urban.write.outlines import Traced, close_holes, ground_area, simplify, trace, windows
+from domainsam_urban.read.geodesy import GroundFrame, apply_affine, keep_polygons, measure_polygons, parse_crs
+from domainsam_urban.write.outlines import (
+    Traced,
+    close_holes,
+    list_windows,
+    measure_ground_area,
+    simplify,
+    trace,
+)
 from domainsam_urban.write.provenance import Provenance
 
 COLUMNS = (
@@ -121,7 +128,7 @@ def polygonise(
     frame = GroundFrame.around(shape, affine, crs)
 
     def large(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
-        return ground_area(polygons, frame) >= options.min_area
+        return measure_ground_area(polygons, frame) >= options.min_area
 
     def large_if_filled(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
         return large(shapely.polygons(shapely.get_exterior_ring(polygons)))
@@ -132,8 +139,8 @@ def polygonise(
         traced = traced.take(large(traced.polygons))
     confidence = np.full(len(traced), np.nan)
     if probability_path is not None:
-        confidence = mean_probability(traced.polygons, probability_path, shape)
-    drawn, owner = polygons_only(simplify(traced.polygons, frame, options.simplify))
+        confidence = average_probability(traced.polygons, probability_path, shape)
+    drawn, owner = keep_polygons(simplify(traced.polygons, frame, options.simplify))
     area, perimeter = _sizes(drawn, affine, crs)
     kept = area >= options.min_area
     owner = owner[kept]
@@ -151,7 +158,7 @@ def _sizes(polygons: NDArray[np.object_], affine: Affine, crs: Any | None) -> tu
     """Area and perimeter on the ground, or in pixels where there is no CRS."""
     if crs is None:
         return shapely.area(polygons), shapely.length(polygons)
-    measures = ground_measures(_placed(polygons, affine), crs)
+    measures = measure_polygons(_placed(polygons, affine), crs)
     return measures.area_m2, measures.perimeter_m
 
 
@@ -191,7 +198,7 @@ def _table(
     if not metric:
         columns |= dict(zip(PIXEL_COLUMNS, sizes, strict=True))
     return geopandas.GeoDataFrame(
-        columns, geometry=_placed(drawn.polygons, affine), crs=as_crs(crs) if metric else None
+        columns, geometry=_placed(drawn.polygons, affine), crs=parse_crs(crs) if metric else None
     )
 
 
@@ -199,7 +206,7 @@ PROBABILITY_STEPS = 254
 """A probability p is stored as p * 254 rounded in uint8; 255 is nodata."""
 
 
-def mean_probability(
+def average_probability(
     polygons: NDArray[np.object_], probability_path: Path | str, shape: tuple[int, int]
 ) -> Float64:
     """Mean probability of the pixels whose centre lies in each polygon.
@@ -232,7 +239,7 @@ def mean_probability(
             raise InputError(
                 f"probability '{probability_path}' is {dataset.shape}, its mask {shape}: use one grid"
             )
-        for window in windows(shape):
+        for window in list_windows(shape):
             zones = _zones(polygons, tree, window)
             if zones is None:
                 continue

@@ -23,7 +23,13 @@ from domainsam.io.rasters import open_raster
 from domainsam.protocols import Window
 from domainsam.staging import Staging
 from domainsam_urban.read.geodesy import apply_affine
-from domainsam_urban.write.sceneview import INVALID, View, fit_view, probability_picture, scene_picture
+from domainsam_urban.write.sceneview import (
+    INVALID,
+    View,
+    fit_view,
+    read_probability_picture,
+    read_scene_picture,
+)
 from domainsam_urban.write.styles import OUTLINE
 
 LONGEST = 1600
@@ -85,7 +91,7 @@ def draw_preview(
         shown = window or Window(0, 0, *dataset.shape)
         affine = dataset.transform @ Affine.translation(shown.col, shown.row)
         view = fit_view((shown.height, shown.width), affine, dataset.crs, room)
-        picture = scene_picture(dataset, bands, view.size, shown)
+        picture = read_scene_picture(dataset, bands, view.size, shown)
     figure = Figure(figsize=(1, 1), dpi=DPI, facecolor="white")
     canvas = FigureCanvasAgg(figure)
     width = max(panels * view.size[0] + (panels - 1) * GAP, NARROWEST - 2 * MARGIN) + 2 * MARGIN
@@ -96,7 +102,7 @@ def draw_preview(
     _show(_panel(figure, left, view), picture, outline, {})
     if probability_path is not None:
         axes = _panel(figure, left + view.size[0] + GAP, view)
-        shades = probability_picture(probability_path, view.size)
+        shades = read_probability_picture(probability_path, view.size)
         _show(axes, shades, outline, {"cmap": _shade_map(), "vmin": 0.0, "vmax": 1.0})
     _header(figure, canvas, caption)
     _legend(figure, len(polygons), probability_path is not None)

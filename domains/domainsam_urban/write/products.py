@@ -1,4 +1,4 @@
-"""Everything that a run writes, made out of sight and put in place together."""
+"""Write every output of a scene together, or none."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from domainsam.infer.engine import EngineResult
 from domainsam.infer.store import RawRaster
 from domainsam.infer.workroom import WorkRoom
 from domainsam.io.cog import CogLayout, Kind, write_cog
-from domainsam.machine import peak_rss_mb
+from domainsam.machine import measure_peak_rss
 from domainsam.staging import Staging
 from domainsam_urban.job import ScenePlan, SceneResult
 from domainsam_urban.model.settlement import MarkedObjects, SettlementModel
 from domainsam_urban.read.scene import RasterSource
-from domainsam_urban.settings import MapOptions, vector_format
-from domainsam_urban.write.gridcells import grid_shares
+from domainsam_urban.settings import MapOptions, find_vector_format
+from domainsam_urban.write.gridcells import compute_grid_shares
 from domainsam_urban.write.polygons import PolygonOptions, polygonise
 from domainsam_urban.write.preview import Caption, draw_preview
-from domainsam_urban.write.provenance import Provenance, acquisition
+from domainsam_urban.write.provenance import Provenance, find_acquisition
 from domainsam_urban.write.stac import (
     Output,
-    mask_output,
-    preview_output,
-    probability_output,
-    stac_item,
-    summary_output,
-    vector_output,
+    describe_mask,
+    describe_preview,
+    describe_probability,
+    describe_summary,
+    describe_vector,
+    make_item,
     write_item,
 )
 from domainsam_urban.write.vectors import write_vectors
@@ -53,11 +53,11 @@ class Mapped:
         """What every output says about its making."""
         name = Path(self.source.path).name
         given = self.options.outputs.datetime
-        acquired = acquisition(name, self.source.profile_info.tags, given)
-        return Provenance(name, acquired, self.model.name, method_name(self.options))
+        acquired = find_acquisition(name, self.source.profile_info.tags, given)
+        return Provenance(name, acquired, self.model.name, name_method(self.options))
 
 
-def method_name(options: MapOptions) -> str:
+def name_method(options: MapOptions) -> str:
     """The method as it stands in the outputs: ``full``, ``coarse``, ``full without box``."""
     if options.marks:
         return "marked"
@@ -150,7 +150,7 @@ class _Products:
         confidence = self.probability if self.probability.exists() else None
         table = polygonise(self.mask, options, probability_path=confidence, provenance=self.provenance)
         size = self.plan.grid if self.plan.vectors else None
-        cells = None if size is None else grid_shares(self.mask, size)
+        cells = None if size is None else compute_grid_shares(self.mask, size)
         for path in self.plan.vectors:
             # One at a time: the staged names of files from different folders lie in different folders too.
             written = write_vectors([self.staging[path]], table, cells, overwrite=True)
@@ -188,18 +188,18 @@ class _Products:
         assert plan.stac is not None
         outputs: list[Output] = []
         for path in plan.vectors:
-            form = vector_format(path)
+            form = find_vector_format(path)
             key = "polygons" if len(plan.vectors) == 1 else f"polygons-{path.suffix[1:]}"
-            outputs.append(vector_output(path, form.media_type, key))
+            outputs.append(describe_vector(path, form.media_type, key))
         if plan.mask is not None:
-            outputs.append(mask_output(plan.mask, {1: "settlement"}))
+            outputs.append(describe_mask(plan.mask, {1: "settlement"}))
         if plan.probability is not None:
-            outputs.append(probability_output(plan.probability))
+            outputs.append(describe_probability(plan.probability))
         if plan.preview is not None:
-            outputs.append(preview_output(plan.preview))
+            outputs.append(describe_preview(plan.preview))
         if plan.summary is not None:
-            outputs.append(summary_output(plan.summary))
-        item = stac_item(
+            outputs.append(describe_summary(plan.summary))
+        item = make_item(
             plan.stac, self.mask, outputs, scene=self.mapped.source.path, provenance=self.provenance
         )
         write_item(item, self.staging[plan.stac], overwrite=True)
@@ -222,7 +222,7 @@ class _Products:
             crops=answer.crops,
             resumed=answer.resumed,
             seconds={**answer.seconds, "total": perf_counter() - mapped.begin},
-            peak_rss_mb=peak_rss_mb(),
+            peak_rss_mb=measure_peak_rss(),
             model=self.provenance.model,
             foundation=mapped.model.foundation_name,
             method=self.provenance.method,

@@ -1,4 +1,4 @@
-"""What an output says about its making: source, time, model, method."""
+"""Record how an output was made: source, time, model, method."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class Provenance:
     method: str = ""
 
 
-def acquisition(name: str, tags: Mapping[str, Any] | None = None, given: str | None = None) -> Acquisition:
+def find_acquisition(
+    name: str, tags: Mapping[str, Any] | None = None, given: str | None = None
+) -> Acquisition:
     """When a scene was taken, from the best witness at hand.
 
     In this order: what the user gave, the file's acquisition tags, a date in

@@ -1,4 +1,4 @@
-"""A raster decimated for a picture: its pixels, and how it lies on the ground."""
+"""Read a raster decimated for a picture, with its place on the ground."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from domainsam.errors import InputError
 from domainsam.grid import Float64
 from domainsam.io.rasters import open_raster
 from domainsam.protocols import Window
-from domainsam_urban.read.geodesy import apply_affine, as_crs, geographic
+from domainsam_urban.read.geodesy import apply_affine, find_geographic_crs, parse_crs
 from domainsam_urban.write.polygons import PROBABILITY_STEPS
 
 LARGEST_ZOOM = 4.0
@@ -66,18 +66,18 @@ def _ground_pixel(shape: tuple[int, int], affine: Affine, crs: Any | None) -> tu
         return 1.0, 1.0
     middle = np.array([shape[1] / 2, shape[0] / 2])
     lon, lat = _degrees(apply_affine(affine, middle + np.array([(0, 0), (1, 0), (0, 1)])), crs)
-    _, _, length = as_crs(crs).get_geod().inv(lon[[0, 0]], lat[[0, 0]], lon[1:], lat[1:])
+    _, _, length = parse_crs(crs).get_geod().inv(lon[[0, 0]], lat[[0, 0]], lon[1:], lat[1:])
     return float(length[0]), float(length[1])
 
 
 def _north(shape: tuple[int, int], affine: Affine, crs: Any, to_picture: Affine) -> tuple[float, float]:
     """Direction of true north on the picture, of length 1."""
-    base, degrees = geographic(crs)
+    base, degrees = find_geographic_crs(crs)
     middle = np.array([affine @ (shape[1] / 2, shape[0] / 2)])
     lon, lat = _degrees(middle, crs)
     # A hundredth of a degree, towards the south and turned round where there is no more north.
     step = 0.01 if lat[0] < 89 else -0.01
-    x, y = Transformer.from_crs(base, as_crs(crs), always_xy=True).transform(
+    x, y = Transformer.from_crs(base, parse_crs(crs), always_xy=True).transform(
         lon / degrees, (lat + step) / degrees
     )
     here, there = (apply_affine(to_picture, point)[0] for point in (middle, np.column_stack((x, y))))
@@ -87,12 +87,14 @@ def _north(shape: tuple[int, int], affine: Affine, crs: Any, to_picture: Affine)
 
 
 def _degrees(points: Float64, crs: Any) -> tuple[Float64, Float64]:
-    base, degrees = geographic(crs)
-    lon, lat = Transformer.from_crs(as_crs(crs), base, always_xy=True).transform(points[:, 0], points[:, 1])
+    base, degrees = find_geographic_crs(crs)
+    lon, lat = Transformer.from_crs(parse_crs(crs), base, always_xy=True).transform(
+        points[:, 0], points[:, 1]
+    )
     return np.asarray(lon) * degrees, np.asarray(lat) * degrees
 
 
-def scene_picture(
+def read_scene_picture(
     dataset: Any, bands: tuple[int, ...] | None, size: tuple[int, int], window: Window | None = None
 ) -> Float64:
     """A window of the scene, or all of it, ``(height, width, 3)`` in 0..1, stretched between percentiles."""
@@ -127,7 +129,7 @@ def scene_picture(
     return shown
 
 
-def probability_picture(path: Path | str, size: tuple[int, int]) -> Any:
+def read_probability_picture(path: Path | str, size: tuple[int, int]) -> Any:
     """Probability ``(height, width)`` in 0..1, masked where there is none."""
     with open_raster(path) as dataset:
         shape = min(size[1], dataset.height), min(size[0], dataset.width)

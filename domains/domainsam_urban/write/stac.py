@@ -1,4 +1,4 @@
-"""A STAC Item that says what was made, from what, where and when."""
+"""Describe outputs as a STAC Item."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pyproj import Transformer
 import domainsam
 from domainsam.io.rasters import open_raster
 from domainsam.staging import Staging
-from domainsam_urban.read.geodesy import apply_affine, as_crs
+from domainsam_urban.read.geodesy import apply_affine, parse_crs
 from domainsam_urban.write.polygons import PROBABILITY_STEPS
 from domainsam_urban.write.provenance import Provenance
 from domainsam_urban.write.styles import OUTLINE
@@ -64,7 +64,7 @@ class Output:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def mask_output(path: Path, labels: Mapping[int, str]) -> Output:
+def describe_mask(path: Path, labels: Mapping[int, str]) -> Output:
     """The mask raster, with the meaning of its values."""
     names = {0: "background"} | dict(labels)
     classes: list[dict[str, Any]] = [{"value": value, "name": name} for value, name in sorted(names.items())]
@@ -74,30 +74,30 @@ def mask_output(path: Path, labels: Mapping[int, str]) -> Output:
     return Output("mask", path, COG, "Settlement mask", ("data", "labels-raster"), {"bands": [band]})
 
 
-def probability_output(path: Path) -> Output:
+def describe_probability(path: Path) -> Output:
     """The probability raster, with the scale of its steps."""
     scale = {"raster:scale": 1 / PROBABILITY_STEPS, "raster:offset": 0}
     band = {"name": "probability", "data_type": "uint8", "nodata": 255, **scale}
     return Output("probability", path, COG, "Probability of settlement", ("data",), {"bands": [band]})
 
 
-def preview_output(path: Path) -> Output:
+def describe_preview(path: Path) -> Output:
     """The preview picture."""
     return Output("preview", path, "image/png", "Preview", ("overview", "visual"))
 
 
-def summary_output(path: Path) -> Output:
+def describe_summary(path: Path) -> Output:
     """The machine-readable summary of the run."""
     return Output("summary", path, "application/json", "Run summary", ("metadata",))
 
 
-def vector_output(path: Path, media_type: str, key: str = "polygons") -> Output:
-    """A vector file; see :func:`domainsam_urban.settings.vector_format` for its media type."""
+def describe_vector(path: Path, media_type: str, key: str = "polygons") -> Output:
+    """A vector file; see :func:`domainsam_urban.settings.find_vector_format` for its media type."""
     title = "Share of settlement per grid cell" if key.startswith("grid") else "Settlement polygons"
     return Output(key, path, media_type, title, ("data",))
 
 
-def stac_item(
+def make_item(
     item_path: Path,
     raster_path: Path | str,
     outputs: Sequence[Output],
@@ -144,7 +144,7 @@ def stac_item(
         "domainsam:time": "acquisition" if known else "processing",
         **_projection(shape, affine, crs),
     }
-    outline = None if crs is None else footprint(shape, affine, crs)
+    outline = None if crs is None else compute_footprint(shape, affine, crs)
     labelled = any(
         "classification:classes" in band for output in outputs for band in output.extra.get("bands", ())
     )
@@ -187,7 +187,7 @@ def write_item(item: pystac.Item, path: Path, *, overwrite: bool = False) -> Non
         staging.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def footprint(shape: tuple[int, int], affine: Affine, crs: Any) -> Any:
+def compute_footprint(shape: tuple[int, int], affine: Affine, crs: Any) -> Any:
     """Outline of a raster in WGS 84 longitude and latitude, as RFC 7946 wants it.
 
     Sides are followed by several points each, since a straight side of the CRS
@@ -199,7 +199,7 @@ def footprint(shape: tuple[int, int], affine: Affine, crs: Any) -> Any:
     zero, one = np.zeros_like(step), np.ones_like(step)
     unit = np.column_stack((np.r_[step, one, 1 - step, zero], np.r_[zero, step, one, 1 - step]))
     world = apply_affine(affine, unit * (columns, rows))
-    to_degrees = Transformer.from_crs(as_crs(crs), "EPSG:4326", always_xy=True)
+    to_degrees = Transformer.from_crs(parse_crs(crs), "EPSG:4326", always_xy=True)
     lon, lat = (np.asarray(axis) for axis in to_degrees.transform(world[:, 0], world[:, 1]))
     # Unwrapped, so that a step over the antimeridian is a small one.
     lon = np.degrees(np.unwrap(np.radians(lon)))
@@ -233,7 +233,7 @@ def _projection(shape: tuple[int, int], affine: Affine, crs: Any | None) -> dict
     place: dict[str, Any] = {"proj:shape": list(shape), "proj:transform": list(affine)[:6], "proj:code": None}
     if crs is None:
         return place
-    known = as_crs(crs)
+    known = parse_crs(crs)
     authority = known.to_authority(min_confidence=100)
     if authority is None:
         return place | {"proj:wkt2": known.to_wkt()}

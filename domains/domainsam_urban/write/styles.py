@@ -1,4 +1,4 @@
-"""How QGIS draws the outputs: a settlement outline, and shares in five steps."""
+"""QGIS styles of the outputs: settlement outlines and shares in five steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Fill:
 SETTLEMENT = Fill(OUTLINE, 0.25, OUTLINE, 0.5)
 
 
-def settlement_qml() -> str:
+def make_settlement_qml() -> str:
     """QGIS layer style of settlement polygons: light fill, strong outline."""
     root = _root()
     renderer = xml.SubElement(root, "renderer-v2", type="singleSymbol", enableorderby="0", forceraster="0")
@@ -40,7 +40,7 @@ def settlement_qml() -> str:
     return _text(root)
 
 
-def grid_qml() -> str:
+def make_grid_qml() -> str:
     """QGIS layer style of grid cells: the share of settlement in five equal steps."""
     root = _root()
     renderer = xml.SubElement(
@@ -62,7 +62,7 @@ def grid_qml() -> str:
     return _text(root)
 
 
-def category_qml(attribute: str, fills: Mapping[str, Fill]) -> str:
+def make_category_qml(attribute: str, fills: Mapping[str, Fill]) -> str:
     """QGIS layer style of polygons with one symbol for each value of an attribute."""
     root = _root()
     renderer = xml.SubElement(root, "renderer-v2", type="categorizedSymbol", attr=attribute)

@@ -1,4 +1,4 @@
-"""Vector files: GeoPackage, GeoParquet, FlatGeobuf and GeoJSON, by extension."""
+"""Write vector files: GeoPackage, GeoParquet, FlatGeobuf and GeoJSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pyogrio.errors
 
 from domainsam.errors import ConfigError, InputError, OutputError
 from domainsam.staging import Staging
-from domainsam_urban.settings import GRID, SETTLEMENTS, grid_path, vector_format
-from domainsam_urban.write.styles import grid_qml, settlement_qml, store_default_styles
+from domainsam_urban.settings import GRID, SETTLEMENTS, find_grid_path, find_vector_format
+from domainsam_urban.write.styles import make_grid_qml, make_settlement_qml, store_default_styles
 
-_QML = {SETTLEMENTS: settlement_qml, GRID: grid_qml}
+_QML = {SETTLEMENTS: make_settlement_qml, GRID: make_grid_qml}
 
 Layers = Mapping[str, Any]
 """Tables (GeoDataFrame) by layer name, :data:`SETTLEMENTS` first, then perhaps :data:`GRID`."""
@@ -39,7 +39,7 @@ def write_vectors(
         WGS84 longitude and latitude; all others keep the table's CRS.
     settlements, grid
         As :func:`domainsam_urban.write.polygons.polygonise` and
-        :func:`domainsam_urban.write.gridcells.grid_shares` make them; may be empty.
+        :func:`domainsam_urban.write.gridcells.compute_grid_shares` make them; may be empty.
     overwrite
         Whether existing files may be replaced.
 
@@ -69,11 +69,11 @@ def _plan(paths: list[Path], layers: Layers) -> dict[Path, Layers | str]:
     """What each file will hold: tables by layer, or the text of a style."""
     plan: dict[Path, Layers | str] = {}
     for path in paths:
-        if vector_format(path).many_layers:
+        if find_vector_format(path).many_layers:
             plan[path] = layers
             continue
         for layer, table in layers.items():
-            target = path if layer == SETTLEMENTS else grid_path(path)
+            target = path if layer == SETTLEMENTS else find_grid_path(path)
             if target in plan:
                 raise ConfigError(f"'{target}' would be written twice: give the outputs different names")
             plan[target] = {layer: table}
@@ -92,7 +92,7 @@ def _write_file(staged: Path, target: Path, content: Layers | str) -> None:
             for layer, table in content.items():
                 write(table, staged, layer)
                 _check_complete(staged, target, layer, len(table))
-        if vector_format(target).many_layers:
+        if find_vector_format(target).many_layers:
             store_default_styles(staged, {layer: _QML[layer]() for layer in content})
 
 

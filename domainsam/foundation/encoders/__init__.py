@@ -1,1 +1,1 @@
-"""Image encoders: a module each."""
+"""Image encoders of foundations, one module each."""

@@ -18,7 +18,7 @@ from segment_anything.modeling import ImageEncoderViT
 from torch import Tensor
 from torch.nn import functional as F
 
-from domainsam.foundation.attention import attend, relative_table
+from domainsam.foundation.attention import attend, make_relative_table
 
 PATCH = 16
 
@@ -70,9 +70,9 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
         """One block's attention: ``(B, h, w, C)`` to the same shape."""
         attention, grid = block.attn, (x.shape[1], x.shape[2])
         size = (block.window_size, block.window_size) if block.window_size else grid
-        query, key, value = into_windows(attention.qkv(x), size, attention.num_heads, attention.qkv.bias)
+        query, key, value = split_windows(attention.qkv(x), size, attention.num_heads, attention.qkv.bias)
         mixed = attend(query, key, value, table, size)
-        projected: Tensor = attention.proj(from_windows(mixed, size, grid))
+        projected: Tensor = attention.proj(join_windows(mixed, size, grid))
         return projected
 
     def _position_tables(self, size: tuple[int, int]) -> PositionTables:
@@ -85,12 +85,12 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
         relative = []
         for block in self.blocks:
             window = (block.window_size, block.window_size) if block.window_size else size
-            table = relative_table(block.attn.rel_pos_h, block.attn.rel_pos_w, window)
+            table = make_relative_table(block.attn.rel_pos_h, block.attn.rel_pos_w, window)
             relative.append(table.to(self.compute_dtype))
         return PositionTables(absolute, tuple(relative))
 
 
-def into_windows(qkv: Tensor, window: tuple[int, int], heads: int, padding: Tensor) -> Tensor:
+def split_windows(qkv: Tensor, window: tuple[int, int], heads: int, padding: Tensor) -> Tensor:
     """Queries, keys and values by window and head, in one copy.
 
     Parameters
@@ -119,7 +119,7 @@ def into_windows(qkv: Tensor, window: tuple[int, int], heads: int, padding: Tens
     return cut.view(3, batch * rows * columns, heads, window[0] * window[1], -1)
 
 
-def from_windows(x: Tensor, window: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def join_windows(x: Tensor, window: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """``(B * windows, heads, window height * width, D)`` back to a grid ``(B, H, W, heads * D)``."""
     height, width = size
     rows, columns = -(-height // window[0]), -(-width // window[1])

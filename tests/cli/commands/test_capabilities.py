@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import EntryPoint
+from typing import Any
 
 import pytest
 
@@ -13,19 +14,19 @@ from domainsam_cli.commands.capabilities import exit_codes
 
 
 @pytest.fixture
-def document(capsys: pytest.CaptureFixture[str]) -> dict:
+def document(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     assert main(["capabilities", "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
-def test_packs_and_commands_are_all_there(document: dict) -> None:
+def test_packs_and_commands_are_all_there(document: dict[str, Any]) -> None:
     assert set(document["packs"]) >= {"urban", "ct", "scene"}
     assert set(document["commands"]) == set(CORE_COMMANDS)
     assert set(document["commands"]["weights"]["commands"]) == {"list", "fetch", "verify"}
     assert set(document["packs"]["urban"]["commands"]) >= {"map", "trend", "change", "train", "evaluate"}
 
 
-def test_options_tell_type_default_choices_and_help(document: dict) -> None:
+def test_options_tell_type_default_choices_and_help(document: dict[str, Any]) -> None:
     options = {row["name"]: row for row in document["packs"]["urban"]["commands"]["map"]["options"]}
     assert options["method"]["choices"] == ["full", "coarse"]
     assert options["batch_size"]["default"] == 4
@@ -38,7 +39,7 @@ def test_options_tell_type_default_choices_and_help(document: dict) -> None:
     assert argument["several"]
 
 
-def test_formats_foundations_and_exit_codes(document: dict) -> None:
+def test_formats_foundations_and_exit_codes(document: dict[str, Any]) -> None:
     assert ".gpkg" in document["packs"]["urban"]["formats"]["outputs"]["polygons"]
     assert ".nrrd" in document["packs"]["ct"]["formats"]["inputs"]["volume"]
     assert ".npz" in document["packs"]["scene"]["formats"]["outputs"]["probability"]

@@ -11,10 +11,10 @@ from torch import nn
 
 from domainsam.errors import CheckpointError, OutputError, WeightsError
 from domainsam.foundation import embedded, load_foundation
-from domainsam.foundation.base import tensor_digest
+from domainsam.foundation.base import digest_tensors
 from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.foundation.embedded import EmbeddedFoundation, merge_branches, read_header, save_embedded
-from domainsam.testing.contracts import some_images, some_prompts
+from domainsam.testing.contracts import make_images, make_prompts
 
 METADATA = {"name": "embedded", "version": "1", "licence": "Apache-2.0", "image_size": 64}
 SIZE = (64, 96)
@@ -43,9 +43,9 @@ def test_saved_and_loaded_gives_the_same_masks(network: CompactSam, tmp_path: Pa
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     foundation = load_foundation(path)
     assert (foundation.name, foundation.image_size) == ("embedded", 64)
-    assert foundation.sha256 == tensor_digest(network.state_dict())
+    assert foundation.sha256 == digest_tensors(network.state_dict())
     assert read_header(path)["licence"] == "Apache-2.0"
-    images, prompts = some_images(2, SIZE), some_prompts(3, 2, SIZE)
+    images, prompts = make_images(2, SIZE), make_prompts(3, 2, SIZE)
     with torch.no_grad():
         expected = network.decode(network.encode(images), prompts)
         found = foundation.decode(foundation.encode(images), prompts)
@@ -60,7 +60,7 @@ def test_merged_branches_give_the_same_features(network: CompactSam) -> None:
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in merged.encoder.modules())
     assert convolutions[1] < convolutions[0]
     assert norms == 0
-    images = some_images(1, SIZE)
+    images = make_images(1, SIZE)
     with torch.no_grad():
         expected, found = network.encode(images), merged.encode(images)
     for one, other in zip((found.image, *found.levels), (expected.image, *expected.levels), strict=True):
@@ -68,7 +68,7 @@ def test_merged_branches_give_the_same_features(network: CompactSam) -> None:
 
 
 def test_bfloat16_gives_nearly_the_same_masks(network: CompactSam) -> None:
-    images, prompts = some_images(1, SIZE), some_prompts(3, 1, SIZE)
+    images, prompts = make_images(1, SIZE), make_prompts(3, 1, SIZE)
     results = []
     for dtype in (torch.float32, torch.bfloat16):
         foundation = EmbeddedFoundation(copy.deepcopy(network), dtype=dtype)

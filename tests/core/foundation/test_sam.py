@@ -13,8 +13,8 @@ from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling.transformer import Attention
 
 from domainsam.foundation import load_foundation
-from domainsam.foundation.attention import FusedAttention, attend_blocked, attend_joined, relative_table
-from domainsam.foundation.base import tensor_digest
+from domainsam.foundation.attention import FusedAttention, attend_blocked, attend_joined, make_relative_table
+from domainsam.foundation.base import digest_tensors
 from domainsam.foundation.loading import read_tensors
 from domainsam.foundation.picture import fit_longest
 from domainsam.foundation.sam import SIZES, SamFoundation, SamNetwork, SamSize, build
@@ -176,7 +176,7 @@ def test_attention_equals_the_sum_written_out(
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 1, 2, size[0] * size[1], 16).unbind(0)
     tables = (torch.randn(2 * size[0] - 1, 16), torch.randn(2 * size[1] - 1, 16))
-    found = function(query, key, value, relative_table(*tables, size), size)
+    found = function(query, key, value, make_relative_table(*tables, size), size)
     assert torch.allclose(found, naive(query, key, value, tables, size), atol=1e-4)
 
 
@@ -191,10 +191,10 @@ def test_digest_does_not_depend_on_the_file(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = {"b": torch.randn(3, 4).half(), "a": torch.arange(5.0).half()}
-    digest = tensor_digest(tensors)
+    digest = digest_tensors(tensors)
     save_file(tensors, tmp_path / "one.safetensors")
     torch.save({"model": dict(reversed(tensors.items()))}, tmp_path / "two.pt")
-    assert tensor_digest(read_tensors(tmp_path / "one.safetensors")) == digest
-    assert tensor_digest(read_tensors(tmp_path / "two.pt")) == digest
-    assert tensor_digest({**tensors, "a": tensors["a"] + 1}) != digest
-    assert tensor_digest({**tensors, "b": tensors["b"].reshape(4, 3)}) != digest
+    assert digest_tensors(read_tensors(tmp_path / "one.safetensors")) == digest
+    assert digest_tensors(read_tensors(tmp_path / "two.pt")) == digest
+    assert digest_tensors({**tensors, "a": tensors["a"] + 1}) != digest
+    assert digest_tensors({**tensors, "b": tensors["b"].reshape(4, 3)}) != digest

@@ -9,12 +9,12 @@ from domainsam.infer.blend import (
     LEVELS,
     NODATA,
     BandBlend,
+    find_threshold_level,
     hann_window,
     quantise,
     store_shares,
-    threshold_level,
 )
-from domainsam.infer.tiling import TileGrid, column_strips
+from domainsam.infer.tiling import TileGrid, split_columns
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (32, 512)])
@@ -31,7 +31,7 @@ def test_quantisation_agrees_with_the_threshold() -> None:
     assert stored.max() == LEVELS
     assert np.abs(stored / LEVELS - probability).max() <= 0.5 / LEVELS + 1e-6
     for threshold in (0.001, 0.25, 0.5, 0.9, 1.0):
-        level = threshold_level(threshold)
+        level = find_threshold_level(threshold)
         assert level / LEVELS >= threshold - 1e-9 > (level - 1) / LEVELS - 1e-9 or level == 1
 
 
@@ -55,7 +55,7 @@ def test_band_equals_a_blend_in_whole_arrays(shape: tuple[int, int], overlap: in
     expected = np.where(weight > 0, quantise(mean), np.uint8(NODATA))
 
     found = np.zeros(shape, dtype=np.uint8)
-    for first, end in column_strips(shape[1], strip):
+    for first, end in split_columns(shape[1], strip):
         blend = BandBlend(grid.size[0], (first, end))
         done = 0
         for index, row in enumerate(grid.rows):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from domainsam.infer import components as module
-from domainsam.infer.components import Components, find_components, labelled_bands
+from domainsam.infer.components import Components, find_components, label_bands
 from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import Lattice
 from domainsam.protocols import Window
@@ -97,7 +97,7 @@ def test_lookup_names_the_object_of_every_label(tmp_path: Path) -> None:
     values = blobs((150, 210), 5)
     with staged(tmp_path, values) as store:
         result = find_components(store, LEVEL, Lattice.cover(store.shape, 64), 30)
-        numbers = np.concatenate([result.lookup[labels] for _, _, labels in labelled_bands(store, LEVEL)])
+        numbers = np.concatenate([result.lookup[labels] for _, _, labels in label_bands(store, LEVEL)])
     for item in result.items:
         assert numbers[item.first] == item.id
         assert (numbers == item.id).sum() == item.area >= 30

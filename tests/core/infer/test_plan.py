@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from domainsam.infer.components import find_components
-from domainsam.infer.decode import Decoded, ObjectBand, scene_log_odds, sigmoid, upsample_part
+from domainsam.infer.decode import Decoded, ObjectBand, read_log_odds, sigmoid, upsample_part
 from domainsam.infer.networks import upsample
-from domainsam.infer.plan import MARGIN_LEAST, MOST_LAYERS, CropPrompt, Plan, plan_prompts
+from domainsam.infer.plan import MARGIN_LEAST, MOST_LAYERS, CropPrompt, Plan, Spot, plan_prompts
 from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import Lattice
 from domainsam.protocols import Window
@@ -27,7 +27,7 @@ def plan_of(folder: Path, values: NDArray[np.uint8]) -> tuple[Plan, Lattice]:
         return plan_prompts(find_components(store, 127, lattice), lattice), lattice
 
 
-def prompts_of(plan: Plan) -> list[tuple[tuple[int, int], CropPrompt]]:
+def prompts_of(plan: Plan) -> list[tuple[Spot, CropPrompt]]:
     return [(spot, prompt) for spot, prompts in plan.items() for prompt in prompts]
 
 
@@ -39,7 +39,7 @@ def test_a_small_object_is_prompted_once_wherever_it_lies(tmp_path: Path, place:
     [(spot, prompt)] = prompts_of(plan)
     assert prompt.whole
     assert prompt.box == Window(*place, 34, 31)
-    crop = lattice.crop(*spot[1:])
+    crop = lattice.crop(spot[1], spot[2])
     assert crop.row <= prompt.limit.row
     assert crop.col <= prompt.limit.col
     assert prompt.limit.row + prompt.limit.height <= crop.row + crop.height
@@ -57,7 +57,7 @@ def test_a_large_object_is_prompted_wherever_it_is(tmp_path: Path) -> None:
     covered = np.zeros(values.shape, dtype=bool)
     for spot, prompt in parts:
         assert not prompt.whole
-        crop = lattice.crop(*spot[1:])
+        crop = lattice.crop(spot[1], spot[2])
         inside = np.zeros(values.shape, dtype=bool)
         inside[crop.slices] = values[crop.slices] > 0
         rows, cols = np.nonzero(inside)
@@ -117,7 +117,7 @@ def test_scene_log_odds_leave_missing_pixels_out(tmp_path: Path) -> None:
     values[4:, 4:] = 254
     with RawRaster.create(tmp_path / "a.u8", (8, 8)) as store:
         store.write(Window(0, 0, 8, 8), values)
-        odds = scene_log_odds(store, [Window(0, 0, 8, 12)])
+        odds = read_log_odds(store, [Window(0, 0, 8, 12)])
     assert odds.shape == (1, 1, 2, 3)
     certain = float(np.log((254 - 0.5) / 0.5))
     expected = [[-certain, 0, -certain], [0, certain, -certain]]

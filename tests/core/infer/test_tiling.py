@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domainsam.infer.tiling import ALIGN, Lattice, LatticeAxis, TileGrid, axis_starts, column_strips
+from domainsam.infer.tiling import ALIGN, Lattice, LatticeAxis, TileGrid, place_tiles, split_columns
 
 lengths = st.integers(1, 3000)
 sides = st.integers(1, 20).map(lambda count: count * ALIGN)
@@ -18,7 +18,7 @@ sides = st.integers(1, 20).map(lambda count: count * ALIGN)
 @given(length=lengths, size=sides, overlap=st.integers(0, 600), offset=st.integers(-900, 900))
 def test_tiles_cover_an_axis(length: int, size: int, overlap: int, offset: int) -> None:
     overlap = min(overlap, size - ALIGN)
-    starts = axis_starts(length, size, overlap, offset)
+    starts = place_tiles(length, size, overlap, offset)
     assert starts[0] == 0
     assert list(starts) == sorted(set(starts))
     assert all(start % ALIGN == 0 for start in starts)
@@ -29,11 +29,11 @@ def test_tiles_cover_an_axis(length: int, size: int, overlap: int, offset: int) 
 
 
 def test_offset_shifts_inner_tiles_only() -> None:
-    plain, shifted = axis_starts(2000, 512, 128), axis_starts(2000, 512, 128, offset=96)
+    plain, shifted = place_tiles(2000, 512, 128), place_tiles(2000, 512, 128, offset=96)
     assert plain[:3] == (0, 384, 768)
     assert shifted[:4] == (0, 288, 672, 1056)
     assert plain[-1] == shifted[-1] == 1504
-    assert axis_starts(2000, 512, 128, offset=384) == plain
+    assert place_tiles(2000, 512, 128, offset=384) == plain
 
 
 @given(shape=st.tuples(lengths, lengths), tile=sides.filter(lambda side: side >= 64))
@@ -68,7 +68,7 @@ def test_rows_finish_in_order_and_resume_where_they_touch(length: int, tile: int
 
 @given(width=st.integers(1, 100_000), strip=st.integers(32, 9000))
 def test_strips_partition_the_width(width: int, strip: int) -> None:
-    strips = column_strips(width, strip)
+    strips = split_columns(width, strip)
     assert strips[0][0] == 0
     assert strips[-1][1] == width
     assert all(end == first for (_, end), (first, _) in pairwise(strips))

@@ -10,7 +10,7 @@ import pytest
 from domainsam.errors import InputError, OutputError
 from domainsam.infer import workroom
 from domainsam.infer.journal import JOURNAL_FILE
-from domainsam.infer.workroom import WorkRoom, journalled_units, require_space
+from domainsam.infer.workroom import WorkRoom, count_units, require_space
 
 
 def work(folder: Path, units: int, error: BaseException | None = None, resume: bool = False) -> None:
@@ -30,7 +30,7 @@ def test_success_leaves_nothing(tmp_path: Path) -> None:
 def test_units_are_kept_after_a_failure_that_may_pass(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)):
         work(tmp_path / "out" / ".s.domainsam", units=2, error=error)
-    assert journalled_units(tmp_path / "out" / ".s.domainsam") == 2
+    assert count_units(tmp_path / "out" / ".s.domainsam") == 2
 
 
 @pytest.mark.parametrize(("units", "error"), [(0, KeyboardInterrupt()), (2, InputError("truncated"))])
@@ -48,7 +48,7 @@ def test_refused_resume_keeps_the_earlier_work(tmp_path: Path) -> None:
         work(folder, units=2, error=KeyboardInterrupt())
     with pytest.raises(InputError):
         work(folder, units=2, error=InputError("another run"), resume=True)
-    assert journalled_units(folder) == 2
+    assert count_units(folder) == 2
 
 
 def test_second_run_is_refused(tmp_path: Path) -> None:

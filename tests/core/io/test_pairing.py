@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from domainsam.errors import InputError
-from domainsam.io.pairing import answer_of, find_scenes, labels_of
+from domainsam.io.pairing import find_answer, find_labels, find_scenes
 
 
 def test_pairing_knows_the_usual_names(tmp_path: Path) -> None:
@@ -17,12 +17,12 @@ def test_pairing_knows_the_usual_names(tmp_path: Path) -> None:
     (tmp_path / "labels" / "y.tif").touch()
     x, y = find_scenes([tmp_path, tmp_path / "y.tif"])
     assert (x.name, y.name) == ("x_image", "y")
-    assert labels_of(x, tmp_path).name == "x_mask.tif"
-    assert labels_of(y, tmp_path).name == "y.gpkg", "a scene is not its own label"
-    assert labels_of(y, tmp_path / "labels") == tmp_path / "labels" / "y.tif"
-    assert answer_of(x, tmp_path / "y.gpkg").name == "y.gpkg"
+    assert find_labels(x, tmp_path).name == "x_mask.tif"
+    assert find_labels(y, tmp_path).name == "y.gpkg", "a scene is not its own label"
+    assert find_labels(y, tmp_path / "labels") == tmp_path / "labels" / "y.tif"
+    assert find_answer(x, tmp_path / "y.gpkg").name == "y.gpkg"
     with pytest.raises(InputError, match=r"no prediction for scene 'x_image\.tif'"):
-        answer_of(x, tmp_path / "labels")
+        find_answer(x, tmp_path / "labels")
 
 
 def test_scenes_of_one_stem_keep_their_folders_name(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from domainsam.errors import ConfigError
 from domainsam.memory import attention
 from domainsam.memory.bank import MemoryBank, MemoryParts
-from domainsam.memory.memorysam import ClassDecoder, SequenceOptions, class_map, run_frames
+from domainsam.memory.memorysam import ClassDecoder, SequenceOptions, choose_class_map, run_frames
 from domainsam.protocols import Features, Masks
 from tests.core.tiny_sam2 import SIDE, images, resized, tiny_model
 
@@ -189,11 +189,11 @@ def test_class_maps_say_what_they_should() -> None:
     logits[0, 2] = 4.0
     logits[0, 1, 0, 0] = 9.0
     iou = torch.tensor([[0.9, 0.1, 0.2]])
-    assert class_map(logits, iou, "iou")[1].item() == 0
-    largest, chosen = class_map(logits, iou, "largest")
+    assert choose_class_map(logits, iou, "iou")[1].item() == 0
+    largest, chosen = choose_class_map(logits, iou, "largest")
     assert chosen.item() == 2
     assert torch.equal(largest[:, 0], logits[:, 2])
-    sure = torch.sigmoid(class_map(logits, iou, "confidence")[0])
+    sure = torch.sigmoid(choose_class_map(logits, iou, "confidence")[0])
     assert torch.allclose(sure[:, 0], logits.softmax(1).amax(1), atol=1e-3)
 
 

@@ -5,11 +5,11 @@ import pytest
 from scipy import stats
 
 from domainsam.metrics.bootstrap import bootstrap
-from domainsam.metrics.overlap import overlap_scores
+from domainsam.metrics.overlap import score_overlap
 
 
 def foreground_iou(matrices: np.ndarray) -> np.ndarray:
-    return overlap_scores(matrices).iou[..., 1]
+    return score_overlap(matrices).iou[..., 1]
 
 
 def mean(sums: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from domainsam.metrics.components import ObjectAccumulator
-from domainsam.metrics.objects import Overlaps, detection_scores, match_any, match_one_to_one
+from domainsam.metrics.objects import Overlaps, match_any, match_one_to_one, score_detection
 from tests.core.label_images import detection_counts, label_overlaps
 
 masks = arrays(bool, (7, 8))
@@ -126,7 +126,7 @@ def test_predictions_without_truth_are_false_alarms_not_a_crash() -> None:
         assert detection_counts(alarms, match(alarms)) == [0, 2, 0]
         assert detection_counts(missed, match(missed)) == [0, 0, 2]
         assert detection_counts(empty, match(empty)) == [0, 0, 0]
-    scores = detection_scores([[0, 2, 0], [0, 0, 2], [3, 1, 1]])
+    scores = score_detection([[0, 2, 0], [0, 0, 2], [3, 1, 1]])
     assert np.isnan(scores.recall[0])
     assert np.isnan(scores.precision[1])
     assert scores.f1.tolist() == [0.0, 0.0, 0.75]

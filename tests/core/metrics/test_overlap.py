@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from domainsam.metrics.overlap import IGNORE, Confusion, overlap_scores, ratio
+from domainsam.metrics.overlap import IGNORE, Confusion, divide, score_overlap
 
 
 @st.composite
@@ -75,10 +75,10 @@ def test_undefined_scores_are_not_numbers() -> None:
 
 def test_scores_work_on_stacks_of_matrices() -> None:
     stack = np.random.default_rng(0).integers(0, 9, (7, 3, 3))
-    together = overlap_scores(stack)
+    together = score_overlap(stack)
     assert together.iou.shape == (7, 3)
     assert together.accuracy.shape == (7,)
-    np.testing.assert_allclose(together.iou[4], overlap_scores(stack[4]).iou)
+    np.testing.assert_allclose(together.iou[4], score_overlap(stack[4]).iou)
 
 
 def test_booleans_are_labels_too() -> None:
@@ -104,6 +104,6 @@ def test_other_shapes_and_classes_are_refused() -> None:
 
 
 def test_ratio_broadcasts() -> None:
-    result = ratio([[1.0, 2.0], [3.0, 4.0]], [2.0, 0.0])
+    result = divide([[1.0, 2.0], [3.0, 4.0]], [2.0, 0.0])
     assert result[:, 0].tolist() == [0.5, 1.5]
     assert np.isnan(result[:, 1]).all()

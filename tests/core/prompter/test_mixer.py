@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from domainsam.prompter.segformer import AddMixer, MlpMixer, pooled
+from domainsam.prompter.segformer import AddMixer, MlpMixer, pool_features
 
 
 def test_pooled_features_have_unit_length() -> None:
     features = torch.randn(3, 256, 5, 7, generator=torch.Generator().manual_seed(0))
-    vectors = pooled(features)
+    vectors = pool_features(features)
     assert vectors.shape == (3, 256)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
     torch.testing.assert_close(vectors[1], F.normalize(features[1].mean((1, 2)), dim=0))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domainsam.prompter.proposals import PUBLISHED, ProposalConfig, box_is_kept, find_proposals
+from domainsam.prompter.proposals import PUBLISHED, ProposalConfig, find_proposals, is_box_kept
 
 EVERYTHING = ProposalConfig(min_side=0, min_area=0)
 
@@ -62,12 +62,12 @@ def test_what_is_kept_does_not_depend_on_where_it_is(row: int, col: int, height:
     config = ProposalConfig(min_side=24, min_area=1000)
     moved = find_proposals(log_odds((0, row, col, height, width)), config)
     still = find_proposals(log_odds((0, 0, 0, height, width)), config)
-    assert len(moved) == len(still) == int(box_is_kept(4 * width, 4 * height, config))
+    assert len(moved) == len(still) == int(is_box_kept(4 * width, 4 * height, config))
 
 
 def test_published_filter_means_a_hundred_pixels() -> None:
-    assert box_is_kept(100, 100, PUBLISHED)
-    assert not box_is_kept(99, 500, PUBLISHED)
+    assert is_box_kept(100, 100, PUBLISHED)
+    assert not is_box_kept(99, 500, PUBLISHED)
 
 
 def test_diagonal_pixels_are_one_component() -> None:

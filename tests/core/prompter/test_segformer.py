@@ -11,7 +11,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from domainsam.errors import ConfigError, MissingInputError, WeightsError
 from domainsam.foundation.fake import FakeFoundation
-from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter, log_odds
+from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter, compute_log_odds
 from domainsam.prompter.segformer_parts import MIT_SIZES, LevelShare, build_encoder, load_pretrained
 from domainsam.prompts import PromptSet
 from tests.core.prompter.coarse_looks import with_parts
@@ -107,10 +107,10 @@ def test_gradients_reach_every_trained_tensor(foundation: FakeFoundation, images
     prompter = SegFormerPrompter(PrompterConfig(fusion="gate", drop_path=0.0)).train()
     coarse, features = prompter.coarse(images), foundation.encode(images)
     boxes = torch.tensor([[8.0, 8, 60, 60]])
-    proposals = PromptSet.from_boxes(boxes, mask_logits=log_odds(coarse.logits)[:1])
+    proposals = PromptSet.from_boxes(boxes, mask_logits=compute_log_odds(coarse.logits)[:1])
     prompts = prompter.prompts(coarse, features, foundation, proposals)
     masks = foundation.decode(features, prompts)
-    fused = prompter.fuse(log_odds(coarse.logits)[prompts.image_index], masks.logits)
+    fused = prompter.fuse(compute_log_odds(coarse.logits)[prompts.image_index], masks.logits)
     (fused.square().sum() + masks.iou.sum()).backward()
     assert [name for name, value in prompter.named_parameters() if value.grad is None] == []
 
@@ -118,9 +118,9 @@ def test_gradients_reach_every_trained_tensor(foundation: FakeFoundation, images
 def test_log_odds_are_those_of_not_background() -> None:
     logits = torch.randn(2, 4, 3, 3)
     expected = torch.logit(1 - torch.softmax(logits, 1)[:, :1])
-    torch.testing.assert_close(log_odds(logits), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(compute_log_odds(logits), expected, rtol=1e-4, atol=1e-5)
     two = logits[:, :2]
-    torch.testing.assert_close(log_odds(two), two[:, 1:] - two[:, :1])
+    torch.testing.assert_close(compute_log_odds(two), two[:, 1:] - two[:, :1])
 
 
 def test_wide_encoders_are_projected_to_the_tokens_width(foundation: FakeFoundation) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from domainsam.prompter import segformer_parts as head_module
 from domainsam.prompter.segformer import SegFormerPrompter
-from domainsam.prompter.segformer_parts import AllMlpHead, resizing
+from domainsam.prompter.segformer_parts import AllMlpHead, make_resize_matrix
 
 WIDTHS = (8, 16, 24, 40)
 
@@ -87,5 +87,5 @@ def test_prompter_gives_the_same_logits_with_and_without_the_feature() -> None:
 def test_resizing_matrix_is_linear_interpolation(old: int, new: int) -> None:
     values = torch.rand(1, 5, old, generator=torch.Generator().manual_seed(3))
     expected = torch.nn.functional.interpolate(values, size=new, mode="linear", align_corners=False)
-    torch.testing.assert_close(values @ resizing(old, new), expected)
-    torch.testing.assert_close(resizing(old, new).sum(0), torch.ones(new))
+    torch.testing.assert_close(values @ make_resize_matrix(old, new), expected)
+    torch.testing.assert_close(make_resize_matrix(old, new).sum(0), torch.ones(new))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from domainsam.foundation.fake import FakeFoundation
 from domainsam.prompter.proposals import ProposalConfig
-from domainsam.prompter.segformer import PrompterConfig, PromptParts, SegFormerPrompter, log_odds
+from domainsam.prompter.segformer import PrompterConfig, PromptParts, SegFormerPrompter, compute_log_odds
 from domainsam.prompter.segformer_parts import MIT_SIZES
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Coarse
@@ -45,7 +45,7 @@ def test_prompts_lie_on_the_object_when_the_image_is_mirrored(
     prompts = prompter.prompts(mirrored, foundation.encode(flipped), foundation)
     assert prompts.boxes is not None
     assert prompts.mask_logits is not None
-    inside = log_odds(mirrored.logits) > 0
+    inside = compute_log_odds(mirrored.logits) > 0
     for index, (box, owner) in enumerate(zip(prompts.boxes, prompts.image_index, strict=True)):
         x1, y1, x2, y2 = (int(edge) // 4 for edge in box)
         assert inside[owner, 0, y1:y2, x1:x2].all()
@@ -73,7 +73,7 @@ def test_a_mirrored_image_gets_the_mirrored_prompts(foundation: FakeFoundation, 
     for view in (images, images.flip(dims)):
         coarse = prompter.coarse(view)
         # Random weights are off balance: centred on their median, half of the tile is an object.
-        middle = log_odds(coarse.logits).median()
+        middle = compute_log_odds(coarse.logits).median()
         shift = torch.stack([middle, torch.zeros(())]).view(1, 2, 1, 1)
         coarse = Coarse(coarse.logits + shift, coarse.features)
         answers.append(prompter.prompts(coarse, foundation.encode(view), foundation))
@@ -107,7 +107,7 @@ def test_an_empty_tile_has_no_prompts_and_no_crash(
     prompts = prompter.prompts(nothing, features, foundation)
     assert len(prompts) == 0
     masks = foundation.decode(features, prompts)
-    coarse_part = log_odds(nothing.logits)[prompts.image_index]
+    coarse_part = compute_log_odds(nothing.logits)[prompts.image_index]
     assert prompter.fuse(coarse_part, masks.logits).shape == (0, 1, 16, 24)
 
 
@@ -158,7 +158,9 @@ def test_every_combination_of_parts_can_be_decoded(
     one.config = replace(prompter.config, parts=PromptParts(*off))
     coarse, features = seen(prompter, images), foundation.encode(images)
     boxes = torch.tensor([[8.0, 8, 60, 60], [0, 0, 20, 30], [40, 4, 96, 64]])[:count]
-    given = PromptSet.from_boxes(boxes, mask_logits=log_odds(coarse.logits)[:1].expand(count, -1, -1, -1))
+    given = PromptSet.from_boxes(
+        boxes, mask_logits=compute_log_odds(coarse.logits)[:1].expand(count, -1, -1, -1)
+    )
     masks = foundation.decode(features, one.prompts(coarse, features, foundation, given))
     assert masks.logits.shape == (count, 1, 16, 24)
     assert torch.isfinite(masks.logits).all()
@@ -185,13 +187,13 @@ def test_short_types_change_little_and_tokens_stay_float32(
     for enabled in (False, True):
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             coarse, features = prompter.coarse(images), foundation.encode(images)
-            given = PromptSet.from_boxes(boxes, mask_logits=log_odds(coarse.logits)[:1])
+            given = PromptSet.from_boxes(boxes, mask_logits=compute_log_odds(coarse.logits)[:1])
             prompts = prompter.prompts(coarse, features, foundation, given)
             logits = foundation.decode(features, prompts).logits
         assert prompts.tokens is not None
         assert prompts.tokens.dtype == features.image.dtype
-        assert log_odds(coarse.logits).dtype == torch.float32
-        answers.append((log_odds(coarse.logits), prompts.tokens.float(), logits.float()))
+        assert compute_log_odds(coarse.logits).dtype == torch.float32
+        answers.append((compute_log_odds(coarse.logits), prompts.tokens.float(), logits.float()))
     for exact, short in zip(*answers, strict=True):
         assert float((exact - short).std()) < 0.1 * float(exact.std())
 

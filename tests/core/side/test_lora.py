@@ -8,7 +8,7 @@ from sam2.modeling.backbones.hieradet import Hiera
 from torch import nn
 
 from domainsam.errors import ConfigError
-from domainsam.side.lora import LowRank, add_updates, from_published, replica
+from domainsam.side.lora import LowRank, add_updates, convert_published, copy_structure
 from tests.core.tiny_sam2 import images, tiny_model
 
 
@@ -86,7 +86,7 @@ def test_published_names_are_understood() -> None:
         block, part = name.split(".")
         key = f"sam.image_encoder.trunk.blocks.{block}.attn.qkv.{inner[part]}.weight"
         theirs[key] = torch.randn_like(value[0])
-    ours = from_published(theirs, "sam.image_encoder.trunk.blocks.")
+    ours = convert_published(theirs, "sam.image_encoder.trunk.blocks.")
     updates.load_state_dict(ours)
     assert torch.equal(
         updates[3].up_v[0], theirs["sam.image_encoder.trunk.blocks.3.attn.qkv.linear_b_v.weight"]
@@ -100,7 +100,7 @@ def test_encoders_without_attention_are_refused() -> None:
 
 def test_a_replica_has_its_own_structure_and_the_same_tensors() -> None:
     original = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    copy = replica(original)
+    copy = copy_structure(original)
     copy[0] = nn.Identity()
     assert isinstance(original[0], nn.Linear)
     assert copy[1].running_mean is original[1].running_mean

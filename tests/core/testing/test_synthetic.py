@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from domainsam.testing.synthetic import SettlementScene, settlement_scene
+from domainsam.testing.synthetic import SettlementScene, make_settlement_scene
 
 
 @pytest.fixture(scope="module")
 def scene() -> SettlementScene:
-    return settlement_scene(256, 320, seed=3)
+    return make_settlement_scene(256, 320, seed=3)
 
 
 def test_shapes_and_types(scene: SettlementScene) -> None:
@@ -21,7 +21,7 @@ def test_shapes_and_types(scene: SettlementScene) -> None:
 
 
 def test_one_seed_one_scene(scene: SettlementScene) -> None:
-    again, other = settlement_scene(256, 320, seed=3), settlement_scene(256, 320, seed=4)
+    again, other = make_settlement_scene(256, 320, seed=3), make_settlement_scene(256, 320, seed=4)
     np.testing.assert_array_equal(scene.image, again.image)
     np.testing.assert_array_equal(scene.truth, again.truth)
     assert (scene.truth != other.truth).any()
@@ -29,7 +29,7 @@ def test_one_seed_one_scene(scene: SettlementScene) -> None:
 
 def test_settlements_are_busier_than_the_rest() -> None:
     """Small roofs and shadows: the mean step between neighbouring pixels is what tells them apart."""
-    scene = settlement_scene(512, 512, seed=1)
+    scene = make_settlement_scene(512, 512, seed=1)
     grey = scene.image.mean(axis=2)
     step = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1]
     inside = scene.truth[:-1, :-1] == 1
@@ -38,4 +38,4 @@ def test_settlements_are_busier_than_the_rest() -> None:
 
 def test_too_small_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 64"):
-        settlement_scene(32, 100)
+        make_settlement_scene(32, 100)

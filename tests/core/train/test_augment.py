@@ -11,9 +11,9 @@ from domainsam.train.augment import (
     Sample,
     crop_size,
     cutmix,
-    dihedral,
     recolour,
     resize,
+    turn_dihedral,
 )
 from domainsam.train.losses import IGNORE
 
@@ -40,7 +40,7 @@ def truth_box(labels: np.ndarray) -> list[int]:
 
 @pytest.mark.parametrize("element", range(DIHEDRAL))
 def test_a_turn_never_separates_image_truth_and_boxes(sample: Sample, element: int) -> None:
-    turned = dihedral(sample, element)
+    turned = turn_dihedral(sample, element)
     assert np.array_equal(turned.image[0] == 1, turned.labels == 1)
     assert np.array_equal(turned.labels == IGNORE, ~turned.valid)
     assert turned.boxes[0].tolist() == truth_box(turned.labels)
@@ -48,18 +48,18 @@ def test_a_turn_never_separates_image_truth_and_boxes(sample: Sample, element: i
 
 def test_the_eight_turns_differ_and_four_quarters_are_none(sample: Sample) -> None:
     square = Sample(sample.image[:, :, :24], sample.labels[:, :24], sample.valid[:, :24])
-    images = {dihedral(square, element).image.tobytes() for element in range(DIHEDRAL)}
+    images = {turn_dihedral(square, element).image.tobytes() for element in range(DIHEDRAL)}
     assert len(images) == DIHEDRAL
     back = sample
     for _ in range(4):
-        back = dihedral(back, 1)
+        back = turn_dihedral(back, 1)
     assert np.array_equal(back.image, sample.image)
     assert np.array_equal(back.boxes, sample.boxes)
 
 
 def test_an_unflipped_truth_would_be_caught(sample: Sample) -> None:
     """The published defect: the prediction is moved back, image and truth are not."""
-    flipped = dihedral(sample, 4)
+    flipped = turn_dihedral(sample, 4)
     moved_back = flipped.image[0][:, ::-1] == 1
     assert not np.array_equal(moved_back, flipped.labels == 1)
 
@@ -99,7 +99,8 @@ def test_the_generator_decides_everything(sample: Sample) -> None:
     def once(seed: int) -> bytes:
         rng = np.random.default_rng(seed)
         changed = [
-            recolour(dihedral(sample, int(rng.integers(4)) // 2 * 2), rng, ColourOptions()) for _ in range(3)
+            recolour(turn_dihedral(sample, int(rng.integers(4)) // 2 * 2), rng, ColourOptions())
+            for _ in range(3)
         ]
         return b"".join(part.image.tobytes() for part in cutmix(changed, rng, (0.3, 0.6)))
 
@@ -108,7 +109,7 @@ def test_the_generator_decides_everything(sample: Sample) -> None:
 
 
 def test_cutmix_takes_image_truth_and_validity_from_the_same_sample(sample: Sample) -> None:
-    others = [sample, dihedral(sample, 2), dihedral(sample, 4)]
+    others = [sample, turn_dihedral(sample, 2), turn_dihedral(sample, 4)]
     mixed = cutmix(others, np.random.default_rng(3), (0.4, 0.6))
     for part in mixed:
         assert np.array_equal(part.image[0] == 1, part.labels == 1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from domainsam.errors import CheckpointError, ConfigError
-from domainsam.train.crops import Batch, reading_ahead
+from domainsam.train.crops import Batch, read_batches_ahead
 from domainsam.train.devices import OneDevice, choose_devices
 from domainsam.train.history import History
 from domainsam.train.loop import Run, Stage, StageOptions, learning_rate
@@ -184,7 +184,7 @@ def test_states_are_complete_or_absent_and_of_one_run(tmp_path: Path) -> None:
 
 def test_batches_come_in_order_whatever_the_threads_do() -> None:
     stream = Blobs()
-    with reading_ahead(stream, 5, 25, 4) as batches:
+    with read_batches_ahead(stream, 5, 25, 4) as batches:
         first = next(iter(batches))
         rest = list(batches)
     assert torch.equal(first.images, stream.batch(5).images)

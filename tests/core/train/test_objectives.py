@@ -13,7 +13,7 @@ from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter
 from domainsam.train.crops import Batch
 from domainsam.train.devices import OneDevice
 from domainsam.train.losses import IGNORE, LossOptions
-from domainsam.train.objectives import CoarseObjective, JointObjective, PromptingOptions, jittered, judge
+from domainsam.train.objectives import CoarseObjective, JointObjective, PromptingOptions, jitter_boxes, judge
 
 SMALL = ProposalConfig(min_side=4, min_area=16)
 
@@ -91,7 +91,7 @@ def test_truth_boxes_are_jittered_about_the_truth(batch: Batch) -> None:
     assert exact.mask_logits is not None
     assert torch.equal(exact.mask_logits, odds[:1]), "the mask prompt is the model's own"
     boxes = torch.tensor([[0.0, 4, 40, 60]]).repeat(200, 1)
-    moved = jittered(boxes, 0.1, (64, 64))
+    moved = jitter_boxes(boxes, 0.1, (64, 64))
     assert moved.min() >= 0
     assert moved.max() <= 64
     assert bool((moved[:, 2:] > moved[:, :2]).all())

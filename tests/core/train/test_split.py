@@ -11,10 +11,10 @@ from domainsam.train.split import (
     BlockOptions,
     BlockSplit,
     add_counts,
-    block_indices,
     choose_blocks,
     count_blocks,
-    ground_metres,
+    find_blocks,
+    to_ground_metres,
 )
 
 LAT = 39.9
@@ -54,7 +54,7 @@ def test_half_overlapping_scenes_share_no_ground_between_sides(scenes: list[np.n
     assert len(judged) > 0.1 * 2 * 200**2
     rounded = {tuple(point) for point in np.round(trained / STEP, 1).tolist()}
     assert rounded.isdisjoint(tuple(point) for point in np.round(judged / STEP, 1).tolist())
-    ground = {tuple(key) for key in block_indices(ground_metres(trained, 150), 150).tolist()}
+    ground = {tuple(key) for key in find_blocks(to_ground_metres(trained, 150), 150).tolist()}
     assert ground.isdisjoint(split.validation)
 
 
@@ -84,7 +84,7 @@ def test_blocks_are_squares_of_the_stated_size_at_any_latitude() -> None:
     for lat in (0.01, 39.9, -65.0):
         step = np.array([1 / np.cos(np.deg2rad(lat)), 1.0]) / METRES_PER_DEGREE
         line = np.arange(2000)[:, None] * step * [1, 0] + [20.0, lat]
-        columns = block_indices(ground_metres(line, 250), 250)[:, 1]
+        columns = find_blocks(to_ground_metres(line, 250), 250)[:, 1]
         assert np.abs(np.bincount(columns - columns.min())[1:-1] - 250).max() <= 1
 
 

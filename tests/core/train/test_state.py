@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from domainsam.errors import ConfigError, OutputError
-from domainsam.train.devices import training_precision
+from domainsam.train.devices import choose_training_precision
 from domainsam.train.state import prepare_run
 
 
@@ -44,9 +44,9 @@ def test_precision_of_training(
     monkeypatch: pytest.MonkeyPatch, name: str, device: str, able: bool, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: able)
-    assert training_precision(name, device) == expected
+    assert choose_training_precision(name, device) == expected
 
 
 def test_training_in_float16_is_refused() -> None:
     with pytest.raises(ConfigError, match="--precision bf16 or fp32"):
-        training_precision("fp16", "cuda")
+        choose_training_precision("fp16", "cuda")

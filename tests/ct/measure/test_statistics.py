@@ -10,7 +10,7 @@ import pytest
 
 from domainsam.grid import Grid
 from domainsam_ct.labels import load_label_map
-from domainsam_ct.measure.statistics import OrganStatistics, Tally, voxel_ml
+from domainsam_ct.measure.statistics import OrganStatistics, Tally, measure_voxel_ml
 
 SHAPE = (11, 9, 14)
 LABELS = load_label_map("synapse")
@@ -137,4 +137,4 @@ def test_values_outside_the_label_map_are_passed_over() -> None:
 
 
 def test_voxel_volume_of_an_oblique_grid() -> None:
-    assert voxel_ml(Grid(SHAPE, oblique(), "RAS")) == pytest.approx(0.7 * 0.9 * 2.5 / 1000)
+    assert measure_voxel_ml(Grid(SHAPE, oblique(), "RAS")) == pytest.approx(0.7 * 0.9 * 2.5 / 1000)

@@ -8,7 +8,7 @@ import torch
 
 from domainsam.errors import InputError
 from domainsam_ct.model.organs import OrganModel
-from domainsam_ct.model.predict import with_neighbours
+from domainsam_ct.model.predict import add_neighbours
 from tests.ct.organs import body, tiny_model
 
 SPACING = (5.0, 5.0)
@@ -19,10 +19,10 @@ def stack(depth: int = 5) -> np.ndarray:
 
 
 def logits(model: OrganModel, slices: np.ndarray, batch: int) -> torch.Tensor:
-    from domainsam_ct.model.predict import slice_grid, windowed
+    from domainsam_ct.model.predict import apply_window, make_slice_grid
 
-    grid = slice_grid((40, 40), SPACING, model.config.pixel_mm, model.config.side)
-    images = grid.inward(windowed(slices, model.window))[:, None]
+    grid = make_slice_grid((40, 40), SPACING, model.config.pixel_mm, model.config.side)
+    images = grid.resample_inward(apply_window(slices, model.window))[:, None]
     with torch.inference_mode():
         return torch.cat([model.network(part) for part in images.split(batch)])
 
@@ -59,7 +59,7 @@ def test_a_volume_in_parts_gives_what_the_whole_gives(neighbours: int) -> None:
 
 def test_neighbours_are_the_slices_next_to_each() -> None:
     slices = torch.arange(4.0)[:, None, None]
-    seen = with_neighbours(slices, torch.tensor([[[-1.0]]]), None)[:, :, 0, 0]
+    seen = add_neighbours(slices, torch.tensor([[[-1.0]]]), None)[:, :, 0, 0]
     assert seen.tolist() == [[-1, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
 
 

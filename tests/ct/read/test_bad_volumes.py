@@ -241,7 +241,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def full(*arguments: object) -> bytes:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("domainsam_ct.read.nifti.mask_header", full)
+    monkeypatch.setattr("domainsam_ct.read.nifti.make_mask_header", full)
     with (
         open_volume(path) as volume,
         pytest.raises(OutputError, match="space"),

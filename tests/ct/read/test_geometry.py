@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from domainsam_ct.read.geometry import Orientation, axial, from_axial
+from domainsam_ct.read.geometry import Orientation, from_axial, to_axial
 from domainsam_ct.read.open import open_volume, read_mask
 from domainsam_ct.read.volume import Volume
 from domainsam_ct.write.masks import MaskWriter
@@ -24,7 +24,7 @@ def segment(volume: Volume, path: Path, step: int = 2) -> None:
     with MaskWriter(path, volume.native, {1: "bright", 2: "corner"}) as writer:
         for start in range(0, volume.shape[2], step):
             stop = min(start + step, volume.shape[2])
-            images = axial(volume.slices(start, stop))
+            images = to_axial(volume.slices(start, stop))
             found = (images > THRESHOLD).astype(np.uint8)
             if stop == volume.shape[2]:
                 found[-1, 0, 0] = 2  # head, front, the patient's right
@@ -86,7 +86,7 @@ def test_code_agrees_with_nibabel(order: tuple[int, int, int], flips: tuple[bool
 def test_axial_images_lie_as_radiologists_see_them() -> None:
     canonical = np.zeros((4, 5, 6))
     canonical[-1, -1, -1] = 1  # right, front, head
-    images = axial(canonical)
+    images = to_axial(canonical)
     assert images.shape == (6, 5, 4)
     assert images[-1, 0, 0] == 1
     assert np.array_equal(from_axial(images), canonical)
@@ -110,5 +110,5 @@ def test_liver_lies_on_the_patients_right(shared_data: Path) -> None:
     values = {name: value for value, name in geometry.names.items()}
     liver, spleen = (np.argwhere(labels == values[name]).mean(axis=0) for name in ("liver", "spleen"))
     assert liver[0] > spleen[0]
-    image = axial(labels)[round(liver[2])]
+    image = to_axial(labels)[round(liver[2])]
     assert np.argwhere(image == values["liver"])[:, 1].mean() < image.shape[1] / 2

@@ -12,7 +12,7 @@ import pytest
 from domainsam.errors import InputError
 from domainsam.io.marks import read_marks
 from domainsam.protocols import Click, SceneObject, Window
-from domainsam_ct.read.geometry import NativeGeometry, Orientation, axial, axial_grid
+from domainsam_ct.read.geometry import NativeGeometry, Orientation, axial_grid, to_axial
 
 SHAPE = (20, 30, 12)
 
@@ -44,7 +44,7 @@ def test_every_voxel_is_found_where_the_picture_shows_it(tmp_path: Path, kind: s
     voxel = np.array([3, 21, 7])
     volume = np.zeros(SHAPE, np.uint8)
     volume[tuple(voxel)] = 1
-    pictures = axial(native.orientation.to_canonical(volume))
+    pictures = to_axial(native.orientation.to_canonical(volume))
     ((number, row, col),) = np.argwhere(pictures)
     place = voxel if frame == "voxel" else native.affine[:3, :3] @ voxel + native.affine[:3, 3]
     if frame == "LPS":
@@ -60,7 +60,7 @@ def test_axial_grid_places_the_elements_of_axial() -> None:
     canonical = native.canonical_grid()
     index = np.stack(np.meshgrid(*map(np.arange, canonical.shape), indexing="ij"), axis=-1)
     world = canonical.to_world(index)
-    pictures = np.stack([axial(world[..., axis]) for axis in range(3)], axis=-1)
+    pictures = np.stack([to_axial(world[..., axis]) for axis in range(3)], axis=-1)
     grid = axial_grid(canonical)
     assert grid.shape == pictures.shape[:3]
     assert np.allclose(grid.to_world(np.argwhere(np.ones(grid.shape))), pictures.reshape(-1, 3))

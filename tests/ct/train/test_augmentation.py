@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from domainsam.train.losses import IGNORE
-from domainsam_ct.train.augmentation import AugmentOptions, Frame, draw, swapped
-from domainsam_ct.train.case import Case, mirror_pairs, no_finer
+from domainsam_ct.train.augmentation import AugmentOptions, Frame, draw_slice, swap_sides
+from domainsam_ct.train.case import Case, coarsen_case, find_mirror_pairs
 from tests.ct.organs import LABELS, body
 
 FRAME = Frame(64, 4.0, 1)
@@ -18,18 +18,18 @@ STILL = AugmentOptions(
     rotate=0, tilt=0, scale=(1, 1), stretch=0, shift_mm=0, bend_mm=0,
     enhance_share=0, gain=0, offset_hu=0, noise_hu=0, blur_mm=0,
 )  # fmt: skip
-TWINS = mirror_pairs(LABELS)
+TWINS = find_mirror_pairs(LABELS)
 
 
 def test_paired_organs_are_found_by_name() -> None:
     assert TWINS == {1: 2, 2: 1}
     names = ("background", "lung_upper_lobe_left", "lung_upper_lobe_right", "liver", "left_atrium")
-    assert mirror_pairs(names) == {1: 2, 2: 1}
+    assert find_mirror_pairs(names) == {1: 2, 2: 1}
 
 
 def test_nothing_to_change_changes_nothing() -> None:
     case, frame = body(), Frame(40, 5.0, 1)
-    drawn = draw(case, 3, np.random.default_rng(0), frame, STILL, TWINS)
+    drawn = draw_slice(case, 3, np.random.default_rng(0), frame, STILL, TWINS)
     assert np.array_equal(drawn.labels, case.labels[3])
     expected = torch.from_numpy(case.slices[2:5].astype(np.float32))
     torch.testing.assert_close(drawn.slices, expected, atol=0.05, rtol=0)
@@ -39,7 +39,7 @@ def test_nothing_to_change_changes_nothing() -> None:
 def test_labels_stay_on_their_organs(seed: int) -> None:
     quiet = replace(AugmentOptions(), enhance_share=0, gain=0, offset_hu=0, noise_hu=0, blur_mm=0)
     case = body(depth=30)
-    drawn = draw(case, 15, np.random.default_rng(seed), FRAME, quiet, TWINS)
+    drawn = draw_slice(case, 15, np.random.default_rng(seed), FRAME, quiet, TWINS)
     middle = drawn.slices[1].numpy()
     for value, units in ((1, 180), (2, 180), (3, 90)):
         found = middle[drawn.labels == value]
@@ -49,14 +49,15 @@ def test_labels_stay_on_their_organs(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_strong_changes_never_exchange_the_sides(seed: int) -> None:
-    drawn = draw(body(depth=30), 15, np.random.default_rng(seed), FRAME, AugmentOptions(), TWINS)
+    drawn = draw_slice(body(depth=30), 15, np.random.default_rng(seed), FRAME, AugmentOptions(), TWINS)
     columns = [np.argwhere(drawn.labels == value)[:, 1].mean() for value in (1, 2)]
     assert columns[0] < columns[1]
 
 
 def test_chance_comes_from_the_generator_alone() -> None:
     one, two, other = (
-        draw(body(), 2, np.random.default_rng(seed), FRAME, AugmentOptions(), TWINS) for seed in (1, 1, 2)
+        draw_slice(body(), 2, np.random.default_rng(seed), FRAME, AugmentOptions(), TWINS)
+        for seed in (1, 1, 2)
     )
     assert torch.equal(one.slices, two.slices)
     assert np.array_equal(one.labels, two.labels)
@@ -65,9 +66,11 @@ def test_chance_comes_from_the_generator_alone() -> None:
 
 def test_what_lies_above_the_volume_is_unknown() -> None:
     tilted = replace(STILL, tilt=25.0)
-    drawn = [draw(body(depth=12), 11, np.random.default_rng(seed), FRAME, tilted, TWINS) for seed in range(4)]
+    drawn = [
+        draw_slice(body(depth=12), 11, np.random.default_rng(seed), FRAME, tilted, TWINS) for seed in range(4)
+    ]
     assert any((part.labels == IGNORE).any() for part in drawn)
-    beside = draw(body(), 2, np.random.default_rng(0), Frame(64, 5.0), STILL, TWINS)
+    beside = draw_slice(body(), 2, np.random.default_rng(0), Frame(64, 5.0), STILL, TWINS)
     assert not beside.labels[:10].any()
     assert beside.slices[0, :10].max() == -1024
 
@@ -75,8 +78,8 @@ def test_what_lies_above_the_volume_is_unknown() -> None:
 def test_structures_enhance_one_by_one() -> None:
     case = body()
     only = replace(STILL, enhance_share=1.0, enhance_hu=60.0)
-    plain = draw(case, 3, np.random.default_rng(0), FRAME, STILL, TWINS)
-    drawn = draw(case, 3, np.random.default_rng(0), FRAME, only, TWINS)
+    plain = draw_slice(case, 3, np.random.default_rng(0), FRAME, STILL, TWINS)
+    drawn = draw_slice(case, 3, np.random.default_rng(0), FRAME, only, TWINS)
     change = (drawn.slices - plain.slices)[1].numpy()
     inner = [np.median(change[plain.labels == value]) for value in (1, 2, 3)]
     assert len({round(float(value)) for value in inner}) == 3
@@ -87,22 +90,22 @@ def test_structures_enhance_one_by_one() -> None:
 def test_a_mirrored_slice_names_the_sides_anew(seed: int) -> None:
     options = AugmentOptions("published")
     case = body()
-    plain = draw(case, 3, np.random.default_rng(0), FRAME, STILL, TWINS).labels
-    mended = draw(case, 3, np.random.default_rng(seed), FRAME, options, TWINS).labels
-    paper = draw(case, 3, np.random.default_rng(seed), FRAME, AugmentOptions("paper"), TWINS).labels
+    plain = draw_slice(case, 3, np.random.default_rng(0), FRAME, STILL, TWINS).labels
+    mended = draw_slice(case, 3, np.random.default_rng(seed), FRAME, options, TWINS).labels
+    paper = draw_slice(case, 3, np.random.default_rng(seed), FRAME, AugmentOptions("paper"), TWINS).labels
     turned = [np.rot90(plain, turn) for turn in range(4)]
     if any(np.array_equal(mended == 3, one == 3) for one in turned):
         assert np.array_equal(mended, paper)
     elif any(np.array_equal(mended == 3, one[:, ::-1] == 3) for one in turned):
-        assert np.array_equal(mended, swapped(paper, TWINS))
+        assert np.array_equal(mended, swap_sides(paper, TWINS))
         assert not np.array_equal(mended, paper)
 
 
 def test_coarse_cases_stay_and_fine_ones_are_reduced() -> None:
     case = body()
-    assert no_finer(case, 5.0) is case
-    assert no_finer(case, 0.0) is case
-    reduced = no_finer(replace(case, spacing_mm=(5.0, 1.0, 1.0)), 2.0)
+    assert coarsen_case(case, 5.0) is case
+    assert coarsen_case(case, 0.0) is case
+    reduced = coarsen_case(replace(case, spacing_mm=(5.0, 1.0, 1.0)), 2.0)
     assert reduced.spacing_mm == (5.0, 2.0, 2.0)
     assert reduced.slices.shape == (6, 32, 32)
     assert set(np.unique(reduced.labels)) == {0, 1, 2, 3}
@@ -113,6 +116,6 @@ def test_coarse_cases_stay_and_fine_ones_are_reduced() -> None:
 
 def test_stretched_frames_take_the_whole_slice() -> None:
     case: Case = body()
-    drawn = draw(case, 0, np.random.default_rng(0), Frame(80, 0.0), STILL, TWINS)
+    drawn = draw_slice(case, 0, np.random.default_rng(0), Frame(80, 0.0), STILL, TWINS)
     assert drawn.labels.shape == (80, 80)
     assert np.array_equal(drawn.labels[::2, ::2], case.labels[0])

@@ -11,7 +11,7 @@ from domainsam.errors import InputError
 from domainsam.train.losses import IGNORE
 from domainsam_ct.train.augmentation import AugmentOptions, Frame
 from domainsam_ct.train.case import Case
-from domainsam_ct.train.slices import LossOptions, SliceStream, case_dice, mean_dice, organ_loss
+from domainsam_ct.train.slices import LossOptions, SliceStream, average_dice, organ_loss, score_case
 from tests.ct.organs import LABELS, body
 
 
@@ -101,9 +101,9 @@ def test_empty_slices_are_shown_as_often_as_asked() -> None:
 def test_dice_of_cases() -> None:
     truth = np.array([[[0, 1, 1, 3, IGNORE, 0]]], np.uint8)
     found = np.array([[[0, 1, 0, 3, 3, 3]]], np.uint8)
-    scores = case_dice(truth, found, LABELS)
+    scores = score_case(truth, found, LABELS)
     assert scores == {"kidney_right": pytest.approx(2 / 3), "liver": pytest.approx(2 / 3)}
-    means = mean_dice([scores, {"liver": 1.0}])
+    means = average_dice([scores, {"liver": 1.0}])
     assert means["dice_liver"] == pytest.approx(5 / 6)
     assert means["dice"] == pytest.approx((2 / 3 + 5 / 6) / 2)
-    assert mean_dice([]) == {}
+    assert average_dice([]) == {}

@@ -16,7 +16,7 @@ from domainsam.train.loop import StageOptions
 from domainsam_ct.commands.train import train
 from domainsam_ct.model.organs import load_model
 from domainsam_ct.train.organs import build_network
-from domainsam_ct.train.recipe import TrainConfig, paper_recipe, read_recipe
+from domainsam_ct.train.recipe import TrainConfig, make_paper_recipe, read_recipe
 from domainsam_ct.train.synapse import read_synapse
 from tests.ct.organs import tiny_foundation
 from tests.toml_text import to_toml
@@ -76,7 +76,7 @@ def test_published_layout_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(f"{module}.load_foundation", lambda *_: tiny_foundation())
     lists = write_tree(tmp_path / "data")
     recipe = replace(
-        paper_recipe(TrainConfig()),
+        make_paper_recipe(TrainConfig()),
         crop=64,
         batch_size=2,
         optimisation=StageOptions(2, warmup=1, schedule="poly", ema=0.0),

@@ -24,7 +24,7 @@ from domainsam_ct.model.organs import ModelConfig, load_model, save_model
 from domainsam_ct.train.case import Material
 from domainsam_ct.train.cases import Pair, choose_judged, find_pairs, gather
 from domainsam_ct.train.organs import learn
-from domainsam_ct.train.recipe import SplitOptions, TrainConfig, paper_recipe, read_recipe
+from domainsam_ct.train.recipe import SplitOptions, TrainConfig, make_paper_recipe, read_recipe
 from tests.ct.organs import LABELS, body, tiny_config, tiny_foundation, tiny_network
 
 LABEL_MAP = "[labels]\nkidney_right = 5\nkidney_left = 6\nliver = 9\n"
@@ -39,7 +39,7 @@ def tiny_recipe(steps: int = 6, **changes: object) -> TrainConfig:
 
 
 def run(folder: Path, resume: bool = False, stop: int | None = None) -> Run:
-    def progress(_: str, done: int, __: int) -> None:
+    def progress(stage: str, done: int, total: int) -> None:
         if stop is not None and done == stop:
             raise KeyboardInterrupt
 
@@ -203,7 +203,7 @@ def test_stretched_models_survive_their_file(tmp_path: Path, monkeypatch: pytest
 
 
 def test_paper_recipe_is_the_published_one() -> None:
-    config = paper_recipe(TrainConfig(foundation="sam_vit_b"))
+    config = make_paper_recipe(TrainConfig(foundation="sam_vit_b"))
     assert config.foundation == "sam_vit_b"
     assert config.model.window == (-125.0, 275.0)
     assert (config.model.network.tokens, config.model.network.ladder.depths) == ("random", (16,))

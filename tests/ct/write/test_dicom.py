@@ -19,7 +19,7 @@ from domainsam_ct.labels import Organ, load_label_map
 from domainsam_ct.read.open import open_volume, read_mask
 from domainsam_ct.read.volume import Volume
 from domainsam_ct.write.dicom_seg import write_dicom_seg
-from domainsam_ct.write.rtstruct import outlines, write_rtstruct
+from domainsam_ct.write.rtstruct import trace_outlines, write_rtstruct
 from tests.ct.made import PATIENT_ID, canonical_volume, oblique, stored, write_dicom, write_nifti
 
 SHAPE = (24, 22, 7)
@@ -192,11 +192,11 @@ def test_outlines_of_awkward_shapes() -> None:
     image |= np.random.default_rng(0).random(image.shape) > 0.8
     columns, rows = np.meshgrid(np.arange(40), np.arange(40))
     filled = np.zeros(image.shape, bool)
-    for ring in outlines(image):
+    for ring in trace_outlines(image):
         closed = np.r_[ring, ring[:1]]
         filled ^= Polygon(closed).contains_points(np.c_[columns.ravel(), rows.ravel()]).reshape(40, 40)
     assert np.array_equal(filled, image)
-    assert outlines(np.zeros((5, 5), bool)) == []
+    assert trace_outlines(np.zeros((5, 5), bool)) == []
 
 
 def test_anonymised_series_still_gets_objects(

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from domainsam.errors import ConfigError, InputError
-from domainsam_scene.evaluate.evaluate import EvaluateOptions, confusion, evaluate_layout, label_table
-from domainsam_scene.evaluate.missing import PROTOCOLS, Variant, plan_variants, seen_through
-from domainsam_scene.evaluate.summary import mean_iou
+from domainsam_scene.evaluate.evaluate import EvaluateOptions, count_confusion, evaluate_layout, match_labels
+from domainsam_scene.evaluate.missing import PROTOCOLS, Variant, apply_variant, plan_variants
+from domainsam_scene.evaluate.summary import compute_mean_iou
 from domainsam_scene.generated.scenes import CLASSES, SENSORS
 from domainsam_scene.read.modalities import Sample
 from tests.scene.tiny import tiny_scene_model
@@ -41,7 +41,7 @@ def test_four_sensors_have_fifteen_subsets() -> None:
 def test_drops_leave_one_sensor_and_follow_their_rate() -> None:
     for rate in (0.25, 0.75):
         variant = Variant("drops", "drops", SENSORS, rate)
-        counts = [len(seen_through(variant, sample(str(index)))[0]) for index in range(300)]
+        counts = [len(apply_variant(variant, sample(str(index)))[0]) for index in range(300)]
         assert min(counts) >= 1
         # One always stays, so the mean lies a little above 4 (1 - rate).
         lonely = rate**4
@@ -50,10 +50,10 @@ def test_drops_leave_one_sensor_and_follow_their_rate() -> None:
 
 def test_chance_is_fixed_by_name_and_seed() -> None:
     variant = Variant("noise", "noise", SENSORS, 0.2)
-    first, second = (seen_through(variant, sample())[0]["rgb"] for _ in range(2))
+    first, second = (apply_variant(variant, sample())[0]["rgb"] for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    assert not np.array_equal(first, seen_through(variant, sample("b"))[0]["rgb"])
-    assert not np.array_equal(first, seen_through(variant, sample(), seed=1)[0]["rgb"])
+    assert not np.array_equal(first, apply_variant(variant, sample("b"))[0]["rgb"])
+    assert not np.array_equal(first, apply_variant(variant, sample(), seed=1)[0]["rgb"])
     assert 0 <= first.min() <= first.max() <= 1
 
 
@@ -61,12 +61,12 @@ def test_mean_iou_as_published_and_as_it_should_be() -> None:
     matrix = np.zeros((1, 4, 4))
     matrix[0, 0, 0], matrix[0, 1, 1], matrix[0, 1, 0] = 6, 2, 2
     # Class 0: 6 of 8, class 1: 2 of 4, classes 2 and 3 do not occur.
-    assert mean_iou(matrix, None)[0] == pytest.approx((0.75 + 0.5) / 2)
-    assert mean_iou(matrix, 0.0)[0] == pytest.approx((0.75 + 0.5) / 4)
+    assert compute_mean_iou(matrix, None)[0] == pytest.approx((0.75 + 0.5) / 2)
+    assert compute_mean_iou(matrix, 0.0)[0] == pytest.approx((0.75 + 0.5) / 4)
     matrix[0, 0, 3] = 1
     # Once class 3 is predicted it counts 0 either way.
-    assert mean_iou(matrix, None)[0] == pytest.approx((6 / 9 + 0.5 + 0) / 3)
-    assert np.isnan(mean_iou(np.zeros((1, 2, 2)), None)[0])
+    assert compute_mean_iou(matrix, None)[0] == pytest.approx((6 / 9 + 0.5 + 0) / 3)
+    assert np.isnan(compute_mean_iou(np.zeros((1, 2, 2)), None)[0])
 
 
 def test_mean_iou_agrees_with_sets_of_pixels() -> None:
@@ -77,22 +77,22 @@ def test_mean_iou_agrees_with_sets_of_pixels() -> None:
     kept = truth != 255
     parts = [(kept & (truth == label), kept & (guess == label)) for label in range(5)]
     expected = np.mean([(one & other).sum() / (one | other).sum() for one, other in parts])
-    matrix = confusion(truth, guess, 5)[None].astype(float)
-    assert mean_iou(matrix, 0.0)[0] == pytest.approx(expected)
+    matrix = count_confusion(truth, guess, 5)[None].astype(float)
+    assert compute_mean_iou(matrix, 0.0)[0] == pytest.approx(expected)
 
 
 def test_pixels_that_no_sensor_saw_are_not_left_out() -> None:
     truth = np.ones((4, 4), np.uint8)
     guess = np.full((4, 4), 255, np.uint8)
-    assert confusion(truth, guess, 3).tolist() == [[0, 0, 0], [16, 0, 0], [0, 0, 0]]
+    assert count_confusion(truth, guess, 3).tolist() == [[0, 0, 0], [16, 0, 0], [0, 0, 0]]
 
 
 def test_classes_in_another_order_are_renumbered() -> None:
-    table = label_table(("a", "b", "c"), ("c", "a", "b"), Path("x"))
+    table = match_labels(("a", "b", "c"), ("c", "a", "b"), Path("x"))
     assert table[:3].tolist() == [1, 2, 0]
     assert (table[3:] == 255).all()
     with pytest.raises(InputError, match="only the data has d"):
-        label_table(("a", "d"), ("a", "b"), Path("x"))
+        match_labels(("a", "d"), ("a", "b"), Path("x"))
 
 
 def test_one_matrix_over_all_samples(samples: Path) -> None:

@@ -16,7 +16,7 @@ from domainsam.memory.prototypes import PrototypeOptions
 from domainsam.side.experts import Router, fuse
 from domainsam_scene.model.network import Method, NetworkConfig, SceneNetwork
 from domainsam_scene.model.scene import load_network, load_published, save_network
-from domainsam_scene.train.objective import LearningOptions, SceneBatch, SceneObjective, kept
+from domainsam_scene.train.objective import LearningOptions, SceneBatch, SceneObjective, choose_kept
 from tests.core.tiny_sam2 import images, tiny_foundation
 
 SENSORS = ("rgb", "depth", "lidar")
@@ -207,10 +207,10 @@ def test_checkpointing_changes_no_gradient(foundation: Any) -> None:
 
 def test_dropping_keeps_one_sensor_at_least() -> None:
     torch.manual_seed(0)
-    drawn = [kept(SENSORS, 0.9) for _ in range(50)]
+    drawn = [choose_kept(SENSORS, 0.9) for _ in range(50)]
     assert min(len(names) for names in drawn) == 1
     assert {name for names in drawn for name in names} == set(SENSORS)
-    assert kept(SENSORS, 0.0) == SENSORS
+    assert choose_kept(SENSORS, 0.0) == SENSORS
 
 
 def test_foundations_without_memory_are_refused() -> None:

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 
 from domainsam.errors import InputError, MissingInputError
-from domainsam.io.rasters import quiet_rasterio
+from domainsam.io.rasters import silence_rasterio
 from domainsam_scene.read.images import read_image
 from tests.scene.trees import noise, write_png
 
@@ -32,7 +32,7 @@ def test_alpha_is_dropped(tmp_path: Path) -> None:
 def test_palette_becomes_colours_unless_numbers_are_wanted(tmp_path: Path) -> None:
     path, numbers = tmp_path / "a.png", noise(8, 9, high=3)
     shape = {"count": 1, "height": 8, "width": 9, "dtype": "uint8"}
-    with quiet_rasterio(), rasterio.open(path, "w", driver="PNG", **shape) as made:
+    with silence_rasterio(), rasterio.open(path, "w", driver="PNG", **shape) as made:
         made.write_colormap(1, {0: (9, 8, 7, 255), 1: (1, 2, 3, 255), 2: (200, 100, 50, 255)})
         made.write(numbers, 1)
     np.testing.assert_array_equal(read_image(path, indices=True).values[0], numbers)

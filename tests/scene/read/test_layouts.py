@@ -10,7 +10,7 @@ import pytest
 
 from domainsam.errors import InputError
 from domainsam_scene.read.images import read_image
-from domainsam_scene.read.layouts import LAYOUTS, find_layout, published_colours
+from domainsam_scene.read.layouts import LAYOUTS, find_layout, find_published_colours
 from domainsam_scene.read.layouts.base import IGNORE, Layout, read_sample
 from domainsam_scene.settings import ReadOptions
 from tests.scene.trees import SIDE, deliver_tree, mcubes_tree, muses_tree, noise, write_png
@@ -42,7 +42,7 @@ def test_layouts_keep_the_protocol(name: str) -> None:
 
 
 def test_published_class_counts() -> None:
-    assert sorted(map(len, published_colours())) == [19, 20, 25]
+    assert sorted(map(len, find_published_colours())) == [19, 20, 25]
 
 
 class TestDeliver:

@@ -7,7 +7,7 @@ import pytest
 
 from domainsam.errors import ConfigError, InputError
 from domainsam_scene.read.images import RawImage
-from domainsam_scene.read.modalities import FAR_M, as_plane, is_blank, parse_range
+from domainsam_scene.read.modalities import FAR_M, is_blank, parse_range, scale_plane
 
 
 def raw(values: np.ndarray) -> RawImage:
@@ -26,7 +26,7 @@ def raw(values: np.ndarray) -> RawImage:
     ],
 )
 def test_natural_scales(name: str, values: np.ndarray, expected: list[float]) -> None:
-    plane = as_plane(name, raw(values), "x")
+    plane = scale_plane(name, raw(values), "x")
     np.testing.assert_allclose(plane.image[0, 0], expected, atol=1e-6)
     assert plane.image.dtype == np.float32
 
@@ -34,34 +34,34 @@ def test_natural_scales(name: str, values: np.ndarray, expected: list[float]) ->
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_three_channels_always(channels: int) -> None:
     values = np.arange(1, channels + 1, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
-    image = as_plane("x", raw(values), "x").image[:, 0, 0] * 255
+    image = scale_plane("x", raw(values), "x").image[:, 0, 0] * 255
     expected = {1: [1, 1, 1], 2: [1, 2, 0], 3: [1, 2, 3], 4: [1, 2, 3]}[channels]
     np.testing.assert_allclose(image, expected, atol=1e-4)
 
 
 def test_given_range_clips_and_may_be_reversed() -> None:
     values = raw(np.array([[[0.0, 5.0, 10.0, 20.0]]], np.float32))
-    np.testing.assert_allclose(as_plane("x", values, "x", (0, 10)).image[0, 0], [0, 0.5, 1, 1])
-    np.testing.assert_allclose(as_plane("x", values, "x", (10, 0)).image[0, 0], [1, 0.5, 0, 0])
+    np.testing.assert_allclose(scale_plane("x", values, "x", (0, 10)).image[0, 0], [0, 0.5, 1, 1])
+    np.testing.assert_allclose(scale_plane("x", values, "x", (10, 0)).image[0, 0], [1, 0.5, 0, 0])
 
 
 def test_floats_beyond_one_need_a_range() -> None:
     with pytest.raises(InputError, match="--range thermal=LOW,HIGH"):
-        as_plane("thermal", raw(np.array([[[280.0, 300.0]]], np.float32)), "a.npy")
+        scale_plane("thermal", raw(np.array([[[280.0, 300.0]]], np.float32)), "a.npy")
 
 
 def test_what_is_not_valid_is_zero() -> None:
-    plane = as_plane("x", raw(np.array([[[np.nan, 0.5]]], np.float32)), "x")
+    plane = scale_plane("x", raw(np.array([[[np.nan, 0.5]]], np.float32)), "x")
     assert plane.image[:, 0, 0].tolist() == [0, 0, 0]
     assert plane.valid.tolist() == [[False, True]]
 
 
 def test_blank() -> None:
-    assert is_blank(as_plane("x", raw(np.full((1, 3, 3), 7, np.uint8)), "x"))
-    assert is_blank(as_plane("x", raw(np.full((1, 3, 3), np.nan, np.float32)), "x"))
+    assert is_blank(scale_plane("x", raw(np.full((1, 3, 3), 7, np.uint8)), "x"))
+    assert is_blank(scale_plane("x", raw(np.full((1, 3, 3), np.nan, np.float32)), "x"))
     values = np.full((1, 3, 3), 7, np.uint8)
     values[0, 1, 1] = 8
-    assert not is_blank(as_plane("x", raw(values), "x"))
+    assert not is_blank(scale_plane("x", raw(values), "x"))
 
 
 def test_ranges_as_typed() -> None:

@@ -17,8 +17,8 @@ from domainsam_cli import main
 from domainsam_scene.generated.scenes import CLASSES
 from domainsam_scene.model.network import NetworkConfig, SceneNetwork
 from domainsam_scene.model.scene import load_model
-from domainsam_scene.train.objective import class_weights, unweigh
-from domainsam_scene.train.recipe import TrainConfig, TrainOptions, paper_recipe, with_steps
+from domainsam_scene.train.objective import compute_class_weights, unweigh
+from domainsam_scene.train.recipe import TrainConfig, TrainOptions, make_paper_recipe, set_steps
 from domainsam_scene.train.scene import train_model
 
 SMALL = ("--image-size", "70", "--crop", "32", "--batch-size", "2", "--rank", "2", "--quiet")
@@ -103,7 +103,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
 
 def test_the_published_recipe_has_the_published_choices() -> None:
     first = TrainConfig()
-    memory = paper_recipe(replace(first, network=replace(first.network, method="memorysam")), "deliver")
+    memory = make_paper_recipe(replace(first, network=replace(first.network, method="memorysam")), "deliver")
     assert memory.network.rank == 4
     assert memory.network.lora_width == "published"
     assert memory.network.sequence == memorysam.PUBLISHED
@@ -112,13 +112,13 @@ def test_the_published_recipe_has_the_published_choices() -> None:
     assert memory.learning.prototypes.twice
     assert (memory.learning.drop, memory.learning.dice, memory.learning.each) == (0, 0, 0)
     assert (memory.epochs, memory.stage.lr, memory.stage.schedule) == (200, 6e-4, "poly")
-    assert paper_recipe(memory, "mcubes").epochs == 500
-    experts = paper_recipe(replace(first, network=replace(first.network, method="mlesam")), "deliver")
+    assert make_paper_recipe(memory, "mcubes").epochs == 500
+    experts = make_paper_recipe(replace(first, network=replace(first.network, method="mlesam")), "deliver")
     assert (experts.network.rank, experts.network.lora_width) == (32, "full")
 
 
 def test_epochs_become_steps_with_ten_epochs_of_warm_up() -> None:
-    config = with_steps(replace(TrainConfig(), epochs=50, batch_size=4), scenes=40)
+    config = set_steps(replace(TrainConfig(), epochs=50, batch_size=4), scenes=40)
     assert (config.stage.steps, config.stage.warmup, config.stage.eval_every) == (500, 100, 10)
 
 
@@ -130,7 +130,7 @@ def network() -> SceneNetwork:
 
 @torch.no_grad()
 def test_weights_of_classes_are_taken_out_of_the_answer(network: SceneNetwork) -> None:
-    weights = class_weights(torch.tensor([0.9, 0.09, 0.01]))
+    weights = compute_class_weights(torch.tensor([0.9, 0.09, 0.01]))
     assert weights.mean().item() == pytest.approx(1)
     assert (weights[2] / weights[0]).item() == pytest.approx(90**0.5, rel=1e-4)
     picture = {"rgb": torch.rand(1, 3, 64, 64)}

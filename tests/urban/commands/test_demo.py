@@ -11,9 +11,9 @@ import pytest
 import rasterio
 
 from domainsam_cli import main
-from domainsam_cli.options import free_folder
+from domainsam_cli.options import find_free_folder
 from domainsam_urban import map as pipeline
-from domainsam_urban.generated import agreement, write_sample
+from domainsam_urban.generated import measure_agreement, write_sample
 from domainsam_urban.model.settlement import SettlementModel
 
 
@@ -62,10 +62,10 @@ def test_named_folder_is_not_overwritten(
 
 
 def test_free_folder(tmp_path: Path) -> None:
-    assert free_folder(tmp_path / "d") == tmp_path / "d"
+    assert find_free_folder(tmp_path / "d") == tmp_path / "d"
     for name in ("d", "d-2"):
         (tmp_path / name).mkdir()
-    assert free_folder(tmp_path / "d") == tmp_path / "d-3"
+    assert find_free_folder(tmp_path / "d") == tmp_path / "d-3"
 
 
 def test_sample_lies_in_utm_at_ninety_centimetres(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_agreement_of_known_masks(tmp_path: Path) -> None:
     for name, mask in {"same": truth, "half": half, "none": np.zeros_like(truth)}.items():
         with rasterio.open(tmp_path / f"{name}.tif", "w", **profile) as dataset:
             dataset.write(mask, 1)
-    assert agreement(tmp_path / "same.tif", tmp_path / "t.tif") == 1
-    assert agreement(tmp_path / "none.tif", tmp_path / "t.tif") == 0
+    assert measure_agreement(tmp_path / "same.tif", tmp_path / "t.tif") == 1
+    assert measure_agreement(tmp_path / "none.tif", tmp_path / "t.tif") == 0
     expected = half.sum() / truth.sum()
-    assert agreement(tmp_path / "half.tif", tmp_path / "t.tif") == pytest.approx(expected)
+    assert measure_agreement(tmp_path / "half.tif", tmp_path / "t.tif") == pytest.approx(expected)

@@ -11,7 +11,7 @@ from affine import Affine
 
 from domainsam.errors import InputError
 from domainsam.io.pairing import find_scenes
-from domainsam_urban.evaluate.evaluate import evaluate_scenes, existing_answers
+from domainsam_urban.evaluate.evaluate import evaluate_scenes, look_up_answers
 from domainsam_urban.evaluate.summary import EvaluationOptions
 from tests.urban.evaluate.test_scores import _metric
 from tests.urban.evaluate.two_scenes import SHAPE, polygons_of, probability_of, run, truth_mask
@@ -111,7 +111,7 @@ def test_predictions_elsewhere_or_of_another_size_are_refused(folder: Path) -> N
         evaluate_scenes(
             find_scenes([folder / "b_image.tif"]),
             folder,
-            existing_answers(folder / "answers"),
+            look_up_answers(folder / "answers"),
             folder / "answers",
         )
 
@@ -136,7 +136,7 @@ def test_labels_that_know_nothing_are_refused(folder: Path) -> None:
 
 def test_real_masks_against_themselves_score_one(shared_data: Path, tmp_path: Path) -> None:
     tiles = shared_data / "satellite" / "urban_villages" / "val"
-    predict = existing_answers(tiles)
+    predict = look_up_answers(tiles)
     result = evaluate_scenes(find_scenes([tiles]), tiles, predict, tmp_path, EvaluationOptions(resamples=50))
     table = result.table["prediction"]
     assert table["iou"].value == table["boundary_f"].value == table["half_f1"].value == 1

@@ -14,7 +14,7 @@ import pytest
 from affine import Affine
 
 from domainsam.errors import CheckpointError, InputError
-from domainsam_urban.evaluate.evaluate import ABLATION, model_answers
+from domainsam_urban.evaluate.evaluate import ABLATION, make_answers
 from domainsam_urban.settings import MapOptions, OutputOptions, ShapeOptions
 from tests.urban.commands.test_evaluate import call
 from tests.urban.evaluate.two_scenes import truth_mask
@@ -71,7 +71,7 @@ def test_a_scene_that_cannot_be_mapped_is_skipped_but_a_model_that_cannot_be_use
     pipeline, model = networks
     pipeline.map_scenes = lambda *given: SimpleNamespace(failures=(("a", "scene is empty"),))  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="scene is empty"):
-        model_answers(MapOptions(OutputOptions(vectors=())))(folder / "a_image.tif", folder)
+        make_answers(MapOptions(OutputOptions(vectors=())))(folder / "a_image.tif", folder)
 
     def refuse(options: MapOptions) -> None:
         raise CheckpointError("model 'm' is a pickle")

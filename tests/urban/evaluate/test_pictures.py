@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from domainsam_urban.evaluate.pictures import draw_case, worst_windows
+from domainsam_urban.evaluate.pictures import draw_case, find_worst_windows
 from tests.urban.evaluate.two_scenes import run
 from tests.urban.mask_files import write_raster
 
@@ -21,7 +21,7 @@ def test_worst_windows_lie_where_the_errors_are(folder: Path) -> None:
     write_raster(folder / "a_mask.tif", wide, nodata=None)
     write_raster(folder / "answers" / "a_probability.tif", wrong)
     result = run(folder)
-    first, *others = [w for s, w in worst_windows(result, "prediction", 5) if s.scene.name == "a_image"]
+    first, *others = [w for s, w in find_worst_windows(result, "prediction", 5) if s.scene.name == "a_image"]
     assert first.col <= 2500
     assert first.col + first.width >= 2600
     assert [other.col for other in others] == [0]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from domainsam.metrics.boundary import boundary_counts
-from domainsam.metrics.calibration import calibration_counts
+from domainsam.metrics.boundary import count_boundary
+from domainsam.metrics.calibration import count_calibration
 from domainsam.metrics.objects import match_any, match_one_to_one
 from domainsam.metrics.overlap import Confusion
 from domainsam_urban.evaluate.scores import ScoringOptions, score_scene
-from domainsam_urban.read.layers import raster_layer
+from domainsam_urban.read.layers import open_raster_layer
 from domainsam_urban.read.place import Place
 from tests.core.label_images import detection_counts, label_overlaps
 from tests.urban.evaluate.two_scenes import SHAPE, probability_of, run, truth_mask
@@ -26,8 +26,8 @@ def test_blocks_add_up_to_the_whole_scene(folder: Path, block_m: float) -> None:
     place = Place(SHAPE, METRE, UTM)
     options = ScoringOptions(block_m=block_m, tolerance_m=3)
     with (
-        raster_layer(folder / "a_mask.tif", place, "mask") as truth,
-        raster_layer(folder / "answers" / "a_probability.tif", place) as answer,
+        open_raster_layer(folder / "a_mask.tif", place, "mask") as truth,
+        open_raster_layer(folder / "answers" / "a_probability.tif", place) as answer,
     ):
         pooled = score_scene(truth, answer, place, options).pooled()
     stored = probability_of(truth_mask())
@@ -35,9 +35,9 @@ def test_blocks_add_up_to_the_whole_scene(folder: Path, block_m: float) -> None:
     true, predicted = (truth_mask() == 1) & valid, (stored >= 127) & valid
     assert np.array_equal(pooled.confusion[0], Confusion().add(np.where(valid, true, 255), predicted).matrix)
     side = place.pixel_metres()
-    assert np.array_equal(pooled.boundary[0], boundary_counts(true, predicted, 3 / side, valid))
+    assert np.array_equal(pooled.boundary[0], count_boundary(true, predicted, 3 / side, valid))
     np.testing.assert_allclose(
-        pooled.calibration[0], calibration_counts(stored / np.float32(254), true, valid), atol=1e-3
+        pooled.calibration[0], count_calibration(stored / np.float32(254), true, valid), atol=1e-3
     )
     table = label_overlaps(*(ndimage.label(mask, np.ones((3, 3)))[0] for mask in (true, predicted)))
     assert pooled.found_any[0].tolist() == detection_counts(table, match_any(table))

@@ -13,7 +13,7 @@ from rasterio import features
 from scipy import ndimage
 
 from domainsam.io.pairing import find_scenes
-from domainsam_urban.evaluate.evaluate import evaluate_scenes, existing_answers
+from domainsam_urban.evaluate.evaluate import evaluate_scenes, look_up_answers
 from domainsam_urban.evaluate.scores import ScoringOptions
 from domainsam_urban.evaluate.summary import Evaluation, EvaluationOptions
 from tests.urban.mask_files import METRE, UTM, write_raster
@@ -56,7 +56,7 @@ def run(folder: Path, labels: Path | None = None, answers: Path | None = None, *
     work = folder / "work"
     work.mkdir()
     chosen = EvaluationOptions(**{"resamples": 200, "scoring": ScoringOptions(block_m=40), **options})
-    predict = existing_answers(answers or folder / "answers")
+    predict = look_up_answers(answers or folder / "answers")
     return evaluate_scenes(find_scenes([folder]), labels or folder, predict, work, chosen)
 
 

@@ -17,7 +17,7 @@ from domainsam.foundation.fake import FakeFoundation
 from domainsam.prompter.trained import save_prompter
 from domainsam_cli import main
 from domainsam_urban.model import settlement as model_module
-from domainsam_urban.model.settlement import load_model, shape_settings
+from domainsam_urban.model.settlement import get_shape_settings, load_model
 from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions, ShapeOptions
 from tests.urban.tiny import tiny_prompter, write_scene
 
@@ -160,7 +160,7 @@ def test_package_without_a_model_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(model_module, "SHIPPED", tmp_path / "absent.safetensors")
     with pytest.raises(WeightsError, match=r"--model.*domainsam urban train"):
         load_model(asked(None))
-    assert model_module.shipped_resolution() is None
+    assert model_module.read_shipped_resolution() is None
 
 
 def test_shapes_are_as_given_else_as_the_model_file_says(tmp_path: Path, model_file: Path) -> None:
@@ -168,10 +168,10 @@ def test_shapes_are_as_given_else_as_the_model_file_says(tmp_path: Path, model_f
     shape = {"shape": {"threshold": 0.3, "min_area": 250.0}}
     save_prompter(own, tiny_prompter(), FakeFoundation(), "urban", LABELS, shape, {})
     open_ = {"threshold": None, "min_area": None}
-    assert shape_settings(own, open_) == ShapeOptions(0.3, 250.0)
-    assert shape_settings(own, {**open_, "threshold": 0.6}) == ShapeOptions(0.6, 250.0)
-    assert shape_settings(model_file, {**open_, "simplify": 2.0}) == ShapeOptions(simplify=2.0)
-    assert shape_settings(None, open_) == ShapeOptions()
+    assert get_shape_settings(own, open_) == ShapeOptions(0.3, 250.0)
+    assert get_shape_settings(own, {**open_, "threshold": 0.6}) == ShapeOptions(0.6, 250.0)
+    assert get_shape_settings(model_file, {**open_, "simplify": 2.0}) == ShapeOptions(simplify=2.0)
+    assert get_shape_settings(None, open_) == ShapeOptions()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from domainsam_cli import main
 from domainsam_urban import map as pipeline
 from domainsam_urban.map import map_scenes
 from domainsam_urban.model.settlement import SettlementModel
-from domainsam_urban.read.area import WantedArea, wanted_area
+from domainsam_urban.read.area import WantedArea, find_wanted_area
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, OutputOptions, ReadOptions, RunOptions
 from tests.urban.tiny import PLACE, UTM, write_scene
@@ -58,7 +58,7 @@ def whole(path: Path, **options: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_box_is_a_window_of_the_scene(scene: Path) -> None:
     image, valid = whole(scene)
-    with RasterSource(scene, area=wanted_area(ReadOptions(bbox=box()))) as source:
+    with RasterSource(scene, area=find_wanted_area(ReadOptions(bbox=box()))) as source:
         assert source.window == PART
         assert source.grid.shape == (PART.height, PART.width)
         assert source.transform.almost_equals(PLACE @ Affine.translation(PART.col, PART.row))
@@ -73,14 +73,14 @@ def test_percentiles_are_those_of_the_whole_scene(tmp_path: Path) -> None:
     pixels[:40] //= 50
     path = write_scene(tmp_path / "s.tif", pixels)
     image, _ = whole(path)
-    part, _ = whole(path, area=wanted_area(ReadOptions(bbox=box())))
+    part, _ = whole(path, area=find_wanted_area(ReadOptions(bbox=box())))
     assert np.array_equal(part, image[(slice(None), *PART.slices)])
 
 
 def test_a_box_in_degrees_covers_the_same_ground(scene: Path) -> None:
     degrees = gpd.GeoSeries([ground(PART)], crs=UTM).to_crs(4326).total_bounds
     with RasterSource(
-        scene, area=wanted_area(ReadOptions(bbox=tuple(degrees), bbox_crs="EPSG:4326"))
+        scene, area=find_wanted_area(ReadOptions(bbox=tuple(degrees), bbox_crs="EPSG:4326"))
     ) as source:
         window = source.window
         assert window is not None
@@ -96,7 +96,7 @@ def test_outside_of_polygons_there_is_no_data(scene: Path, tmp_path: Path, to: s
     triangle = shapely.Polygon([PLACE @ (10.3, 10.2), PLACE @ (110.4, 20.7), PLACE @ (20.6, 149.8)])
     small = shapely.box(*(PLACE @ (100.2, 149.6)), *(PLACE @ (119.7, 140.3)))
     path = layer(tmp_path / "aoi.gpkg", triangle, small, to=to)
-    with RasterSource(scene, area=wanted_area(ReadOptions(aoi=path))) as source:
+    with RasterSource(scene, area=find_wanted_area(ReadOptions(aoi=path))) as source:
         assert source.window == Window(10, 10, 140, 110)
         valid = source.read(Window(0, 0, 140, 110)).valid
     rows, cols = np.mgrid[10:150, 10:120] + 0.5
@@ -109,7 +109,7 @@ def test_a_turned_scene_is_cut_to_the_box(tmp_path: Path) -> None:
     turned = PLACE @ Affine.rotation(30)
     path = write_scene(tmp_path / "s.tif", transform=turned)
     bounds = ground(PART, turned).buffer(-15).bounds
-    with RasterSource(path, area=wanted_area(ReadOptions(bbox=bounds))) as source:
+    with RasterSource(path, area=find_wanted_area(ReadOptions(bbox=bounds))) as source:
         window = source.window
         valid = source.read(Window(0, 0, window.height, window.width)).valid
     rows, cols = np.mgrid[: window.height, : window.width] + 0.5
@@ -139,7 +139,7 @@ def test_mapping_an_area_gives_outputs_of_that_area(
 
 
 def test_a_scene_outside_is_refused_with_both_extents(scene: Path) -> None:
-    away = wanted_area(ReadOptions(bbox=(0, 0, 10, 10)))
+    away = find_wanted_area(ReadOptions(bbox=(0, 0, 10, 10)))
     with pytest.raises(InputError, match=r"box 0,0,10,10 does not overlap it.*\[0, 0, 10, 10\].*443200"):
         RasterSource(scene, area=away)
 
@@ -165,19 +165,19 @@ def test_between_the_polygons_of_a_layer_is_outside_too(scene: Path) -> None:
 )
 def test_impossible_areas_are_refused(read: ReadOptions, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        wanted_area(read)
+        find_wanted_area(read)
 
 
 def test_an_empty_layer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "empty.gpkg"
     gpd.GeoDataFrame({"a": []}, geometry=[], crs=UTM).to_file(path)
     with pytest.raises(InputError, match=r"empty.gpkg' is empty: expected polygons"):
-        wanted_area(ReadOptions(aoi=path))
+        find_wanted_area(ReadOptions(aoi=path))
 
 
 def test_a_layer_cannot_be_laid_on_a_scene_without_crs(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "s.tif", crs=None)
-    area = wanted_area(ReadOptions(aoi=layer(tmp_path / "aoi.gpkg", ground(PART))))
+    area = find_wanted_area(ReadOptions(aoi=layer(tmp_path / "aoi.gpkg", ground(PART))))
     with pytest.raises(InputError, match=r"has no CRS, so area 'aoi\.gpkg' cannot be laid on it"):
         RasterSource(path, allow_no_crs=True, area=area)
 

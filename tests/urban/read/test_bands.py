@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from domainsam.errors import InputError
-from domainsam_urban.read.bands import Radiometry, choose_rule, full_range, stretch
+from domainsam_urban.read.bands import Radiometry, choose_rule, make_full_range, stretch
 
 
 def test_stretch_maps_percentiles_to_0_and_1() -> None:
@@ -43,7 +43,7 @@ def test_auto_leaves_8_bit_alone_and_stretches_the_rest() -> None:
 def test_full_range_divides_8_bit_by_255() -> None:
     values = np.array([0, 51, 255], dtype=np.uint8).reshape(1, 1, 3).repeat(3, axis=0)
     expected = (values / 255).astype(np.float32)
-    np.testing.assert_array_equal(full_range(np.dtype(np.uint8), 3).apply(values), expected)
+    np.testing.assert_array_equal(make_full_range(np.dtype(np.uint8), 3).apply(values), expected)
 
 
 def test_survives_json() -> None:

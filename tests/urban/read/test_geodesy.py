@@ -9,7 +9,7 @@ from affine import Affine
 from pyproj import CRS, Geod, Transformer
 
 from domainsam.errors import InputError
-from domainsam_urban.read.geodesy import GroundFrame, as_crs, ground_measures
+from domainsam_urban.read.geodesy import GroundFrame, measure_polygons, parse_crs
 from tests.urban.ellipsoid import zone_area
 
 
@@ -17,7 +17,7 @@ from tests.urban.ellipsoid import zone_area
 def test_area_of_a_degree_cell_is_the_closed_form(lat: float) -> None:
     cell = shapely.box(116, lat, 117, lat + 1)
     # Sides follow the parallels: EDGE_M keeps the geodesics in between close to them.
-    area = ground_measures([cell], "EPSG:4326").area_m2[0]
+    area = measure_polygons([cell], "EPSG:4326").area_m2[0]
     assert area == pytest.approx(zone_area(lat, lat + 1, 1), rel=1e-5)
 
 
@@ -26,7 +26,7 @@ def test_web_mercator_is_not_taken_for_metres(lat: float) -> None:
     cell = shapely.box(116, lat, 116.01, lat + 0.01)
     to_mercator = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True)
     drawn = shapely.transform(cell, lambda xy: np.column_stack(to_mercator.transform(xy[:, 0], xy[:, 1])))
-    area = ground_measures([drawn], "EPSG:3857").area_m2[0]
+    area = measure_polygons([drawn], "EPSG:3857").area_m2[0]
     assert area == pytest.approx(zone_area(lat, lat + 0.01, 0.01), rel=1e-6)
     if lat > 20:
         assert shapely.area(drawn) > 1.1 * area
@@ -52,7 +52,7 @@ def test_area_agrees_with_an_equal_area_projection(code: str) -> None:
     to_plane = Transformer.from_crs(crs, plane, always_xy=True)
     dense = shapely.segmentize(polygon, shapely.length(polygon) / 20000)
     flat = shapely.transform(dense, lambda xy: np.column_stack(to_plane.transform(xy[:, 0], xy[:, 1])))
-    assert ground_measures([polygon], crs).area_m2[0] == pytest.approx(shapely.area(flat), rel=1e-5)
+    assert measure_polygons([polygon], crs).area_m2[0] == pytest.approx(shapely.area(flat), rel=1e-5)
 
 
 def test_perimeter_counts_inner_rings_and_parts() -> None:
@@ -60,7 +60,7 @@ def test_perimeter_counts_inner_rings_and_parts() -> None:
     ring, far = (
         shapely.affinity.translate(shape, 500000, 4e6) for shape in (ring, shapely.box(50, 0, 51, 1))
     )
-    measures = ground_measures([ring, shapely.multipolygons([ring, far])], "EPSG:32650")
+    measures = measure_polygons([ring, shapely.multipolygons([ring, far])], "EPSG:32650")
     # At the central meridian of a UTM zone a metre of the map is 1 / 0.9996 on the ground.
     assert measures.perimeter_m == pytest.approx(np.array([48, 52]) / 0.9996, rel=1e-6)
     assert measures.area_m2 == pytest.approx(np.array([96, 97]) / 0.9996**2, rel=1e-6)
@@ -68,23 +68,23 @@ def test_perimeter_counts_inner_rings_and_parts() -> None:
 
 def test_area_across_the_antimeridian() -> None:
     across, before = shapely.box(179.9, 10, 180.1, 10.1), shapely.box(170, 10, 170.2, 10.1)
-    area = ground_measures([across, before], "EPSG:4326").area_m2
+    area = measure_polygons([across, before], "EPSG:4326").area_m2
     assert area[0] == pytest.approx(area[1], rel=1e-9)
 
 
 def test_nothing_measures_nothing() -> None:
-    measures = ground_measures([], "EPSG:4326")
+    measures = measure_polygons([], "EPSG:4326")
     assert measures.area_m2.shape == measures.perimeter_m.shape == (0,)
 
 
 def test_a_crs_without_an_ellipsoid_is_refused() -> None:
     local = 'LOCAL_CS["site grid",UNIT["metre",1]]'
     with pytest.raises(InputError, match="not tied to the Earth"):
-        ground_measures([shapely.box(0, 0, 1, 1)], local)
+        measure_polygons([shapely.box(0, 0, 1, 1)], local)
 
 
 def test_as_crs_finds_the_registered_definition() -> None:
-    assert as_crs(as_crs("EPSG:3857").to_wkt("WKT1_GDAL")) == CRS.from_epsg(3857)
+    assert parse_crs(parse_crs("EPSG:3857").to_wkt("WKT1_GDAL")) == CRS.from_epsg(3857)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,6 @@ def test_ground_frame_keeps_area_and_metres() -> None:
     square = shapely.box(400, 400, 600, 600)
     flat = shapely.transform(square, frame.to_ground)
     world = shapely.transform(square, lambda xy: np.column_stack(affine @ (xy[:, 0], xy[:, 1])))
-    assert shapely.area(flat) == pytest.approx(ground_measures([world], "EPSG:4326").area_m2[0], rel=1e-6)
+    assert shapely.area(flat) == pytest.approx(measure_polygons([world], "EPSG:4326").area_m2[0], rel=1e-6)
     _, _, metres = Geod(ellps="WGS84").inv(85.05, 59.96, 85.05, 59.94)
     assert shapely.length(flat) / 4 == pytest.approx((metres + metres / 2) / 2, rel=0.01)

@@ -24,12 +24,12 @@ from domainsam_urban.model.classifier import (
     ClassifierConfig,
     ScreenedPrompter,
     load_classifier,
+    place_cells,
     save_classifier,
-    starts,
 )
 from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.settings import MapOptions, OutputOptions
-from domainsam_urban.train.classifier import ClassifierRecipe, scores, train_classifier
+from domainsam_urban.train.classifier import ClassifierRecipe, compute_scores, train_classifier
 from domainsam_urban.train.recipe import TrainOptions
 from tests.urban.tiny import PLACE, tiny_prompter, write_scene
 from tests.urban.trend.scenes import options, texture, write_years
@@ -97,7 +97,7 @@ def trained(scenes: Path) -> Path:
 
 @pytest.mark.parametrize(("length", "side"), [(512, 192), (64, 192), (192, 192), (768, 192), (193, 192)])
 def test_cells_cover_a_tile(length: int, side: int) -> None:
-    begun = starts(length, side)
+    begun = place_cells(length, side)
     covered = np.zeros(length, bool)
     for start in begun:
         covered[start : start + side] = True
@@ -140,14 +140,14 @@ def test_cells_are_cut_to_the_ground_that_was_learnt() -> None:
 
 def test_the_threshold_keeps_the_settlement() -> None:
     probability, share = np.array([0.9, 0.6, 0.2, 0.1, 0.05]), np.array([0.8, 0.0, 0.5, 0.0, 0.0])
-    found = scores(probability, share)
+    found = compute_scores(probability, share)
     assert found["threshold"] == pytest.approx(0.15)
     assert found["area_kept"] == 1
     assert found["empty_found"] == pytest.approx(2 / 3)
     assert found["auc"] == pytest.approx(5 / 6)
-    assert np.isnan(scores(probability, np.zeros(5))["auc"])
-    assert scores(probability, np.zeros(5))["threshold"] == 0.5
-    assert scores(np.array([0.9, 0.8]), np.array([1.0, 1.0]))["threshold"] == pytest.approx(0.4)
+    assert np.isnan(compute_scores(probability, np.zeros(5))["auc"])
+    assert compute_scores(probability, np.zeros(5))["threshold"] == 0.5
+    assert compute_scores(np.array([0.9, 0.8]), np.array([1.0, 1.0]))["threshold"] == pytest.approx(0.4)
 
 
 def test_the_file_says_what_it_is(trained: Path) -> None:

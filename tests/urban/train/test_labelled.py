@@ -21,10 +21,10 @@ from domainsam_urban.train.labelled import (
     JUDGED,
     LEARNT,
     LabelledScene,
-    cell_corners,
-    outside_of,
-    scene_counts,
-    sides_of,
+    assign_sides,
+    count_scene,
+    find_outside,
+    locate_cell_corners,
     stage_scene,
 )
 from tests.urban.tiny import PLACE, UTM, write_scene
@@ -132,10 +132,10 @@ def test_a_world_point_of_two_overlapping_scenes_is_on_one_side_only(tmp_path: P
         labels = write_scene(tmp_path / f"{name}_mask.tif", mask, transform=place)
         scenes.append(stage_scene(RasterSource(path), labels, tmp_path, name, 1.0))
     options = BlockOptions(size_m=80, buffer_m=15)
-    split = choose_blocks(add_counts([scene_counts(scene, 80) for scene in scenes]), options)
+    split = choose_blocks(add_counts([count_scene(scene, 80) for scene in scenes]), options)
     world = np.zeros((2, size, size + size // 2), bool)
     for number, scene in enumerate(scenes):
-        scene.share_out(sides_of(scene, split.is_training, split.is_validation))
+        scene.share_out(assign_sides(scene, split.is_training, split.is_validation))
         assert (scene.sides == LEARNT).any()
         assert (scene.sides == JUDGED).any()
         whole = Window(0, 0, size, size)
@@ -155,10 +155,10 @@ def test_ground_of_validation_scenes_is_hidden_from_training(tmp_path: Path) -> 
         staged(tmp_path, write_scene(tmp_path / "a.tif", picture()), mask) as scene,
         staged(tmp_path, other, mask) as val,
     ):
-        learnt = outside_of([val], 5.0)
-        scene.share_out(sides_of(scene, learnt, lambda points: ~learnt(points)))
+        learnt = find_outside([val], 5.0)
+        scene.share_out(assign_sides(scene, learnt, lambda points: ~learnt(points)))
         seen = scene.sample(Window(0, 0, ROWS, COLS))
         assert not seen.valid[:, COLS // 2 - 5 :].any()
         assert seen.valid[:, : COLS // 2 - 16].all()
         assert np.all(scene.anchors[:, 1] < COLS // 2)
-        assert cell_corners(scene.source).shape == (ROWS // 8 + 1, COLS // 8 + 1, 2)
+        assert locate_cell_corners(scene.source).shape == (ROWS // 8 + 1, COLS // 8 + 1, 2)

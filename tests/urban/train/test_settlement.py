@@ -18,15 +18,15 @@ from domainsam.foundation.fake import FakeFoundation
 from domainsam.prompter.proposals import ProposalConfig
 from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter
 from domainsam.prompter.trained import begin_from, load_prompter
-from domainsam.testing.synthetic import settlement_scene
+from domainsam.testing.synthetic import make_settlement_scene
 from domainsam.train.crops import CropOptions
 from domainsam.train.devices import OneDevice
 from domainsam.train.loop import StageOptions
 from domainsam.train.objectives import judge
 from domainsam.train.split import BlockOptions
 from domainsam_urban.commands.train import train
-from domainsam_urban.train.recipe import TrainConfig, TrainOptions, paper_recipe, read_recipe, with_epochs
-from domainsam_urban.train.scenes import judging_tiles
+from domainsam_urban.train.recipe import TrainConfig, TrainOptions, make_paper_recipe, read_recipe, set_epochs
+from domainsam_urban.train.scenes import cut_judging_tiles
 from domainsam_urban.train.settlement import train_model
 from tests.urban.tiny import PLACE, write_scene
 
@@ -49,7 +49,7 @@ TINY = TrainConfig(
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two scenes that overlap by half, each with a mask beside it."""
     folder = tmp_path_factory.mktemp("scenes")
-    drawn = settlement_scene(192, 288, seed=4)
+    drawn = make_settlement_scene(192, 288, seed=4)
     truth = np.zeros((192, 288), np.uint8)
     truth[20:90, 30:120] = truth[100:180, 60:250] = 1
     for name, left in (("a", 0), ("b", 96)):
@@ -164,7 +164,7 @@ def test_the_command_trains_and_prints_both_scores(scenes: Path, tmp_path: Path)
 
 
 def test_the_published_recipe() -> None:
-    config = with_epochs(paper_recipe(TrainConfig()), tiles=344)
+    config = set_epochs(make_paper_recipe(TrainConfig()), tiles=344)
     assert config.coarse.steps == 0
     assert (config.joint.steps, config.joint.warmup, config.joint.eval_every) == (8600, 86, 86)
     assert (config.joint.lr, config.joint.weight_decay, config.joint_batch_size) == (5e-4, 0.01, 4)
@@ -186,7 +186,7 @@ def test_real_tiles_can_be_learnt_from(shared_data: Path, tmp_path: Path) -> Non
     options = TrainOptions(tmp_path / "m.safetensors", val=folder / "val", quiet=True, device="cpu")
     result = train_model([folder / "train"], folder / "train", config, options)
     prompter, _ = load_prompter(result.out, "urban")
-    assert judge(prompter, judging_tiles((), 256), OneDevice(torch.device("cpu"), "float32")).keys() == {
+    assert judge(prompter, cut_judging_tiles((), 256), OneDevice(torch.device("cpu"), "float32")).keys() == {
         "coarse_iou"
     }
     assert result.metrics["coarse_iou"] > 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from domainsam_urban.trend.stack import ground_windows
+from domainsam_urban.trend.stack import tile_ground
 from tests.urban.trend.stacks import from_masks, laea_ground, year_stack
 
 
@@ -43,7 +43,7 @@ def test_ground_pixel_has_its_area() -> None:
 
 
 def test_windows_at_the_far_edge_are_smaller() -> None:
-    assert [(w.height, w.width) for w in ground_windows((5, 3), 4)] == [(4, 3), (1, 3)]
+    assert [(w.height, w.width) for w in tile_ground((5, 3), 4)] == [(4, 3), (1, 3)]
 
 
 def test_layers_know_their_place(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from domainsam_urban.trend.read.years import read_years
 from domainsam_urban.trend.settings import GroundOptions, SmoothingOptions
 from domainsam_urban.trend.stack import Registration, YearStack
 from domainsam_urban.trend.trend import compare
-from domainsam_urban.trend.write.products import product_files
+from domainsam_urban.trend.write.products import list_product_files
 from tests.urban.tiny import write_scene
 from tests.urban.trend.scenes import (
     RUN,
@@ -231,7 +231,7 @@ def test_no_pixel_in_all_years(tmp_path: Path) -> None:
 
 def test_existing_products_are_refused_before_any_work(tmp_path: Path) -> None:
     chosen = options(tmp_path)
-    existing = product_files(tmp_path)[0]
+    existing = list_product_files(tmp_path)[0]
     existing.write_text("mine")
     with pytest.raises(OutputError, match="--overwrite"):
         pipeline.run_trend(["2016=a.tif", "2018=b.tif"], chosen)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from domainsam.errors import ConfigError
-from domainsam_urban.write.provenance import Acquisition, acquisition
+from domainsam_urban.write.provenance import Acquisition, find_acquisition
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,11 @@ from domainsam_urban.write.provenance import Acquisition, acquisition
     ],
 )
 def test_dates_in_file_names(name: str, expected: datetime | None) -> None:
-    assert acquisition(name).instant == expected
+    assert find_acquisition(name).instant == expected
 
 
 def test_a_year_alone_is_a_span() -> None:
-    span = acquisition("landsat_1985.tif")
+    span = find_acquisition("landsat_1985.tif")
     assert span.instant is None
     assert span.start == datetime(1985, 1, 1, tzinfo=UTC)
     assert span.end == datetime(1985, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -36,15 +36,15 @@ def test_a_year_alone_is_a_span() -> None:
 def test_witnesses_are_heard_in_order() -> None:
     tags = {"TIFFTAG_DATETIME": "2022:03:04 05:06:07", "ACQUISITIONDATETIME": "2018-01-02T03:04:05+02:00"}
     name = "x_20200614.tif"
-    assert acquisition(name, tags, "2017-07-07").instant == datetime(2017, 7, 7, tzinfo=UTC)
-    assert acquisition(name, tags).instant == datetime(2018, 1, 2, 1, 4, 5, tzinfo=UTC)
+    assert find_acquisition(name, tags, "2017-07-07").instant == datetime(2017, 7, 7, tzinfo=UTC)
+    assert find_acquisition(name, tags).instant == datetime(2018, 1, 2, 1, 4, 5, tzinfo=UTC)
     del tags["ACQUISITIONDATETIME"]
-    assert acquisition(name, tags).instant == datetime(2020, 6, 14, tzinfo=UTC)
-    assert acquisition("x_2021.tif", tags).instant == datetime(2022, 3, 4, 5, 6, 7, tzinfo=UTC)
-    assert acquisition("x.tif", {"TIFFTAG_DATETIME": "unknown"}) == Acquisition()
+    assert find_acquisition(name, tags).instant == datetime(2020, 6, 14, tzinfo=UTC)
+    assert find_acquisition("x_2021.tif", tags).instant == datetime(2022, 3, 4, 5, 6, 7, tzinfo=UTC)
+    assert find_acquisition("x.tif", {"TIFFTAG_DATETIME": "unknown"}) == Acquisition()
 
 
 def test_a_given_date_must_be_one() -> None:
-    assert acquisition("x.tif", given="2020").start == datetime(2020, 1, 1, tzinfo=UTC)
+    assert find_acquisition("x.tif", given="2020").start == datetime(2020, 1, 1, tzinfo=UTC)
     with pytest.raises(ConfigError, match="'last summer' is no date"):
-        acquisition("x.tif", given="last summer")
+        find_acquisition("x.tif", given="last summer")

@@ -8,7 +8,7 @@ import pytest
 from affine import Affine
 
 from domainsam.io.rasters import open_raster
-from domainsam_urban.write.sceneview import INVALID, fit_view, probability_picture, scene_picture
+from domainsam_urban.write.sceneview import INVALID, fit_view, read_probability_picture, read_scene_picture
 from tests.urban.mask_files import METRE, UTM, write_raster
 
 ROOM = (1500.0, 1400.0)
@@ -51,7 +51,7 @@ def test_eight_bits_keep_their_colour_and_others_are_balanced(tmp_path: Path) ->
     for dtype, brightest in (("uint8", [1, 0.5, 0]), ("uint16", [1, 1, 0])):
         path = write_raster(tmp_path / f"{dtype}.tif", bands.astype(dtype), nodata=None)
         with open_raster(path) as dataset:
-            picture = scene_picture(dataset, None, (400, 40))
+            picture = read_scene_picture(dataset, None, (400, 40))
         assert picture.shape == (40, 400, 3)
         assert picture.max(axis=(0, 1)) == pytest.approx(brightest, abs=0.05)
 
@@ -61,7 +61,7 @@ def test_invalid_pixels_are_grey_and_stretch_nothing(tmp_path: Path) -> None:
     values[:10], values[10:20] = -9999, np.nan
     path = write_raster(tmp_path / "s.tif", values, nodata=-9999)
     with open_raster(path) as dataset:
-        picture = scene_picture(dataset, None, (100, 50))
+        picture = read_scene_picture(dataset, None, (100, 50))
     assert (picture[:20] == INVALID).all()
     assert (picture[20:].min(), picture[20:].max()) == (0, 1)
     assert np.diff(picture[20:], axis=1).min() >= 0
@@ -69,8 +69,8 @@ def test_invalid_pixels_are_grey_and_stretch_nothing(tmp_path: Path) -> None:
 
 def test_probability_is_read_in_its_scale(tmp_path: Path) -> None:
     steps = np.array([[0, 127, 254, 255]], dtype=np.uint8)
-    shades = probability_picture(write_raster(tmp_path / "u.tif", steps, nodata=None), (4, 1))
+    shades = read_probability_picture(write_raster(tmp_path / "u.tif", steps, nodata=None), (4, 1))
     assert shades.tolist() == [[0, 0.5, 1, None]]
     floats = np.array([[0, 0.5, 1, np.nan]], dtype=np.float32)
-    shades = probability_picture(write_raster(tmp_path / "f.tif", floats, nodata=None), (4, 1))
+    shades = read_probability_picture(write_raster(tmp_path / "f.tif", floats, nodata=None), (4, 1))
     assert shades.tolist() == [[0, 0.5, 1, None]]

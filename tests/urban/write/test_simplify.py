@@ -8,7 +8,7 @@ import shapely
 from affine import Affine
 
 from domainsam_urban.read.geodesy import GroundFrame
-from domainsam_urban.write.outlines import Traced, close_holes, ground_area, simplify, trace
+from domainsam_urban.write.outlines import Traced, close_holes, measure_ground_area, simplify, trace
 from tests.urban.mask_files import METRE, UTM, blobs, write_raster
 
 PIXELS = GroundFrame.around((100, 100), Affine.identity(), None)
@@ -135,11 +135,11 @@ def test_hole_limit_is_in_ground_metres(tmp_path: Path) -> None:
     assert len(close_holes(traced, frame, 1.1).polygons) == 2
     assert shapely.get_num_interior_rings(close_holes(traced, frame, 1.1).polygons[0]) == 1
     assert shapely.get_num_interior_rings(close_holes(traced, frame, 0.9).polygons[0]) == 2
-    assert ground_area(traced.polygons, frame).sum() == pytest.approx(244 / 4, rel=0.01)
+    assert measure_ground_area(traced.polygons, frame).sum() == pytest.approx(244 / 4, rel=0.01)
 
 
 def test_no_polygons_no_trouble() -> None:
     none = Traced(np.empty(0, dtype=object), np.empty(0, dtype=np.int64))
     frame = GroundFrame.around((4, 4), METRE, UTM)
     assert len(close_holes(none, frame, 10.0)) == 0
-    assert len(ground_area(none.polygons, frame)) == 0
+    assert len(measure_ground_area(none.polygons, frame)) == 0

@@ -13,18 +13,18 @@ from affine import Affine
 
 from domainsam.errors import OutputError
 from domainsam_urban.settings import FORMATS
-from domainsam_urban.write.provenance import Acquisition, Provenance, acquisition
+from domainsam_urban.write.provenance import Acquisition, Provenance, find_acquisition
 from domainsam_urban.write.stac import (
     CLASSIFICATION,
     EXTENSIONS,
     Output,
-    footprint,
-    mask_output,
-    preview_output,
-    probability_output,
-    stac_item,
-    summary_output,
-    vector_output,
+    compute_footprint,
+    describe_mask,
+    describe_preview,
+    describe_probability,
+    describe_summary,
+    describe_vector,
+    make_item,
     write_item,
 )
 from tests.urban.mask_files import METRE, UTM, write_raster
@@ -34,11 +34,11 @@ CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 def outputs(folder: Path) -> list[Output]:
     return [
-        vector_output(folder / "s.gpkg", FORMATS[".gpkg"].media_type),
-        mask_output(folder / "rasters" / "m.tif", {1: "settlement"}),
-        probability_output(folder / "p.tif"),
-        preview_output(folder / "p.png"),
-        summary_output(folder / "s.json"),
+        describe_vector(folder / "s.gpkg", FORMATS[".gpkg"].media_type),
+        describe_mask(folder / "rasters" / "m.tif", {1: "settlement"}),
+        describe_probability(folder / "p.tif"),
+        describe_preview(folder / "p.png"),
+        describe_summary(folder / "s.json"),
     ]
 
 
@@ -47,7 +47,7 @@ def written(folder: Path, acquired: Acquisition, crs: Any = UTM) -> dict[str, An
     raster = write_raster(folder / "scene.tif", np.ones((30, 40), np.uint8), transform, crs)
     (folder / "out").mkdir()
     path = folder / "out" / "s.stac.json"
-    item = stac_item(
+    item = make_item(
         path,
         raster,
         outputs(folder / "out"),
@@ -61,7 +61,7 @@ def written(folder: Path, acquired: Acquisition, crs: Any = UTM) -> dict[str, An
 
 
 def test_the_item_is_whole(tmp_path: Path) -> None:
-    content = written(tmp_path, acquisition("x", given="2020-05-06"))
+    content = written(tmp_path, find_acquisition("x", given="2020-05-06"))
     assert content["stac_version"] == "1.1.0"
     assert content["type"] == "Feature"
     assert content["id"] == "s"
@@ -103,7 +103,7 @@ def test_bands_say_what_values_mean(tmp_path: Path) -> None:
 
 def test_times_that_are_not_known(tmp_path: Path) -> None:
     (tmp_path / "year").mkdir()
-    year = written(tmp_path / "year", acquisition("x_1999.tif"))["properties"]
+    year = written(tmp_path / "year", find_acquisition("x_1999.tif"))["properties"]
     assert year["datetime"] is None
     assert (year["start_datetime"], year["end_datetime"]) == ("1999-01-01T00:00:00Z", "1999-12-31T23:59:59Z")
     assert year["domainsam:time"] == "acquisition"
@@ -123,7 +123,7 @@ def test_without_a_crs_there_is_no_place(tmp_path: Path) -> None:
 def test_addresses_stay_addresses(tmp_path: Path) -> None:
     raster = write_raster(tmp_path / "m.tif", np.ones((3, 3), np.uint8))
     for scene in ("/vsicurl/https://example.org/scene.tif", "https://example.org/scene.tif"):
-        item = stac_item(tmp_path / "s.json", raster, [], scene=scene, provenance=Provenance())
+        item = make_item(tmp_path / "s.json", raster, [], scene=scene, provenance=Provenance())
         assert item.get_single_link("derived_from").get_href() == scene
         assert item.id == "s"
 
@@ -131,7 +131,7 @@ def test_addresses_stay_addresses(tmp_path: Path) -> None:
 def test_an_existing_item_is_kept(tmp_path: Path) -> None:
     raster = write_raster(tmp_path / "m.tif", np.ones((3, 3), np.uint8))
     path = tmp_path / "s.json"
-    item = stac_item(path, raster, [], scene="m.tif", provenance=Provenance())
+    item = make_item(path, raster, [], scene="m.tif", provenance=Provenance())
     path.write_text("precious")
     with pytest.raises(OutputError, match="--overwrite"):
         write_item(item, path)
@@ -139,11 +139,11 @@ def test_an_existing_item_is_kept(tmp_path: Path) -> None:
 
 
 def test_footprint_is_the_outline_in_degrees() -> None:
-    square = footprint((100, 200), Affine(1e-3, 0, 10, 0, -1e-3, 50), "EPSG:4326")
+    square = compute_footprint((100, 200), Affine(1e-3, 0, 10, 0, -1e-3, 50), "EPSG:4326")
     assert shapely.equals(square, shapely.box(10, 49.9, 10.2, 50))
     assert shapely.get_num_coordinates(square) == 5
     assert shapely.is_ccw(square.exterior)
-    curved = footprint((1000, 1000), Affine(300, 0, 300000, 0, -300, 7e6), "EPSG:32633")
+    curved = compute_footprint((1000, 1000), Affine(300, 0, 300000, 0, -300, 7e6), "EPSG:32633")
     assert shapely.get_num_coordinates(curved) > 20
 
 
@@ -155,10 +155,10 @@ def test_footprint_is_the_outline_in_degrees() -> None:
     ],
 )
 def test_footprint_is_cut_at_the_antimeridian(tmp_path: Path, affine: Affine, crs: str) -> None:
-    outline = footprint((100, 100), affine, crs)
+    outline = compute_footprint((100, 100), affine, crs)
     assert outline.geom_type == "MultiPolygon"
     west, _, east, _ = outline.bounds
     assert (west, east) == (-180, 180)
     raster = write_raster(tmp_path / "m.tif", np.ones((100, 100), np.uint8), affine, crs)
-    item = stac_item(tmp_path / "s.json", raster, [], scene="m.tif", provenance=Provenance())
+    item = make_item(tmp_path / "s.json", raster, [], scene="m.tif", provenance=Provenance())
     assert item.bbox[0] > item.bbox[2]

@@ -4,11 +4,11 @@ from xml.etree import ElementTree as xml
 
 import pytest
 
-from domainsam_urban.write.styles import RAMP, grid_qml, settlement_qml
+from domainsam_urban.write.styles import RAMP, make_grid_qml, make_settlement_qml
 
 
 def test_settlements_are_one_light_symbol() -> None:
-    root = xml.fromstring(settlement_qml())
+    root = xml.fromstring(make_settlement_qml())
     assert root.tag == "qgis"
     (symbol,) = root.findall("renderer-v2/symbols/symbol")
     options = {entry.get("name"): entry.get("value") for entry in symbol.findall("layer/Option/Option")}
@@ -17,7 +17,7 @@ def test_settlements_are_one_light_symbol() -> None:
 
 
 def test_shares_are_classed_without_gaps() -> None:
-    root = xml.fromstring(grid_qml())
+    root = xml.fromstring(make_grid_qml())
     renderer = root.find("renderer-v2")
     assert renderer is not None
     assert renderer.get("attr") == "share"

@@ -10,7 +10,7 @@ from rasterio import features
 from scipy import ndimage
 
 from domainsam.errors import InputError, MissingInputError
-from domainsam_urban.read.geodesy import polygons_only
+from domainsam_urban.read.geodesy import keep_polygons
 from domainsam_urban.write.outlines import BATCH, trace
 from tests.urban.mask_files import METRE, UTM, blobs, write_raster
 
@@ -97,7 +97,7 @@ def test_bad_masks_are_named(tmp_path: Path) -> None:
 def test_polygons_only_mends_bow_ties_and_drops_flat_ones() -> None:
     bow = shapely.Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
     flat = shapely.Polygon([(0, 0), (1, 1), (2, 2)])
-    parts, owner = polygons_only(np.array([flat, bow, shapely.box(5, 5, 6, 6)], dtype=object))
+    parts, owner = keep_polygons(np.array([flat, bow, shapely.box(5, 5, 6, 6)], dtype=object))
     assert owner.tolist() == [1, 1, 2]
     assert shapely.is_valid(parts).all()
     assert shapely.area(parts).tolist() == [1.0, 1.0, 1.0]

@@ -18,11 +18,11 @@ import shapely
 from affine import Affine
 
 from domainsam.errors import ConfigError, InputError, OutputError
-from domainsam_urban.settings import FORMATS, vector_format
+from domainsam_urban.settings import FORMATS, find_vector_format
 from domainsam_urban.write import vectors
-from domainsam_urban.write.gridcells import grid_shares
+from domainsam_urban.write.gridcells import compute_grid_shares
 from domainsam_urban.write.polygons import COLUMNS, PolygonOptions, polygonise
-from domainsam_urban.write.provenance import Provenance, acquisition
+from domainsam_urban.write.provenance import Provenance, find_acquisition
 from domainsam_urban.write.vectors import write_vectors
 from tests.urban.mask_files import METRE, blobs, write_raster
 
@@ -36,7 +36,7 @@ def mask(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def table(mask: Path) -> Any:
-    made = Provenance("scène.tif", acquisition("x", given="2020-05-06T07:08:09Z"), "m", "two-pass")
+    made = Provenance("scène.tif", find_acquisition("x", given="2020-05-06T07:08:09Z"), "m", "two-pass")
     return polygonise(mask, PolygonOptions(min_area=5), provenance=made)
 
 
@@ -114,7 +114,7 @@ def test_parquet_has_covering_boxes_and_zstd(tmp_path: Path, table: Any) -> None
 
 
 def test_grid_is_a_layer_or_a_file_of_its_own(tmp_path: Path, mask: Path, table: Any) -> None:
-    grid = grid_shares(mask, 50)
+    grid = compute_grid_shares(mask, 50)
     written = write_vectors([tmp_path / "s.gpkg", tmp_path / "s.fgb"], table, grid)
     assert {path.name for path in written} == {"s.gpkg", "s.fgb", "s.qml", "s_grid.fgb", "s_grid.qml"}
     for back in (
@@ -126,7 +126,7 @@ def test_grid_is_a_layer_or_a_file_of_its_own(tmp_path: Path, mask: Path, table:
 
 
 def test_geopackage_opens_styled_in_qgis(tmp_path: Path, mask: Path, table: Any) -> None:
-    write_vectors([tmp_path / "s.gpkg"], table, grid_shares(mask, 50))
+    write_vectors([tmp_path / "s.gpkg"], table, compute_grid_shares(mask, 50))
     with closing(sqlite3.connect(tmp_path / "s.gpkg")) as database:
         rows = database.execute(
             "SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles ORDER BY id"
@@ -147,12 +147,12 @@ def test_unknown_extensions_list_the_known(tmp_path: Path, table: Any) -> None:
     with pytest.raises(ConfigError, match=r"s\.shp.*\.gpkg, \.parquet, \.fgb, \.geojson"):
         write_vectors([tmp_path / "s.gpkg", tmp_path / "s.shp"], table)
     assert not any(tmp_path.iterdir())
-    assert vector_format("UPPER.GPKG").many_layers
+    assert find_vector_format("UPPER.GPKG").many_layers
 
 
 def test_two_outputs_may_not_share_a_file(tmp_path: Path, mask: Path, table: Any) -> None:
     with pytest.raises(ConfigError, match=r"s_grid\.fgb' would be written twice"):
-        write_vectors([tmp_path / "s.fgb", tmp_path / "s_grid.fgb"], table, grid_shares(mask, 50))
+        write_vectors([tmp_path / "s.fgb", tmp_path / "s_grid.fgb"], table, compute_grid_shares(mask, 50))
 
 
 def test_existing_outputs_are_kept_unless_allowed(tmp_path: Path, table: Any) -> None:

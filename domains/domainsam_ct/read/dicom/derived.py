@@ -16,10 +16,16 @@ from pydicom.pixels import iter_pixels
 from pydicom.uid import generate_uid
 
 from domainsam.errors import InputError
-from domainsam_ct.read.dicom.files import quiet
-from domainsam_ct.read.dicom.headers import CT_IMAGE, numbers
+from domainsam_ct.read.dicom.files import silence_libraries
+from domainsam_ct.read.dicom.headers import CT_IMAGE, read_numbers
 from domainsam_ct.read.dicom.series import Series
-from domainsam_ct.read.dicom.stack import LPS_TO_RAS, SAME_PLACE_MM, UNEVEN_PART, check_orientation, normal
+from domainsam_ct.read.dicom.stack import (
+    LPS_TO_RAS,
+    SAME_PLACE_MM,
+    UNEVEN_PART,
+    check_orientation,
+    compute_normal,
+)
 from domainsam_ct.read.geometry import NativeGeometry, Orientation, check_affine
 from domainsam_ct.read.volume import MaskGeometry, ReadMask, Volume
 
@@ -66,7 +72,7 @@ def _name(dataset: Any, segment: Any) -> str:
 
 
 def _open(path: Path) -> Any:
-    with quiet():
+    with silence_libraries():
         try:
             dataset = pydicom.dcmread(path)
             kind = dataset.SOPClassUID
@@ -88,7 +94,7 @@ def _frames(path: Path, dataset: Any) -> list[Frame]:
     frames = []
     for item in dataset.get("PerFrameFunctionalGroupsSequence") or []:
         place = _group(item, shared[0], "PlanePositionSequence")
-        position = None if place is None else numbers(place, "ImagePositionPatient", 3)
+        position = None if place is None else read_numbers(place, "ImagePositionPatient", 3)
         if position is None:
             raise InputError(f"{path}: a frame does not say where it lies; expected Image Position (Patient)")
         which = _group(item, shared[0], "SegmentIdentificationSequence")
@@ -108,15 +114,15 @@ def _grid(path: Path, dataset: Any, frames: list[Frame]) -> tuple[NDArray[np.flo
     shared, first = dataset.SharedFunctionalGroupsSequence[0], dataset.PerFrameFunctionalGroupsSequence[0]
     plane = _group(first, shared, "PlaneOrientationSequence")
     measures = _group(first, shared, "PixelMeasuresSequence")
-    orientation = None if plane is None else numbers(plane, "ImageOrientationPatient", 6)
-    spacing = None if measures is None else numbers(measures, "PixelSpacing", 2)
+    orientation = None if plane is None else read_numbers(plane, "ImageOrientationPatient", 6)
+    spacing = None if measures is None else read_numbers(measures, "PixelSpacing", 2)
     if orientation is None or spacing is None:
         raise InputError(f"{path}: lacks the orientation or spacing of its frames; export it again")
     check_orientation(str(path), orientation)
     positions = np.array([frame.position for frame in frames])
-    heights = positions @ normal(orientation)
+    heights = positions @ compute_normal(orientation)
     places = np.unique(np.round(heights / SAME_PLACE_MM)) * SAME_PLACE_MM
-    declared = numbers(measures, "SpacingBetweenSlices", 1)
+    declared = read_numbers(measures, "SpacingBetweenSlices", 1)
     gap = declared[0] if declared else float(np.diff(places).min()) if len(places) > 1 else 1.0
     levels = (heights - heights.min()) / gap
     if np.abs(levels - np.round(levels)).max() > UNEVEN_PART:
@@ -136,7 +142,7 @@ def _fill(
 ) -> int:
     """Lay every frame into ``(column, row, slice)`` labels; return how many voxels had two segments."""
     clashes = 0
-    with quiet():
+    with silence_libraries():
         try:
             for frame, level, image in zip(frames, levels, iter_pixels(dataset), strict=True):
                 target = labels[..., level]
@@ -162,7 +168,7 @@ TYPE_TWO = (
 SEXES = ("M", "F", "O", "")
 
 
-def series_of(volume: Volume, what: str) -> Series:
+def get_series(volume: Volume, what: str) -> Series:
     """The DICOM series a volume was read from.
 
     Raises
@@ -178,7 +184,7 @@ def series_of(volume: Volume, what: str) -> Series:
     return volume.native.series
 
 
-def source_datasets(series: Series, distance: float) -> list[Any]:
+def read_source_datasets(series: Series, distance: float) -> list[Any]:
     """Headers of all slices, in order, with every tag that references need.
 
     UIDs that were emptied are replaced by new ones, the same for the same
@@ -193,7 +199,7 @@ def source_datasets(series: Series, distance: float) -> list[Any]:
     )
     made = []
     for index, header in enumerate(series.headers):
-        with quiet():
+        with silence_libraries():
             dataset = copy.deepcopy(header.dataset)
             dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = study, frame
             dataset.SeriesInstanceUID = number
@@ -202,7 +208,7 @@ def source_datasets(series: Series, distance: float) -> list[Any]:
             for keyword in TYPE_TWO:
                 if keyword not in dataset:
                     setattr(dataset, keyword, "")
-            if not numbers(dataset, "SliceThickness", 1):
+            if not read_numbers(dataset, "SliceThickness", 1):
                 dataset.SliceThickness = distance
             if dataset.PatientSex not in SEXES:
                 dataset.PatientSex = ""
@@ -210,7 +216,7 @@ def source_datasets(series: Series, distance: float) -> list[Any]:
     return made
 
 
-def frames(mask: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
+def to_frames(mask: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
     """A canonical mask ``(x, y, z)`` as the series' own images ``(slice, row, column)``.
 
     Raises

@@ -1,4 +1,4 @@
-"""Where the bytes of a DICOM series are: a folder, or a zip file of one.
+"""Open the files of a DICOM series in a folder or zip file.
 
 Names of files and folders often hold patients' names, so no message repeats
 them; only the path that the user typed is told.
@@ -122,7 +122,7 @@ def read_dataset(stream: IO[bytes], tags: list[str] | None = None) -> Any | None
     if start[128:] != b"DICM" and start[:4] not in RAW_STARTS:
         return None
     stream.seek(0)
-    with quiet():
+    with silence_libraries():
         try:
             if tags is None:
                 return pydicom.dcmread(stream, force=True)
@@ -132,7 +132,7 @@ def read_dataset(stream: IO[bytes], tags: list[str] | None = None) -> Any | None
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_libraries() -> Iterator[None]:
     """No warnings and no log lines from libraries that quote header values in them."""
     loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
     levels = [logger.level for logger in loggers]

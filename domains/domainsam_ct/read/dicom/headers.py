@@ -1,4 +1,4 @@
-"""What the header of one DICOM slice says, as far as it can be believed."""
+"""Read the headers of DICOM slices, with checks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from domainsam_ct.read.dicom.files import DicomFiles, quiet, read_dataset
+from domainsam_ct.read.dicom.files import DicomFiles, read_dataset, silence_libraries
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
@@ -59,12 +59,12 @@ class SliceHeader:
 
     def whole(self, keyword: str) -> int:
         """A tag as a whole number, 0 where absent or senseless."""
-        (number,) = numbers(self.dataset, keyword, 1) or (0.0,)
+        (number,) = read_numbers(self.dataset, keyword, 1) or (0.0,)
         return int(number)
 
     def number_of(self, keyword: str) -> float | None:
         """A tag as a number, None where absent or senseless."""
-        found = numbers(self.dataset, keyword, 1)
+        found = read_numbers(self.dataset, keyword, 1)
         return None if found is None else found[0]
 
     @property
@@ -109,22 +109,22 @@ def read_headers(files: DicomFiles) -> list[SliceHeader]:
             dataset = read_dataset(stream, [*PATIENT_AND_STUDY, *SLICE])
         if dataset is None or not len(dataset):
             continue
-        spacing = numbers(dataset, "PixelSpacing", 2)
+        spacing = read_numbers(dataset, "PixelSpacing", 2)
         headers.append(
             SliceHeader(
                 number,
                 dataset,
-                numbers(dataset, "ImagePositionPatient", 3),
-                numbers(dataset, "ImageOrientationPatient", 6),
+                read_numbers(dataset, "ImagePositionPatient", 3),
+                read_numbers(dataset, "ImageOrientationPatient", 6),
                 spacing if spacing is not None and min(spacing) > 0 else None,
             )
         )
     return headers
 
 
-def numbers(dataset: Any, keyword: str, count: int) -> tuple[float, ...] | None:
+def read_numbers(dataset: Any, keyword: str, count: int) -> tuple[float, ...] | None:
     """``count`` finite numbers of a tag; None where it is absent, empty or malformed."""
-    with quiet():
+    with silence_libraries():
         try:
             value = dataset.get(keyword)
             found = tuple(float(part) for part in ([value] if count == 1 else list(value)))

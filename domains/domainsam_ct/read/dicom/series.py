@@ -1,4 +1,4 @@
-"""The CT series among the files of a study, and which of them to read."""
+"""Find the CT series of a study and choose one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from domainsam_ct.read.dicom.headers import ENHANCED_CT, SliceHeader, read_heade
 from domainsam_ct.read.dicom.stack import (
     SAME_PLACE_MM,
     UNIT_TOLERANCE,
-    along,
     check_orientation,
-    in_order,
-    normal,
+    compute_normal,
+    project_on_normal,
+    sort_slices,
 )
 
 AXIAL_COSINE = np.cos(np.radians(45))
@@ -48,12 +48,12 @@ class Series:
     def is_axial(self) -> bool:
         """Whether slices lie closer to across the body than to along it."""
         orientation = self.headers[0].orientation
-        return orientation is not None and abs(normal(orientation)[2]) > AXIAL_COSINE
+        return orientation is not None and abs(compute_normal(orientation)[2]) > AXIAL_COSINE
 
     @property
     def extent(self) -> float:
         """Millimetres from the first slice's centre to the last one's."""
-        places = along(self.headers)
+        places = project_on_normal(self.headers)
         return float(places[-1] - places[0])
 
     @property
@@ -132,8 +132,8 @@ def _stacks(uid: str, headers: Sequence[SliceHeader]) -> list[Series]:
     for group in groups:
         rest = len(headers) - len(group)
         note = f"the series also holds {rest} images of another size or orientation: they were left out"
-        if len(group) > 1 and np.ptp(along(group)) > SAME_PLACE_MM:
-            stacks.append(Series(uid, tuple(in_order(group)), (note,) if rest else ()))
+        if len(group) > 1 and np.ptp(project_on_normal(group)) > SAME_PLACE_MM:
+            stacks.append(Series(uid, tuple(sort_slices(group)), (note,) if rest else ()))
     return stacks
 
 

@@ -1,4 +1,4 @@
-"""The grid that a stack of DICOM slices makes, from where each slice says it lies.
+"""Compute the grid of a stack of DICOM slices from their positions.
 
 Only Image Position and Image Orientation (Patient) count: slice thickness is
 no distance, and instance numbers are no order. Equation C.7.6.2.1-1 of PS3.3
@@ -27,7 +27,7 @@ UNIT_TOLERANCE = 1e-3
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def normal(orientation: Sequence[float]) -> NDArray[np.float64]:
+def compute_normal(orientation: Sequence[float]) -> NDArray[np.float64]:
     """Unit vector across a slice, LPS."""
     across, down = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
     product = np.cross(across, down)
@@ -50,20 +50,22 @@ def check_orientation(name: str, orientation: Sequence[float]) -> None:
         )
 
 
-def along(headers: Sequence[SliceHeader]) -> NDArray[np.float64]:
+def project_on_normal(headers: Sequence[SliceHeader]) -> NDArray[np.float64]:
     """Millimetres of each slice along the common normal."""
     assert headers[0].orientation is not None
-    direction = normal(headers[0].orientation)
+    direction = compute_normal(headers[0].orientation)
     return np.array([header.position for header in headers], dtype=np.float64) @ direction
 
 
-def in_order(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
+def sort_slices(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
     """Slices by their place along the normal."""
-    order = np.argsort(along(headers), kind="stable")
+    order = np.argsort(project_on_normal(headers), kind="stable")
     return [headers[index] for index in order]
 
 
-def stack_affine(name: str, headers: Sequence[SliceHeader]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def compute_stack_affine(
+    name: str, headers: Sequence[SliceHeader]
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Affine ``(4, 4)`` of slices in order, and what a person should know about it.
 
     The array's axes are ``(column, row, slice)``, the world is RAS millimetres.
@@ -77,7 +79,7 @@ def stack_affine(name: str, headers: Sequence[SliceHeader]) -> tuple[NDArray[np.
     assert first.orientation is not None
     assert first.spacing is not None
     positions = np.array([header.position for header in headers], dtype=np.float64)
-    step, notes = _even_step(name, positions, normal(first.orientation))
+    step, notes = _even_step(name, positions, compute_normal(first.orientation))
     affine = np.eye(4)
     affine[:3, 0] = np.array(first.orientation[:3]) * first.spacing[1]
     affine[:3, 1] = np.array(first.orientation[3:]) * first.spacing[0]

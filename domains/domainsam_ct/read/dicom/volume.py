@@ -1,4 +1,4 @@
-"""A CT series opened as a volume: slices decoded once, kept in Hounsfield units on disk."""
+"""Open a CT series as a volume in Hounsfield units."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import DependencyError, InputError
-from domainsam_ct.read.dicom.files import DicomFiles, quiet, read_dataset
+from domainsam_ct.read.dicom.files import DicomFiles, read_dataset, silence_libraries
 from domainsam_ct.read.dicom.headers import SliceHeader
 from domainsam_ct.read.dicom.series import Series, choose_series, find_series
-from domainsam_ct.read.dicom.stack import SAME_PLACE_MM, along, stack_affine
+from domainsam_ct.read.dicom.stack import SAME_PLACE_MM, compute_stack_affine, project_on_normal
 from domainsam_ct.read.geometry import NativeGeometry, Orientation, check_affine
 from domainsam_ct.read.planes import PlaneStore
 from domainsam_ct.read.volume import Volume, Voxels, check_values
@@ -31,8 +31,8 @@ def open_dicom(path: Path, series_uid: str | None = None, scratch: Path | None =
         chosen, notes = choose_series(path, find_series(files), series_uid)
         if files.volumes:
             notes = (*notes, f"{files.volumes} NIfTI, NRRD or MHA files beside the series are not read")
-        series, doubles = without_doubles(name, files, chosen)
-        affine, uneven = stack_affine(name, series.headers)
+        series, doubles = drop_doubles(name, files, chosen)
+        affine, uneven = compute_stack_affine(name, series.headers)
         first = series.headers[0]
         shape = (first.whole("Columns"), first.whole("Rows"), len(series.headers))
         if min(shape) < 2:
@@ -51,7 +51,7 @@ def open_dicom(path: Path, series_uid: str | None = None, scratch: Path | None =
     return Volume(native.canonical_grid(), native, Voxels(store), path.name, notes, (low, high))
 
 
-def without_doubles(name: str, files: DicomFiles, series: Series) -> tuple[Series, tuple[str, ...]]:
+def drop_doubles(name: str, files: DicomFiles, series: Series) -> tuple[Series, tuple[str, ...]]:
     """The series with one image at each place.
 
     Raises
@@ -60,7 +60,7 @@ def without_doubles(name: str, files: DicomFiles, series: Series) -> tuple[Serie
         If two images of one place differ: phases, or reconstructions, in one series.
     """
     kept = [series.headers[0]]
-    places = along(series.headers)
+    places = project_on_normal(series.headers)
     doubles = 0
     for header, step in zip(series.headers[1:], np.diff(places), strict=True):
         if step > SAME_PLACE_MM:
@@ -144,7 +144,7 @@ def decode(name: str, files: DicomFiles, header: SliceHeader) -> NDArray[Any]:
     expected = (header.whole("Rows"), header.whole("Columns"))
     if dataset is None or "PixelData" not in dataset:
         raise InputError(f"{name}: a slice has no pixels or is truncated; copy the series again")
-    with quiet():
+    with silence_libraries():
         try:
             values = np.asarray(dataset.pixel_array)
         except ImportError as error:

@@ -1,4 +1,4 @@
-"""Layouts: how folders of multi-sensor scenes are arranged, and how to read them."""
+"""Layouts of multi-sensor data sets: DELIVER, MCubeS, MUSES, and plain folders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def find_layout(name: str) -> Layout:
     return LAYOUTS[name]()
 
 
-def published_colours() -> dict[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
+def find_published_colours() -> dict[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     """Colours of the classes that data sets publish, by the list of classes."""
     layouts = [make() for make in LAYOUTS.values()]
     return {layout.labels: layout.colours for layout in layouts if layout.labels}

@@ -1,4 +1,4 @@
-"""What a layout must say, and reading one of its samples even when files are missing."""
+"""Base class of layouts; read one sample though files may be missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam_scene.read.modalities import SPARSE, Plane, Sample, is_blank
-from domainsam_scene.read.registration import common_grid, find_shift, reference_sensor, unshifted
+from domainsam_scene.read.registration import choose_reference, find_shift, resize_to_reference, undo_shift
 from domainsam_scene.settings import Range, ReadOptions
 
 log = logging.getLogger(__name__)
@@ -119,9 +119,9 @@ def read_sample(
     if not planes:
         reasons = "; ".join(missing.values()) or "none was asked for"
         raise InputError(f"{ref.name}: no sensor can be read: {reasons}")
-    laid, notes = common_grid(planes, ref.name, layout.any_aspect)
+    laid, notes = resize_to_reference(planes, ref.name, layout.any_aspect)
     if options.align:
-        laid, moved = aligned(laid)
+        laid, moved = align_sensors(laid)
         notes = (*notes, *moved)
     return Sample(
         ref.name,
@@ -141,21 +141,21 @@ def _read_one(layout: Layout, ref: SampleRef, name: str, options: ReadOptions) -
     return plane
 
 
-def aligned(planes: Mapping[str, Plane]) -> tuple[dict[str, Plane], tuple[str, ...]]:
+def align_sensors(planes: Mapping[str, Plane]) -> tuple[dict[str, Plane], tuple[str, ...]]:
     """Sensors moved onto the reference sensor where their shift is beyond doubt, and notes on that."""
-    reference = reference_sensor(planes)
+    reference = choose_reference(planes)
     done, notes = dict(planes), []
     for name, plane in planes.items():
         if name == reference:
             continue
         shift = find_shift(planes[reference], plane)
         if shift.believed:
-            done[name] = unshifted(plane, shift, nearest=name in SPARSE)
+            done[name] = undo_shift(plane, shift, nearest=name in SPARSE)
             notes.append(f"{name} lay {shift} of {reference}: moved back")
     return done, tuple(notes)
 
 
-def checked_labels(values: NDArray[np.integer], classes: int, path: Path) -> Labels:
+def check_labels(values: NDArray[np.integer], classes: int, path: Path) -> Labels:
     """Labels as bytes.
 
     Raises

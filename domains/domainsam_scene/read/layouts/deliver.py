@@ -24,10 +24,10 @@ from domainsam_scene.read.layouts.base import (
     Labels,
     SampleRef,
     check_folder,
+    check_labels,
     check_split,
-    checked_labels,
 )
-from domainsam_scene.read.modalities import Plane, as_plane
+from domainsam_scene.read.modalities import Plane, scale_plane
 from domainsam_scene.settings import Range
 
 FOLDERS = {
@@ -95,7 +95,7 @@ class DeliverLayout:
     def read_plane(self, ref: SampleRef, modality: str, limits: Range | None) -> Plane:
         """One picture; see :class:`~domainsam_scene.read.layouts.base.Layout`."""
         (path,) = ref.files[modality]
-        return as_plane(modality, read_image(path), str(path), limits)
+        return scale_plane(modality, read_image(path), str(path), limits)
 
     def read_labels(self, ref: SampleRef) -> Labels:
         """Class numbers from 0; see :class:`~domainsam_scene.read.layouts.base.Layout`."""
@@ -103,7 +103,7 @@ class DeliverLayout:
             raise MissingInputError(f"{ref.name}: has no labels; expected {ref.truth}")
         stored = read_image(ref.truth, indices=True).values[0].astype(np.int64)
         numbers = np.where((stored == 0) | (stored == IGNORE), IGNORE, stored - 1)
-        return checked_labels(numbers, len(self.labels), ref.truth)
+        return check_labels(numbers, len(self.labels), ref.truth)
 
 
 def _reference(root: Path, picture: PurePath) -> SampleRef:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam_scene.read.images import RawImage, read_array, read_image
-from domainsam_scene.read.layouts.base import Labels, SampleRef, check_folder, check_split, checked_labels
-from domainsam_scene.read.modalities import Plane, as_plane
+from domainsam_scene.read.layouts.base import Labels, SampleRef, check_folder, check_labels, check_split
+from domainsam_scene.read.modalities import Plane, scale_plane
 from domainsam_scene.settings import Range
 
 log = logging.getLogger(__name__)
@@ -89,14 +89,14 @@ class McubesLayout:
         raw = read_image(paths[0])
         if modality == "nir":
             raw = RawImage(raw.values[:1], raw.valid & _seen(paths[1], raw.valid.shape))
-        return as_plane(modality, _cut(raw), str(paths[0]), limits)
+        return scale_plane(modality, _cut(raw), str(paths[0]), limits)
 
     def read_labels(self, ref: SampleRef) -> Labels:
         """Class numbers; see :class:`~domainsam_scene.read.layouts.base.Layout`."""
         if ref.truth is None or not ref.truth.exists():
             raise MissingInputError(f"{ref.name}: has no labels; expected {ref.truth}")
         stored = read_image(ref.truth, indices=True).values[0, :, LEFT:]
-        return checked_labels(stored, len(self.labels), ref.truth)
+        return check_labels(stored, len(self.labels), ref.truth)
 
 
 def _reference(root: Path, name: str) -> SampleRef:
@@ -121,7 +121,7 @@ def _polarisation_angle(paths: tuple[Path, ...], limits: Range | None) -> Plane:
         )
     stacked = np.stack([sine, cosine, sine])
     raw = RawImage(stacked, np.isfinite(stacked).all(axis=0))
-    return as_plane("aolp", _cut(raw), str(paths[0]), limits or (-1.0, 1.0))
+    return scale_plane("aolp", _cut(raw), str(paths[0]), limits or (-1.0, 1.0))
 
 
 def _seen(mask: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -23,17 +23,17 @@ from domainsam_scene.read.layouts.base import (
     Labels,
     SampleRef,
     check_folder,
+    check_labels,
     check_split,
-    checked_labels,
 )
 from domainsam_scene.read.layouts.projection import (
     Calibration,
+    fill_plane,
     project_events,
     project_lidar,
     project_radar,
-    sensor_plane,
 )
-from domainsam_scene.read.modalities import Plane, as_plane
+from domainsam_scene.read.modalities import Plane, scale_plane
 from domainsam_scene.settings import Range
 
 SENSORS = {"rgb": "frame_camera", "event": "event_camera", "lidar": "lidar", "radar": "radar"}
@@ -98,17 +98,17 @@ class MusesLayout:
         """One sensor in the camera's view; see :class:`~domainsam_scene.read.layouts.base.Layout`."""
         paths = ref.files[modality]
         if modality == "rgb":
-            return as_plane(modality, read_image(paths[0]), str(paths[0]), limits)
+            return scale_plane(modality, read_image(paths[0]), str(paths[0]), limits)
         if limits is not None:
             raise InputError(f"--range {modality}: MUSES has its own scale for it; leave it out")
         projected = next((path for path in paths[1:] if path.exists()), None)
         if projected is not None:
-            return sensor_plane(modality, _decoded(projected, modality))
+            return fill_plane(modality, _decoded(projected, modality))
         if not paths[0].exists():
             raise MissingInputError(f"{paths[0]}: no such file, nor its projection {paths[1]}")
         size = read_image(ref.files["rgb"][0]).valid.shape if ref.files["rgb"][0].exists() else (1080, 1920)
         project = {"lidar": project_lidar, "radar": project_radar, "event": project_events}[modality]
-        return sensor_plane(modality, project(paths[0], self._calibrated(), (size[0], size[1])))
+        return fill_plane(modality, project(paths[0], self._calibrated(), (size[0], size[1])))
 
     def read_labels(self, ref: SampleRef) -> Labels:
         """Class numbers; see :class:`~domainsam_scene.read.layouts.base.Layout`."""
@@ -119,7 +119,7 @@ class MusesLayout:
             table = np.full(256, IGNORE, np.uint8)
             table[list(FULL_NUMBERS)] = np.arange(len(FULL_NUMBERS))
             stored = table[stored.astype(np.uint8)]
-        return checked_labels(stored, len(self.labels), ref.truth)
+        return check_labels(stored, len(self.labels), ref.truth)
 
     def _calibrated(self) -> Calibration:
         if self._calibration is None:

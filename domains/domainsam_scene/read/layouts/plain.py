@@ -15,8 +15,8 @@ from pathlib import Path
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam_scene.read.images import SUFFIXES, read_image
-from domainsam_scene.read.layouts.base import Labels, SampleRef, checked_labels
-from domainsam_scene.read.modalities import Plane, as_plane
+from domainsam_scene.read.layouts.base import Labels, SampleRef, check_labels
+from domainsam_scene.read.modalities import Plane, scale_plane
 from domainsam_scene.settings import Range
 
 TRUTH = "labels"
@@ -69,7 +69,7 @@ class PlainLayout:
     def read_plane(self, ref: SampleRef, modality: str, limits: Range | None) -> Plane:
         """One image; see :class:`~domainsam_scene.read.layouts.base.Layout`."""
         (path,) = ref.files[modality]
-        return as_plane(modality, read_image(path), str(path), limits)
+        return scale_plane(modality, read_image(path), str(path), limits)
 
     def read_labels(self, ref: SampleRef) -> Labels:
         """Class numbers; see :class:`~domainsam_scene.read.layouts.base.Layout`."""
@@ -81,7 +81,7 @@ class PlainLayout:
                 f"{ref.truth}: holds {len(raw.values)} channels of {raw.values.dtype}, "
                 "expected one of whole class numbers"
             )
-        return checked_labels(raw.values[0], len(self.labels) or MOST_CLASSES, ref.truth)
+        return check_labels(raw.values[0], len(self.labels) or MOST_CLASSES, ref.truth)
 
 
 def _files(folder: Path) -> dict[str, Path]:

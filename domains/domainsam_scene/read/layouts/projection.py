@@ -69,7 +69,7 @@ class Calibration:
         return np.asarray(np.diag([size[1] / CAMERA_SIZE[1], size[0] / CAMERA_SIZE[0], 1.0]) @ self.camera)
 
 
-def sensor_plane(sensor: str, image: NDArray[Any]) -> Plane:
+def fill_plane(sensor: str, image: NDArray[Any]) -> Plane:
     """A projection ``(3, H, W)`` on the scale of networks; pixels that nothing hit stay 0."""
     low, high = (np.array(ends, np.float32)[:, None, None] for ends in zip(*SCALES[sensor], strict=True))
     hit = (image != 0).any(axis=0)

@@ -1,1 +1,1 @@
-"""Bringing years onto common ground."""
+"""Align years: shifts, warping and smoothing on the common ground."""

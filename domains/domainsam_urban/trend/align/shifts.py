@@ -1,4 +1,4 @@
-"""How far one year lies from another, by phase correlation on many small windows.
+"""Measure the shift between years by phase correlation on many small windows.
 
 The cross-power spectrum of two pictures of one place, each frequency scaled to
 length one, is the spectrum of a peak that stands at their displacement (Kuglin
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from domainsam.infer.blend import hann_window
 from domainsam.io.rasters import Handles
 from domainsam.protocols import Window
-from domainsam_urban.trend.align.warp import on_ground
+from domainsam_urban.trend.align.warp import open_on_ground
 from domainsam_urban.trend.ground import CommonGround
 from domainsam_urban.trend.read.survey import YearInput
-from domainsam_urban.trend.stack import LEAST_PLACES, Registration, read_bounds
+from domainsam_urban.trend.stack import LEAST_PLACES, Registration, to_rasterio_window
 
 SIDES = (64, 256)
 """Least and usual side of a window in pixels of the ground; displacements up to a quarter of it are found."""
@@ -53,7 +53,7 @@ class Displacement:
     peak: float
 
 
-def displacement(first: NDArray[np.float32], second: NDArray[np.float32]) -> Displacement:
+def find_displacement(first: NDArray[np.float32], second: NDArray[np.float32]) -> Displacement:
     """Where the content of ``second`` lies against ``first``, both ``(h, w)`` float32.
 
     What stands at row ``r`` of the first stands at ``r + rows`` of the second; columns likewise.
@@ -98,13 +98,13 @@ def register(reference: Picture, year: Picture, ground: CommonGround) -> Registr
     chance, are left out. ``windows`` is 0 if none remain.
     """
     found = []
-    for window in measuring_windows(ground.shape):
+    for window in place_measuring_windows(ground.shape):
         first, seen = reference(window)
         second, also = year(window)
         both = seen & also
         if both.mean() < LEAST_SEEN or not first[both].std() > 0 or not second[both].std() > 0:
             continue
-        measured = displacement(_filled(first, both), _filled(second, both))
+        measured = find_displacement(_filled(first, both), _filled(second, both))
         limit = min(window.height, window.width) / 4
         if measured.peak >= LEAST_PEAK and max(abs(measured.rows), abs(measured.cols)) <= limit:
             found.append((measured.cols, -measured.rows))
@@ -118,7 +118,7 @@ def register(reference: Picture, year: Picture, ground: CommonGround) -> Registr
     )
 
 
-def measuring_windows(shape: tuple[int, int]) -> list[Window]:
+def place_measuring_windows(shape: tuple[int, int]) -> list[Window]:
     """Windows spread evenly over a ground: at most :data:`PLACES` a side, smaller where the ground is."""
     side = max(SIDES[0], min(SIDES[1], min(shape) // FEWEST))
     height, width = (min(side, length) for length in shape)
@@ -135,16 +135,16 @@ def _filled(picture: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np
 
 
 @contextmanager
-def picture(item: YearInput, ground: CommonGround) -> Iterator[Picture]:
+def open_grey(item: YearInput, ground: CommonGround) -> Iterator[Picture]:
     """A scene as grey values on the ground, its bands together."""
     nodata = item.nodata
     bands = sorted(set(item.bands))
     handles = Handles(item.year.path)
     try:
-        with handles.reading("its pixels") as dataset, on_ground(dataset, ground, nodata) as warped:
+        with handles.reading("its pixels") as dataset, open_on_ground(dataset, ground, nodata) as warped:
 
             def read(window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-                bounds = read_bounds(window)
+                bounds = to_rasterio_window(window)
                 values = warped.read(bands, window=bounds).astype(np.float32)
                 if nodata is None:
                     seen = warped.read(warped.count, window=bounds) > 0
@@ -160,21 +160,21 @@ def picture(item: YearInput, ground: CommonGround) -> Iterator[Picture]:
 
 def measure(reference: YearInput, year: YearInput, ground: CommonGround) -> Registration:
     """How far a scene lies from the reference year's."""
-    with picture(reference, ground) as first, picture(year, ground) as second:
+    with open_grey(reference, ground) as first, open_grey(year, ground) as second:
         return register(first, second, ground)
 
 
-def corrected(found: Registration, align: bool) -> Registration:
-    """The same, marked as corrected where years are to be aligned and this one is certainly off."""
+def mark_corrected(found: Registration, align: bool) -> Registration:
+    """Mark a shift as corrected where years are aligned and this one is certainly off."""
     return replace(found, corrected=align and found.is_off)
 
 
-def shift_of(found: Registration | None) -> tuple[float, float]:
+def get_shift(found: Registration | None) -> tuple[float, float]:
     """Metres east and north that a year is moved back by."""
     return (found.east_m, found.north_m) if found is not None and found.corrected else (0.0, 0.0)
 
 
-def in_words(
+def describe_shifts(
     labels: Sequence[str], found: Sequence[Registration | None], reference: int, ground: CommonGround
 ) -> tuple[str, ...]:
     """What a reader ought to know about the places of the years."""

@@ -1,4 +1,4 @@
-"""Settlements do not blink: a hidden Markov model over the years of every pixel.
+"""Smooth every pixel over the years with a hidden Markov model.
 
 Two states, settlement and none. Between two dates ``t`` years apart the state
 changes as a continuous chain with rates ``a`` (appear) and ``v`` (vanish):
@@ -27,7 +27,7 @@ from domainsam.infer.blend import LEVELS, NODATA, quantise
 from domainsam.io.rasters import GDAL_OPTIONS
 from domainsam_urban.trend.ground import CommonGround
 from domainsam_urban.trend.settings import SmoothingOptions
-from domainsam_urban.trend.stack import ground_windows, read_bounds, sweep_size, writing
+from domainsam_urban.trend.stack import choose_sweep_size, open_for_writing, tile_ground, to_rasterio_window
 
 DOUBT = 0.05
 """Evidence is kept this far from 0 and 1: networks are surer of themselves than they are right."""
@@ -36,7 +36,7 @@ FLOATS_A_PIXEL = 12
 """Bytes that smoothing holds for every stored byte."""
 
 
-def transitions(years: float, options: SmoothingOptions) -> tuple[float, float]:
+def compute_transitions(years: float, options: SmoothingOptions) -> tuple[float, float]:
     """Probabilities that a pixel becomes settled, and that it ceases to be, within ``years``."""
     total = options.appear + options.vanish
     if total == 0:
@@ -53,7 +53,7 @@ def smooth(
     evidence = np.where(seen, values / np.float32(LEVELS), np.float32(0.5)).astype(np.float32)
     np.clip(evidence, DOUBT, 1 - DOUBT, out=evidence)
     steps = [
-        transitions((later - earlier).total_seconds() / YEAR_SECONDS, options)
+        compute_transitions((later - earlier).total_seconds() / YEAR_SECONDS, options)
         for earlier, later in pairwise(moments)
     ]
     forward = np.empty_like(evidence)
@@ -91,13 +91,13 @@ def smooth_layers(
     OutputError
         If a target cannot be written.
     """
-    size = sweep_size(len(layers) * FLOATS_A_PIXEL)
+    size = choose_sweep_size(len(layers) * FLOATS_A_PIXEL)
     with ExitStack() as stack:
         stack.enter_context(rasterio.Env(**GDAL_OPTIONS))
         sources = [stack.enter_context(rasterio.open(path)) for path in layers]
-        outputs = [stack.enter_context(writing(path, ground)) for path in targets]
-        for window in ground_windows(ground.shape, size):
-            bounds = read_bounds(window)
+        outputs = [stack.enter_context(open_for_writing(path, ground)) for path in targets]
+        for window in tile_ground(ground.shape, size):
+            bounds = to_rasterio_window(window)
             values = np.stack([source.read(1, window=bounds) for source in sources])
             for output, smoothed in zip(outputs, smooth(values, moments, options), strict=True):
                 output.write(smoothed, 1, window=bounds)

@@ -1,4 +1,4 @@
-"""Rasters brought to the common ground, by windows."""
+"""Warp rasters to the common ground by windows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from domainsam.io.rasters import GDAL_OPTIONS, Handles, writing_raster
 from domainsam.protocols import Window
 from domainsam_urban.read.place import Place
 from domainsam_urban.trend.ground import CommonGround
-from domainsam_urban.trend.stack import read_bounds, write_ground
+from domainsam_urban.trend.stack import to_rasterio_window, write_ground
 
 AVERAGE_FROM = 1.5
 """Pixels of the source in one of the ground, along a side, from which means are taken over them."""
@@ -31,7 +31,7 @@ WARP_MEGABYTES = 64
 
 
 @contextmanager
-def on_ground(
+def open_on_ground(
     dataset: Any, ground: CommonGround, nodata: float | None, shift: tuple[float, float] = (0.0, 0.0)
 ) -> Iterator[Any]:
     """An open raster as it looks on the ground; without ``nodata`` its last band is alpha.
@@ -70,11 +70,14 @@ def warp_to_ground(
     """
     handles = Handles(source)
     try:
-        with handles.reading("its pixels") as dataset, on_ground(dataset, ground, NODATA, shift) as warped:
+        with (
+            handles.reading("its pixels") as dataset,
+            open_on_ground(dataset, ground, NODATA, shift) as warped,
+        ):
             write_ground(
                 target,
                 ground,
-                lambda window: np.asarray(warped.read(1, window=read_bounds(window)), np.uint8),
+                lambda window: np.asarray(warped.read(1, window=to_rasterio_window(window)), np.uint8),
             )
     finally:
         handles.close()
@@ -101,7 +104,7 @@ def write_common_valid(layers: tuple[Path, ...], target: Path, ground: CommonGro
         seen = np.ones((window.height, window.width), dtype=bool)
         for path in layers:
             with rasterio.open(path) as dataset:
-                seen &= dataset.read(1, window=read_bounds(window)) != NODATA
+                seen &= dataset.read(1, window=to_rasterio_window(window)) != NODATA
         count += int(seen.sum())
         return seen.astype(np.uint8)
 

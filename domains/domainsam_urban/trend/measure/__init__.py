@@ -1,1 +1,1 @@
-"""What is done to masks and measured on them."""
+"""Measure change: objects, areas, intervals, error-adjusted estimates."""

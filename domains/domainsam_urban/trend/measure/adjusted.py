@@ -1,4 +1,4 @@
-"""Error-adjusted figures: areas of the truth, estimated from reference data and the map together.
+"""Error-adjusted areas from reference data and the map together.
 
 The estimator is that of Olofsson et al. 2014 (:mod:`domainsam_urban.trend.measure.olofsson`).
 Its interval, the estimate plus and minus 1.96 standard errors, has no width
@@ -27,10 +27,10 @@ from domainsam_urban.trend.measure.areas import (
     ChangeFigure,
     Figures,
     YearFigure,
-    annual_rate,
+    compute_annual_rate,
 )
-from domainsam_urban.trend.measure.bounds import Estimate, difference
-from domainsam_urban.trend.measure.olofsson import Accuracy, assess_clusters, z_value
+from domainsam_urban.trend.measure.bounds import Estimate, subtract_estimates
+from domainsam_urban.trend.measure.olofsson import Accuracy, assess_clusters, compute_z_value
 from domainsam_urban.trend.measure.tallies import CENTRAL, Tally
 from domainsam_urban.trend.read.reference import Units
 from domainsam_urban.trend.read.zones import WHOLE
@@ -55,7 +55,7 @@ class Rates:
     @classmethod
     def of(cls, share: ArrayLike, number: ArrayLike, level: float) -> Rates:
         """Wilson's score interval (Wilson 1927) of each share."""
-        p, n, z = np.asarray(share, float), np.asarray(number, float), z_value(level)
+        p, n, z = np.asarray(share, float), np.asarray(number, float), compute_z_value(level)
         centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
         return cls(
@@ -228,15 +228,15 @@ def _adjusted_change(
     if not (pair[0] in rates and pair[1] in rates):
         return figure
     early, late = (areas[figure.kind, figure.place, label].area for label in (figure.early, figure.late))
-    rate = annual_rate(early, late, figure.years)
+    rate = compute_annual_rate(early, late, figure.years)
     paired = changes[pair]
     if paired is None:
-        return replace(figure, net=difference(late, early), rate=rate, method=NET_ONLY)
+        return replace(figure, net=subtract_estimates(late, early), rate=rate, method=NET_ONLY)
     tally, place = _place(tallies, figure.kind, figure.place)
     moved = _moved(tally, tally.pairs.index(pair))[place]
     gain, loss = (kind.total(moved) for kind in paired)
     method = SAMPLE if figure.kind == WHOLE else POOLED
-    return replace(figure, net=difference(gain, loss), gain=gain, loss=loss, rate=rate, method=method)
+    return replace(figure, net=subtract_estimates(gain, loss), gain=gain, loss=loss, rate=rate, method=method)
 
 
 def _place(tallies: Sequence[Tally], kind: str, place: str) -> tuple[Tally, int]:

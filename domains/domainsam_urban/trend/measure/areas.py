@@ -1,4 +1,4 @@
-"""The figures of a trend: areas per year and place, and what changed between years."""
+"""Areas by year and place, and changes between years."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Figures:
         return tuple(dict.fromkeys(figure.series for figure in self.years))
 
 
-def bounded_figures(
+def make_bounded_figures(
     stack: YearStack, tallies: Sequence[Tally], options: UncertaintyOptions, series: str, counts: Counts
 ) -> Figures:
     """Figures whose low and high values come from the map alone."""
@@ -132,7 +132,7 @@ def bounded_figures(
     return Figures(tuple(years), tuple(changes))
 
 
-def annual_rate(early: Estimate, late: Estimate, years: float) -> Estimate:
+def compute_annual_rate(early: Estimate, late: Estimate, years: float) -> Estimate:
     """Compound rate per year, from areas; the ends pair the low of one with the high of the other."""
     if not (years > 0 and early.central > 0 and late.central > 0):
         return Estimate.unknown()
@@ -145,7 +145,7 @@ def annual_rate(early: Estimate, late: Estimate, years: float) -> Estimate:
     return Estimate(rate(early.high, late.low), rate(early.central, late.central), rate(early.low, late.high))
 
 
-def years_between(early: datetime | None, late: datetime | None) -> float:
+def count_years(early: datetime | None, late: datetime | None) -> float:
     """Years from one moment to the other; NaN where one is missing."""
     if early is None or late is None:
         return math.nan
@@ -156,7 +156,7 @@ def _changes(stack: YearStack, tally: Tally, place: int, bounds: Bounds, series:
     figures = []
     for pair, (early, late) in enumerate(tally.pairs):
         one, other = stack.years[early], stack.years[late]
-        span = years_between(one.moment, other.moment)
+        span = count_years(one.moment, other.moment)
         figures.append(
             ChangeFigure(
                 series,
@@ -169,7 +169,7 @@ def _changes(stack: YearStack, tally: Tally, place: int, bounds: Bounds, series:
                 bounds.net(early, late),
                 bounds.gain(pair),
                 bounds.loss(pair),
-                annual_rate(bounds.area(early), bounds.area(late), span),
+                compute_annual_rate(bounds.area(early), bounds.area(late), span),
                 BOUNDS,
             )
         )

@@ -1,4 +1,4 @@
-"""Low and high areas where nothing is known but the map: threshold bounds and a block bootstrap.
+"""Low and high areas from the map alone: threshold bounds and a block bootstrap.
 
 Two doubts are told apart. The *threshold* may be wrong for the whole scene,
 and outlines lie a pixel off: areas are counted again with the threshold moved
@@ -74,7 +74,7 @@ class Bounds:
 
     def net(self, early: int, late: int) -> Estimate:
         """Hectares more in the later year; the two years are taken to err independently."""
-        return difference(self.area(late), self.area(early))
+        return subtract_estimates(self.area(late), self.area(early))
 
     def gain(self, pair: int) -> Estimate:
         """Hectares that became settlement: surely, by the threshold, possibly."""
@@ -142,7 +142,7 @@ class Estimate:
         return self.low <= value <= self.high
 
 
-def difference(one: Estimate, other: Estimate) -> Estimate:
+def subtract_estimates(one: Estimate, other: Estimate) -> Estimate:
     """One less the other, their errors taken as independent.
 
     Zou and Donner 2008, "Construction of confidence limits about effect

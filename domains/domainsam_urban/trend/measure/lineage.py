@@ -1,4 +1,4 @@
-"""Which settlement of one year is which of the next, and what became of it."""
+"""Follow settlements from year to year: which became which, and what happened to them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Sizes:
     tolerance: Float64
 
 
-def strong_links(links: Links, early: NDArray[np.int64], late: NDArray[np.int64], share: float) -> Links:
+def find_strong_links(links: Links, early: NDArray[np.int64], late: NDArray[np.int64], share: float) -> Links:
     """Links whose overlap is at least ``share`` of the smaller settlement (areas in pixels by row)."""
     smaller = np.minimum(early[links[:, 0]], late[links[:, 1]])
     return links[links[:, 2] >= share * smaller]
@@ -110,7 +110,7 @@ def follow(sizes: Sequence[Sizes], links: Sequence[Links], bridges: Sequence[Lin
     return settlements
 
 
-def overall_status(settlement: Settlement, years: int, sizes: Sequence[Sizes]) -> str:
+def find_overall_status(settlement: Settlement, years: int, sizes: Sequence[Sizes]) -> str:
     """What became of a settlement from the first year to the last.
 
     In this order: gone (``merged`` into another, or ``vanished``); new

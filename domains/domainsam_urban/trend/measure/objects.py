@@ -1,4 +1,4 @@
-"""Change objects: every settlement with its outlines, areas and fate, and how many there are where."""
+"""Change objects: every settlement with its outlines, areas and status."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ from domainsam.infer.components import Components
 from domainsam_urban.trend.ground import CommonGround
 from domainsam_urban.trend.measure.areas import Counts
 from domainsam_urban.trend.measure.bounds import Estimate
-from domainsam_urban.trend.measure.lineage import Settlement, Sizes, follow, overall_status, strong_links
-from domainsam_urban.trend.measure.outlines import YearObjects, find_objects, outline_objects, overlaps
+from domainsam_urban.trend.measure.lineage import (
+    Settlement,
+    Sizes,
+    find_overall_status,
+    find_strong_links,
+    follow,
+)
+from domainsam_urban.trend.measure.outlines import YearObjects, count_overlaps, find_objects, outline_objects
 from domainsam_urban.trend.measure.sweep import Thresholds
 from domainsam_urban.trend.read.zones import Zoning
 from domainsam_urban.trend.settings import ObjectOptions
@@ -56,7 +62,7 @@ class ChangeObjects:
         return owners
 
 
-def change_objects(
+def find_change_objects(
     stack: YearStack,
     zonings: Sequence[Zoning],
     thresholds: Thresholds,
@@ -83,7 +89,7 @@ def change_objects(
     links = [_links(stack, years, (year - 1, year), options) for year in range(1, len(years))]
     bridges = [_links(stack, years, (year - 2, year), options) for year in range(2, len(years))]
     settlements = follow(sizes, links, bridges)
-    statuses = tuple(overall_status(settlement, len(years), sizes) for settlement in settlements)
+    statuses = tuple(find_overall_status(settlement, len(years), sizes) for settlement in settlements)
     return ChangeObjects(tuple(years), tuple(settlements), statuses, counts)
 
 
@@ -91,8 +97,8 @@ def _links(
     stack: YearStack, years: Sequence[YearObjects], pair: tuple[int, int], options: ObjectOptions
 ) -> NDArray[np.int64]:
     early, late = years[pair[0]], years[pair[1]]
-    shared = overlaps(stack, pair, (early, late))
-    return strong_links(shared, early.area_px, late.area_px, options.overlap)
+    shared = count_overlaps(stack, pair, (early, late))
+    return find_strong_links(shared, early.area_px, late.area_px, options.overlap)
 
 
 def _sizes(objects: YearObjects, ground: CommonGround, options: ObjectOptions) -> Sizes:
@@ -106,16 +112,16 @@ def _numbers(
     ground: CommonGround, zonings: Sequence[Zoning], found: Components
 ) -> dict[tuple[str, str], int]:
     """Settlements by kind of place and place; each counts where the middle of its bounds lies."""
-    middles = shapely.points(ground_points(ground, found))
+    middles = shapely.points(locate_objects(ground, found))
     numbers: dict[tuple[str, str], int] = {}
     for zoning in zonings:
-        inside = place_of(zoning, middles, every=True)
+        inside = find_place(zoning, middles, every=True)
         total = np.bincount(inside, minlength=len(zoning.names))
         numbers |= {(zoning.kind, name): int(n) for name, n in zip(zoning.names, total, strict=True)}
     return numbers
 
 
-def ground_points(ground: CommonGround, found: Components) -> Float64:
+def locate_objects(ground: CommonGround, found: Components) -> Float64:
     """Middles ``(N, 2)`` of the objects' bounding boxes in the ground's CRS."""
     boxes = [item.bounds for item in found.items]
     middles = np.array([(b.col + b.width / 2, b.row + b.height / 2) for b in boxes]).reshape(-1, 2)
@@ -123,7 +129,7 @@ def ground_points(ground: CommonGround, found: Components) -> Float64:
     return np.column_stack([left + middles[:, 0] * ground.pixel_m, top - middles[:, 1] * ground.pixel_m])
 
 
-def place_of(zoning: Zoning, points: NDArray[np.object_], every: bool = False) -> NDArray[np.int64]:
+def find_place(zoning: Zoning, points: NDArray[np.object_], every: bool = False) -> NDArray[np.int64]:
     """Which place points lie in.
 
     Parameters

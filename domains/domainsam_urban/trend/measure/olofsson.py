@@ -123,7 +123,7 @@ def assess_clusters(stratum: ArrayLike, size: ArrayLike, truth: ArrayLike, areas
     return _accuracy(inside, covariance, weights, number.astype(np.int64))
 
 
-def z_value(level: float) -> float:
+def compute_z_value(level: float) -> float:
     """Half width, in standard errors, of an interval that holds ``level`` of a normal distribution."""
     return float(ndtri((1 + level) / 2))
 

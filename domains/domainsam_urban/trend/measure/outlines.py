@@ -1,4 +1,4 @@
-"""The settlements of one year: connected areas of the common ground, and their outlines."""
+"""Find and outline the settlements of one year."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from domainsam.grid import Float64
 from domainsam.infer.blend import NODATA
-from domainsam.infer.components import Components, find_components, labelled_bands
+from domainsam.infer.components import Components, find_components, label_bands
 from domainsam.infer.tiling import Lattice, round_up
 from domainsam.io.rasters import GDAL_OPTIONS
 from domainsam.protocols import Window
 from domainsam_urban.read.geodesy import apply_affine
-from domainsam_urban.trend.stack import YearStack, read_bounds
+from domainsam_urban.trend.stack import YearStack, to_rasterio_window
 from domainsam_urban.write.outlines import trace
 
 STRIP_ROWS = 64
@@ -40,7 +40,7 @@ class YearScene:
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Stored values ``(h, w)``, 255 where not all years have data."""
-        bounds = read_bounds(window)
+        bounds = to_rasterio_window(window)
         values: NDArray[np.uint8] = self._year.read(1, window=bounds)
         values[self._valid.read(1, window=bounds) != 1] = NODATA
         return values
@@ -110,7 +110,7 @@ def outline_objects(stack: YearStack, year: int, found: Components, folder: Path
     )
 
 
-def overlaps(
+def count_overlaps(
     stack: YearStack, pair: tuple[int, int], objects: tuple[YearObjects, YearObjects]
 ) -> NDArray[np.int64]:
     """Shared pixels of the settlements of two years, in one pass over both.
@@ -125,7 +125,7 @@ def overlaps(
         return np.empty((0, 3), dtype=np.int64)
     keys, counts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     with open_year(stack, pair[0]) as one, open_year(stack, pair[1]) as other:
-        bands = zip(labelled_bands(one, stack.threshold), labelled_bands(other, stack.threshold), strict=True)
+        bands = zip(label_bands(one, stack.threshold), label_bands(other, stack.threshold), strict=True)
         for (_, _, first), (_, _, second) in bands:
             former, latter = early.lookup[first], late.lookup[second]
             both = (former > 0) & (latter > 0)
@@ -144,9 +144,9 @@ def _write_numbers(stack: YearStack, year: int, found: Components, path: Path) -
     # Georeferenced, because outlines come back through the geotransform.
     place = {"crs": stack.ground.crs, "transform": stack.ground.affine}
     with open_year(stack, year) as scene, rasterio.open(path, "w", **profile, **layout, **place) as out:
-        for row, _, labels in labelled_bands(scene, stack.threshold):
+        for row, _, labels in label_bands(scene, stack.threshold):
             window = Window(row, 0, labels.shape[0], columns)
-            out.write(found.lookup[labels].astype(np.int32), 1, window=read_bounds(window))
+            out.write(found.lookup[labels].astype(np.int32), 1, window=to_rasterio_window(window))
 
 
 def _gather(polygons: NDArray[np.object_], parts: NDArray[np.object_], owner: NDArray[np.int64]) -> None:

@@ -1,4 +1,4 @@
-"""One pass over all years, a window at a time: what is settlement surely, by the threshold, and possibly."""
+"""Classify every pixel of all years in one pass: surely, by threshold, or possibly settlement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from domainsam.infer.blend import LEVELS, NODATA
 from domainsam.io.rasters import GDAL_OPTIONS
 from domainsam.protocols import Window
-from domainsam_urban.trend.stack import YearStack, ground_windows, sweep_size
+from domainsam_urban.trend.stack import YearStack, choose_sweep_size, tile_ground
 
 Bytes = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
@@ -60,12 +60,12 @@ class Sight:
 def sweep(stack: YearStack, thresholds: Thresholds, size: int | None = None) -> Iterator[Sight]:
     """Windows of the ground, row by row, by default as large as the number of years allows."""
     rows, columns = stack.ground.shape
-    side = size or sweep_size(len(stack.years))
+    side = size or choose_sweep_size(len(stack.years))
     with ExitStack() as files:
         files.enter_context(rasterio.Env(**GDAL_OPTIONS))
         years = [files.enter_context(rasterio.open(year.probability)) for year in stack.years]
         common = files.enter_context(rasterio.open(stack.common_valid))
-        for window in ground_windows(stack.ground.shape, side):
+        for window in tile_ground(stack.ground.shape, side):
             top, left = max(window.row - 1, 0), max(window.col - 1, 0)
             bottom = min(window.row + window.height + 1, rows)
             right = min(window.col + window.width + 1, columns)

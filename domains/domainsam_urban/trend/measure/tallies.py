@@ -1,4 +1,4 @@
-"""Hectares counted in one pass: per place, block, year and probability, and per change between years."""
+"""Count hectares in one pass: by place, block, year and probability, and by change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from domainsam.infer.blend import LEVELS, NODATA
 from domainsam.protocols import Window
 from domainsam_urban.trend.ground import CommonGround
 from domainsam_urban.trend.measure.sweep import Sight, Thresholds, sweep
-from domainsam_urban.trend.read.zones import Zoning, pixel_coverage
+from domainsam_urban.trend.read.zones import Zoning, compute_pixel_coverage
 from domainsam_urban.trend.stack import YearStack
 
 STEPS = 20
@@ -93,7 +93,7 @@ class Blocks:
         return np.asarray(rows[:, None] * self.across + columns[None, :], dtype=np.int64)
 
 
-def year_pairs(count: int) -> tuple[tuple[int, int], ...]:
+def pair_years(count: int) -> tuple[tuple[int, int], ...]:
     """Each year with the next and, where there are more than two, the first with the last."""
     steps = [(year, year + 1) for year in range(count - 1)]
     return (*steps, (0, count - 1)) if count > 2 else tuple(steps)
@@ -121,7 +121,7 @@ class _Counter:
     def __init__(self, stack: YearStack, zoning: Zoning, blocks: Blocks) -> None:
         self.ground, self.zoning, self.blocks = stack.ground, zoning, blocks
         self.years, self.places = len(stack.years), len(zoning.names)
-        self.pairs = year_pairs(self.years)
+        self.pairs = pair_years(self.years)
         self.tree = shapely.STRtree(zoning.polygons)
         self.seen = np.zeros(self.places)
         self.own_seen = np.zeros((self.places, self.years))
@@ -151,7 +151,7 @@ class _Counter:
         weight = None
         if polygon is not None:
             affine = self.ground.affine @ Affine.translation(part.col, part.row)
-            weight = pixel_coverage(polygon, affine, (part.height, part.width))
+            weight = compute_pixel_coverage(polygon, affine, (part.height, part.width))
         numbers, local = np.unique(self.blocks.numbers(part), return_inverse=True)
         local = local.reshape(valid.shape)
         self.seen[place] += float(valid.sum() if weight is None else weight[valid].sum())

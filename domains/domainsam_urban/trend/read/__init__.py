@@ -1,1 +1,1 @@
-"""From files to blocks: years, listings, maps, zones and reference data."""
+"""Read the inputs of a trend: years, listings, masks, zones, reference data."""

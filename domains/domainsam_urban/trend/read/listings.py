@@ -1,4 +1,4 @@
-"""Lists of inputs with their dates: CSV tables and STAC files, read where they lie."""
+"""Read lists of inputs with their dates from CSV tables and STAC files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Existing results of any tool, as stored probabilities."""
+"""Read existing masks or polygons of any tool as stored probabilities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from domainsam.protocols import Window
 from domainsam_urban.read.layers import PolygonLayer, read_polygons
 from domainsam_urban.read.place import Place
 from domainsam_urban.trend.ground import CommonGround
-from domainsam_urban.trend.stack import STEP, ground_windows, read_bounds, write_ground, writing
+from domainsam_urban.trend.stack import STEP, open_for_writing, tile_ground, to_rasterio_window, write_ground
 
 MOST_NAMED = 8
 """Values that a message names before it says 'and more'."""
@@ -49,7 +49,7 @@ class MaskRule:
         return np.where(known, chosen, NODATA).astype(np.uint8)
 
 
-def mask_rule(path: str, classes: Sequence[int] | None = None) -> MaskRule:
+def choose_mask_rule(path: str, classes: Sequence[int] | None = None) -> MaskRule:
     """How a raster is to be read, from what it declares and from all of its values.
 
     Floats are probabilities. Bytes are if the file says so in its band's
@@ -110,9 +110,9 @@ def stage_mask(path: str, rule: MaskRule, target: Path) -> None:
     try:
         with handles.reading("its header") as dataset:
             place = Place.of(dataset)
-        with writing(target, place) as layer:
-            for window in ground_windows(place.shape, STEP):
-                bounds = read_bounds(window)
+        with open_for_writing(target, place) as layer:
+            for window in tile_ground(place.shape, STEP):
+                bounds = to_rasterio_window(window)
                 with handles.reading(f"rows from {window.row}") as dataset:
                     values = dataset.read(1, window=bounds)
                 layer.write(rule.stored(values), 1, window=bounds)
@@ -139,7 +139,7 @@ def stage_polygons(path: str, target: Path, ground: CommonGround) -> tuple[str, 
     return notes
 
 
-def polygon_place(path: str) -> Place | None:
+def find_polygon_place(path: str) -> Place | None:
     """The extent of a polygon file as a grid of one pixel, None where it holds no polygon."""
     shapes, _ = read_polygons(Path(path))
     if not len(shapes):
@@ -152,8 +152,8 @@ def polygon_place(path: str) -> Place | None:
 def _distinct(dataset: Any) -> set[float]:
     """All values of the first band; stops once there are too many for a mask."""
     found: set[float] = set()
-    for window in ground_windows((dataset.height, dataset.width), STEP):
-        found.update(float(value) for value in np.unique(dataset.read(1, window=read_bounds(window))))
+    for window in tile_ground((dataset.height, dataset.width), STEP):
+        found.update(float(value) for value in np.unique(dataset.read(1, window=to_rasterio_window(window))))
         if len(found) > 256:
             break
     return found
@@ -162,8 +162,8 @@ def _distinct(dataset: Any) -> set[float]:
 def _range(dataset: Any) -> tuple[float, float]:
     """Least and largest value with data."""
     least, most = np.inf, -np.inf
-    for window in ground_windows((dataset.height, dataset.width), STEP):
-        values = dataset.read(1, window=read_bounds(window))
+    for window in tile_ground((dataset.height, dataset.width), STEP):
+        values = dataset.read(1, window=to_rasterio_window(window))
         known = values[np.isfinite(values) & (values != dataset.nodata)]
         if known.size:
             least, most = min(least, float(known.min())), max(most, float(known.max()))

@@ -1,4 +1,4 @@
-"""Reference data: points or polygons at which somebody has looked what was really there."""
+"""Read reference points or polygons and look up the map there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam.grid import Float64
 from domainsam.io.rasters import GDAL_OPTIONS
 from domainsam_urban.trend.ground import CommonGround
-from domainsam_urban.trend.read.zones import pixel_coverage
+from domainsam_urban.trend.read.zones import compute_pixel_coverage
 from domainsam_urban.trend.settings import UncertaintyOptions
 from domainsam_urban.trend.stack import YearStack
 
@@ -154,7 +154,7 @@ def _sizes(shape: Any, values: Any, valid: Any, stack: YearStack) -> Float64:
     weight = valid.read(1, window=bounds) == 1
     if shape.geom_type != "Point":
         affine = ground.affine @ Affine.translation(col, row)
-        weight = weight * pixel_coverage(shape, affine, weight.shape)
+        weight = weight * compute_pixel_coverage(shape, affine, weight.shape)
     mapped = values.read(1, window=bounds) >= stack.threshold
     return np.array([float((weight * ~mapped).sum()), float((weight * mapped).sum())])
 

@@ -1,4 +1,4 @@
-"""One year's scene through the same engine as ``domainsam urban map``, as far as its probability."""
+"""Predict one year's scene with the engine of ``domainsam urban map``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from domainsam.infer.engine import map_scene
 from domainsam.infer.store import RawRaster
 from domainsam.io.cog import CogLayout, write_cog
 from domainsam.io.rasters import Handles
-from domainsam.progress import Progress, silent
-from domainsam_urban.map import engine_options
+from domainsam.progress import Progress, report_nothing
+from domainsam_urban.map import make_engine_options
 from domainsam_urban.model.settlement import SettlementModel
-from domainsam_urban.read.bands import Radiometry, full_range
-from domainsam_urban.read.place import ground_pixel
+from domainsam_urban.read.bands import Radiometry, make_full_range
+from domainsam_urban.read.place import measure_ground_pixel
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, OutputOptions, ReadOptions, ShapeOptions
 from domainsam_urban.trend.settings import TrendOptions
@@ -65,7 +65,9 @@ def choose_resolution(path: str, read: ReadOptions, learnt: float | None) -> tup
                     f"{path}: has no place on the Earth, so it cannot be compared with other years; give it "
                     "a CRS and a geotransform (gdal_translate -a_srs ... -a_ullr ...)"
                 )
-            native = max(ground_pixel(dataset.crs, dataset.transform, (dataset.height, dataset.width)))
+            native = max(
+                measure_ground_pixel(dataset.crs, dataset.transform, (dataset.height, dataset.width))
+            )
     finally:
         handles.close()
     if read.resolution is not None or learnt is None:
@@ -73,7 +75,7 @@ def choose_resolution(path: str, read: ReadOptions, learnt: float | None) -> tup
     return max(learnt, native / MOST_ENLARGED), native / learnt
 
 
-def as_map_options(options: TrendOptions) -> MapOptions:
+def to_map_options(options: TrendOptions) -> MapOptions:
     """The same options as ``domainsam urban map`` takes them, without outputs."""
     return MapOptions(
         OutputOptions(()),
@@ -93,7 +95,7 @@ def predict_year(
     options: MapOptions,
     model: SettlementModel,
     target: Path,
-    progress: Progress = silent,
+    progress: Progress = report_nothing,
 ) -> None:
     """Write a scene's probability on its work grid; goes on with what an earlier run left beside ``target``.
 
@@ -113,7 +115,7 @@ def predict_year(
             model.specialist,
             model.foundation,
             folder,
-            engine_options(options, model, source.profile_info.work_pixel),
+            make_engine_options(options, model, source.profile_info.work_pixel),
             device=model.device,
             identity=source.fingerprint,
             resume=True,
@@ -125,7 +127,7 @@ def predict_year(
     shutil.rmtree(folder)
 
 
-def matched(scene: Radiometry, reference: Radiometry, shown: Radiometry) -> Radiometry:
+def match_scaling(scene: Radiometry, reference: Radiometry, shown: Radiometry) -> Radiometry:
     """A scaling under which a scene's percentiles come to lie where the reference's do.
 
     Parameters
@@ -156,5 +158,5 @@ def match_radiometry(path: str, reference: str, read: ReadOptions) -> Radiometry
     with Reading(stretched, None).open(path) as one, Reading(stretched, None).open(reference) as other:
         percentiles, aim = one.radiometry, other.radiometry
         dtype: Any = np.dtype(other.profile_info.dtype)
-        shown = full_range(dtype, len(other.bands)) if dtype == np.uint8 else aim
-    return matched(percentiles, aim, shown)
+        shown = make_full_range(dtype, len(other.bands)) if dtype == np.uint8 else aim
+    return match_scaling(percentiles, aim, shown)

@@ -1,4 +1,4 @@
-"""A look at every input before any work: what it is, where it lies, how it will be read."""
+"""Survey every input before any work: kind, place, resolution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from domainsam.errors import ConfigError, InputError
 from domainsam.io.rasters import Handles
 from domainsam_urban.read.place import Place
 from domainsam_urban.trend.ground import CommonGround, Footprint, choose_ground
-from domainsam_urban.trend.read.maps import MaskRule, mask_rule, polygon_place
+from domainsam_urban.trend.read.maps import MaskRule, choose_mask_rule, find_polygon_place
 from domainsam_urban.trend.read.scenes import Reading, choose_resolution, match_radiometry
 from domainsam_urban.trend.read.years import Year
 from domainsam_urban.trend.settings import TrendOptions
@@ -62,7 +62,7 @@ def survey(years: Sequence[Year], options: TrendOptions, learnt: float | None) -
         raise ConfigError("--align needs scenes: masks show only what changes, which tells nothing of places")
     if options.masks and options.classifier is not None:
         raise ConfigError("--classifier needs scenes: masks are taken as they are, leave it out")
-    reference = reference_index(years, options.reference_year)
+    reference = find_reference_index(years, options.reference_year)
     inputs: list[YearInput] = []
     footprints: list[Footprint] = []
     warnings: list[str] = []
@@ -106,7 +106,7 @@ class _Looked:
     warnings: tuple[str, ...] = ()
 
 
-def reference_index(years: Sequence[Year], label: str | None) -> int:
+def find_reference_index(years: Sequence[Year], label: str | None) -> int:
     """Index of the reference year, the last one unless another is named.
 
     Raises
@@ -143,8 +143,8 @@ def _mask(year: Year, options: TrendOptions) -> _Looked:
             f"{Path(year.path).name} holds polygons, which do not say what was not looked at: all of the "
             "ground counts as seen in that year"
         )
-        return _Looked(YearInput(year), polygon_place(year.path), 0.0, warnings=(note,))
-    rule = mask_rule(year.path, options.mask_class)
+        return _Looked(YearInput(year), find_polygon_place(year.path), 0.0, warnings=(note,))
+    rule = choose_mask_rule(year.path, options.mask_class)
     place, pixel = _place(year.path)
     if place.crs is None:
         raise InputError(f"{year.path}: has no CRS, so it cannot be compared with other years; give it one")

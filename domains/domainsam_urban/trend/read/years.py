@@ -1,4 +1,4 @@
-"""Which inputs are compared, and when each was taken."""
+"""Parse which inputs are compared, and their dates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import rasterio
 from domainsam.errors import ConfigError, InputError
 from domainsam.io.rasters import Handles
 from domainsam_urban.trend.read.listings import Listed, read_csv, read_stac
-from domainsam_urban.write.provenance import Acquisition, acquisition
+from domainsam_urban.write.provenance import Acquisition, find_acquisition
 
 Kind = Literal["scene", "mask-raster", "mask-vector"]
 
@@ -69,7 +69,7 @@ def read_years(inputs: Sequence[str], masks: bool = False, asset: str | None = N
     _refuse_same_time(dated)
     moments = [span.middle for _, span in dated]
     labels = [item.label for item, _ in dated]
-    plain = shortest_labels(moments)
+    plain = choose_labels(moments)
     chosen = [label or other for label, other in zip(labels, plain, strict=True)]
     if len(set(chosen)) < len(chosen):
         chosen = list(plain)
@@ -99,7 +99,7 @@ def read_pair(before: str, after: str, masks: bool = False) -> tuple[Year, Year]
         )
     labels: tuple[str, ...] = ("before", "after")
     if first is not None and second is not None and not first.overlaps(second):
-        labels = shortest_labels([first.middle, second.middle])
+        labels = choose_labels([first.middle, second.middle])
     one, other = (
         Year(label, span.middle if span else None, item.path, _kind(item.path, masks), item.stated)
         for label, item, span in zip(labels, items, spans, strict=True)
@@ -148,7 +148,7 @@ def _found(item: Listed) -> Span | None:
     """When an input was taken, as far as it is known."""
     if item.when is not None:
         return parse_span(item.when)
-    return _span(acquisition(Path(item.path).name, _tags(item.path)))
+    return _span(find_acquisition(Path(item.path).name, _tags(item.path)))
 
 
 def _span(found: Acquisition) -> Span | None:
@@ -234,7 +234,7 @@ def _until(start: datetime, end: datetime) -> Span:
     return Span(start, end - timedelta(seconds=1))
 
 
-def shortest_labels(moments: Sequence[datetime]) -> tuple[str, ...]:
+def choose_labels(moments: Sequence[datetime]) -> tuple[str, ...]:
     """The year, if that tells all moments apart; otherwise months, days or seconds, the same for all."""
     for form in ("%Y", "%Y-%m", "%Y-%m-%d"):
         labels = [moment.strftime(form) for moment in moments]

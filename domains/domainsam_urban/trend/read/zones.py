@@ -1,4 +1,4 @@
-"""Places that figures are made for: districts, rings around a centre, areas within ring roads."""
+"""Read or make zones: districts, rings around a centre, areas within ring roads."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def make_zonings(ground: CommonGround, options: ZoneOptions) -> tuple[Zoning, ..
     MissingInputError, InputError, ConfigError
         If a layer cannot be used; see :func:`read_zones`.
     """
-    zonings = [whole(ground)]
+    zonings = [make_whole(ground)]
     if options.zones is not None:
         zonings.append(read_zones(options.zones, ground, options.zone_name))
     if options.ring_polygons is not None:
-        zonings.append(ring_roads(options.ring_polygons, ground, options.zone_name))
+        zonings.append(read_ring_roads(options.ring_polygons, ground, options.zone_name))
     elif options.centre is not None:
-        zonings.append(rings(ground, options.centre, options.rings_km))
+        zonings.append(make_rings(ground, options.centre, options.rings_km))
     return tuple(zonings)
 
 
-def whole(ground: CommonGround) -> Zoning:
+def make_whole(ground: CommonGround) -> Zoning:
     """The ground as one place."""
     return Zoning(WHOLE, ("whole area",), np.array([shapely.box(*ground.bounds)], dtype=object))
 
@@ -112,7 +112,9 @@ def read_zones(path: Path, ground: CommonGround, name: str | None = None, kind: 
     return _by_name(kind, [n for n, good in zip(names, solid, strict=True) if good], shapes[solid], notes)
 
 
-def rings(ground: CommonGround, centre: tuple[float, float], radii_km: tuple[float, ...] | None) -> Zoning:
+def make_rings(
+    ground: CommonGround, centre: tuple[float, float], radii_km: tuple[float, ...] | None
+) -> Zoning:
     """Rings by geodesic distance from a centre given as longitude and latitude.
 
     Raises
@@ -158,7 +160,7 @@ def rings(ground: CommonGround, centre: tuple[float, float], radii_km: tuple[flo
     return Zoning(RINGS, kept, polygons[touching], tuple(notes))
 
 
-def ring_roads(path: Path, ground: CommonGround, name: str | None = None) -> Zoning:
+def read_ring_roads(path: Path, ground: CommonGround, name: str | None = None) -> Zoning:
     """Areas within ring roads, smallest first; each without those inside it."""
     given = read_zones(path, ground, name, RINGS)
     order = np.argsort(shapely.area(given.polygons), kind="stable")
@@ -250,7 +252,7 @@ def _round_radii(nearest: float, farthest: float) -> tuple[float, ...]:
     return (*inner, *(step * number for number in range(first + 1, max(last, first + 1) + 1)))
 
 
-def pixel_coverage(polygon: Any, affine: Affine, shape: tuple[int, int]) -> Float64:
+def compute_pixel_coverage(polygon: Any, affine: Affine, shape: tuple[int, int]) -> Float64:
     """Share of every pixel that lies inside a polygon.
 
     Parameters

@@ -1,1 +1,1 @@
-"""From staged bytes to finished files."""
+"""Write the products of a trend: tables, charts, GeoPackage, pictures, report."""

@@ -1,4 +1,4 @@
-"""The figures of a trend as charts."""
+"""Draw the charts of a trend."""
 
 from __future__ import annotations
 
@@ -53,24 +53,24 @@ class Chart:
 def draw_charts(figures: Figures, statuses: Sequence[str]) -> list[Chart]:
     """Every chart that the figures allow, most important first."""
     drawn = {
-        "area": area_chart(figures),
-        "change": change_chart(figures),
-        "count": count_chart(figures),
-        "statuses": status_chart(statuses),
+        "area": draw_area_chart(figures),
+        "change": draw_change_chart(figures),
+        "count": draw_count_chart(figures),
+        "statuses": draw_status_chart(statuses),
     }
     if figures.of_years(ZONES):
-        drawn["zones"] = zone_chart(figures)
+        drawn["zones"] = draw_zone_chart(figures)
     if figures.of_years(RINGS):
-        drawn["rings"] = ring_chart(figures)
+        drawn["rings"] = draw_ring_chart(figures)
     return [_chart(name, figure) for name, figure in drawn.items()]
 
 
-def area_chart(figures: Figures) -> Figure:
+def draw_area_chart(figures: Figures) -> Figure:
     """Area by year with intervals; one line for each series, points for own extents."""
     figure = Figure(figsize=(7.2, 3.8), layout="constrained")
     axes = figure.add_subplot()
     main = figures.of_years()
-    places = positions(main)
+    places = place_years(main)
     own = figures.of_years(extent=OWN)
     if any(abs(o.valid_ha - m.valid_ha) > 1e-6 * m.valid_ha for o, m in zip(own, main, strict=True)):
         _whiskers(axes, places, [f.area for f in own], OWN_EXTENT, "own extent of each year", marker="D")
@@ -93,7 +93,7 @@ def area_chart(figures: Figures) -> Figure:
     return figure
 
 
-def change_chart(figures: Figures) -> Figure:
+def draw_change_chart(figures: Figures) -> Figure:
     """Gain and loss of every step as bars, the net change as a dot."""
     steps = _steps(figures)
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
@@ -117,12 +117,12 @@ def change_chart(figures: Figures) -> Figure:
     return figure
 
 
-def count_chart(figures: Figures) -> Figure:
+def draw_count_chart(figures: Figures) -> Figure:
     """Number of settlements by year."""
     figure = Figure(figsize=(4.6, 3.2), layout="constrained")
     axes = figure.add_subplot()
     main = figures.of_years()
-    places = positions(main)
+    places = place_years(main)
     low, central, high = _ends([f.count for f in main])
     axes.plot(places, central, "-", color=SERIES[0], alpha=0.5)
     axes.errorbar(places, central, yerr=[central - low, high - central], fmt="o", color=SERIES[0], capsize=3)
@@ -133,7 +133,7 @@ def count_chart(figures: Figures) -> Figure:
     return figure
 
 
-def status_chart(statuses: Sequence[str]) -> Figure:
+def draw_status_chart(statuses: Sequence[str]) -> Figure:
     """Number of settlements by what became of them."""
     number = Counter(statuses)
     names = [status for status in STATUS_COLOURS if number[status]] or ["stable"]
@@ -151,7 +151,7 @@ def status_chart(statuses: Sequence[str]) -> Figure:
     return figure
 
 
-def zone_chart(figures: Figures) -> Figure:
+def draw_zone_chart(figures: Figures) -> Figure:
     """First and last year of the zones that changed most."""
     by_place: dict[str, list[YearFigure]] = {}
     for entry in figures.of_years(ZONES):
@@ -181,7 +181,7 @@ def zone_chart(figures: Figures) -> Figure:
     return figure
 
 
-def ring_chart(figures: Figures) -> Figure:
+def draw_ring_chart(figures: Figures) -> Figure:
     """Share of settlement from ring to ring, a line for each year, later ones darker."""
     rings = figures.of_years(RINGS)
     years = list(dict.fromkeys(entry.year for entry in rings))
@@ -203,7 +203,7 @@ def ring_chart(figures: Figures) -> Figure:
     return figure
 
 
-def positions(entries: Sequence[YearFigure]) -> np.ndarray:
+def place_years(entries: Sequence[YearFigure]) -> np.ndarray:
     """Where years stand on an axis of time; evenly spaced unless all dates are known."""
     moments = [entry.moment for entry in entries]
     if any(moment is None for moment in moments):
@@ -216,10 +216,10 @@ def _chart(name: str, figure: Figure) -> Chart:
     for axes in figure.axes:
         axes.grid(axis="y" if name not in ("statuses", "zones") else "x", color="#e6eaee", linewidth=0.8)
         axes.set_axisbelow(True)
-    return Chart(name, CAPTIONS[name], *rendered(figure))
+    return Chart(name, CAPTIONS[name], *render_figure(figure))
 
 
-def rendered(figure: Figure) -> tuple[str, bytes]:
+def render_figure(figure: Figure) -> tuple[str, bytes]:
     """A figure as SVG text and PNG bytes; the same figure gives the same bytes."""
     text, picture = svg_text(figure), io.BytesIO()
     FigureCanvasAgg(figure)

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from domainsam.errors import OutputError
 from domainsam_urban.trend.ground import HECTARE
 from domainsam_urban.trend.measure.lineage import PRESENT, Settlement
-from domainsam_urban.trend.measure.objects import ChangeObjects, place_of
+from domainsam_urban.trend.measure.objects import ChangeObjects, find_place
 from domainsam_urban.trend.read.zones import WHOLE, Zoning
 from domainsam_urban.trend.stack import YearStack
 from domainsam_urban.trend.write.charts import STATUS_COLOURS
-from domainsam_urban.write.styles import SETTLEMENT, Fill, category_qml, store_default_styles
+from domainsam_urban.write.styles import SETTLEMENT, Fill, make_category_qml, store_default_styles
 from domainsam_urban.write.vectors import writing_vectors
 
 CHANGE = "change"
@@ -42,9 +42,9 @@ def write_geopackage(
     OutputError
         If the disk refuses it, or holds fewer rows afterwards than it was given.
     """
-    layers = {CHANGE: change_layer(stack, found, zonings)}
+    layers = {CHANGE: make_change_layer(stack, found, zonings)}
     for index, year in enumerate(stack.years):
-        layers[year_layer_name(year.label)] = year_layer(stack, found, index, zonings)
+        layers[name_year_layer(year.label)] = make_year_layer(stack, found, index, zonings)
     with writing_vectors(target):
         for name, table in layers.items():
             with warnings.catch_warnings():
@@ -55,17 +55,17 @@ def write_geopackage(
                 )  # fmt: skip
             if pyogrio.read_info(staged, layer=name, force_feature_count=True)["features"] != len(table):
                 raise OutputError(f"'{target}' lacks rows of layer {name}: free some space and run again")
-        present = category_qml("status", {PRESENT: SETTLEMENT, **STATUS_FILLS})
-        styles = dict.fromkeys(layers, present) | {CHANGE: category_qml("status", STATUS_FILLS)}
+        present = make_category_qml("status", {PRESENT: SETTLEMENT, **STATUS_FILLS})
+        styles = dict.fromkeys(layers, present) | {CHANGE: make_category_qml("status", STATUS_FILLS)}
         store_default_styles(staged, styles)
 
 
-def year_layer_name(label: str) -> str:
+def name_year_layer(label: str) -> str:
     """Layer of a year: ``year_2016``, ``year_2016_05``."""
     return "year_" + re.sub(r"\W+", "_", label)
 
 
-def change_layer(stack: YearStack, found: ChangeObjects, zonings: Sequence[Zoning]) -> Any:
+def make_change_layer(stack: YearStack, found: ChangeObjects, zonings: Sequence[Zoning]) -> Any:
     """A row for each settlement (GeoDataFrame), as large as it was in all years together.
 
     ``delta_ha`` is the last year's area less the first year's, 0 standing for
@@ -95,7 +95,7 @@ def change_layer(stack: YearStack, found: ChangeObjects, zonings: Sequence[Zonin
     return geopandas.GeoDataFrame(columns, geometry=shapes, crs=pyproj.CRS.from_wkt(stack.ground.wkt))
 
 
-def year_layer(stack: YearStack, found: ChangeObjects, year: int, zonings: Sequence[Zoning]) -> Any:
+def make_year_layer(stack: YearStack, found: ChangeObjects, year: int, zonings: Sequence[Zoning]) -> Any:
     """A row for each settlement of a year (GeoDataFrame).
 
     ``status`` is against the year before, ``present`` in the first;
@@ -156,7 +156,7 @@ def _places(shapes: NDArray[np.object_], zonings: Sequence[Zoning]) -> dict[str,
     points = shapely.point_on_surface(shapes)
     for zoning in zonings:
         if zoning.kind != WHOLE:
-            found = place_of(zoning, points)
+            found = find_place(zoning, points)
             names = ["" if place < 0 else zoning.names[place] for place in found]
             columns[zoning.kind.removesuffix("s")] = pd.Series(names, dtype="str")
     return columns

@@ -1,4 +1,4 @@
-"""Everything that a trend writes, made out of sight and put in place together."""
+"""Write every product of a trend together, or none."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from domainsam.errors import OutputError
 from domainsam.staging import Staging
 from domainsam_urban.trend.measure.adjusted import Adjustment, adjust
-from domainsam_urban.trend.measure.areas import Figures, bounded_figures
-from domainsam_urban.trend.measure.objects import ChangeObjects, change_objects
+from domainsam_urban.trend.measure.areas import Figures, make_bounded_figures
+from domainsam_urban.trend.measure.objects import ChangeObjects, find_change_objects
 from domainsam_urban.trend.measure.sweep import Thresholds
 from domainsam_urban.trend.measure.tallies import Blocks, Tally, tally
 from domainsam_urban.trend.read.reference import Reference, look_up, read_reference
 from domainsam_urban.trend.read.zones import Zoning, make_zonings
 from domainsam_urban.trend.settings import ProductOptions, ZoneOptions
 from domainsam_urban.trend.stack import YearStack
-from domainsam_urban.trend.write.charts import CAPTIONS, Chart, draw_charts, rendered
+from domainsam_urban.trend.write.charts import CAPTIONS, Chart, draw_charts, render_figure
 from domainsam_urban.trend.write.geopackage import write_geopackage
-from domainsam_urban.trend.write.quicklooks import Pictures, change_map, draw_pictures
+from domainsam_urban.trend.write.quicklooks import Pictures, draw_change_map, draw_pictures
 from domainsam_urban.trend.write.report import ReportMaterial, render_report
-from domainsam_urban.trend.write.tables import change_table, write_table, year_table
+from domainsam_urban.trend.write.tables import make_change_table, make_year_table, write_table
 
 BY_YEAR, SMOOTHED = "year by year", "smoothed"
 """Series of figures: from each year by itself, and after smoothing over the years."""
@@ -43,7 +43,7 @@ class TrendProducts:
         return next(path for path in self.files if path.name == REPORT)
 
 
-def product_files(folder: Path, zones: ZoneOptions | None = None) -> tuple[Path, ...]:
+def list_product_files(folder: Path, zones: ZoneOptions | None = None) -> tuple[Path, ...]:
     """Every file that :func:`write_products` makes in a folder; without options, all that it may make."""
     charts = [name for name in CAPTIONS if zones is None or _wanted(name, zones)]
     pictures = tuple(folder / CHARTS / f"{name}.{end}" for name in (*charts, MAP) for end in ("svg", "png"))
@@ -70,13 +70,13 @@ def write_products(stack: YearStack, options: ProductOptions, folder: Path) -> T
     OutputError
         If a file exists and may not be replaced, or cannot be written.
     """
-    files = product_files(folder, options.zones)
+    files = list_product_files(folder, options.zones)
     with Staging(files, overwrite=options.overwrite) as staging:
         zonings = make_zonings(stack.ground, options.zones)
         reference = _reference(stack, options)
         thresholds = Thresholds.around(stack.threshold, options.uncertainty.spread)
         package = folder / GEOPACKAGE
-        found = change_objects(stack, zonings, thresholds, options.objects, staging[package].parent)
+        found = find_change_objects(stack, zonings, thresholds, options.objects, staging[package].parent)
         write_geopackage(staging[package], package, stack, found, zonings)
         parts = []
         for name, years in _series(stack):
@@ -84,7 +84,7 @@ def write_products(stack: YearStack, options: ProductOptions, folder: Path) -> T
             tallies = tally(years, zonings, thresholds, blocks)
             parts.append(_figures(years, tallies, options, name, found, reference))
         figures = _joined([part.figures for part in parts])
-        tables = {"areas": year_table(figures), "changes": change_table(figures)}
+        tables = {"areas": make_year_table(figures), "changes": make_change_table(figures)}
         for target in _table_files(folder):
             write_table(tables[target.stem], staging[target], target)
         notes = _notes(zonings, reference, parts)
@@ -112,7 +112,7 @@ def _write_charts(
     staging: Staging, folder: Path, charts: Sequence[Chart], pictures: Pictures, stack: YearStack
 ) -> None:
     drawn = [(chart.name, chart.svg, chart.png) for chart in charts]
-    drawn.append((MAP, *rendered(change_map(pictures, stack))))
+    drawn.append((MAP, *render_figure(draw_change_map(pictures, stack))))
     for name, svg, png in drawn:
         staging.write_text(folder / CHARTS / f"{name}.svg", svg)
         try:
@@ -138,7 +138,7 @@ def _figures(
 ) -> Adjustment:
     """Figures of one series, from reference data where there are any."""
     counts = found.counts if series == BY_YEAR else {}
-    figures = bounded_figures(stack, tallies, options.uncertainty, series, counts)
+    figures = make_bounded_figures(stack, tallies, options.uncertainty, series, counts)
     if reference is None:
         return Adjustment(figures, (), ())
     units = look_up(stack, reference)

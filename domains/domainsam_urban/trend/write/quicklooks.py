@@ -1,4 +1,4 @@
-"""Pictures of the common ground: imagery of each year, outlines, and what changed."""
+"""Draw pictures of the common ground: imagery, outlines and change."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rasterio.vrt import WarpedVRT
 from scipy import ndimage
 
 from domainsam.errors import DomainSamError
-from domainsam.io.charts import jpeg, png
+from domainsam.io.charts import encode_jpeg, encode_png
 from domainsam.io.rasters import open_raster
 from domainsam_urban.trend.measure.objects import ChangeObjects
 from domainsam_urban.trend.stack import YearLayer, YearStack
 from domainsam_urban.trend.write.charts import GAIN, KEPT, LOSS, UNSEEN
-from domainsam_urban.write.sceneview import scene_picture
+from domainsam_urban.write.sceneview import read_scene_picture
 
 log = logging.getLogger(__name__)
 
@@ -90,19 +90,22 @@ def draw_pictures(stack: YearStack, found: ChangeObjects) -> Pictures:
     view = View.of(stack)
     unseen = ~_seen(stack, view)
     masks = [_mask(stack, found, index, view) for index in range(len(stack.years))]
-    imagery = {year.label: year_picture(stack, year, view) for year in stack.years}
+    imagery = {year.label: read_year_picture(stack, year, view) for year in stack.years}
     last = imagery[stack.labels[-1]]
     shades = _change(masks[0], masks[-1], unseen)
     return Pictures(
-        {label: jpeg(picture, QUALITY) for label, picture in imagery.items()},
-        {year.label: png(_outlined(mask, unseen)) for year, mask in zip(stack.years, masks, strict=True)},
-        png(shades),
+        {label: encode_jpeg(picture, QUALITY) for label, picture in imagery.items()},
+        {
+            year.label: encode_png(_outlined(mask, unseen))
+            for year, mask in zip(stack.years, masks, strict=True)
+        },
+        encode_png(shades),
         _over(last.mean(axis=-1, keepdims=True).repeat(3, axis=-1), shades),
         view,
     )
 
 
-def change_map(pictures: Pictures, stack: YearStack) -> Figure:
+def draw_change_map(pictures: Pictures, stack: YearStack) -> Figure:
     """The map of change with its legend and scale, as a figure."""
     height, width = pictures.change_map.shape[:2]
     figure = Figure(figsize=(7.2, 7.2 * height / width + 0.7), layout="constrained")
@@ -124,7 +127,7 @@ def change_map(pictures: Pictures, stack: YearStack) -> Figure:
     return figure
 
 
-def year_picture(stack: YearStack, year: YearLayer, view: View) -> Bytes:
+def read_year_picture(stack: YearStack, year: YearLayer, view: View) -> Bytes:
     """A year's scene on the ground, ``(h, w, 3)``; grey where there is none, or it cannot be drawn."""
     blank = np.full((view.size[1], view.size[0], 3), BLANK, np.uint8)
     if year.scene is None:
@@ -144,7 +147,7 @@ def year_picture(stack: YearStack, year: YearLayer, view: View) -> Bytes:
                 **extra,
             ) as warped:
                 bands = (1, 2, 3) if dataset.count >= 3 else (1,)
-                picture = scene_picture(warped, bands, view.size)
+                picture = read_scene_picture(warped, bands, view.size)
     except (DomainSamError, RasterioError) as error:
         log.warning("%s: no picture of it in the report (%s)", year.label, error)
         return blank

@@ -1,4 +1,4 @@
-"""The report of a trend: one HTML file that asks nothing of any other place."""
+"""HTML report of a trend, as a single file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from domainsam import __version__
-from domainsam.io.pages import data_uri, render
+from domainsam.io.pages import encode_data_uri, render
 from domainsam_urban.trend.measure.adjusted import YearAccuracy
 from domainsam_urban.trend.measure.areas import BOUNDS, OWN, ChangeFigure, Figures
 from domainsam_urban.trend.measure.bounds import Estimate
@@ -73,13 +73,13 @@ def render_report(material: ReportMaterial) -> str:
         status_colours=STATUS_COLOURS,
         lead=_lead(changes[-1], figures),
         version=__version__,
-        ha=hectares,
-        percent=percent,
-        whole=whole_number,
+        ha=format_hectares,
+        percent=format_percent,
+        whole=format_count,
     )
 
 
-def hectares(value: float) -> str:
+def format_hectares(value: float) -> str:
     """An area with about three figures, or a dash."""
     if not math.isfinite(value):
         return "–"
@@ -88,7 +88,7 @@ def hectares(value: float) -> str:
     return text.replace("-", "−") if float(text.replace(",", "")) else text.lstrip("-")
 
 
-def percent(value: float, digits: int = 1) -> str:
+def format_percent(value: float, digits: int = 1) -> str:
     """A share as per cent; unbounded values as such."""
     if math.isnan(value):
         return "–"
@@ -98,7 +98,7 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{text.replace('-', '−') if float(text) else text.lstrip('-')} %"
 
 
-def whole_number(value: float) -> str:
+def format_count(value: float) -> str:
     """A count, or a dash."""
     return f"{value:,.0f}" if math.isfinite(value) else "–"
 
@@ -106,9 +106,9 @@ def whole_number(value: float) -> str:
 def _layers(material: ReportMaterial) -> dict[str, Any]:
     """What either side of the swipe can show: pictures as data addresses, by name."""
     pictures, labels = material.pictures, material.stack.labels
-    images = {f"image-{label}": data_uri(pictures.imagery[label], "image/jpeg") for label in labels}
-    images |= {f"outline-{label}": data_uri(pictures.outlines[label], "image/png") for label in labels}
-    images["change"] = data_uri(pictures.change, "image/png")
+    images = {f"image-{label}": encode_data_uri(pictures.imagery[label], "image/jpeg") for label in labels}
+    images |= {f"outline-{label}": encode_data_uri(pictures.outlines[label], "image/png") for label in labels}
+    images["change"] = encode_data_uri(pictures.change, "image/png")
     views = [
         {"name": label, "base": f"image-{label}", "over": f"outline-{label}", "grey": False}
         for label in labels

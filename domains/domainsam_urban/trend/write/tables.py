@@ -16,12 +16,12 @@ DIGITS = 6
 """Decimals in CSV: a hundredth of a square metre."""
 
 
-def year_table(figures: Figures) -> Any:
+def make_year_table(figures: Figures) -> Any:
     """A row for each series, place, extent and year (DataFrame); areas in hectares, shares 0 to 1."""
     return pd.DataFrame([_year_row(figure) for figure in figures.years])
 
 
-def change_table(figures: Figures) -> Any:
+def make_change_table(figures: Figures) -> Any:
     """A row for each series, place and pair of years (DataFrame); rates are per year, 0.01 for 1 %."""
     return pd.DataFrame([_change_row(figure) for figure in figures.changes])
 

@@ -12,12 +12,12 @@ from scipy import ndimage
 from domainsam.protocols import Window
 from domainsam_urban.trend.align.shifts import (
     LEAST_PEAK,
-    corrected,
-    displacement,
-    in_words,
-    measuring_windows,
+    describe_shifts,
+    find_displacement,
+    get_shift,
+    mark_corrected,
+    place_measuring_windows,
     register,
-    shift_of,
 )
 from domainsam_urban.trend.stack import Registration
 from tests.urban.trend.stacks import laea_ground
@@ -33,7 +33,7 @@ def test_displacement_to_a_tenth_of_a_pixel(moved: tuple[float, float]) -> None:
     first = structure()
     second = ndimage.shift(first, moved, order=3, mode="wrap")
     part = (slice(70, 326), slice(70, 326))
-    found = displacement(first[part], second[part])
+    found = find_displacement(first[part], second[part])
     assert (found.rows, found.cols) == pytest.approx(moved, abs=0.1)
     assert found.peak > 5 * LEAST_PEAK
 
@@ -41,18 +41,20 @@ def test_displacement_to_a_tenth_of_a_pixel(moved: tuple[float, float]) -> None:
 def test_brightness_and_contrast_do_not_matter() -> None:
     first = structure()
     second = (0.3 * np.roll(first, (5, -4), (0, 1)) + 7).astype(np.float32)
-    found = displacement(first[:256, :256], second[:256, :256])
+    found = find_displacement(first[:256, :256], second[:256, :256])
     assert (found.rows, found.cols) == pytest.approx((5, -4), abs=0.1)
 
 
 def test_chance_is_no_match() -> None:
-    peaks = [displacement(structure((256, 256), n), structure((256, 256), n + 50)).peak for n in range(4)]
+    peaks = [
+        find_displacement(structure((256, 256), n), structure((256, 256), n + 50)).peak for n in range(4)
+    ]
     assert max(peaks) < LEAST_PEAK
 
 
 def test_flat_pictures_match_nothing() -> None:
     flat = np.full((64, 64), 3, np.float32)
-    assert displacement(flat, structure((64, 64))).peak == 0
+    assert find_displacement(flat, structure((64, 64))).peak == 0
 
 
 def picture(values: np.ndarray, seen: np.ndarray | None = None) -> Any:
@@ -77,12 +79,12 @@ def test_nothing_to_match() -> None:
     water = np.zeros((300, 300), np.float32)
     found = register(picture(water), picture(water), laea_ground(300, 300))
     assert found.windows == 0
-    assert shift_of(corrected(found, align=True)) == (0.0, 0.0)
+    assert get_shift(mark_corrected(found, align=True)) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("shape", [(50, 70), (256, 256), (300, 5000), (20_000, 20_000)])
 def test_windows_lie_inside_and_are_few(shape: tuple[int, int]) -> None:
-    windows = measuring_windows(shape)
+    windows = place_measuring_windows(shape)
     assert 1 <= len(windows) <= 36
     assert len(set(windows)) == len(windows)
     for window in windows:
@@ -98,13 +100,13 @@ def test_what_is_said_of_places() -> None:
     found = [
         None,
         off,
-        corrected(off, True),
+        mark_corrected(off, True),
         Registration(),
         Registration(5.0, 0.0, 0.1, 2),
         Registration(0.5, 0.0, 0.1, 9),
         Registration(9.0, 0.0, 30.0, 9),
     ]
-    said = in_words(["a", "b", "c", "d", "e", "f", "g"], found, 0, ground)
+    said = describe_shifts(["a", "b", "c", "d", "e", "f", "g"], found, 0, ground)
     assert len(said) == 4
     assert "b lies 3.0 m east and 4.0 m south of a" in said[0]
     assert "--align" in said[0]
@@ -112,7 +114,7 @@ def test_what_is_said_of_places() -> None:
     assert "could not be measured" in said[2]
     assert "could not be measured" in said[3]
     assert found[4] is not None
-    assert shift_of(corrected(found[4], align=True)) == (0.0, 0.0)
+    assert get_shift(mark_corrected(found[4], align=True)) == (0.0, 0.0)
 
 
 def test_real_photographs_of_four_summers(shared_data: Path) -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from domainsam_urban.trend.align.smoothing import DOUBT, YEAR_SECONDS, smooth, transitions
+from domainsam_urban.trend.align.smoothing import DOUBT, YEAR_SECONDS, compute_transitions, smooth
 from domainsam_urban.trend.settings import SmoothingOptions
 
 YEARS = [datetime(year, 7, 1, tzinfo=UTC) for year in (2010, 2012, 2013, 2017)]
@@ -24,7 +24,7 @@ def by_enumeration(evidence: np.ndarray) -> np.ndarray:
         for state, p in zip(history, evidence, strict=True):
             weight *= p if state else 1 - p
         for (one, other), gap in zip(pairwise(history), gaps, strict=True):
-            gain, loss = transitions(gap, OPTIONS)
+            gain, loss = compute_transitions(gap, OPTIONS)
             stays = 1 - loss if one else 1 - gain
             weight *= stays if one == other else 1 - stays
         settled += weight * np.array(history)
@@ -60,10 +60,10 @@ def test_without_change_all_years_agree() -> None:
 
 
 def test_rates_over_time() -> None:
-    gain, loss = transitions(1.0, OPTIONS)
+    gain, loss = compute_transitions(1.0, OPTIONS)
     assert (gain, loss) == pytest.approx((OPTIONS.appear, OPTIONS.vanish), rel=0.05)
-    assert transitions(1000.0, OPTIONS)[0] == pytest.approx(
+    assert compute_transitions(1000.0, OPTIONS)[0] == pytest.approx(
         OPTIONS.appear / (OPTIONS.appear + OPTIONS.vanish), rel=1e-3
     )
     two_steps = gain * (1 - loss) + (1 - gain) * gain
-    assert transitions(2.0, OPTIONS)[0] == pytest.approx(two_steps, rel=1e-9)
+    assert compute_transitions(2.0, OPTIONS)[0] == pytest.approx(two_steps, rel=1e-9)

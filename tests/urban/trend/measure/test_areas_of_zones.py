@@ -17,7 +17,14 @@ from affine import Affine
 from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam_urban.trend.measure.sweep import Thresholds, classify
 from domainsam_urban.trend.measure.tallies import CENTRAL, HIGH, LOW, Blocks, Tally, tally
-from domainsam_urban.trend.read.zones import Zoning, make_zonings, pixel_coverage, read_zones, rings, whole
+from domainsam_urban.trend.read.zones import (
+    Zoning,
+    compute_pixel_coverage,
+    make_rings,
+    make_whole,
+    make_zonings,
+    read_zones,
+)
 from domainsam_urban.trend.settings import ZoneOptions
 from domainsam_urban.trend.stack import YearStack
 from tests.urban.trend.stacks import BEIJING, LEVEL, laea_ground, year_stack
@@ -65,7 +72,7 @@ def test_coverage_equals_cutting_every_pixel() -> None:
         shapes[1].union(shapely.box(0, 0, 2, 2)),
     ]
     for shape in shapes:
-        covered = pixel_coverage(shape, Affine.identity(), (30, 40))
+        covered = compute_pixel_coverage(shape, Affine.identity(), (30, 40))
         np.testing.assert_allclose(covered, shapely.area(shapely.intersection(pixels, shape)), atol=1e-9)
 
 
@@ -114,7 +121,7 @@ def test_zones_that_part_the_ground_add_up_to_it(stack: YearStack) -> None:
     turned = [shapely.affinity.rotate(shape, 20, origin=(0, 0)) for shape in shapes]
     for polygons in (shapes, [*turned, shapely.box(left, bottom, right, top) - shapely.union_all(turned)]):
         parts = Zoning("zones", tuple(map(str, range(len(polygons)))), np.asarray(polygons, dtype=object))
-        every, apart = count(stack, whole(stack.ground), parts)
+        every, apart = count(stack, make_whole(stack.ground), parts)
         np.testing.assert_allclose(apart.at_least.sum(axis=0), every.at_least.sum(axis=0), rtol=1e-9)
         np.testing.assert_allclose(apart.moves.sum(axis=0), every.moves.sum(axis=0), rtol=1e-7, atol=1e-9)
         assert apart.valid_ha.sum() == pytest.approx(every.valid_ha[0])
@@ -122,9 +129,9 @@ def test_zones_that_part_the_ground_add_up_to_it(stack: YearStack) -> None:
 
 def test_figures_do_not_depend_on_windows(stack: YearStack, monkeypatch: pytest.MonkeyPatch) -> None:
     zoning = Zoning("zones", ("a",), np.array([star(10, -20, 150, 1)], dtype=object))
-    before = count(stack, whole(stack.ground), zoning)
-    monkeypatch.setattr("domainsam_urban.trend.measure.sweep.sweep_size", lambda layers: 64)
-    after = count(stack, whole(stack.ground), zoning)
+    before = count(stack, make_whole(stack.ground), zoning)
+    monkeypatch.setattr("domainsam_urban.trend.measure.sweep.choose_sweep_size", lambda layers: 64)
+    after = count(stack, make_whole(stack.ground), zoning)
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one.cell_block, other.cell_block)
         np.testing.assert_allclose(one.at_least, other.at_least, rtol=1e-9, atol=1e-12)
@@ -132,7 +139,7 @@ def test_figures_do_not_depend_on_windows(stack: YearStack, monkeypatch: pytest.
 
 
 def test_low_and_high_enclose_the_map_and_only_common_ground_counts(stack: YearStack) -> None:
-    (counted,) = count(stack, whole(stack.ground))
+    (counted,) = count(stack, make_whole(stack.ground))
     assert (settled(counted, LOW) <= settled(counted)).all()
     assert (settled(counted) <= settled(counted, HIGH)).all()
     with rasterio.open(stack.common_valid) as seen:
@@ -209,13 +216,13 @@ def test_zones_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
 
 def test_rings_have_the_area_of_rings(tmp_path: Path) -> None:
     ground = laea_ground(400, 400, 10.0)
-    zoning = rings(ground, BEIJING, (0.5, 1.0, 1.5))
+    zoning = make_rings(ground, BEIJING, (0.5, 1.0, 1.5))
     assert zoning.names == ("0 to 0.5 km", "0.5 to 1 km", "1 to 1.5 km")
     theirs = np.pi * np.array([0.5**2, 1 - 0.5**2, 1.5**2 - 1]) * 1e6
     np.testing.assert_allclose(shapely.area(zoning.polygons), theirs, rtol=1e-4)
     assert "end at 1.5 km" in zoning.notes[0]
     with pytest.raises(InputError, match="no ring"):
-        rings(ground, (10.0, 50.0), (1.0,))
+        make_rings(ground, (10.0, 50.0), (1.0,))
 
 
 def test_ring_roads_lie_inside_each_other(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import shapely
 
-from domainsam_urban.trend.measure.objects import ChangeObjects, change_objects
+from domainsam_urban.trend.measure.objects import ChangeObjects, find_change_objects
 from domainsam_urban.trend.measure.sweep import Thresholds
-from domainsam_urban.trend.read.zones import Zoning, whole
+from domainsam_urban.trend.read.zones import Zoning, make_whole
 from domainsam_urban.trend.settings import ObjectOptions
 from domainsam_urban.trend.stack import YearStack
 from tests.urban.trend.stacks import LEVEL, from_masks
@@ -28,8 +28,8 @@ def ground(*boxes: tuple[int, int, int, int]) -> np.ndarray:
 
 def follow(folder: Path, *years: np.ndarray) -> tuple[YearStack, ChangeObjects]:
     stack = from_masks(folder, {2016 + 2 * index: mask for index, mask in enumerate(years)})
-    found = change_objects(
-        stack, [whole(stack.ground)], Thresholds.around(LEVEL, 0.2), ObjectOptions(min_area=100), folder
+    found = find_change_objects(
+        stack, [make_whole(stack.ground)], Thresholds.around(LEVEL, 0.2), ObjectOptions(min_area=100), folder
     )
     return stack, found
 
@@ -114,7 +114,7 @@ def test_settlements_are_counted_where_they_lie(tmp_path: Path) -> None:
     left, bottom, right, top = stack.ground.bounds
     halves = np.array([shapely.box(left, bottom, 0, top), shapely.box(0, bottom, right, top)], dtype=object)
     zoning = Zoning("zones", ("west", "east"), halves)
-    found = change_objects(
+    found = find_change_objects(
         stack, [zoning], Thresholds.around(LEVEL, 0.2), ObjectOptions(min_area=100), tmp_path
     )
     numbers = {key: estimate.central for key, estimate in found.counts.items()}

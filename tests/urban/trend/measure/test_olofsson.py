@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from domainsam_urban.trend.measure.olofsson import assess, assess_clusters, z_value
+from domainsam_urban.trend.measure.olofsson import assess, assess_clusters, compute_z_value
 
 COUNTS = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])
 """Olofsson et al. 2014, table 8: deforestation, forest gain, stable forest, stable non-forest."""
@@ -78,4 +78,4 @@ def test_a_stratum_without_sample_is_refused() -> None:
 
 
 def test_ninety_five_percent_is_1_96() -> None:
-    assert z_value(0.95) == pytest.approx(1.959964, abs=1e-6)
+    assert compute_z_value(0.95) == pytest.approx(1.959964, abs=1e-6)

@@ -11,22 +11,22 @@ import pytest
 import shapely
 
 from domainsam.errors import InputError, MissingInputError
-from domainsam_urban.trend.generated import Errors, seen_through, settlement_series
+from domainsam_urban.trend.generated import Errors, make_series, simulate_map
 from domainsam_urban.trend.measure.adjusted import Adjustment, Rates, adjust
 from domainsam_urban.trend.measure.areas import (
     NET_ONLY,
     POOLED,
     SAMPLE,
-    annual_rate,
-    bounded_figures,
-    years_between,
+    compute_annual_rate,
+    count_years,
+    make_bounded_figures,
 )
-from domainsam_urban.trend.measure.bounds import Bounds, Estimate, difference
-from domainsam_urban.trend.measure.olofsson import assess, z_value
+from domainsam_urban.trend.measure.bounds import Bounds, Estimate, subtract_estimates
+from domainsam_urban.trend.measure.olofsson import assess, compute_z_value
 from domainsam_urban.trend.measure.sweep import Thresholds
 from domainsam_urban.trend.measure.tallies import Blocks, tally
 from domainsam_urban.trend.read.reference import Reference, look_up, read_reference
-from domainsam_urban.trend.read.zones import Zoning, whole
+from domainsam_urban.trend.read.zones import Zoning, make_whole
 from domainsam_urban.trend.settings import UncertaintyOptions
 from domainsam_urban.trend.stack import YearStack
 from tests.urban.trend.stacks import LEVEL, from_masks, laea_ground, year_stack
@@ -43,7 +43,7 @@ def box_mask(rows: int, columns: int) -> np.ndarray:
 
 def bounds_of(stack: YearStack, draws: int = 400) -> Bounds:
     (counted,) = tally(
-        stack, [whole(stack.ground)], Thresholds.around(LEVEL, 0.2), Blocks.of(stack.ground, 40)
+        stack, [make_whole(stack.ground)], Thresholds.around(LEVEL, 0.2), Blocks.of(stack.ground, 40)
     )
     return Bounds.of(counted, 0, draws, 0.95, 0)
 
@@ -78,12 +78,12 @@ def test_draws_repeat_with_their_seed(tmp_path: Path) -> None:
 
 def test_rates_and_differences() -> None:
     early, late = Estimate(8, 10, 12), Estimate(18, 20, 22)
-    rate = annual_rate(early, late, 10)
+    rate = compute_annual_rate(early, late, 10)
     assert rate.central == pytest.approx(np.log(2) / 10)
     assert rate.low == pytest.approx(np.log(18 / 12) / 10)
-    assert not annual_rate(Estimate(0, 0, 1), late, 10).known
-    assert not annual_rate(early, late, years_between(None, None)).known
-    net = difference(late, early)
+    assert not compute_annual_rate(Estimate(0, 0, 1), late, 10).known
+    assert not compute_annual_rate(early, late, count_years(None, None)).known
+    net = subtract_estimates(late, early)
     assert (net.low, net.central, net.high) == pytest.approx((10 - 8**0.5, 10, 10 + 8**0.5))
 
 
@@ -102,16 +102,16 @@ def random_points(stack: YearStack, truth: np.ndarray, number: int, seed: int = 
 
 
 def adjusted(stack: YearStack, reference: Reference, *zonings: Zoning) -> Adjustment:
-    zonings = (whole(stack.ground), *zonings)
+    zonings = (make_whole(stack.ground), *zonings)
     tallies = tally(stack, zonings, Thresholds.around(LEVEL, 0.2), Blocks.of(stack.ground, None))
-    figures = bounded_figures(stack, tallies, OPTIONS, "map", {})
+    figures = make_bounded_figures(stack, tallies, OPTIONS, "map", {})
     return adjust(stack, figures, tallies, look_up(stack, reference), 0.95, "map")
 
 
 def sampled_too_far_out(folder: Path, seed: int, *zonings: Zoning) -> tuple[Adjustment, dict[str, float]]:
     """Figures of a map whose outlines lie 4 pixels too far out, mended by 900 points, and the true areas."""
-    series = settlement_series(3, 3, 3, seed)
-    seen = seen_through(series, Errors(bias=4.0), seed)
+    series = make_series(3, 3, 3, seed)
+    seen = simulate_map(series, Errors(bias=4.0), seed)
     stack = year_stack(folder, dict(zip((2016, 2018, 2020), seen, strict=True)))
     true = series.masks.sum(axis=(1, 2)) * stack.ground.pixel_ha
     result = adjusted(stack, random_points(stack, series.masks, 900, seed), *zonings)
@@ -125,7 +125,7 @@ def test_a_sample_puts_right_what_the_map_has_wrong(tmp_path: Path) -> None:
         assert figure.method == SAMPLE
         assert accuracy.mapped_ha > figure.area.high
         # Olofsson's own interval is much the same where the sample holds errors of both kinds.
-        half = z_value(0.95) * accuracy.standard_error_ha
+        half = compute_z_value(0.95) * accuracy.standard_error_ha
         assert (figure.area.high - figure.area.low) / 2 == pytest.approx(half, rel=0.25)
     assert {figure.method for figure in result.figures.of_years("zones")} == {POOLED}
     assert {change.method for change in result.figures.of_changes()} <= {SAMPLE, NET_ONLY}
@@ -147,8 +147,8 @@ def test_intervals_of_many_samples_hold_the_truth_as_often_as_they_say(tmp_path:
 
 
 def test_the_estimate_is_olofssons(tmp_path: Path) -> None:
-    series = settlement_series(2, 2, 2, seed=1)
-    stack = year_stack(tmp_path, dict(zip((2016, 2018), seen_through(series, Errors(bias=2.0)), strict=True)))
+    series = make_series(2, 2, 2, seed=1)
+    stack = year_stack(tmp_path, dict(zip((2016, 2018), simulate_map(series, Errors(bias=2.0)), strict=True)))
     reference = random_points(stack, series.masks, 400)
     result = adjusted(stack, reference)
     units = look_up(stack, reference)

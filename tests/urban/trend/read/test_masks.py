@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from domainsam.errors import InputError
-from domainsam_urban.trend.read.maps import mask_rule, stage_mask
+from domainsam_urban.trend.read.maps import choose_mask_rule, stage_mask
 from tests.urban.trend.scenes import square, write_mask
 
 
@@ -17,7 +17,7 @@ def staged(
     tmp_path: Path, values: np.ndarray, classes: tuple[int, ...] | None = None, **kwargs: object
 ) -> np.ndarray:
     path = write_mask(tmp_path / "m.tif", values, **kwargs)  # type: ignore[arg-type]
-    stage_mask(str(path), mask_rule(str(path), classes), tmp_path / "staged.tif")
+    stage_mask(str(path), choose_mask_rule(str(path), classes), tmp_path / "staged.tif")
     with rasterio.open(tmp_path / "staged.tif") as dataset:
         return dataset.read(1)
 
@@ -56,7 +56,7 @@ def test_probabilities_of_urban_map(tmp_path: Path) -> None:
     path = write_mask(tmp_path / "p.tif", values, nodata=255)
     with rasterio.open(path, "r+") as dataset:
         dataset.set_band_description(1, "probability")
-    rule = mask_rule(str(path))
+    rule = choose_mask_rule(str(path))
     assert rule.classes is None
     np.testing.assert_array_equal(rule.stored(values), values)
 
@@ -64,7 +64,7 @@ def test_probabilities_of_urban_map(tmp_path: Path) -> None:
 def test_other_classes_are_refused(tmp_path: Path) -> None:
     path = write_mask(tmp_path / "m.tif", square(10) * 3 + 2)
     with pytest.raises(InputError, match=r"holds the values 2, 5, expected 0 and 1; .*--mask-class"):
-        mask_rule(str(path))
+        choose_mask_rule(str(path))
     path = write_mask(tmp_path / "f.tif", square(10).astype(np.float32) * 7)
     with pytest.raises(InputError, match="values 0 to 7, expected probabilities"):
-        mask_rule(str(path))
+        choose_mask_rule(str(path))

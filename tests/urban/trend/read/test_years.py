@@ -10,7 +10,7 @@ import pytest
 import rasterio
 
 from domainsam.errors import ConfigError, InputError, MissingInputError
-from domainsam_urban.trend.read.years import parse_span, read_years, shortest_labels
+from domainsam_urban.trend.read.years import choose_labels, parse_span, read_years
 from tests.urban.trend.scenes import square, write_mask, write_masks, write_years
 
 
@@ -43,8 +43,8 @@ def test_what_is_no_date(text: str) -> None:
 
 def test_labels_are_as_short_as_can_be() -> None:
     days = [datetime(2016, 5, 1, tzinfo=UTC), datetime(2016, 5, 2, tzinfo=UTC)]
-    assert shortest_labels(days) == ("2016-05-01", "2016-05-02")
-    assert shortest_labels([days[0], datetime(2018, 5, 1, tzinfo=UTC)]) == ("2016", "2018")
+    assert choose_labels(days) == ("2016-05-01", "2016-05-02")
+    assert choose_labels([days[0], datetime(2018, 5, 1, tzinfo=UTC)]) == ("2016", "2018")
 
 
 def test_years_come_in_order_of_time(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ import rasterio
 import shapely
 
 from domainsam.errors import OutputError
-from domainsam_urban.trend.generated import Errors, paint_series, seen_through, settlement_series
+from domainsam_urban.trend.generated import Errors, make_series, paint_series, simulate_map
 from domainsam_urban.trend.settings import ProductOptions, UncertaintyOptions, ZoneOptions
 from domainsam_urban.trend.stack import YearStack
-from domainsam_urban.trend.write.products import TrendProducts, product_files, write_products
+from domainsam_urban.trend.write.products import TrendProducts, list_product_files, write_products
 from tests.urban.trend.stacks import BEIJING, from_masks, year_stack
 
 YEARS = (2016, 2018, 2020)
@@ -32,8 +32,8 @@ YEARS = (2016, 2018, 2020)
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[YearStack, TrendProducts]:
     """A small series with pictures, zones and rings, one year with a gap and all of them smoothed too."""
     folder = tmp_path_factory.mktemp("products")
-    series = settlement_series(3, 2, 3, seed=2)
-    stored = seen_through(series, Errors())
+    series = make_series(3, 2, 3, seed=2)
+    stored = simulate_map(series, Errors())
     stored[1, :20] = 255
     by_year = dict(zip(YEARS, stored, strict=True))
     stack = year_stack(folder, by_year, smoothed=by_year)
@@ -66,7 +66,7 @@ def test_every_file_is_there_and_no_other(made: tuple[YearStack, TrendProducts])
     _, products = made
     folder = products.report.parent
     found = {path for path in folder.rglob("*") if path.is_file()}
-    assert found == set(products.files) == set(product_files(folder))
+    assert found == set(products.files) == set(list_product_files(folder))
     for path in folder.glob("figures/*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
 
