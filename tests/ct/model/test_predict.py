@@ -28,7 +28,7 @@ def logits(model: OrganModel, slices: np.ndarray, batch: int) -> torch.Tensor:
 
 
 def test_answer_has_the_size_of_the_stack() -> None:
-    found = tiny_model().predict(stack(), SPACING)
+    found = tiny_model().predict_slices(stack(), SPACING)
     assert found.labels.shape == found.confidence.shape == (5, 40, 40)
     assert found.labels.dtype == np.uint8
     assert found.confidence.dtype == np.float16
@@ -41,16 +41,16 @@ def test_batch_size_changes_nothing() -> None:
     model = tiny_model()
     apart = (logits(model, stack(), 1) - logits(model, stack(), 5)).abs().max()
     assert apart < 1e-4
-    one, many = (tiny_model(batch=size).predict(stack(), SPACING) for size in (1, 4))
+    one, many = (tiny_model(batch=size).predict_slices(stack(), SPACING) for size in (1, 4))
     assert (one.labels != many.labels).mean() < 1e-3
 
 
 @pytest.mark.parametrize("neighbours", [0, 1])
 def test_a_volume_in_parts_gives_what_the_whole_gives(neighbours: int) -> None:
     model, slices = tiny_model(neighbours), stack(7)
-    whole = model.predict(slices, SPACING)
-    first = model.predict(slices[:4], SPACING, None, slices[4:5])
-    rest = model.predict(slices[4:], SPACING, slices[3:4], None)
+    whole = model.predict_slices(slices, SPACING)
+    first = model.predict_slices(slices[:4], SPACING, None, slices[4:5])
+    rest = model.predict_slices(slices[4:], SPACING, slices[3:4], None)
     labels = np.concatenate([first.labels, rest.labels])
     assert (whole.labels != labels).mean() < 1e-3
     confidence = np.concatenate([first.confidence, rest.confidence]).astype(np.float32)
@@ -68,8 +68,8 @@ def test_context_says_whether_neighbours_count() -> None:
     for neighbours in (0, 1):
         model = tiny_model(neighbours)
         assert model.context == neighbours
-        alone = model.predict(slices[1:2], SPACING)
-        beside = model.predict(slices[1:2], SPACING, slices[:1] + 300, slices[2:])
+        alone = model.predict_slices(slices[1:2], SPACING)
+        beside = model.predict_slices(slices[1:2], SPACING, slices[:1] + 300, slices[2:])
         same = np.array_equal(alone.confidence, beside.confidence)
         assert same == (neighbours == 0)
 
@@ -77,9 +77,9 @@ def test_context_says_whether_neighbours_count() -> None:
 @pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.full((1, 8, 8), np.nan)])
 def test_bad_stacks_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(InputError, match="slices"):
-        tiny_model().predict(bad.astype(np.float32), SPACING)
+        tiny_model().predict_slices(bad.astype(np.float32), SPACING)
 
 
 def test_non_square_slices_and_pixels() -> None:
-    found = tiny_model().predict(stack()[:, 3:30], (5.0, 3.1))
+    found = tiny_model().predict_slices(stack()[:, 3:30], (5.0, 3.1))
     assert found.labels.shape == (5, 27, 40)
