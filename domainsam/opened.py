@@ -308,7 +308,9 @@ class Found:
 
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
-        """``(rows, columns)``, of a volume ``(slices, rows, columns)`` uint8: 0, or which of :attr:`names` from 1.
+        """Which of :attr:`names` each pixel is, from 1; 0 where nothing is.
+
+        ``(rows, columns)`` uint8; of a volume ``(slices, rows, columns)``.
 
         Raises
         ------

@@ -418,6 +418,6 @@ def upsample_part(logits: Tensor, crop: Window, part: Window) -> NDArray[np.floa
 def record_outlines(record: Mapping[str, Any]) -> dict[OutlineKey, Outline]:
     """Make the journal record of decoded masks."""
     return {
-        (number, frame, row, col): Outline(iou, area, Window(*place, frame) if place else None)
+        (number, frame, row, col): Outline(iou, area, Window(*place, frame=frame) if place else None)
         for number, frame, row, col, iou, area, *place in record.get("outlines", [])
     }

@@ -178,7 +178,7 @@ def place_marks(
     return tuple(_objects(list(json_marks(Path("marks"), {"objects": objects}, place, frame))))
 
 
-def _as_list(values: Sequence[Any]) -> list[Any]:
+def _as_list(values: Any) -> list[Any]:
     """Nested lists of plain numbers, whatever sequences or arrays they were."""
     return [_as_list(item) if isinstance(item, list | tuple | np.ndarray) else item for item in values]
 
