@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -61,9 +61,9 @@ class Decoded:
     logits: NDArray[np.float32]
     iou: float
 
-    def find_bounds(self, threshold: float, frame: int) -> Window | None:
-        """The smallest window of the scene in which the mask reaches a probability; None where nowhere."""
-        inside = sigmoid(np.clip(self.logits, -LOGIT_LIMIT, LOGIT_LIMIT)) >= threshold
+    def find_bounds(self, level: int, frame: int) -> Window | None:
+        """The smallest window of the scene in which the mask reaches a stored value; None where nowhere."""
+        inside = quantise(sigmoid(np.clip(self.logits, -LOGIT_LIMIT, LOGIT_LIMIT))) >= level
         rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         if not len(rows):
             return None
@@ -115,12 +115,12 @@ def decode_strip(
             for batch in group_blocks(blocks, len(windows), options.batch_size):
                 for crop, decoded in decoder.decode(batch, plan):
                     band.add(crop, decoded)
-                    bounds = decoded.find_bounds(options.threshold, frame)
+                    bounds = decoded.find_bounds(level, frame)
                     outline = Outline(round(decoded.iou, 4), decoded.prompt.area, bounds)
                     key = (decoded.prompt.id, *spot_of(crop))
                     outlines[key] = outline
-                    place = [] if bounds is None else [bounds.row, bounds.col, bounds.height, bounds.width]
-                    quality.append([*key, outline.iou, outline.area, *place])
+                    place = None if bounds is None else list(astuple(bounds))
+                    quality.append([*key, outline.iou, outline.area, place])
             if not unit.repeated:
                 finished = band.finish(unit.rows[1], coarse, level)
                 recorder.record(unit, [finished], {"outlines": quality})
@@ -418,6 +418,6 @@ def upsample_part(logits: Tensor, crop: Window, part: Window) -> NDArray[np.floa
 def record_outlines(record: Mapping[str, Any]) -> dict[OutlineKey, Outline]:
     """Make the journal record of decoded masks."""
     return {
-        (number, frame, row, col): Outline(iou, area, Window(*place, frame=frame) if place else None)
-        for number, frame, row, col, iou, area, *place in record.get("outlines", [])
+        (number, frame, row, col): Outline(iou, area, None if bounds is None else Window(*bounds))
+        for number, frame, row, col, iou, area, bounds in record.get("outlines", [])
     }

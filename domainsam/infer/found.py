@@ -34,7 +34,8 @@ class FoundObject:
         Its source's confidence times the IoU that the foundation expects of its outline, 0 to 1.
     bounds
         The smallest window of a frame that holds its outline; None where no
-        pixel reached the threshold.
+        pixel reached the threshold. Of an object that is larger than the
+        foundation's field, the window around its parts, before they are blended.
     """
 
     label: str | None
