@@ -72,7 +72,7 @@ def test_objects_are_marked_in_one_way(scene: Opened, given: Mapping[str, Any]) 
 
 def test_arrays_lie_on_the_grid_and_unlabelled_objects_keep_apart_from_labelled_ones(scene: Opened) -> None:
     marks = [
-        SceneObject.marked(box=(20, 30, 50, 60), label="pond"),
+        SceneObject.marked(box=(40, 56, 56, 72), label="pond"),
         SceneObject.marked(box=(100, 90, 150, 130)),
     ]
     with scene:
@@ -85,9 +85,9 @@ def test_arrays_lie_on_the_grid_and_unlabelled_objects_keep_apart_from_labelled_
         bounds = found.objects[0].bounds
         assert bounds == Window(rows.min(), cols.min(), np.ptp(rows) + 1, np.ptp(cols) + 1)
         assert bounds is not None
-        assert abs(bounds.row - 30) <= 4
-        assert abs(bounds.width - 30) <= 8
-        assert scene.find(boxes=[(20, 30, 50, 60)], foundation="fake").names == (UNNAMED,)
+        assert abs(bounds.row - 56) <= 4
+        assert abs(bounds.width - 16) <= 8
+        assert scene.find(boxes=[(40, 56, 56, 72)], foundation="fake").names == (UNNAMED,)
 
 
 def test_features_and_pictures_are_of_a_window(scene: Opened) -> None:
