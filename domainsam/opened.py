@@ -30,7 +30,7 @@ from domainsam.packs import DomainPack, describe_file, load_pack
 from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Features, Foundation, PromptSource, SceneObject, Source, Window
 
-Marks = str | Path | Sequence[Any]
+Marks = str | Path | Sequence[Any] | NDArray[Any]
 """A file of marks, or coordinates."""
 
 
@@ -251,7 +251,7 @@ class Opened:
         frame: str | int | None,
     ) -> Sequence[SceneObject]:
         objects: list[SceneObject] = []
-        listed: dict[str, Sequence[Any]] = {}
+        listed: dict[str, Sequence[Any] | NDArray[Any]] = {}
         for name, given in (("points", points), ("boxes", boxes)):
             if isinstance(given, str | Path):
                 objects += self._from_file(given, "boxes" if name == "boxes" else "marks", frame)
@@ -317,10 +317,7 @@ class Found:
         InputError
             If the scene is closed.
         """
-        answer = self.answer
-        path = answer.labels or answer.probability
-        if not path.exists():
-            raise InputError("the scene is closed, so what was found is gone: read it before")
+        answer, path = self.answer, self._staged()
         labels = np.zeros((answer.frames, *answer.shape), np.uint8)
         with RawRaster.open(path, answer.shape, answer.frames) as stored:
             for window in stored.bands(1 << 22):
@@ -339,6 +336,13 @@ class Found:
     def masks(self) -> dict[str, NDArray[np.bool_]]:
         """Where the objects of each label are: bool, on the grid of the scene."""
         return {name: self.labels == number for number, name in enumerate(self.names, start=1)}
+
+    def _staged(self) -> Path:
+        """The file that holds the labels, or where objects bear none the probability."""
+        path = self.answer.labels or self.answer.probability
+        if not path.exists():
+            raise InputError("the scene is closed, so what was found is gone: read or save it before")
+        return path
 
     def save(self, out: str | Path, **options: Any) -> Any:
         """Write it as the pack's command would, every file or none.
@@ -359,8 +363,11 @@ class Found:
         ------
         ConfigError
             If an option is unknown or impossible.
+        InputError
+            If the scene is closed.
         OutputError
             If a file exists already or cannot be written.
         """
+        self._staged()
         save = self.opened.pack.load("save")
         return save(self.opened.source, self.answer, Path(out), self.foundation, **options)

@@ -83,7 +83,9 @@ def test_arrays_lie_on_the_grid_and_unlabelled_objects_keep_apart_from_labelled_
         assert np.array_equal(found.mask, found.masks["pond"] | found.masks[UNNAMED])
         rows, cols = np.nonzero(found.masks["pond"])
         bounds = found.objects[0].bounds
-        assert bounds == Window(rows.min(), cols.min(), np.ptp(rows) + 1, np.ptp(cols) + 1)
+        assert bounds == Window(
+            *(int(at) for at in (rows.min(), cols.min(), np.ptp(rows) + 1, np.ptp(cols) + 1))
+        )
         assert bounds is not None
         assert abs(bounds.row - 56) <= 4
         assert abs(bounds.width - 16) <= 8

@@ -131,8 +131,8 @@ def read_marks(
 def place_marks(
     grid: Grid,
     *,
-    points: Sequence[Any] = (),
-    boxes: Sequence[Any] = (),
+    points: Sequence[Any] | NDArray[Any] = (),
+    boxes: Sequence[Any] | NDArray[Any] = (),
     labels: str | Sequence[str] | None = None,
     frame: str | int | None = None,
     voxels: Grid | None = None,

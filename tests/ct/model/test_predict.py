@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from domainsam.errors import InputError
+from domainsam.protocols import Block, Window
 from domainsam_ct.model.organs import OrganModel
 from domainsam_ct.model.predict import add_neighbours
 from tests.ct.organs import body, tiny_model
@@ -43,6 +44,23 @@ def test_batch_size_changes_nothing() -> None:
     assert apart < 1e-4
     one, many = (tiny_model(batch=size).predict_slices(stack(), SPACING) for size in (1, 4))
     assert (one.labels != many.labels).mean() < 1e-3
+
+
+@pytest.mark.parametrize("neighbours", [0, 1])
+def test_a_block_is_predicted_as_the_slice_is(neighbours: int) -> None:
+    model, (one,) = tiny_model(neighbours), stack(1)
+    low, high = model.window
+    image = np.clip((one - low) / (high - low), 0, 1).astype(np.float32)
+    valid = np.ones(one.shape, bool)
+    valid[:4] = False
+    block = Block(Window(0, 0, *one.shape), np.stack([image] * 3), valid)
+    found, alone = model.predict(block, SPACING), model.predict_slices(one[None], SPACING)
+    assert found.names == model.labels
+    assert found.probability.shape == (len(model.labels), *one.shape)
+    assert np.allclose(found.probability.sum(axis=0), 1, atol=1e-5)
+    assert (found.labels[:4] == 255).all()
+    assert (found.labels[4:] != alone.labels[0, 4:]).mean() < 1e-3
+    assert np.abs(found.probability.max(axis=0) - alone.confidence[0]).max() < 2e-3
 
 
 @pytest.mark.parametrize("neighbours", [0, 1])
