@@ -143,7 +143,7 @@ def segment_sample(
     begin = perf_counter()
     sample = read_sample(layout, ref, sensors, options.read)
     report_liberties(sample)
-    prediction = model.predict(sample.images, sample.valid)
+    prediction = model.predict_sensors(sample.images, sample.valid)
     return write_sample(sample, prediction, plan, options, model, begin)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from domainsam.foundation import DEFAULT, load_foundation
 from domainsam.grid import Grid
 from domainsam.infer.blend import NODATA, clip_window, slice_within
 from domainsam.infer.engine import EngineResult, Swept, prompt_scene
+from domainsam.infer.found import UNNAMED, label_all
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import TileGrid
@@ -27,19 +28,17 @@ from domainsam.progress import Progress, report_progress
 from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Block, Foundation, Source, Window
 from domainsam.staging import check_targets
-from domainsam_scene.job import Batch, SamplePlan, plan_outputs
+from domainsam_scene.job import Batch, SamplePlan, SegmentResult, plan_outputs
 from domainsam_scene.model.predict import ScenePrediction
 from domainsam_scene.model.sweep import CONFIDENCE, LABELS
 from domainsam_scene.read.layouts.base import SampleRef, read_sample
 from domainsam_scene.read.layouts.plain import PlainLayout
-from domainsam_scene.read.modalities import Plane
+from domainsam_scene.read.modalities import Plane, Sample
 from domainsam_scene.read.rasters import SceneSource
 from domainsam_scene.segment import report_liberties, write_sample
 from domainsam_scene.segment_stack import StackProducts, find_readable
-from domainsam_scene.settings import SegmentOptions
+from domainsam_scene.settings import ReadOptions, SegmentOptions
 
-UNNAMED = "object"
-"""What marks are called that bear no label."""
 PICTURE = "rgb"
 """The sensor that is shown to the foundation, where there is one of that name; else the first."""
 STAGED_BYTES = 5
@@ -56,10 +55,12 @@ class MarkedScene:
 
 
 class PlaneSource:
-    """One sensor's image in memory as a :class:`~domainsam.protocols.Source`."""
+    """One sensor of a sample in memory as a :class:`~domainsam.protocols.Source`: ``rgb``, else the first."""
 
-    def __init__(self, plane: Plane) -> None:
-        self._plane = plane
+    def __init__(self, sample: Sample, files: Sequence[Path] = ()) -> None:
+        self.sample, self.files = sample, tuple(files)
+        shown = _choose_shown(sample.images)
+        self._plane = Plane(sample.images[shown], sample.valid[shown])
 
     @property
     def grid(self) -> Grid:
@@ -77,25 +78,38 @@ class PlaneSource:
 
 
 class SensorSource:
-    """One sensor of a stack of rasters as a :class:`~domainsam.protocols.Source`."""
+    """One sensor of a stack of rasters as a :class:`~domainsam.protocols.Source`: ``rgb``, else the first.
 
-    def __init__(self, stack: SceneSource, sensor: str) -> None:
-        self._stack, self._sensor = stack, sensor
+    ``missing`` says of rasters that were left out why. One thread at a time may read it.
+    """
+
+    def __init__(self, stack: SceneSource, missing: Mapping[str, str]) -> None:
+        self.stack, self.missing = stack, missing
+        self._sensor = _choose_shown(stack.sensors)
 
     @property
     def grid(self) -> Grid:
         """The map's grid."""
-        return self._stack.grid
+        return self.stack.grid
 
     def read(self, window: Window) -> Block:
         """One block; parts outside the map are invalid."""
-        plane = self._stack.sensors[self._sensor].read(window, self._stack.map_grid)
+        plane = self.stack.sensors[self._sensor].read(window, self.stack.map_grid)
         return Block(window, plane.image, plane.valid)
 
     def blocks(self, size: int, overlap: int) -> Iterator[Block]:
         """Blocks of side ``size`` that cover the map, row by row."""
         for window in TileGrid.cover(self.grid.frame_shape, size, overlap).windows():
             yield self.read(window)
+
+    def close(self) -> None:
+        """Close all files."""
+        self.stack.close()
+
+
+def _choose_shown(sensors: Collection[str]) -> str:
+    """The sensor whose picture the foundation sees."""
+    return PICTURE if PICTURE in sensors else next(iter(sensors))
 
 
 def _block(plane: Plane, window: Window) -> Block:
@@ -125,20 +139,66 @@ def segment_marked_files(files: Mapping[str, Path], options: SegmentOptions) -> 
         return Batch((), (), (plan.name,))
     check_targets(plan.files, options.outputs.overwrite)
     decoder = Decoder.load(options)
-    ref = SampleRef(plan.name, {name: (path,) for name, path in files.items()})
-    sample = read_sample(PlainLayout(), ref, tuple(files), options.read)
-    report_liberties(sample)
-    shown = PICTURE if PICTURE in sample.images else next(iter(sample.images))
-    source = PlaneSource(Plane(sample.images[shown], sample.valid[shown]))
+    source = open_pictures(files, options.read)
     with WorkRoom(plan.work, options.resume) as room, report_progress(plan.name, options.quiet) as progress:
         answer = decoder.decode(source, options, room.folder, progress, {"input": plan.name})
-        with open_answer(answer) as (labels, confidence):
-            whole = Window(0, 0, *answer.shape)
-            found = class_numbers(labels.read(whole))
-            sure = np.where(found == NODATA, np.uint8(NODATA), confidence.read(whole))
-        prediction = ScenePrediction(found, np.zeros((0, 1, 1), np.float16), sure, {})
         model = MarkedScene(answer.names, decoder.foundation.name)
-        return Batch((write_sample(sample, prediction, plan, options, model, begin),))
+        return Batch((write_sample(source.sample, read_answer(answer), plan, options, model, begin),))
+
+
+def open_pictures(files: Mapping[str, Path], options: ReadOptions) -> PlaneSource:
+    """Read one scene of one picture a sensor.
+
+    Raises
+    ------
+    InputError
+        If no sensor can be read, or sizes cannot be brought together.
+    """
+    name = next(iter(files.values())).stem
+    ref = SampleRef(name, {name: (path,) for name, path in files.items()})
+    sample = read_sample(PlainLayout(), ref, tuple(files), options)
+    report_liberties(sample)
+    return PlaneSource(sample, tuple(files.values()))
+
+
+def read_answer(answer: EngineResult) -> ScenePrediction:
+    """The answer in memory, as a model's for one scene."""
+    with open_answer(answer) as (labels, confidence):
+        whole = Window(0, 0, *answer.shape)
+        found = class_numbers(labels.read(whole))
+        sure = np.where(found == NODATA, np.uint8(NODATA), confidence.read(whole))
+    return ScenePrediction(found, np.zeros((0, 1, 1), np.float16), sure, {})
+
+
+def write_found(
+    source: PlaneSource | SensorSource, answer: EngineResult, options: SegmentOptions, foundation: Foundation
+) -> SegmentResult:
+    """Write what was found in opened pictures or rasters, as the command does for marks.
+
+    Raises
+    ------
+    ConfigError
+        If an output's ending is unknown.
+    OutputError
+        If an output exists or cannot be written.
+    """
+    begin = perf_counter()
+    if isinstance(source, PlaneSource):
+        stem, files = source.sample.name, source.files
+    else:
+        files = tuple(Path(sensor.path) for sensor in source.stack.sensors.values())
+        stem = files[0].stem
+    geo = isinstance(source, SensorSource)
+    (plan,) = plan_outputs([stem], options.outputs, files, geo=geo)
+    check_targets(plan.files, options.outputs.overwrite)
+    with WorkRoom(plan.work, resume=False) as room:
+        answer = label_all(answer, room.folder)
+        model = MarkedScene(answer.names, foundation.name)
+        if isinstance(source, PlaneSource):
+            return write_sample(source.sample, read_answer(answer), plan, options, model, begin)
+        swept = stage_map(answer, room.folder)
+        products = StackProducts(plan, source.stack, swept, model, source.missing, options.made_by)
+        return products.write(options.outputs.overwrite, room, begin)
 
 
 def segment_marked_rasters(
@@ -164,14 +224,13 @@ def segment_marked_rasters(
         return Batch((), (), (plan.name,))
     check_targets(plan.files, options.outputs.overwrite)
     decoder = Decoder.load(options)
-    readable, missing = find_readable(paths, options)
+    readable, missing = find_readable(paths, options.read.strict)
     with SceneSource(readable, bands, options.read.ranges) as stack:
         rows, cols = stack.map_grid.shape
         require_space(plan.work.parent, STAGED_BYTES * rows * cols, f"a map of {cols} x {rows} pixels")
-        shown = PICTURE if PICTURE in stack.sensors else next(iter(stack.sensors))
         with WorkRoom(plan.work, options.resume) as room:
             with report_progress(plan.name, options.quiet) as progress:
-                source = SensorSource(stack, shown)
+                source = SensorSource(stack, missing)
                 answer = decoder.decode(source, options, room.folder, progress, stack.fingerprint)
             swept = stage_map(answer, room.folder)
             model = MarkedScene(answer.names, decoder.foundation.name)

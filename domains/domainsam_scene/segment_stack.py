@@ -77,7 +77,7 @@ def segment_rasters(
     tile = options.run.tile or model.image_size
     overlap = tile // 4 if options.run.overlap is None else options.run.overlap
     tiles = TileOptions(tile, overlap, "probability" in plan.paths, options.resume)
-    readable, missing = find_readable(paths, options)
+    readable, missing = find_readable(paths, options.read.strict)
     work = plan.files[0].with_name(f".{plan.files[0].stem}.domainsam")
     with SceneSource(readable, bands, options.read.ranges) as source:
         rows, cols = source.map_grid.shape
@@ -91,9 +91,9 @@ def segment_rasters(
 
 
 def find_readable(
-    paths: Mapping[str, Path | str], options: SegmentOptions
+    paths: Mapping[str, Path | str], strict: bool
 ) -> tuple[dict[str, Path | str], dict[str, str]]:
-    """Rasters that open, and why the others do not."""
+    """Rasters that open, and why the others do not; with ``strict`` one that does not is an error."""
     good: dict[str, Path | str] = {}
     missing: dict[str, str] = {}
     for name, path in paths.items():
@@ -101,7 +101,7 @@ def find_readable(
             with SceneSource({name: path}, None, {name: (0.0, 1.0)}):
                 good[name] = path
         except InputError as error:
-            if options.read.strict or len(paths) == 1:
+            if strict or len(paths) == 1:
                 raise
             missing[name] = str(error)
     if not good:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+
+import torch
 
 from domainsam.infer.batch import run_batch
 from domainsam.infer.engine import EngineResult, prompt_scene
@@ -16,6 +18,8 @@ from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.marks import read_mark_files
 from domainsam.machine import keep_freed_memory
 from domainsam.progress import Progress, report_progress
+from domainsam.protocols import Foundation
+from domainsam.staging import check_targets
 from domainsam_urban.job import (
     Batch,
     ScenePlan,
@@ -23,7 +27,13 @@ from domainsam_urban.job import (
     make_scene_stem,
     plan_outputs,
 )
-from domainsam_urban.model.settlement import MarkedObjects, SettlementModel, load_marked, load_model
+from domainsam_urban.model.settlement import (
+    MarkedObjects,
+    SettlementModel,
+    load_marked,
+    load_model,
+    marked_shape,
+)
 from domainsam_urban.read.area import WantedArea, find_wanted_area
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions
@@ -170,6 +180,34 @@ def find_marked(
         resume=options.resume,
         progress=progress,
     )
+
+
+def write_marked(
+    source: RasterSource,
+    answer: EngineResult,
+    options: MapOptions,
+    shape: Mapping[str, float | None],
+    foundation: Foundation,
+) -> SceneResult:
+    """Write what was found in an opened scene, as :func:`map_scene` does for marks.
+
+    ``shape`` says how objects become polygons, None where the default counts.
+
+    Raises
+    ------
+    ConfigError
+        If an output's ending is unknown.
+    OutputError
+        If an output exists or cannot be written.
+    """
+    begin = perf_counter()
+    options = replace(options, shape=marked_shape(shape))
+    (plan,) = plan_outputs([source.path], options.outputs)
+    check_targets(plan.files, options.outputs.overwrite)
+    device = torch.device(foundation.device)
+    maker = MarkedObjects(options.marks, foundation, device, "float32")
+    with WorkRoom(plan.work, resume=False) as room:
+        return write_products(plan, Mapped(source, answer, maker, options, begin), room)
 
 
 def make_engine_options(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -43,10 +43,14 @@ OutlineKey = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Outline:
-    """The foundation's own estimate of a mask's IoU, and how many of the object's pixels it is for."""
+    """The foundation's own estimate of a mask's IoU, and how many of the object's pixels it is for.
+
+    ``bounds`` is the smallest window that holds what was decoded; None where that is nothing.
+    """
 
     iou: float
     area: int
+    bounds: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,16 @@ class Decoded:
     prompt: CropPrompt
     logits: NDArray[np.float32]
     iou: float
+
+    def find_bounds(self, level: int, frame: int) -> Window | None:
+        """The smallest window of the scene in which the mask reaches a stored value; None where nowhere."""
+        inside = quantise(sigmoid(np.clip(self.logits, -LOGIT_LIMIT, LOGIT_LIMIT))) >= level
+        rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        if not len(rows):
+            return None
+        (top, bottom), (left, right) = rows[[0, -1]].tolist(), cols[[0, -1]].tolist()
+        limit = self.prompt.limit
+        return Window(limit.row + top, limit.col + left, bottom - top + 1, right - left + 1, frame)
 
 
 class Decoder(Protocol):
@@ -101,10 +115,12 @@ def decode_strip(
             for batch in group_blocks(blocks, len(windows), options.batch_size):
                 for crop, decoded in decoder.decode(batch, plan):
                     band.add(crop, decoded)
-                    outline = Outline(round(decoded.iou, 4), decoded.prompt.area)
+                    bounds = decoded.find_bounds(level, frame)
+                    outline = Outline(round(decoded.iou, 4), decoded.prompt.area, bounds)
                     key = (decoded.prompt.id, *spot_of(crop))
                     outlines[key] = outline
-                    quality.append([*key, outline.iou, outline.area])
+                    place = None if bounds is None else list(astuple(bounds))
+                    quality.append([*key, outline.iou, outline.area, place])
             if not unit.repeated:
                 finished = band.finish(unit.rows[1], coarse, level)
                 recorder.record(unit, [finished], {"outlines": quality})
@@ -402,6 +418,6 @@ def upsample_part(logits: Tensor, crop: Window, part: Window) -> NDArray[np.floa
 def record_outlines(record: Mapping[str, Any]) -> dict[OutlineKey, Outline]:
     """Make the journal record of decoded masks."""
     return {
-        (number, frame, row, col): Outline(iou, area)
-        for number, frame, row, col, iou, area in record.get("outlines", [])
+        (number, frame, row, col): Outline(iou, area, None if bounds is None else Window(*bounds))
+        for number, frame, row, col, iou, area, bounds in record.get("outlines", [])
     }

@@ -37,6 +37,7 @@ from domainsam.infer.decode import (
     decode_strip,
     record_outlines,
 )
+from domainsam.infer.found import FoundObject, gather_objects, name_objects
 from domainsam.infer.journal import JOURNAL_FILE, Journal
 from domainsam.infer.networks import Networks, ScenePrompter, fingerprint
 from domainsam.infer.options import EngineOptions
@@ -102,6 +103,8 @@ class EngineResult:
         is, 255 without data; None where all objects are of one kind.
     names
         Labels of the objects.
+    objects
+        What became of every object that a prompt source gave.
     """
 
     coarse: Path
@@ -120,6 +123,7 @@ class EngineResult:
     names: tuple[str, ...] = ()
     frames: int = 1
     kept: int = 0
+    objects: tuple[FoundObject, ...] = ()
 
 
 def sweep_scene(
@@ -267,7 +271,8 @@ def prompt_scene(
         Decodes them.
     labels
         Names that objects may bear, in the order of their numbers; if none are
-        given, those that occur, in the order in which they do.
+        given, those that occur, in the order in which they do, objects without one
+        being called ``object`` if others bear one.
     folder, identity, resume
         As of :func:`map_scene`.
 
@@ -281,7 +286,7 @@ def prompt_scene(
     """
     chosen = options or EngineOptions()
     networks = _networks(foundation, None, chosen)
-    objects = tuple(prompts.find(SceneView(source, networks, foundation)))
+    objects = name_objects(tuple(prompts.find(SceneView(source, networks, foundation))), labels)
     if not objects:
         raise InputError("no object was found or marked; expected at least one")
     names = _names_of(objects, labels)
@@ -411,6 +416,7 @@ class _ObjectRun(_Run):
         self.components: list[Component] = []
         self.lookups: list[Ints] = []
         self.found = self.kept = 0
+        self.marks: tuple[SceneObject, ...] = ()
         self.outlines: dict[OutlineKey, Outline] = {}
         self.seconds: dict[str, float] = {}
 
@@ -472,6 +478,7 @@ class _ObjectRun(_Run):
     def plan_marks(self, objects: Sequence[SceneObject]) -> None:
         """Plan the crops of objects that somebody marked."""
         self.plan = plan_marks(objects, self.names, self.lattice)
+        self.marks = tuple(objects)
         self.found = self.kept = len(objects)
 
     def decode(self, decoder: Decoder) -> None:
@@ -537,6 +544,7 @@ class _ObjectRun(_Run):
             names=self.names,
             frames=self.frames,
             kept=self.kept,
+            objects=gather_objects(self.marks, self.outlines),
         )
 
 

@@ -79,23 +79,33 @@ class VolumeSource:
         An opened CT.
     window
         Hounsfield units that become 0 and 1.
+    path
+        Where it was read from, if that is known.
     """
 
-    def __init__(self, volume: Volume, window: tuple[float, float] = ABDOMEN_WINDOW) -> None:
+    def __init__(
+        self, volume: Volume, window: tuple[float, float] = ABDOMEN_WINDOW, path: Path | None = None
+    ) -> None:
         self.volume = volume
         self.window = window
+        self.path = path
 
     @classmethod
     def open(
         cls, path: str | Path, window: tuple[float, float] = ABDOMEN_WINDOW, series_uid: str | None = None
     ) -> Self:
         """Open a CT as :func:`open_volume` does."""
-        return cls(open_volume(path, series_uid), window)
+        return cls(open_volume(path, series_uid), window, Path(path))
 
     @property
     def grid(self) -> Grid:
         """The volume as ``(slices, rows, columns)``, in RAS millimetres."""
         return axial_grid(self.volume.grid)
+
+    @property
+    def voxels(self) -> Grid:
+        """The grid of the file's own axes."""
+        return self.volume.native.native_grid()
 
     def read(self, window: Window) -> Block:
         """One block of one slice, ``(3, h, w)``; what lies outside the slice is invalid."""
