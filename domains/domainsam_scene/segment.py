@@ -115,7 +115,6 @@ def segment_layout(
         Batch,
         resume=options.resume,
         overwrite=options.outputs.overwrite,
-        kept=(InputError,),
         raise_single=False,
         watch=watch,
     )

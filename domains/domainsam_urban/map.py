@@ -115,12 +115,17 @@ def map_scene(
         normalize=read.normalize,
         allow_no_crs=read.allow_no_crs,
         area=area,
+        # Marks in pixels are counted as the file has them.
+        north_up=not options.marks,
     ) as source:
         if source.crs is None:
             log.warning("%s: no CRS, so sizes are in pixels and there are no areas", plan.source)
         rows, cols = source.grid.shape
         purpose = f"a scene of {cols} x {rows} pixels"
-        require_space(plan.work.parent, rows * cols * (STAGED_BYTES + WRITTEN_BYTES), purpose)
+        needed = rows * cols * (STAGED_BYTES + WRITTEN_BYTES)
+        if not source.on_own_grid and read.resolution is None and (plan.mask or plan.probability):
+            needed += source.scene_shape[0] * source.scene_shape[1] * (1 + WRITTEN_BYTES)
+        require_space(plan.work.parent, needed, purpose)
         with WorkRoom(plan.work, options.resume) as room:
             with report_progress(make_scene_stem(plan.source), options.quiet) as progress:
                 if isinstance(model, MarkedObjects):

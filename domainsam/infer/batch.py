@@ -78,7 +78,7 @@ def run_batch(
     *,
     resume: bool,
     overwrite: bool | Callable[[Plan], bool],
-    kept: tuple[type[Exception], ...] = (DomainSamError,),
+    kept: tuple[type[Exception], ...] = (Exception,),
     raise_single: bool = True,
     watch: Callable[[Result], None] | None = None,
 ) -> SomeBatch:
@@ -100,7 +100,8 @@ def run_batch(
     overwrite
         Whether files may be replaced where they exist: of all inputs, or of each.
     kept
-        Errors that are listed while the rest go on.
+        Errors that are listed while the rest go on; by default also faults of ours and of libraries, for
+        the others may be sound.
     raise_single
         Whether the error of a lone input is raised instead of being listed.
     watch
@@ -129,5 +130,7 @@ def run_batch(
                 raise
             reason, _ = explain(error)
             log.error("%s: %s", name(plan), reason)
+            if not isinstance(error, DomainSamError):
+                log.debug("%s", name(plan), exc_info=error)
             failures.append((name(plan), reason))
     return into(tuple(results), tuple(failures), tuple(map(name, complete)))

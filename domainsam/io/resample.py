@@ -75,12 +75,17 @@ def compute_axis_weights(first: int, count: int, scale: float, length: int) -> A
 
 
 def resample(
-    image: NDArray[np.float32], valid: NDArray[np.bool_], rows: csr_matrix, cols: csr_matrix
+    image: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    rows: csr_matrix,
+    cols: csr_matrix,
+    least_cover: float = LEAST_COVER,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Resample an image ``(C, h, w)`` whose invalid pixels are 0.
 
     Returns the image ``(C, H, W)``, each value a mean over valid source
-    pixels only, and its validity ``(H, W)``.
+    pixels only, and its validity ``(H, W)``: whether valid pixels have at
+    least ``least_cover`` of its weight.
     """
     planes = np.concatenate([image, valid[None].astype(np.float32)])
     count, height, width = planes.shape
@@ -89,6 +94,6 @@ def resample(
     wide = (cols @ tall.T).T.reshape(count, rows.shape[0], cols.shape[0])
     cover = wide[-1]
     # A hair of tolerance, for weights are rounded to float32.
-    kept = cover >= LEAST_COVER - 1e-6
+    kept = cover >= least_cover - 1e-6
     values = np.divide(wide[:-1], cover, out=np.zeros_like(wide[:-1]), where=kept)
     return np.clip(values, 0, 1), kept

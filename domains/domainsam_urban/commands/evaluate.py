@@ -13,6 +13,7 @@ import click
 
 from domainsam_cli.console import align_rows, format_paths, format_score, get_command_line, print_result
 from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
+from domainsam_urban.commands.labels import choice_options, gather_choice
 from domainsam_urban.commands.map import reading_options, threshold_option
 from domainsam_urban.settings import MapOptions, OutputOptions, ReadOptions, RunOptions, ShapeOptions
 
@@ -76,6 +77,7 @@ def answering_options(command: Any) -> Any:
 @click.command("evaluate")
 @click.argument("inputs", nargs=-1, required=True, metavar="SCENE...")
 @click.option("--labels", type=PATH, required=True, help="Polygons, a mask raster, or a folder of either.")
+@choice_options
 @answering_options
 @comparing_options
 @click.option("--report", type=PATH, help="Report with charts and pictures, one HTML file.")
@@ -156,7 +158,7 @@ def gather(given: dict[str, Any]) -> EvaluationOptions:
     scoring = ScoringOptions(
         given["threshold"], given["boundary_tolerance"], given["min_area"], given["block"]
     )
-    return EvaluationOptions(scoring, units=given["units"], seed=given["seed"])
+    return EvaluationOptions(scoring, units=given["units"], seed=given["seed"], labels=gather_choice(given))
 
 
 def choose_answers(given: dict[str, Any]) -> Predict:

@@ -12,6 +12,7 @@ import click
 from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import RUN, collect_given, out_option, run_options
+from domainsam_urban.commands.labels import choice_options, gather_choice
 from domainsam_urban.commands.map import reading_options
 from domainsam_urban.settings import ReadOptions
 
@@ -70,6 +71,7 @@ def learning_options(command: Any) -> Any:
 @click.command("train")
 @click.argument("inputs", nargs=-1, required=True, metavar="SCENE...")
 @click.option("--labels", type=PATH, required=True, help="Polygons, a mask raster, or a folder of either.")
+@choice_options
 @click.option("--val", type=PATH, help="Scenes for validation with labels beside them [default: blocks].")
 @out_option("Model file, .safetensors; logs and state go to NAME.training/ beside it.")
 @click.option("--config", "config_path", type=PATH, help="Recipe: TOML file or joint; options come on top.")
@@ -111,7 +113,9 @@ def gather_options(given: dict[str, Any]) -> TrainOptions:
     read = ReadOptions(
         given["bands"], given["nodata"], None, given["normalize"], allow_no_crs=given["allow_no_crs"]
     )
-    return TrainOptions(read=read, **{name: given[name] for name in ("val", *RUN)})
+    return TrainOptions(
+        read=read, choice=gather_choice(given), **{name: given[name] for name in ("val", *RUN)}
+    )
 
 
 def gather_config(given: dict[str, Any]) -> TrainConfig:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from domainsam.errors import InputError
+from domainsam.errors import DomainSamError, InputError, explain
 from domainsam.io.pairing import Scene, find_answer, find_labels, is_vector
 from domainsam.io.rasters import open_raster
 from domainsam.metrics.tables import without_repeats
 from domainsam.progress import Progress, report_nothing
-from domainsam_urban.evaluate.scores import Answer, Counts, ScoringOptions, score_scene
+from domainsam_urban.evaluate.scores import Answer, Counts, score_scene
 from domainsam_urban.evaluate.summary import Evaluation, EvaluationOptions, SceneScores, summarise
-from domainsam_urban.read.layers import Layer, PolygonAnswer, PolygonLayer, open_raster_layer, read_polygons
+from domainsam_urban.read.layers import (
+    ALL,
+    Choice,
+    Layer,
+    PolygonAnswer,
+    PolygonLayer,
+    open_raster_layer,
+    read_polygons,
+)
 from domainsam_urban.read.place import Place, require_same_ground
 from domainsam_urban.settings import MapOptions, OutputOptions
+
+log = logging.getLogger(__name__)
 
 Predict = Callable[[Path, Path], Mapping[str, Path]]
 """From a scene and an empty folder to rasters (or polygons) by variant, the main one first."""
@@ -57,24 +68,49 @@ def evaluate_scenes(
         If not one scene could be scored; the message is that of the first.
     """
     options = options or EvaluationOptions()
+    scenes = tuple(scenes)
+    # Labels of a whole city may leave some of its scenes empty; those of a single scene have to lie on it.
+    alone = len(scenes) == 1 or labels.is_dir()
     done: list[SceneScores] = []
     skipped: list[tuple[str, str]] = []
     for number, scene in enumerate(scenes):
         room = workdir / f"{number:04d}"
         room.mkdir()
         try:
-            done.append(_evaluate_scene(scene, labels, predict, room, options.scoring, progress))
-        except InputError as error:
-            skipped.append((scene.name, str(error)))
+            done.append(_evaluate_scene(scene, labels, predict, room, options, alone, progress))
+        # Whatever one scene does, the others are scored.
+        except Exception as error:
+            if not isinstance(error, DomainSamError):
+                log.debug("%s", scene.name, exc_info=error)
+            skipped.append((scene.name, explain(error)[0]))
     if not done:
         first = f"{skipped[0][0]}: {skipped[0][1]}" if skipped else "no scene was given"
         raise InputError(f"none of {len(skipped)} scene(s) could be evaluated; the first: {first}")
+    if not alone and is_vector(labels):
+        _require_some(done, labels, options)
     return summarise(done, skipped, options)
 
 
+def _require_some(done: list[SceneScores], labels: Path, options: EvaluationOptions) -> None:
+    """Refuse polygons of which not one lies on any of several scenes."""
+    settled = any(counts.confusion[:, 1].any() for scene in done for counts in scene.counts.values())
+    if not settled and len(read_polygons(labels, options.labels)[0]):
+        raise InputError(
+            f"polygons '{labels.name}' do not overlap any of {len(done)} scenes; check that both cover the "
+            "same ground"
+        )
+
+
 def _evaluate_scene(
-    scene: Scene, labels: Path, predict: Predict, room: Path, options: ScoringOptions, progress: Progress
+    scene: Scene,
+    labels: Path,
+    predict: Predict,
+    room: Path,
+    options: EvaluationOptions,
+    alone: bool,
+    progress: Progress,
 ) -> SceneScores:
+    scoring = options.scoring
     label_path = find_labels(scene, labels)
     answers = dict(predict(scene.path, room))
     place = choose_place(scene.path, next(iter(answers.values())))
@@ -87,18 +123,25 @@ def _evaluate_scene(
         done += pixels
         progress(scene.name, done, total)
 
-    with open_labels(label_path, place) as truth:
+    with open_labels(label_path, place, options.labels, alone) as truth:
         notes.extend(truth.notes)
         for variant, path in answers.items():
             with open_answer(path, place) as answer:
-                counts[variant] = score_scene(truth, answer, place, options, advance)
+                counts[variant] = score_scene(truth, answer, place, scoring, advance)
                 notes.extend(answer.notes)
     if not counts[next(iter(answers))].confusion.any():
         raise InputError(
             f"labels '{label_path}' and the prediction share no pixel that both know: check nodata"
         )
     return SceneScores(
-        scene, label_path, answers, place, options.tolerance_px(place), counts, without_repeats(notes)
+        scene,
+        label_path,
+        answers,
+        place,
+        scoring.tolerance_px(place),
+        counts,
+        without_repeats(notes),
+        options.labels,
     )
 
 
@@ -122,11 +165,11 @@ def choose_place(scene: Path, answer: Path) -> Place:
 
 
 @contextmanager
-def open_labels(path: Path, place: Place) -> Iterator[Layer]:
-    """Labels, of polygons or a mask raster, on a grid."""
+def open_labels(path: Path, place: Place, choice: Choice = ALL, must_touch: bool = True) -> Iterator[Layer]:
+    """Labels, of polygons or a mask raster, on a grid; ``must_touch`` as in :class:`PolygonLayer`."""
     if is_vector(path):
-        polygons, notes = read_polygons(path)
-        yield PolygonLayer(polygons, place, path.name, notes=notes)
+        polygons, notes = read_polygons(path, choice)
+        yield PolygonLayer(polygons, place, path.name, must_touch, notes)
     else:
         with open_raster_layer(path, place, "mask") as layer:
             yield layer
@@ -181,6 +224,10 @@ def make_answers(options: MapOptions, variants: tuple[Variant, ...] = STAGES) ->
     from domainsam_urban.model.settlement import load_model
 
     model = load_model(options)
+    # Scored where the model looks: on the scene's own grid interpolation would be scored with it.
+    options = replace(
+        options, read=replace(options.read, resolution=options.read.resolution or model.resolution)
+    )
 
     def predict(scene: Path, workdir: Path) -> Mapping[str, Path]:
         answers: dict[str, Path] = {}

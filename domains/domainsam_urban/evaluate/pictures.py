@@ -105,7 +105,7 @@ def _around(row: float, column: float, shape: tuple[int, int]) -> Window:
 
 def draw_case(scene: SceneScores, variant: str, window: Window, threshold: float) -> Case:
     """Both pictures of a window, and what they show in numbers."""
-    with open_labels(scene.labels, scene.place) as truth:
+    with open_labels(scene.labels, scene.place, scene.choice, must_touch=False) as truth:
         labels = truth.labels(window)
     with open_answer(scene.answers[variant], scene.place) as answer:
         chance, known = answer.probability(window)

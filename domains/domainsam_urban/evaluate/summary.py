@@ -16,6 +16,7 @@ from domainsam.metrics.bootstrap import Interval, bootstrap
 from domainsam.metrics.overlap import score_overlap
 from domainsam.metrics.tables import clean_row, csv_text, interval_document, without_repeats
 from domainsam_urban.evaluate.scores import METRICS, Counts, Metric, ScoringOptions
+from domainsam_urban.read.layers import ALL, Choice
 from domainsam_urban.read.place import Place
 
 MIN_SCENES = 10
@@ -38,6 +39,8 @@ class EvaluationOptions:
         takes scenes where there are at least :data:`MIN_SCENES`.
     level, resamples, seed
         See :func:`domainsam.metrics.bootstrap.bootstrap`.
+    labels
+        Which features of label files are settlements.
     """
 
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
@@ -45,6 +48,7 @@ class EvaluationOptions:
     level: float = 0.95
     resamples: int = 2000
     seed: int = 0
+    labels: Choice = ALL
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +62,7 @@ class SceneScores:
     tolerance_px: float
     counts: Mapping[str, Counts]
     notes: tuple[str, ...]
+    choice: Choice = ALL
 
     def value(self, variant: str, metric: Metric) -> float:
         """One score of this scene alone."""

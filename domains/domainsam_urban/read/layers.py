@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import geopandas as gpd
 import numpy as np
+import pyogrio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from domainsam.io.rasters import open_raster
 from domainsam.protocols import Window
 from domainsam_urban.read.geodesy import keep_polygons, parse_crs
 from domainsam_urban.read.place import Place, require_same_ground, to_extent
+from domainsam_urban.settings import GRID, SETTLEMENTS
 
 IGNORE = 255
 """What a label layer holds where nobody has looked."""
@@ -44,27 +46,65 @@ class Layer(Protocol):
         ...
 
 
-def read_polygons(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Polygons of a vector file with their CRS (a GeoSeries), and notes on what was mended or left out.
+@dataclass(frozen=True)
+class Choice:
+    """Which of a vector file's features are settlements.
+
+    Parameters
+    ----------
+    layer
+        Name of the layer; by default the one called ``settlements``, else the first that holds shapes.
+    field
+        Column of classes; with ``values`` alone, the first of :data:`CLASS_FIELDS` that is there.
+    values
+        Classes that count; by default all features do.
+    """
+
+    layer: str | None = None
+    field: str | None = None
+    values: tuple[str, ...] = ()
+
+
+ALL = Choice()
+CLASS_FIELDS = ("class", "class_name", "classname", "label", "category", "type", "kind", "value")
+"""Columns that are taken for one of classes, by their names in small letters."""
+MOST_CLASSES = 20
+"""A column of more different values is no column of classes."""
+FARTHEST_LON, FARTHEST_LAT = 720.0, 100.0
+"""Degrees beyond any that people write, longitudes that were counted on over the antimeridian included."""
+
+
+def read_polygons(path: Path, choice: Choice = ALL) -> tuple[Any, tuple[str, ...]]:
+    """Polygons of a vector file with their CRS (a GeoSeries), and notes on what was chosen or mended.
+
+    A file without features gives no polygon: ground where somebody looked and
+    found nothing.
 
     Raises
     ------
     MissingInputError
         If there is no such file.
     InputError
-        If it cannot be read, has no CRS, or holds no polygon.
+        If it cannot be read, has no CRS or one that its numbers contradict, lacks the layer, column or
+        class asked for, or holds features but no polygon.
     """
     if not path.exists():
         raise MissingInputError(f"'{path}' does not exist: check the path")
+    layer, chosen = _choose_layer(path, choice.layer)
     try:
-        table = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
-        shapes = table.geometry
+        table = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path, layer=layer)
     except Exception as error:
         raise InputError(
             f"'{path}' cannot be read as polygons ({error}); expected GeoPackage, GeoParquet or GeoJSON"
         ) from error
-    if shapes.crs is None:
-        raise InputError(f"polygons '{path}' have no CRS: assign the one they were drawn in")
+    if not len(table):
+        crs = getattr(table, "crs", None) or "EPSG:4326"
+        return gpd.GeoSeries([], crs=crs), (*chosen, f"{path.name}: holds no feature, read as no settlement")
+    if not isinstance(table, gpd.GeoDataFrame):
+        raise InputError(f"'{path}' is a table without shapes; expected polygons")
+    _require_degrees(table, path)
+    table, classes = _choose_class(table, path, choice)
+    shapes = table.geometry
     given = np.asarray(shapes.values, dtype=object)
     empty = shapely.is_missing(given) | shapely.is_empty(given)
     invalid = int((~shapely.is_valid(given[~empty])).sum())
@@ -80,7 +120,88 @@ def read_polygons(path: Path) -> tuple[Any, tuple[str, ...]]:
     notes = [
         f"{number} of {len(given)} geometries in {path.name}: {what}" for number, what in counts if number
     ]
-    return gpd.GeoSeries(polygons, crs=shapes.crs), tuple(notes)
+    return gpd.GeoSeries(polygons, crs=shapes.crs), (*chosen, *classes, *notes)
+
+
+def _choose_layer(path: Path, asked: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """The layer to read, None for a file that has but one, and a note where others are passed over."""
+    names: list[str] = []
+    if path.suffix != ".parquet":
+        try:
+            found = pyogrio.list_layers(path)
+        except Exception as error:
+            raise InputError(
+                f"'{path}' cannot be read as polygons ({error}); expected GeoPackage, GeoParquet or GeoJSON"
+            ) from error
+        names = [str(name) for name, kind in found if kind is not None]
+    if asked is not None:
+        if asked not in names:
+            has = f"it has {', '.join(names)}" if names else "its format has none"
+            raise InputError(f"'{path}' has no layer '{asked}': {has}")
+        return asked, ()
+    if len(names) < 2:
+        return (names or [None])[0], ()
+    layer = SETTLEMENTS if SETTLEMENTS in names else names[0]
+    others = [name for name in names if name not in (layer, GRID)]
+    if not others:
+        return layer, ()
+    return layer, (f"{path.name}: has layers {', '.join(names)}; {layer} is read (choose with --layer)",)
+
+
+def _require_degrees(table: Any, path: Path) -> None:
+    """Refuse numbers that are none of degrees in a file that says so."""
+    if table.crs is None:
+        raise InputError(f"polygons '{path}' have no CRS: assign the one they were drawn in")
+    extent = table.total_bounds
+    if not table.crs.is_geographic or not np.isfinite(extent).all():
+        return
+    if np.abs(extent[::2]).max() <= FARTHEST_LON and np.abs(extent[1::2]).max() <= FARTHEST_LAT:
+        return
+    geojson = " (GeoJSON always means degrees)" if path.suffix.lower() in (".geojson", ".json") else ""
+    raise InputError(
+        f"polygons '{path}' say {table.crs.name}, which is in degrees{geojson}, but reach over "
+        f"{to_extent(tuple(extent))}: these are metres of another CRS; name it with "
+        "ogr2ogr -a_srs EPSG:... out.gpkg, or export them in degrees"
+    )
+
+
+def _choose_class(table: Any, path: Path, choice: Choice) -> tuple[Any, tuple[str, ...]]:
+    """The features of the classes that count, and a note where there are several and none was chosen."""
+    columns = [str(column) for column in table.columns if column != table.geometry.name]
+    if choice.field is not None and choice.field not in columns:
+        raise InputError(
+            f"'{path}' has no column '{choice.field}' (--class-field): it has {', '.join(columns) or 'none'}"
+        )
+    lower = {column.lower(): column for column in reversed(columns)}
+    field = choice.field or next((lower[name] for name in CLASS_FIELDS if name in lower), None)
+    if field is None:
+        if choice.values:
+            raise InputError(
+                f"'{path}' has no column of classes: name one of {', '.join(columns)} with --class-field"
+            )
+        return table, ()
+    words = table[field].map(_word)
+    known = sorted(set(words) - {""})
+    if choice.values:
+        wanted = {_word(value) for value in choice.values}
+        counts = words.isin(wanted)
+        kept = f"{int(counts.sum())} of {len(table)} features have {field} {', '.join(sorted(wanted))}"
+        return table[counts], (f"{path.name}: {kept}",)
+    if choice.field is None and not 1 < len(known) <= MOST_CLASSES:
+        return table, ()
+    if len(known) < 2:
+        return table, ()
+    return table, (
+        f"{path.name}: column {field} holds {', '.join(known[:MOST_CLASSES])}; all count as settlement "
+        "(choose with --class-value)",
+    )
+
+
+def _word(value: Any) -> str:
+    """A class as people write it: ``3.0`` is ``3``, capitals and blanks around do not matter."""
+    if value is None or value != value:
+        return ""
+    return str(value).strip().casefold().removesuffix(".0")
 
 
 @dataclass
@@ -90,7 +211,7 @@ class PolygonLayer:
     Raises
     ------
     InputError
-        If the grid has no CRS, or (``must_touch``) lies outside the polygons' extent.
+        If the grid has no CRS, or (``must_touch``) lies outside the extent of polygons that there are.
     """
 
     polygons: Any
@@ -99,6 +220,7 @@ class PolygonLayer:
     must_touch: bool = True
     notes: tuple[str, ...] = ()
     _here: Any = field(init=False)
+    touches: bool = field(init=False)
 
     def __post_init__(self) -> None:
         if self.place.crs is None:
@@ -107,7 +229,11 @@ class PolygonLayer:
             )
         self._here = self.polygons.to_crs(parse_crs(self.place.crs))
         extent, scene = shapely.box(*self._here.total_bounds), shapely.box(*self.place.bounds)
-        if self.must_touch and (not len(self._here) or not extent.intersects(scene)):
+        # No polygon at all is an answer: somebody looked, and there is no settlement.
+        self.touches = not len(self._here) or bool(extent.intersects(scene))
+        if not self.touches and not self.must_touch:
+            self.notes += (f"{self.name}: none of its polygons lies on this scene, read as no settlement",)
+        if self.must_touch and not self.touches:
             raise InputError(
                 f"polygons '{self.name}' do not overlap the scene: they cover {to_extent(extent.bounds)} "
                 f"in its CRS, the scene {to_extent(scene.bounds)}; check that both cover the same ground"

@@ -61,6 +61,8 @@ class RasterSource:
         The part that is wanted. The work grid then covers only the window
         that holds it, and pixels outside it have no data. Percentiles are
         still those of the whole scene, so that a part gives what the whole does.
+    north_up
+        Turn round rows that run from south to north, and columns from east to west.
 
     Raises
     ------
@@ -81,10 +83,13 @@ class RasterSource:
         stats: Radiometry | Mapping[str, Any] | None = None,
         allow_no_crs: bool = False,
         area: WantedArea | None = None,
+        north_up: bool = True,
     ) -> None:
         self.path = str(path)
+        self._north_up = north_up
         self._handles = Handles(path)
         self._area: PixelArea | None = None
+        self._turned = (False, False)
         try:
             self._prepare(bands, nodata, resolution, normalize, stats, allow_no_crs, area)
         except BaseException:
@@ -111,6 +116,8 @@ class RasterSource:
             self.radiometry = self._choose_radiometry(dataset, normalize, stats, whole=area is None)
             if area is not None:
                 native_transform = self._cut(area, native_transform)
+            self.scene_transform: Affine = native_transform
+            native_transform = self._face_north(native_transform)
             self._ground = self._measure(native_transform)
             self._shape = compute_work_shape(self._native, self._ground, resolution)
             scale = self._native[1] / self._shape[1], self._native[0] / self._shape[0]
@@ -128,6 +135,58 @@ class RasterSource:
         window = self._area.window
         self._native = (window.height, window.width)
         return transform @ Affine.translation(window.col, window.row)
+
+    def _face_north(self, transform: Affine) -> Affine:
+        """From now on count rows from the north and columns from the west; returns the place of that view.
+
+        Networks have learnt ground with north at the top. Rows that run from south to north, and columns
+        that run from east to west, are turned round as they are read.
+        """
+        rows, cols = self._native
+        # Of a grid turned by more than an eighth of a circle neither is nearer to north than the other.
+        upright = self._north_up and self.crs is not None and not transform.is_identity
+        upright &= abs(transform.a) > abs(transform.b) and abs(transform.e) > abs(transform.d)
+        self._turned = upright and transform.e > 0, upright and transform.a < 0
+        if self._turned[0]:
+            transform = transform @ Affine.translation(0, rows) @ Affine.scale(1, -1)
+        if self._turned[1]:
+            transform = transform @ Affine.translation(cols, 0) @ Affine.scale(-1, 1)
+        return transform
+
+    @property
+    def scene_shape(self) -> tuple[int, int]:
+        """Rows and columns of the scene's own grid, as far as it is wanted."""
+        return self._native
+
+    @property
+    def turned(self) -> tuple[bool, bool]:
+        """Whether the work grid's rows, and its columns, run against the scene's own."""
+        return self._turned
+
+    @property
+    def on_own_grid(self) -> bool:
+        """Whether the work grid is the scene's own, pixel for pixel."""
+        return not self._resampled and not any(self._turned)
+
+    def find_seen(self, rows: tuple[int, int]) -> NDArray[np.bool_]:
+        """Which pixels ``(h, w)`` of some rows of the scene's own grid hold data.
+
+        Raises
+        ------
+        InputError
+            If the file turns out to be damaged there.
+        """
+        height, width = self._native
+        view = (height - rows[1], height - rows[0]) if self._turned[0] else rows
+        with self._handles.reading(f"rows {rows[0]} to {rows[1]}") as dataset:
+            _, valid = self._read_raw(dataset, view, (0, width))
+        return self._as_filed(valid)
+
+    def _as_filed(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Pixels ``(..., h, w)`` of the north-up view in the file's order, or the other way round."""
+        if self._turned[0]:
+            values = values[..., ::-1, :]
+        return values[..., ::-1] if self._turned[1] else values
 
     @property
     def window(self) -> Window | None:
@@ -209,6 +268,10 @@ class RasterSource:
         size: tuple[int, int] | None = None,
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Raw values ``(C, h, w)`` of native pixels and their validity ``(h, w)``."""
+        if self._turned[0]:
+            rows = self._native[0] - rows[1], self._native[0] - rows[0]
+        if self._turned[1]:
+            cols = self._native[1] - cols[1], self._native[1] - cols[0]
         if self._area is not None:
             corner = self._area.window
             rows = rows[0] + corner.row, rows[1] + corner.row
@@ -219,7 +282,7 @@ class RasterSource:
         valid = find_valid_pixels(dataset, wanted, values, (rows, cols), self._nodata)
         if self._area is not None:
             valid &= self._area.inside(rows, cols)
-        return values[[wanted.index(band) for band in self.bands]], valid
+        return self._as_filed(values[[wanted.index(band) for band in self.bands]]), self._as_filed(valid)
 
     def _profile(self, dataset: Any) -> SceneProfile:
         work_pixel = None

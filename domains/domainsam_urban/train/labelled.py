@@ -18,6 +18,7 @@ from domainsam.train.losses import IGNORE
 from domainsam.train.split import METRES_PER_DEGREE, BlockKey, count_blocks
 from domainsam_urban.evaluate.evaluate import open_labels
 from domainsam_urban.read.geodesy import parse_crs
+from domainsam_urban.read.layers import ALL, Choice
 from domainsam_urban.read.place import Place
 from domainsam_urban.read.scene import RasterSource
 
@@ -105,7 +106,15 @@ class LabelledScene:
         self.source.close()
 
 
-def stage_scene(source: RasterSource, labels: Path, folder: Path, name: str, ratio: float) -> LabelledScene:
+def stage_scene(
+    source: RasterSource,
+    labels: Path,
+    folder: Path,
+    name: str,
+    ratio: float,
+    choice: Choice = ALL,
+    must_touch: bool = True,
+) -> LabelledScene:
     """Burn a scene's labels into a file on its work grid, once, and open both for training.
 
     Parameters
@@ -120,6 +129,8 @@ def stage_scene(source: RasterSource, labels: Path, folder: Path, name: str, rat
         Name of the staged file, and for messages.
     ratio
         See :class:`LabelledScene`.
+    choice, must_touch
+        See :func:`domainsam_urban.evaluate.evaluate.open_labels`.
 
     Raises
     ------
@@ -130,7 +141,7 @@ def stage_scene(source: RasterSource, labels: Path, folder: Path, name: str, rat
     place = Place((rows, cols), source.transform, source.crs)
     truth = np.memmap(folder / f"{name}.truth", np.uint8, "w+", shape=(rows, cols))
     step = max(CELL, BAND_PIXELS // cols)
-    with open_labels(labels, place) as layer:
+    with open_labels(labels, place, choice, must_touch) as layer:
         for row in range(0, rows, step):
             window = Window(row, 0, min(step, rows - row), cols)
             truth[window.slices] = np.where(

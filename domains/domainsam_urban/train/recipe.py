@@ -17,6 +17,7 @@ from domainsam.train.losses import LossOptions
 from domainsam.train.objectives import PromptingOptions
 from domainsam.train.split import BlockOptions
 from domainsam.train.start import RunOptions
+from domainsam_urban.read.layers import Choice
 from domainsam_urban.settings import ReadOptions, ShapeOptions
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -109,6 +110,8 @@ class TrainOptions(RunOptions):
     val: Path | None = None
     folder: Path | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
+    choice: Choice = field(default_factory=Choice)
+    """Which features of label files are settlements."""
 
     @property
     def workroom(self) -> Path:

@@ -97,10 +97,18 @@ def gather_material(
             own = _label_file(scene, where, labels)
             source = _open(scene.path, metres, options, stack)
             name = f"{part}{number:04d}-{scene.path.stem}"
-            result.append(stage_scene(source, own, staged, name, _ratio(source, resolution)))
+            # Labels of a whole city may leave some of its scenes without settlement.
+            alone = len(found) == 1 or own != where
+            ratio = _ratio(source, resolution)
+            result.append(stage_scene(source, own, staged, name, ratio, options.choice, alone))
         return tuple(result)
 
     training = opened(scenes, labels, finest, "train")
+    if not any((scene.truth == 1).any() for scene in training):
+        raise InputError(
+            f"labels '{labels.name}' mark no settlement on any of {len(training)} scene(s): a model cannot "
+            "learn what it never sees; add a scene with settlement, or check --class-value"
+        )
     remarks = hide_contradictions(training)
     if options.val is None:
         judged = opened(scenes, labels, resolution, "val")

@@ -10,6 +10,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from affine import Affine
+
 import domainsam
 from domainsam.infer.engine import EngineResult
 from domainsam.infer.store import RawRaster
@@ -25,6 +27,7 @@ from domainsam_urban.write.gridcells import compute_grid_shares
 from domainsam_urban.write.polygons import PolygonOptions, polygonise
 from domainsam_urban.write.preview import Caption, draw_preview
 from domainsam_urban.write.provenance import Provenance, find_acquisition
+from domainsam_urban.write.scenegrid import lay_on_scene
 from domainsam_urban.write.stac import (
     Output,
     describe_mask,
@@ -102,24 +105,64 @@ class _Products:
     def __init__(self, plan: ScenePlan, mapped: Mapped, staging: Staging, room: Path) -> None:
         self.plan, self.mapped, self.staging = plan, mapped, staging
         self.provenance = mapped.provenance
-        self.mask = room / "mask.tif" if plan.mask is None else staging[plan.mask]
-        self.probability = room / "probability.tif" if plan.probability is None else staging[plan.probability]
+        self.room = room
+        # Who asks for a resolution gets it; otherwise rasters lie on the scene, pixel on pixel.
+        self.relaid = not mapped.source.on_own_grid and mapped.options.read.resolution is None
+        self.mask = room / "mask.tif"
+        self.probability = room / "probability.tif"
+        if plan.mask is not None and not self.relaid:
+            self.mask = staging[plan.mask]
+        if plan.probability is not None and not self.relaid:
+            self.probability = staging[plan.probability]
 
     def write_rasters(self) -> None:
-        """Probability and mask as Cloud-Optimised GeoTIFFs, as far as they are wanted or needed."""
+        """Probability and mask as Cloud-Optimised GeoTIFFs, as far as they are wanted or needed.
+
+        Polygons are made from those on the work grid, where the model has looked: what is laid on the
+        scene's own grid is interpolated between its pixels and can tell nothing more.
+        """
         wanted: list[tuple[Kind, Path]] = []
         if self.plan.probability is not None or self.plan.vectors:
             wanted.append(("probability", self.probability))
         wanted.append(("mask", self.mask))
         answer, source = self.mapped.answer, self.mapped.source
-        threshold = self.mapped.options.shape.threshold
         for kind, path in wanted:
-            staged, bands = answer.probability, ()
-            if kind == "mask" and answer.labels is not None:
-                kind, staged = "classes", answer.labels
-            layout = CogLayout(kind, source.transform, source.crs, threshold, bands, tags=self.tags())
-            with RawRaster.open(staged, answer.shape) as raster:
-                write_cog(raster, path, layout)
+            self._write_raster(kind, self._staged(kind), answer.shape, source.transform, path)
+        if self.relaid:
+            self._write_on_scene()
+
+    def _staged(self, kind: Kind) -> Path:
+        """The engine's answer that a raster is made from."""
+        answer = self.mapped.answer
+        return answer.labels if kind == "mask" and answer.labels is not None else answer.probability
+
+    def _write_raster(
+        self, kind: Kind, staged: Path, shape: tuple[int, int], transform: Affine, path: Path
+    ) -> None:
+        if kind == "mask" and self.mapped.answer.labels is not None:
+            kind = "classes"
+        threshold = self.mapped.options.shape.threshold
+        layout = CogLayout(kind, transform, self.mapped.source.crs, threshold, tags=self.tags())
+        with RawRaster.open(staged, shape) as raster:
+            write_cog(raster, path, layout)
+
+    def _write_on_scene(self) -> None:
+        """What was asked for, on the scene's own grid."""
+        answer, source = self.mapped.answer, self.mapped.source
+        laid = self.room / "on_scene.u8"
+        wanted: tuple[tuple[Kind, Path | None], ...] = (
+            ("probability", self.plan.probability),
+            ("mask", self.plan.mask),
+        )
+        for kind, path in wanted:
+            if path is None:
+                continue
+            nearest = kind == "mask" and answer.labels is not None
+            with RawRaster.open(self._staged(kind), answer.shape) as raster:
+                lay_on_scene(raster, source, laid, nearest)
+            shape = source.scene_shape
+            self._write_raster(kind, laid, shape, source.scene_transform, self.staging[path])
+            laid.unlink()
 
     def tags(self) -> dict[str, str]:
         """What the rasters say about their making."""
@@ -184,7 +227,7 @@ class _Products:
             bands=profile.bands,
             window=self.mapped.source.window,
             names=list(dict.fromkeys(self._classes().values())),
-            probability_path=self.probability if self.plan.probability is not None else None,
+            probability_path=None if self.plan.probability is None else self.staging[self.plan.probability],
             overwrite=True,
         )
 
@@ -205,8 +248,9 @@ class _Products:
             outputs.append(describe_preview(plan.preview))
         if plan.summary is not None:
             outputs.append(describe_summary(plan.summary))
+        raster = self.mask if plan.mask is None else self.staging[plan.mask]
         item = make_item(
-            plan.stac, self.mask, outputs, scene=self.mapped.source.path, provenance=self.provenance
+            plan.stac, raster, outputs, scene=self.mapped.source.path, provenance=self.provenance
         )
         write_item(item, self.staging[plan.stac], overwrite=True)
 

@@ -18,6 +18,7 @@ from affine import Affine
 from pyproj import Transformer
 
 import domainsam
+from domainsam.grid import Float64
 from domainsam.io.rasters import open_raster
 from domainsam.staging import Staging
 from domainsam_urban.job import MARKED
@@ -195,7 +196,8 @@ def compute_footprint(shape: tuple[int, int], affine: Affine, crs: Any) -> Any:
 
     Sides are followed by several points each, since a straight side of the CRS
     bends in degrees. An outline across the antimeridian is cut there into a
-    MultiPolygon. Rings run counter-clockwise.
+    MultiPolygon; one round a pole is closed along the pole. Rings run
+    counter-clockwise.
     """
     rows, columns = shape
     step = np.linspace(0, 1, _EDGE_POINTS)[:-1]
@@ -206,16 +208,36 @@ def compute_footprint(shape: tuple[int, int], affine: Affine, crs: Any) -> Any:
     lon, lat = (np.asarray(axis) for axis in to_degrees.transform(world[:, 0], world[:, 1]))
     # Unwrapped, so that a step over the antimeridian is a small one.
     lon = np.degrees(np.unwrap(np.radians(lon)))
+    turns = _count_turns(lon)
+    if turns:
+        lon, lat = _close_round_pole(lon, lat, turns)
     ring = shapely.simplify(shapely.Polygon(np.column_stack((lon, lat))), _STRAIGHT)
     ring = shapely.transform(ring, lambda points: np.round(points, _DEGREES))
+    if not shapely.is_valid(ring):
+        ring = shapely.make_valid(ring, method="structure", keep_collapsed=False)
     pieces = []
     for turn in (-360.0, 0.0, 360.0):
         moved = shapely.affinity.translate(ring, xoff=turn)
         piece = shapely.intersection(moved, shapely.box(-180, -90, 180, 90))
         if shapely.area(piece) > 0:
             pieces.append(piece)
+    if turns:
+        pieces = [shapely.union_all(pieces)]
     whole = pieces[0] if len(pieces) == 1 else shapely.multipolygons(pieces)
     return shapely.orient_polygons(whole, exterior_cw=False)
+
+
+def _count_turns(lon: Float64) -> int:
+    """How often an unwrapped ring, its first point not repeated, goes round the Earth's axis: -1, 0 or 1."""
+    last = (lon[0] - lon[-1] + 180) % 360 - 180
+    return round((lon[-1] + last - lon[0]) / 360)
+
+
+def _close_round_pole(lon: Float64, lat: Float64, turns: int) -> tuple[Float64, Float64]:
+    """A ring round a pole as one whose sides run along a meridian to the pole, along it, and back."""
+    pole = 90.0 if lat.mean() > 0 else -90.0
+    end = lon[0] + 360 * turns
+    return np.r_[lon, end, end, lon[0]], np.r_[lat, lat[0], pole, pole]
 
 
 def _lineage(provenance: Provenance) -> str:

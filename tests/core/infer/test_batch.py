@@ -66,11 +66,16 @@ def test_the_error_of_a_single_input_is_raised_unless_it_is_to_be_listed(tmp_pat
     assert run(tmp_path, "bad", raise_single=False).failures == (("bad", "bad.tif: is empty"),)
 
 
-def test_faults_of_ours_are_kept_only_where_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError):
-        run(tmp_path, "a", "worse")
-    batch = run(tmp_path, "b", "worse", kept=(Exception,))
+def test_a_fault_of_ours_is_listed_and_the_rest_go_on(tmp_path: Path) -> None:
+    batch = run(tmp_path, "worse", "b")
     assert batch.failures == (("worse", "unforeseen RuntimeError: a fault"),)
+    assert [result.name for result in batch.results] == ["b"]
+    assert batch.exit_code == 1
+    with pytest.raises(RuntimeError):
+        run(tmp_path, "worse")
+
+
+def test_only_errors_that_were_named_are_kept(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         run(tmp_path, "c", "bad", kept=(ConfigError,))
 

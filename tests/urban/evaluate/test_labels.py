@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 
 from domainsam.errors import InputError
 from domainsam.io.pairing import find_scenes
+from domainsam_urban.evaluate import evaluate
 from domainsam_urban.evaluate.evaluate import evaluate_scenes, look_up_answers
 from domainsam_urban.evaluate.summary import EvaluationOptions
 from tests.urban.evaluate.test_scores import _metric
@@ -89,10 +93,54 @@ def test_scene_without_labels_is_skipped_and_the_rest_goes_on(folder: Path) -> N
     assert "expected a file such as a_mask.tif, a.tif or a.gpkg" in reason
 
 
+def test_a_label_file_without_features_is_truth_without_settlement(folder: Path) -> None:
+    empty = folder / "labels"
+    empty.mkdir()
+    (empty / "a.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    shutil.copy(folder / "b_mask.tif", empty / "b_mask.tif")
+    result = run(folder, empty)
+    assert not result.skipped
+    rows = {row["scene"]: row for row in result.document()["scenes"]}
+    assert rows["a_image"]["true_positive_px"] == rows["a_image"]["false_negative_px"] == 0
+    assert rows["a_image"]["false_positive_px"] > 0
+    assert rows["b_image"]["true_positive_px"] > 0
+    assert "a.geojson: holds no feature, read as no settlement" in result.notes()
+
+
+def test_scenes_that_labels_of_all_do_not_reach_have_no_settlement(folder: Path) -> None:
+    with rasterio.open(folder / "a_image.tif") as dataset:
+        here = dataset.transform
+    polygons_of(truth_mask(), here).to_file(folder / "city.gpkg")
+    result = run(folder, folder / "city.gpkg")
+    assert not result.skipped
+    rows = {row["scene"]: row for row in result.document()["scenes"]}
+    assert rows["a_image"]["true_positive_px"] > 0
+    assert rows["b_image"]["true_positive_px"] == 0
+    assert "city.gpkg: none of its polygons lies on this scene, read as no settlement" in result.notes()
+
+
+def test_an_unforeseen_error_of_one_scene_costs_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = evaluate.score_scene
+
+    def fail(truth: Any, answer: Any, place: Any, *more: Any) -> Any:
+        if place.affine == first:
+            raise RuntimeError("a fault")
+        return score(truth, answer, place, *more)
+
+    with rasterio.open(folder / "a_image.tif") as dataset:
+        first = dataset.transform
+    monkeypatch.setattr(evaluate, "score_scene", fail)
+    result = run(folder)
+    assert result.skipped == (("a_image", "unforeseen RuntimeError: a fault"),)
+    assert [scene.scene.name for scene in result.scenes] == ["b_image"]
+
+
 def test_labels_elsewhere_are_refused(folder: Path) -> None:
     far = METRE @ Affine.translation(90_000, 0)
     polygons_of(truth_mask(), far).to_file(folder / "far.gpkg")
-    with pytest.raises(InputError, match=r"'far\.gpkg' do not overlap the scene"):
+    with pytest.raises(InputError, match=r"'far\.gpkg' do not overlap any of 2 scenes"):
         run(folder, labels=folder / "far.gpkg")
     (folder / "work").rename(folder / "before")
     for name in "ab":

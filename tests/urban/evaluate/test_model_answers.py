@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,12 +22,20 @@ from tests.urban.evaluate.two_scenes import truth_mask
 from tests.urban.mask_files import METRE, write_raster
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A model as far as it is asked: where it came from, and the ground pixel that it has learnt."""
+
+    path: Path | None
+    resolution: float | None = None
+
+
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     """Stand-ins for the modules that load torch: what is tested is how they are called."""
     pipeline, model = ModuleType("domainsam_urban.map"), ModuleType("domainsam_urban.model.settlement")
-    model.load_model = lambda options: options.model  # type: ignore[attr-defined]
-    model.shape_settings = lambda path, given: ShapeOptions(given["threshold"] or 0.5)  # type: ignore[attr-defined]
+    model.load_model = lambda options: Loaded(options.model)  # type: ignore[attr-defined]
+    model.get_shape_settings = lambda path, given: ShapeOptions(given["threshold"] or 0.5)  # type: ignore[attr-defined]
     for module in (pipeline, model):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return pipeline, model
@@ -51,7 +60,7 @@ def test_model_runs_once_for_every_variant(folder: Path, networks: tuple[ModuleT
     assert result.exit_code == 0, result.output
     # Pass one of a scene is shared by its variants, and by nothing else.
     assert [kept.count(path) for path in dict.fromkeys(kept)] == [len(ABLATION)] * 2
-    assert seen == 2 * [(v.method, v.disabled, Path("m.safetensors"), 0.4) for v in ABLATION]
+    assert seen == 2 * [(v.method, v.disabled, Loaded(Path("m.safetensors")), 0.4) for v in ABLATION]
     document = json.loads(result.stdout)
     assert list(document["scores"]) == [variant.name for variant in ABLATION]
     assert document["iou_lead"]["coarse"]["low"] > 0

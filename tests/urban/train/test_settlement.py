@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from click.testing import CliRunner
 from domainsam.checkpoint import load
 from domainsam.errors import CheckpointError, ConfigError, InputError, OutputError
 from domainsam.foundation.fake import FakeFoundation
+from domainsam.io.pairing import find_scenes
 from domainsam.prompter.proposals import ProposalConfig
 from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter
 from domainsam.prompter.trained import begin_from, load_prompter
@@ -26,7 +29,7 @@ from domainsam.train.objectives import judge
 from domainsam.train.split import BlockOptions
 from domainsam_urban.commands.train import train
 from domainsam_urban.train.recipe import TrainConfig, TrainOptions, make_paper_recipe, read_recipe, set_epochs
-from domainsam_urban.train.scenes import cut_judging_tiles
+from domainsam_urban.train.scenes import cut_judging_tiles, gather_material
 from domainsam_urban.train.settlement import train_model
 from tests.urban.tiny import PLACE, write_scene
 
@@ -132,6 +135,27 @@ def test_without_sam_only_the_coarse_stage_runs(scenes: Path, tmp_path: Path) ->
     config = replace(TINY, prompter=replace(TINY.prompter, parts=parts))
     options = TrainOptions(tmp_path / "m.safetensors", quiet=True, device="cpu")
     assert set(train_model([scenes], scenes, config, options).metrics) == {"coarse_iou"}
+
+
+def test_a_scene_without_settlement_is_a_negative(scenes: Path, tmp_path: Path) -> None:
+    for name, labels in (("a", None), ("b", '{"type": "FeatureCollection", "features": []}')):
+        shutil.copy(scenes / f"{name}_image.tif", tmp_path)
+        if labels is None:
+            shutil.copy(scenes / f"{name}_mask.tif", tmp_path)
+        else:
+            (tmp_path / f"{name}.geojson").write_text(labels)
+    options = TrainOptions(tmp_path / "m.safetensors", quiet=True, device="cpu")
+    with ExitStack() as stack:
+        found = find_scenes([tmp_path])
+        (tmp_path / "staged").mkdir()
+        material = gather_material(found, tmp_path, TINY, options, tmp_path / "staged", stack)
+        settled, empty = (int((scene.truth == 1).sum()) for scene in material.training)
+        assert settled > 0
+        assert empty == 0
+        assert (material.training[1].truth == 0).any()
+        assert material.training[1].weight > 0
+    with pytest.raises(InputError, match="no settlement on any of 1"):
+        train_model([tmp_path / "b_image.tif"], tmp_path / "b.geojson", TINY, options)
 
 
 def test_outputs_are_checked_before_any_work(scenes: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pystac
 import pytest
 import shapely
 from affine import Affine
+from pyproj import Transformer
 
 from domainsam.errors import OutputError
 from domainsam_urban.settings import FORMATS
@@ -162,3 +163,20 @@ def test_footprint_is_cut_at_the_antimeridian(tmp_path: Path, affine: Affine, cr
     raster = write_raster(tmp_path / "m.tif", np.ones((100, 100), np.uint8), affine, crs)
     item = make_item(tmp_path / "s.json", raster, [], scene="m.tif", provenance=Provenance())
     assert item.bbox[0] > item.bbox[2]
+
+
+@pytest.mark.parametrize(
+    ("crs", "latitude"), [("EPSG:3031", -90.0), ("EPSG:3413", 90.0)], ids=["south", "north"]
+)
+@pytest.mark.parametrize("angle", [0, 33])
+def test_footprint_round_a_pole_is_closed_along_it(crs: str, latitude: float, angle: float) -> None:
+    affine = Affine.rotation(angle) @ Affine.translation(-700, 900) @ Affine.scale(10, -10)
+    outline = compute_footprint((160, 150), affine, crs)
+    assert outline.is_valid
+    assert outline.bounds[::2] == pytest.approx((-180, 180))
+    assert latitude in (outline.bounds[1], outline.bounds[3])
+    to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    rows, cols = np.mgrid[-15:175:10, -15:165:10]
+    x, y = affine @ (cols, rows)
+    inside = (rows > 0) & (rows < 160) & (cols > 0) & (cols < 150)
+    np.testing.assert_array_equal(shapely.intersects_xy(outline, *to_degrees.transform(x, y)), inside)
