@@ -9,6 +9,7 @@ import click
 
 from domainsam.errors import DependencyError, InputError, PackError
 from domainsam.packs import find_packs, load_pack
+from domainsam_cli.console import echo
 from domainsam_cli.options import json_option, verbose_option
 
 log = logging.getLogger(__name__)
@@ -27,13 +28,13 @@ def info(file: str, as_json: bool, verbose: bool) -> None:
     """
     answers = ask_packs(file)
     if as_json:
-        click.echo(json.dumps(answers, indent=2, default=str))
+        echo(json.dumps(answers, indent=2, default=str))
         return
     for pack, facts in answers.items():
-        click.echo(f"{file} (as the {pack} pack sees it)")
+        echo(f"{file} (as the {pack} pack sees it)")
         width = max(len(key) for key in facts) + 2
         for key, value in facts.items():
-            click.echo(f"  {key:<{width}}{value}")
+            echo(f"  {key:<{width}}{value}")
 
 
 def ask_packs(file: str) -> dict[str, dict[str, object]]:
