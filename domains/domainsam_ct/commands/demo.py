@@ -10,6 +10,7 @@ import click
 
 from domainsam_cli.console import echo
 from domainsam_cli.options import demo_folder_option, json_option, overwrite_option, seed_option
+from domainsam_ct.read.dicom.files import is_dicom_file
 from domainsam_ct.read.open import open_volume
 from domainsam_ct.read.volume import ITK_NAMES, NIFTI_NAMES, Volume
 from domainsam_ct.settings import OutputOptions, SegmentOptions
@@ -76,7 +77,8 @@ def describe(path: str) -> dict[str, object]:
         If it is no CT volume, is damaged, or its place cannot be trusted.
     """
     place = Path(path)
-    if not place.is_dir() and not place.name.lower().endswith((*NIFTI_NAMES, *ITK_NAMES, ".zip")):
+    known = place.name.lower().endswith((*NIFTI_NAMES, *ITK_NAMES, ".zip"))
+    if not place.is_dir() and not known and not is_dicom_file(place):
         return {}
     with open_volume(place) as volume:
         return _facts(volume)
