@@ -7,6 +7,7 @@ import json
 import click
 
 from domainsam.packs import describe_file
+from domainsam_cli.console import echo
 from domainsam_cli.options import json_option, verbose_option
 
 
@@ -23,10 +24,10 @@ def info(file: str, as_json: bool, verbose: bool) -> None:
     """
     answers = describe_file(file)
     if as_json:
-        click.echo(json.dumps(answers, indent=2, default=str))
+        echo(json.dumps(answers, indent=2, default=str))
         return
     for pack, facts in answers.items():
-        click.echo(f"{file} (as the {pack} pack sees it)")
+        echo(f"{file} (as the {pack} pack sees it)")
         width = max(len(key) for key in facts) + 2
         for key, value in facts.items():
-            click.echo(f"  {key:<{width}}{value}")
+            echo(f"  {key:<{width}}{value}")

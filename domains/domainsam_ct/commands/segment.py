@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import format_paths, print_result
+from domainsam_cli.console import echo, format_paths, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     NAMES,
@@ -142,13 +142,13 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
 
     def told(result: CaseResult) -> None:
         if not given["as_json"] and not given["quiet"]:
-            click.echo(result.sentence())
+            echo(result.sentence())
 
     batch = segment_inputs(inputs, segment_options(**job_options(given)), told=told)
     print_result(given, batch.document, summarise_run(batch, len(inputs)))
     if batch.failures:
         failed = ", ".join(case for case, _ in batch.failures)
-        click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} cases failed: {failed}", err=True)
+        echo(f"domainsam: {len(batch.failures)} of {len(inputs)} cases failed: {failed}", err=True)
         ctx.exit(batch.exit_code)
 
 

@@ -10,7 +10,7 @@ import click
 
 from domainsam.errors import ConfigError
 from domainsam.keywords import keyword_names
-from domainsam_cli.console import format_paths, get_command_line, print_result
+from domainsam_cli.console import echo, format_paths, get_command_line, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     device_option,
@@ -142,7 +142,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any
     print_result(given, batch.document, summarise_run(batch, told=given["layout"] is not None))
     if batch.failures:
         total = len(batch.results) + len(batch.failures) + len(batch.complete)
-        click.echo(f"domainsam: {len(batch.failures)} of {total} samples failed", err=True)
+        echo(f"domainsam: {len(batch.failures)} of {total} samples failed", err=True)
         ctx.exit(batch.exit_code)
 
 
@@ -159,7 +159,7 @@ def run(inputs: tuple[str, ...], given: dict[str, Any]) -> Batch:
         if len(inputs) != 1:
             raise ConfigError(f"--layout needs one folder, {len(inputs)} were given")
         silent = given["quiet"] or given["as_json"]
-        watch = None if silent else lambda result: click.echo(result.sentence())
+        watch = None if silent else lambda result: echo(result.sentence())
         return segment_inputs(inputs[0], settings, layout=layout, split=given["split"], watch=watch)
     if geotiff:
         pairs = [split_pair(text, "--geotiff") for text in inputs]

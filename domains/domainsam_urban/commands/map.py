@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import format_paths, get_command_line, print_result
+from domainsam_cli.console import echo, format_paths, get_command_line, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     WHOLE_NUMBERS,
@@ -173,7 +173,7 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
     print_result(given, batch.document, summarise_run(batch))
     if batch.failures:
         failed = ", ".join(source for source, _ in batch.failures)
-        click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} scenes failed: {failed}", err=True)
+        echo(f"domainsam: {len(batch.failures)} of {len(inputs)} scenes failed: {failed}", err=True)
         ctx.exit(batch.exit_code)
 
 
