@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from domainsam import packs as core_packs
+from domainsam import plugins
 from domainsam_cli import CORE_COMMANDS, main
 from domainsam_cli.commands.capabilities import exit_codes
 
@@ -58,7 +59,7 @@ def test_a_broken_pack_is_told_and_the_others_live(
 ) -> None:
     real = core_packs.find_packs()
     entry = EntryPoint("roads", "domainsam_roads_absent:PACK", core_packs.GROUP)
-    monkeypatch.setattr(core_packs, "entry_points", lambda group: [*real.values(), entry])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [*real.values(), entry])
     assert main(["capabilities"]) == 0
     printed = capsys.readouterr().out
     assert "pack roads: (broken)" in printed
