@@ -33,7 +33,7 @@ def test_world_coordinates_are_the_default_where_a_scene_has_a_place() -> None:
     grid = Grid((50, 40), PLACED, "EPSG:32650")
     one, two = place_marks(grid, points=[(1020, 4960)], boxes=np.array([[999, 4981, 1019, 5001]]), labels="a")
     assert one.points == (Click(10.5, 20.5),)
-    assert two.box == (0, 0, 10, 10)
+    assert two.box == (0.0, 0.0, 10.0, 10.0)
     assert one.label == two.label == "a"
 
 

@@ -222,8 +222,8 @@ if stage == "publish":
     Path.replace = dies_after(Path.replace)
 if stage == "infer":
     inference.Journal.append = dies_after(inference.Journal.append)
-pipeline.chosen_model = lambda options: DensityModel(batch=2)
-pipeline.model_labels = lambda path: DensityModel().labels
+pipeline.load_chosen_model = lambda options: DensityModel(batch=2)
+pipeline.read_model_labels = lambda path: DensityModel().labels
 from domainsam_cli import main
 sys.exit(main(["ct", "segment", *sys.argv[3:]]))
 """
