@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 import domainsam
-from domainsam.infer.engine import EngineResult
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.store import RawRaster
 from domainsam.infer.workroom import WorkRoom
 from domainsam.io.cog import CogLayout, Kind, write_cog
