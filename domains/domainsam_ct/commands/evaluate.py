@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import align_rows, format_paths, format_score, get_command_line, print_result
-from domainsam_cli.options import NAMES, overwrite_option, seed_option, talk_options
+from domainsam_cli.options import NAMES, bundle, overwrite_option, seed_option, talk_options
 
 if TYPE_CHECKING:
     from domainsam_ct.evaluate.report import FindImage, WorstSlices
@@ -21,34 +21,29 @@ PICTURES = 6
 """Pictured slices; each is about a fifth of a megabyte."""
 
 
-def comparing_options(command: Any) -> Any:
-    """Options that say what is compared, and how."""
-    for option in (
-        click.option("--paper", is_flag=True, help="The papers' definitions: voxels, their empty masks."),
-        click.option(
-            "--empty",
-            type=click.Choice(["leave-out", "worst"]),
-            default="leave-out",
-            show_default=True,
-            help="Organs that a mask lacks: left out where undefined, or the worst value.",
-        ),
-        click.option(
-            "--tolerance",
-            type=click.FloatRange(min=0),
-            default=3.0,
-            show_default=True,
-            help="Distance of surfaces that still agree, in millimetres.",
-        ),
-        click.option("--organs", type=NAMES, help="Only these organs [default: all that both name]."),
-        click.option(
-            "--prediction-label-map", help="Names of the predictions' values, where they have others."
-        ),
-        click.option(
-            "--label-map", help="Names of the labels' values: synapse, btcv, totalsegmentator or a file."
-        ),
-    ):
-        command = option(command)
-    return command
+comparing_options = bundle(
+    click.option("--paper", is_flag=True, help="The papers' definitions: voxels, their empty masks."),
+    click.option(
+        "--empty",
+        type=click.Choice(["leave-out", "worst"]),
+        default="leave-out",
+        show_default=True,
+        help="Organs that a mask lacks: left out where undefined, or the worst value.",
+    ),
+    click.option(
+        "--tolerance",
+        type=click.FloatRange(min=0),
+        default=3.0,
+        show_default=True,
+        help="Distance of surfaces that still agree, in millimetres.",
+    ),
+    click.option("--organs", type=NAMES, help="Only these organs [default: all that both name]."),
+    click.option("--prediction-label-map", help="Names of the predictions' values, where they have others."),
+    click.option(
+        "--label-map", help="Names of the labels' values: synapse, btcv, totalsegmentator or a file."
+    ),
+)
+"""Options that say what is compared, and how."""
 
 
 @click.command("evaluate")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import align_rows, format_paths, format_score, get_command_line, print_result
-from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
+from domainsam_cli.options import bundle, compute_options, overwrite_option, seed_option, talk_options
 from domainsam_urban.commands.map import reading_options, threshold_option
 from domainsam_urban.settings import MapOptions, OutputOptions, ReadOptions, RunOptions, ShapeOptions
 
@@ -59,18 +59,15 @@ def comparing_options(command: Any) -> Any:
     return command
 
 
-def answering_options(command: Any) -> Any:
-    """Options that say where predictions come from."""
-    for option in (
-        click.option("--ablation", is_flag=True, help="Also switch prompt parts off one by one."),
-        click.option("--overlap", type=click.IntRange(min=0), help="Overlap of tiles in pixels."),
-        click.option("--tile", type=click.IntRange(min=64), help="Side of a tile in pixels."),
-        click.option("--foundation", help="Name or checkpoint file [default: the model's own]."),
-        click.option("--predictions", type=PATH, help="Existing rasters or polygons instead of a model."),
-        click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
-    ):
-        command = option(command)
-    return command
+answering_options = bundle(
+    click.option("--ablation", is_flag=True, help="Also switch prompt parts off one by one."),
+    click.option("--overlap", type=click.IntRange(min=0), help="Overlap of tiles in pixels."),
+    click.option("--tile", type=click.IntRange(min=64), help="Side of a tile in pixels."),
+    click.option("--foundation", help="Name or checkpoint file [default: the model's own]."),
+    click.option("--predictions", type=PATH, help="Existing rasters or polygons instead of a model."),
+    click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
+)
+"""Options that say where predictions come from."""
 
 
 @click.command("evaluate")

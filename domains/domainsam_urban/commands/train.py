@@ -11,7 +11,7 @@ import click
 
 from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
-from domainsam_cli.options import RUN, collect_given, out_option, run_options
+from domainsam_cli.options import RUN, bundle, collect_given, out_option, run_options
 from domainsam_urban.commands.map import reading_options
 from domainsam_urban.settings import ReadOptions
 
@@ -24,27 +24,20 @@ ENCODERS = tuple(f"mit_b{number}" for number in range(6))
 PARTS = ("box", "mask", "sam_embedding", "segformer_embedding", "sam")
 
 
-def model_options(command: Any) -> Any:
-    """Options that say what is built."""
-    for option in (
-        click.option("--no-sam", is_flag=True, help="Ablation: the SegFormer alone."),
-        click.option(
-            "--no-segformer-embedding", is_flag=True, help="Ablation: no SegFormer embedding prompt."
-        ),
-        click.option("--no-sam-embedding", is_flag=True, help="Ablation: no foundation embedding prompt."),
-        click.option("--no-mask", is_flag=True, help="Ablation: no mask prompt."),
-        click.option("--no-box", is_flag=True, help="Ablation: no box prompt."),
-        click.option(
-            "--fusion", type=click.Choice(["sam", "gate"]), help="The foundation's mask, or a blend."
-        ),
-        click.option("--mixer", type=click.Choice(["mlp", "add"]), help="How embeddings join the box."),
-        click.option("--start-from", type=click.Path(), help="Model file to train further."),
-        click.option("--encoder-weights", help="Pretrained encoder: folder, or hub name on this machine."),
-        click.option("--encoder", type=click.Choice(ENCODERS), help="Size of the SegFormer."),
-        click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
-    ):
-        command = option(command)
-    return command
+model_options = bundle(
+    click.option("--no-sam", is_flag=True, help="Ablation: the SegFormer alone."),
+    click.option("--no-segformer-embedding", is_flag=True, help="Ablation: no SegFormer embedding prompt."),
+    click.option("--no-sam-embedding", is_flag=True, help="Ablation: no foundation embedding prompt."),
+    click.option("--no-mask", is_flag=True, help="Ablation: no mask prompt."),
+    click.option("--no-box", is_flag=True, help="Ablation: no box prompt."),
+    click.option("--fusion", type=click.Choice(["sam", "gate"]), help="The foundation's mask, or a blend."),
+    click.option("--mixer", type=click.Choice(["mlp", "add"]), help="How embeddings join the box."),
+    click.option("--start-from", type=click.Path(), help="Model file to train further."),
+    click.option("--encoder-weights", help="Pretrained encoder: folder, or hub name on this machine."),
+    click.option("--encoder", type=click.Choice(ENCODERS), help="Size of the SegFormer."),
+    click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
+)
+"""Options that say what is built."""
 
 
 def learning_options(command: Any) -> Any:
