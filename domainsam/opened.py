@@ -18,9 +18,10 @@ from domainsam.errors import ConfigError, InputError, missing_extra
 from domainsam.foundation import DEFAULT, load_foundation
 from domainsam.grid import Grid
 from domainsam.infer.blend import NODATA
-from domainsam.infer.engine import EngineResult, prompt_scene
+from domainsam.infer.engine import prompt_scene
 from domainsam.infer.found import UNNAMED, FoundObject
 from domainsam.infer.networks import Networks
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.store import RawRaster
 from domainsam.infer.view import SceneView

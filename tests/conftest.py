@@ -24,7 +24,7 @@ def shared_data() -> Path:
 @pytest.fixture
 def interrupt_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """A function after whose call the first run that decodes marks is interrupted at its second batch."""
-    from domainsam.infer.decode import MarkDecoder
+    from domainsam.infer.decoders import MarkDecoder
 
     def arm() -> None:
         whole = MarkDecoder.decode

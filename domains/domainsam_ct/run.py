@@ -30,7 +30,7 @@ from domainsam_ct.settings import (
 )
 
 if TYPE_CHECKING:
-    from domainsam.infer.engine import EngineResult
+    from domainsam.infer.objects import EngineResult
     from domainsam.protocols import Foundation
     from domainsam_ct.job import Batch, CaseResult
     from domainsam_ct.read.open import VolumeSource

@@ -13,9 +13,11 @@ import torch
 
 from domainsam.errors import ConfigError, InputError
 from domainsam.foundation import DEFAULT, load_foundation
+from domainsam.infer.batch import run_batch
 from domainsam.infer.blend import LEVELS
-from domainsam.infer.engine import EngineResult, prompt_scene
+from domainsam.infer.engine import prompt_scene
 from domainsam.infer.found import UNNAMED, label_all
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.store import RawRaster
 from domainsam.infer.workroom import WorkRoom, require_space
@@ -87,17 +89,24 @@ def segment_marked(
         raise ConfigError(f"marks belong to one scan, but {len(inputs)} were given: one at a time, please")
     options.marks.check()
     (plan,) = plan_outputs(inputs, (), options.outputs)
-    if options.resume and not options.outputs.per_organ and plan.complete:
-        return Batch((), (), (plan.stem,))
-    check_targets(plan.files, may_replace(plan, options))
-    keep_freed_memory()
-    device = choose_device(options.run.device)
-    precision = choose_precision(options.run.precision, device)
-    foundation = load_foundation(options.foundation or DEFAULT, device, getattr(torch, precision))
-    result = _segment_case(plan, options, foundation, EngineOptions(dtype=precision))
-    if told is not None:
-        told(result)
-    return Batch((result,))
+
+    def prepare() -> Callable[[CasePlan], CaseResult]:
+        keep_freed_memory()
+        device = choose_device(options.run.device)
+        precision = choose_precision(options.run.precision, device)
+        foundation = load_foundation(options.foundation or DEFAULT, device, getattr(torch, precision))
+        return lambda plan: _segment_case(plan, options, foundation, EngineOptions(dtype=precision))
+
+    return run_batch(
+        (plan,),
+        lambda plan: plan.stem,
+        prepare,
+        Batch,
+        # Which files there will be is known only once the marks are read.
+        resume=options.resume and not options.outputs.per_organ,
+        overwrite=may_replace(plan, options),
+        watch=told,
+    )
 
 
 def _segment_case(

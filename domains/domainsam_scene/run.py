@@ -21,7 +21,7 @@ from domainsam.marks import MarkFiles
 from domainsam_scene.settings import OutputOptions, Range, ReadOptions, RunOptions, SegmentOptions
 
 if TYPE_CHECKING:
-    from domainsam.infer.engine import EngineResult
+    from domainsam.infer.objects import EngineResult
     from domainsam.protocols import Foundation
     from domainsam_scene.job import Batch, SegmentResult
     from domainsam_scene.segment_marked import PlaneSource, SensorSource

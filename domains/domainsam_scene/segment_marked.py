@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +16,11 @@ from domainsam.errors import ConfigError, InputError
 from domainsam.foundation import DEFAULT, load_foundation
 from domainsam.grid import Grid
 from domainsam.infer.blend import NODATA, clip_window, slice_within
-from domainsam.infer.engine import EngineResult, Swept, prompt_scene
+from domainsam.infer.engine import prompt_scene
 from domainsam.infer.found import UNNAMED, label_all
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
+from domainsam.infer.staged import Swept
 from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import TileGrid
 from domainsam.infer.workroom import WorkRoom, require_space
@@ -35,8 +37,8 @@ from domainsam_scene.read.layouts.base import SampleRef, read_sample
 from domainsam_scene.read.layouts.plain import PlainLayout
 from domainsam_scene.read.modalities import Plane, Sample
 from domainsam_scene.read.rasters import SceneSource
-from domainsam_scene.segment import report_liberties, write_sample
-from domainsam_scene.segment_stack import StackProducts, find_readable
+from domainsam_scene.segment import report_liberties, run_single, write_sample
+from domainsam_scene.segment_stack import StackProducts, find_readable, plan_stack
 from domainsam_scene.settings import ReadOptions, SegmentOptions
 
 PICTURE = "rgb"
@@ -135,15 +137,22 @@ def segment_marked_files(files: Mapping[str, Path], options: SegmentOptions) -> 
         raise InputError("no picture was given: name one, for example --rgb a.png")
     (plan,) = plan_outputs([next(iter(files.values())).stem], options.outputs, tuple(files.values()))
     _check(plan, options)
-    if options.resume and plan.complete:
-        return Batch((), (), (plan.name,))
-    check_targets(plan.files, options.outputs.overwrite)
-    decoder = Decoder.load(options)
+
+    def prepare() -> Callable[[SamplePlan], SegmentResult]:
+        decoder = Decoder.load(options)
+        return lambda plan: _segment_files(files, plan, options, decoder, begin)
+
+    return run_single(plan, prepare, options)
+
+
+def _segment_files(
+    files: Mapping[str, Path], plan: SamplePlan, options: SegmentOptions, decoder: Decoder, begin: float
+) -> SegmentResult:
     source = open_pictures(files, options.read)
     with WorkRoom(plan.work, options.resume) as room, report_progress(plan.name, options.quiet) as progress:
         answer = decoder.decode(source, options, room.folder, progress, {"input": plan.name})
         model = MarkedScene(answer.names, decoder.foundation.name)
-        return Batch((write_sample(source.sample, read_answer(answer), plan, options, model, begin),))
+        return write_sample(source.sample, read_answer(answer), plan, options, model, begin)
 
 
 def open_pictures(files: Mapping[str, Path], options: ReadOptions) -> PlaneSource:
@@ -214,16 +223,24 @@ def segment_marked_rasters(
         If no raster or a mark cannot be read, a mark lies outside, or an output cannot be written.
     """
     begin = perf_counter()
-    if not paths:
-        raise InputError("no raster was given; expected for example --geotiff rgb=a.tif")
-    stem = Path(str(next(iter(paths.values())))).stem
-    inputs = [Path(path) for path in paths.values() if "://" not in str(path)]
-    (plan,) = plan_outputs([stem], options.outputs, inputs, geo=True)
+    plan = plan_stack(paths, options)
     _check(plan, options)
-    if options.resume and plan.complete:
-        return Batch((), (), (plan.name,))
-    check_targets(plan.files, options.outputs.overwrite)
-    decoder = Decoder.load(options)
+
+    def prepare() -> Callable[[SamplePlan], SegmentResult]:
+        decoder = Decoder.load(options)
+        return lambda plan: _segment_rasters(paths, plan, options, bands, decoder, begin)
+
+    return run_single(plan, prepare, options)
+
+
+def _segment_rasters(
+    paths: Mapping[str, Path | str],
+    plan: SamplePlan,
+    options: SegmentOptions,
+    bands: Mapping[str, tuple[int, ...]] | None,
+    decoder: Decoder,
+    begin: float,
+) -> SegmentResult:
     readable, missing = find_readable(paths, options.read.strict)
     with SceneSource(readable, bands, options.read.ranges) as stack:
         rows, cols = stack.map_grid.shape
@@ -235,7 +252,7 @@ def segment_marked_rasters(
             swept = stage_map(answer, room.folder)
             model = MarkedScene(answer.names, decoder.foundation.name)
             products = StackProducts(plan, stack, swept, model, missing, options.made_by)
-            return Batch((products.write(options.outputs.overwrite, room, begin),))
+            return products.write(options.outputs.overwrite, room, begin)
 
 
 def _check(plan: SamplePlan, options: SegmentOptions) -> None:

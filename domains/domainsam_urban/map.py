@@ -11,8 +11,9 @@ from time import perf_counter
 import torch
 
 from domainsam.infer.batch import run_batch
-from domainsam.infer.engine import EngineResult, prompt_scene
 from domainsam.infer.engine import map_scene as run_engine
+from domainsam.infer.engine import prompt_scene
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.marks import read_mark_files

@@ -30,7 +30,7 @@ from domainsam_urban.settings import (
 )
 
 if TYPE_CHECKING:
-    from domainsam.infer.engine import EngineResult
+    from domainsam.infer.objects import EngineResult
     from domainsam.protocols import Foundation
     from domainsam_urban.job import Batch, SceneResult
     from domainsam_urban.model.settlement import SettlementModel

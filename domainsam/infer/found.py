@@ -15,7 +15,7 @@ from domainsam.infer.store import RawRaster
 from domainsam.protocols import SceneObject, Window
 
 if TYPE_CHECKING:
-    from domainsam.infer.engine import EngineResult
+    from domainsam.infer.objects import EngineResult
 
 UNNAMED = "object"
 """What objects are called that bear no label, where others do or a name is needed."""

@@ -72,7 +72,7 @@ def correlate_phase(
     return Displacement(*_refine(_smoothed(spectrum, first.shape, 1.0), first.shape, row, col), peak)
 
 
-def _frequencies(shape: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _frequencies(shape: tuple[int, ...]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Cycles a pixel of the rows ``(h,)`` and columns ``(w // 2 + 1,)`` of a real picture's spectrum."""
     return np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1])
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError
 from domainsam.infer.blend import NODATA, store_shares
-from domainsam.infer.engine import Swept, sweep_scene
+from domainsam.infer.engine import sweep_scene
+from domainsam.infer.staged import Swept
 from domainsam.infer.sweep import Answer
 from domainsam.infer.tiling import ALIGN, TileGrid, place_tiles
 from domainsam.progress import Progress, report_nothing

@@ -13,7 +13,7 @@ from typing import Any
 from affine import Affine
 
 import domainsam
-from domainsam.infer.engine import EngineResult
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.store import RawRaster
 from domainsam.infer.workroom import WorkRoom
 from domainsam.io.cog import CogLayout, Kind, write_cog

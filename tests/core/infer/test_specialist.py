@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from domainsam.foundation.fake import FakeFoundation
-from domainsam.infer.engine import COARSE_FILE, map_scene, prompt_scene
+from domainsam.infer.engine import map_scene, prompt_scene
 from domainsam.infer.networks import Networks
+from domainsam.infer.objects import COARSE_FILE
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.specialist import SpecialistSource
 from domainsam.infer.store import RawRaster
