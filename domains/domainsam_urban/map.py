@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
+from domainsam.errors import InputError
 from domainsam.infer.batch import run_batch
 from domainsam.infer.engine import EngineResult, prompt_scene
 from domainsam.infer.engine import map_scene as run_engine
@@ -24,9 +26,9 @@ from domainsam_urban.job import (
     plan_outputs,
 )
 from domainsam_urban.model.settlement import MarkedObjects, SettlementModel, load_marked, load_model
-from domainsam_urban.read.area import WantedArea, find_wanted_area
+from domainsam_urban.read.area import MOST_ENLARGED, MUCH_ENLARGED, WantedArea, find_wanted_area
 from domainsam_urban.read.scene import RasterSource
-from domainsam_urban.settings import MapOptions
+from domainsam_urban.settings import MapOptions, ReadOptions
 from domainsam_urban.write.products import Mapped, write_products
 
 log = logging.getLogger(__name__)
@@ -110,6 +112,9 @@ def map_scene(
     ) as source:
         if source.crs is None:
             log.warning("%s: no CRS, so sizes are in pixels and there are no areas", plan.source)
+        for note in source.notes:
+            log.warning(note)
+        check_enlarged(source, read, model.resolution)
         rows, cols = source.grid.shape
         purpose = f"a scene of {cols} x {rows} pixels"
         needed = rows * cols * (STAGED_BYTES + WRITTEN_BYTES)
@@ -123,6 +128,38 @@ def map_scene(
                 else:
                     answer = find_settlements(source, model, options, room.folder, progress, first_pass)
             return write_products(plan, Mapped(source, answer, model, options, begin), room)
+
+
+def check_enlarged(source: RasterSource, read: ReadOptions, learnt: float | None) -> None:
+    """Refuse before any work to enlarge a scene so much that nothing of a settlement can be seen in it.
+
+    Raises
+    ------
+    InputError
+        If its pixels are :data:`MOST_ENLARGED` times as coarse as what the model has learnt, and nobody
+        asked for a resolution.
+    """
+    ground = source.profile_info.ground_pixel
+    if ground is None or learnt is None or read.resolution is not None:
+        return
+    native, (rows, cols) = math.sqrt(ground[0] * ground[1]), source.grid.shape
+    if native > MOST_ENLARGED * learnt:
+        raise InputError(
+            f"{source.path}: its pixels are {native:.3g} m, the model has learnt {learnt:.3g} m: enlarged to "
+            f"{cols} x {rows} pixels it would show nothing new; give a finer scene, or say how far to "
+            f"enlarge it, for example --resolution {native:.3g}"
+        )
+    if native > MUCH_ENLARGED * learnt:
+        log.warning(
+            "%s: its pixels of %.3g m are enlarged to %.3g m, %d x %d pixels: what is found is uncertain; "
+            "--resolution %.3g is quicker",
+            source.path,
+            native,
+            learnt,
+            cols,
+            rows,
+            native,
+        )
 
 
 def find_settlements(
