@@ -93,11 +93,11 @@ def main() -> None:
         slices = np.ascontiguousarray(to_axial(volume.slices(first, first + last)))
         spacing = (volume.spacing[1], volume.spacing[0])
     runs: dict[str, list[tuple[float, float, UInt8]]] = {"published": [], "ours": []}
-    ours.predict(slices[:8], spacing)
+    ours.predict_slices(slices[:8], spacing)
     published(theirs, slices[:1], spacing)
     for _ in range(given.repeats):
         runs["published"].append(timed(lambda: published(theirs, slices, spacing)))
-        runs["ours"].append(timed(lambda: ours.predict(slices, spacing).labels))
+        runs["ours"].append(timed(lambda: ours.predict_slices(slices, spacing).labels))
     report: dict[str, object] = {
         "slices": list(slices.shape),
         "precision": str(ours.dtype),
@@ -109,7 +109,7 @@ def main() -> None:
         truth = truth_of(given.labels, given.label_map, ours)[first : first + last]
         dice = {name: score_case(truth, parts[-1][2], ours.labels) for name, parts in runs.items()}
         # What arithmetic alone changes, without the two ways of resampling.
-        dice["ours, fp32"] = score_case(truth, theirs.predict(slices, spacing).labels, ours.labels)
+        dice["ours, fp32"] = score_case(truth, theirs.predict_slices(slices, spacing).labels, ours.labels)
         report["dice"] = {
             name: {organ: round(value, 4) for organ, value in part.items()} for name, part in dice.items()
         }

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from domainsam.foundation import load_foundation as load_foundation
     from domainsam.frontdoor import run as run
+    from domainsam.opened import open as open
+    from domainsam.predictor import Predictor as Predictor
 
 __version__ = "0.1.0"
 

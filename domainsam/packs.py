@@ -6,23 +6,30 @@ group ``domainsam.packs``. Nothing of a pack is imported until it is used.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any
 
-from domainsam.errors import PackError, missing_extra
+from domainsam.errors import DependencyError, InputError, PackError, missing_extra
 from domainsam.plugins import find_offers, import_attribute, load_offer
 
 GROUP = "domainsam.packs"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DomainPack:
     """One domain: its name, its classes, and where its parts are.
 
-    ``commands``, ``source`` and ``writer`` are ``"module:attribute"`` strings
-    that are imported only when needed: a ``click.Group``, a ``Source`` class
-    and a ``Writer`` class. ``demo``, where there is one, is a click command
+    ``commands``, ``open`` and ``save`` are ``"module:attribute"`` strings
+    that are imported only when needed: a ``click.Group``, and two functions that
+    :func:`domainsam.open` hands over to. ``open(path, **how)`` gives a
+    :class:`~domainsam.protocols.Source` of 3-channel images; it may have ``close()``, and
+    of a volume ``voxels``, the grid of the file's own axes. ``save(source, answer, out,
+    foundation, **options)`` writes an :class:`~domainsam.infer.engine.EngineResult` as the
+    pack's command writes what it finds. ``demo``, where there is one, is a click command
     that runs the pack's main job on generated data. ``describe``, where there
     is one, is a function from a path to a dict of facts about that file: empty
     for a file that is clearly another pack's; it raises
@@ -37,8 +44,8 @@ class DomainPack:
     summary: str
     labels: tuple[str, ...]
     commands: str
-    source: str
-    writer: str
+    open: str
+    save: str
     demo: str | None = None
     describe: str | None = None
     run: str | None = None
@@ -91,3 +98,30 @@ def load_pack(name: str) -> DomainPack:
     if not isinstance(pack, DomainPack):
         raise PackError(f"pack {name!r}: {packs[name].value} is a {type(pack).__name__}, not a DomainPack")
     return pack
+
+
+def describe_file(file: str) -> dict[str, dict[str, object]]:
+    """Facts about a file from every pack that can read it, by pack.
+
+    Raises
+    ------
+    InputError
+        If no pack can; the reason is that of the first pack that tried.
+    """
+    answers: dict[str, dict[str, object]] = {}
+    refusals: list[InputError] = []
+    for name in find_packs():
+        try:
+            pack = load_pack(name)
+            if pack.describe is None:
+                continue
+            facts = pack.load("describe")(file)
+            if facts:
+                answers[name] = facts
+        except InputError as error:
+            refusals.append(error)
+        except (PackError, DependencyError) as error:
+            log.warning("%s", error)
+    if not answers:
+        raise refusals[0] if refusals else InputError(f"{file}: no installed pack reads files of this kind")
+    return answers

@@ -304,6 +304,10 @@ class View(Protocol):
         """Number of frames; 1 for a raster."""
         ...
 
+    def block(self, window: Window) -> Block:
+        """Picture of ``window``, and where it holds data."""
+        ...
+
     def image(self, window: Window) -> NDArray[np.float32]:
         """RGB picture ``(3, h, w)`` float32 in 0 to 1; 0 outside the scene and where there is no data."""
         ...

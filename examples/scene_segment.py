@@ -30,10 +30,10 @@ def main(folder: Path, scenes: Path | None) -> None:
 
     layout = find_layout("plain")
     sample = read_sample(layout, layout.samples(scenes, None)[0], model.modalities)
-    whole = model.predict(sample.images, sample.valid)
+    whole = model.predict_sensors(sample.images, sample.valid)
     for name in sample.images:
         rest = {sensor: image for sensor, image in sample.images.items() if sensor != name}
-        without = model.predict(rest, {sensor: sample.valid[sensor] for sensor in rest})
+        without = model.predict_sensors(rest, {sensor: sample.valid[sensor] for sensor in rest})
         changed = (without.labels != whole.labels).mean()
         print(f"without {name}: {100 * changed:.0f} % of the pixels change")
 

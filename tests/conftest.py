@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,3 +19,23 @@ def shared_data() -> Path:
     if not (folder / "README.md").is_file():
         pytest.skip("real data not found: set DOMAINSAM_TEST_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture
+def interrupt_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A function after whose call the first run that decodes marks is interrupted at its second batch."""
+    from domainsam.infer.decoders import MarkDecoder
+
+    def arm() -> None:
+        whole = MarkDecoder.decode
+        calls: list[int] = []
+
+        def decode(self: MarkDecoder, *arguments: Any) -> Iterator[Any]:
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return whole(self, *arguments)
+
+        monkeypatch.setattr(MarkDecoder, "decode", decode)
+
+    return arm

@@ -13,10 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from domainsam import progress as core_progress
+from domainsam.names import show
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
     from rich.text import Text
+
+
+def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print a text; what would steer the terminal is shown as a code."""
+    click.echo(show(str(text)), err=err, nl=nl)
 
 
 def print_result(
@@ -39,12 +45,12 @@ def print_result(
         What a person ought to know besides, on stderr.
     """
     if given["as_json"]:
-        click.echo(json.dumps(document(), indent=2))
+        echo(json.dumps(document(), indent=2))
     elif not given["quiet"]:
         for note in notes:
-            click.echo(f"domainsam: note: {note}", err=True)
+            echo(f"domainsam: note: {note}", err=True)
         for line in lines:
-            click.echo(line)
+            echo(line)
 
 
 def format_paths(paths: Mapping[str, Path]) -> Iterator[str]:

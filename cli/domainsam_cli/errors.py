@@ -15,7 +15,7 @@ import click
 
 from domainsam.errors import DomainSamError, explain
 from domainsam.progress import show_progress
-from domainsam_cli.console import show_pixel_progress
+from domainsam_cli.console import echo, show_pixel_progress
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -61,7 +61,7 @@ def report(error: BaseException, state: RunState) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if state.verbose:
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        echo("".join(traceback.format_exception(error)), err=True, nl=False)
     line, code = explain(error)
     if isinstance(error, DomainSamError) or state.verbose or code != 1:
         return say(line, code)
@@ -70,7 +70,7 @@ def report(error: BaseException, state: RunState) -> int:
 
 def say(line: str, code: int) -> int:
     """Print ``domainsam: line`` on stderr and return ``code``."""
-    click.echo(f"domainsam: {line}", err=True)
+    echo(f"domainsam: {line}", err=True)
     return code
 
 
@@ -83,7 +83,7 @@ class StderrLines(logging.Handler):
         return self.everything or record.name.startswith("domainsam")
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"domainsam: {record.levelname.lower()}: {record.getMessage().strip()}", err=True)
+        echo(f"domainsam: {record.levelname.lower()}: {record.getMessage().strip()}", err=True)
 
 
 @contextmanager

@@ -15,6 +15,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
 
+def bundle(*options: Decorator[Any]) -> Decorator[Any]:
+    """One decorator for several options; in the help the last one stands first."""
+
+    def decorate(command: Command) -> Command:
+        for option in options:
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def out_option(help: str, multiple: bool = False, required: bool = True) -> Decorator[Any]:
     """``-o/--out PATH``; several of them where ``multiple``."""
     return click.option(

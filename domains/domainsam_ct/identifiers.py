@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from domainsam.errors import DomainSamError
-from domainsam_ct.read.dicom.files import DicomFiles, read_dataset
+from domainsam_ct.read.dicom.files import DicomFiles, is_dicom_file, read_dataset
 from domainsam_ct.read.volume import Volume
 
 IDENTIFYING = ["PatientName", "PatientID", "OtherPatientNames", "PatientBirthDate", "AccessionNumber"]
@@ -37,7 +37,7 @@ def make_public_stem(source: Path, stem: str) -> str:
 
 def find_patient_words(source: Path) -> set[str]:
     """Words of the identifying tags in the first DICOM file of a folder or zip, in small letters."""
-    if source.is_file() and source.suffix.lower() != ".zip":
+    if source.is_file() and source.suffix.lower() != ".zip" and not is_dicom_file(source):
         return set()
     try:
         with DicomFiles(source) as files:

@@ -15,6 +15,7 @@ from domainsam.errors import ConfigError
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, fill_stem, safe_name, without_ending
 from domainsam.infer.workroom import count_units
+from domainsam.names import check_part
 from domainsam.staging import check_apart
 from domainsam_ct.identifiers import make_public_stem
 from domainsam_ct.labels import LabelMap
@@ -102,6 +103,8 @@ def plan_outputs(
     ------
     ConfigError
         If two cases would share a file, or one mask file is named for separate organs.
+    InputError
+        If an organ's name cannot be part of a file's name.
     OutputError
         If an output would replace one of the inputs.
     """
@@ -151,7 +154,7 @@ def _plan_case(source: Path, organs: tuple[str, ...], outputs: OutputOptions, se
     masks = {"": mask}
     if outputs.per_organ:
         folder = out / stem if several else out
-        masks = {name: folder / f"{name}.nii.gz" for name in organs}
+        masks = {name: folder / f"{check_part(name, 'the model')}.nii.gz" for name in organs}
     wanted = {
         "labels": True,
         "statistics": outputs.statistics or several,

@@ -30,7 +30,16 @@ from domainsam_ct.settings import (
 )
 
 if TYPE_CHECKING:
+    from domainsam.infer.objects import EngineResult
+    from domainsam.protocols import Foundation
     from domainsam_ct.job import Batch, CaseResult
+    from domainsam_ct.read.open import VolumeSource
+
+SAVED = (
+    *("per_organ", "dicom_seg", "rtstruct", "statistics", "report", "preview", "keep_identifiers"),
+    *("organs", "label_map", "overwrite"),
+)
+"""Options of :func:`segment_options` that say how something found is written."""
 
 Names = str | Iterable[str]
 
@@ -76,9 +85,6 @@ def segment_options(
     """
     check_least(1, batch_size=batch_size, workers=workers)
     check_least(0, keep_share=keep_share, keep_within=keep_within, keep_confidence=keep_confidence)
-    limits = None if window is None else parts_of(window, float)
-    if limits is not None and len(limits) != 2:
-        raise ConfigError(f"window has {len(limits)} numbers, expected two, such as (-125, 275)")
     marks = MarkFiles(path_of(points), path_of(boxes), marks_frame)
     if marks:
         refuse_with_marks(model=model)
@@ -104,7 +110,7 @@ def segment_options(
             precision=check_choice("precision", precision, PRECISIONS),
             batch_size=batch_size,
             workers=workers,
-            window=None if limits is None else (limits[0], limits[1]),
+            window=_limits(window),
         ),
         clean=CleanOptions(
             parts_of(cleanup, str), parts_of(fill_holes, str), keep_share, keep_within, keep_confidence
@@ -113,6 +119,16 @@ def segment_options(
         resume=resume,
         quiet=quiet,
     )
+
+
+def _limits(window: str | Iterable[float] | None) -> tuple[float, float] | None:
+    """Lower and higher Hounsfield units of a window."""
+    if window is None:
+        return None
+    limits = parts_of(window, float)
+    if len(limits) != 2:
+        raise ConfigError(f"window has {len(limits)} numbers, expected two, such as (-125, 275)")
+    return limits[0], limits[1]
 
 
 def run_segment(inputs: Any, out: str | Path | None = None, **options: Any) -> CaseResult | Batch | Any:
@@ -146,6 +162,54 @@ def run_segment(inputs: Any, out: str | Path | None = None, **options: Any) -> C
     cases = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(case) for case in inputs]
     batch = segment_inputs(cases, segment_options(out=out, **options))
     return batch.results[0] if len(cases) == 1 and batch.results else batch
+
+
+def open_scan(
+    path: str | Path, *, window: str | Iterable[float] | None = None, series: str | None = None
+) -> VolumeSource:
+    """Open a CT for :func:`domainsam.open`; its frames are axial slices, frame 0 nearest to the feet.
+
+    Parameters
+    ----------
+    path
+        A volume file, DICOM folder or zip of one.
+    window, series
+        As of :func:`segment_options`.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        If it cannot be read.
+    """
+    from domainsam_ct.read.open import VolumeSource
+    from domainsam_ct.read.volume import ABDOMEN_WINDOW
+
+    return VolumeSource.open(path, _limits(window) or ABDOMEN_WINDOW, series)
+
+
+def save_found(
+    source: VolumeSource, answer: EngineResult, out: str | Path, foundation: Foundation, **options: Any
+) -> CaseResult:
+    """Write what was found in an opened CT: a mask in its space, and the further files of ``options``.
+
+    Parameters
+    ----------
+    options
+        Those keywords of :func:`segment_options` that :data:`SAVED` names.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown or impossible.
+    InputError
+        If a label cannot stand in a file's name.
+    OutputError
+        If an output exists or cannot be written.
+    """
+    from domainsam_ct.segment_marked import write_found
+
+    check_keywords("save", options, SAVED)
+    return write_found(source, answer, segment_options(out=out, **options), foundation)
 
 
 def formats() -> dict[str, dict[str, list[str]]]:

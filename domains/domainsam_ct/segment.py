@@ -35,6 +35,7 @@ from domainsam_ct.measure.statistics import Tally
 from domainsam_ct.model.organs import OrganModel, find_shipped_model, identify_model, load_model
 from domainsam_ct.model.sweep import STAGED_BYTES, segment_volume
 from domainsam_ct.read.dicom.derived import get_series
+from domainsam_ct.read.dicom.files import is_dicom_file
 from domainsam_ct.read.open import open_volume
 from domainsam_ct.read.staged import CHUNK, StagedVolume
 from domainsam_ct.read.volume import Volume
@@ -301,7 +302,11 @@ def get_native_grid(volume: Volume) -> Grid:
 
 def identify_source(source: Path) -> dict[str, Any]:
     """What tells one input from another without reading it all: name, size, time."""
-    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    if source.is_file() and is_dicom_file(source):
+        # Its neighbours are slices of the same series.
+        files = sorted(path for path in source.parent.iterdir() if path.is_file())
+    else:
+        files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     facts = [path.stat() for path in files]
     return {
         "input": source.name,

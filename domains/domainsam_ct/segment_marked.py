@@ -13,8 +13,11 @@ import torch
 
 from domainsam.errors import ConfigError, InputError
 from domainsam.foundation import DEFAULT, load_foundation
+from domainsam.infer.batch import run_batch
 from domainsam.infer.blend import LEVELS
-from domainsam.infer.engine import EngineResult, prompt_scene
+from domainsam.infer.engine import prompt_scene
+from domainsam.infer.found import UNNAMED, label_all
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.store import RawRaster
 from domainsam.infer.workroom import WorkRoom, require_space
@@ -25,7 +28,7 @@ from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Foundation
 from domainsam.staging import check_targets
 from domainsam_ct.job import DICOM_KINDS, Batch, CasePlan, CaseResult, Made, Segmented, plan_outputs
-from domainsam_ct.labels import check_name
+from domainsam_ct.labels import LabelMap, check_name
 from domainsam_ct.measure.cleanup import Cleaned
 from domainsam_ct.model.organs import MarkedOrgans
 from domainsam_ct.read.dicom.derived import get_series
@@ -47,8 +50,6 @@ from domainsam_ct.write.products import write_products
 
 log = logging.getLogger(__name__)
 
-UNNAMED = "object"
-"""What marks are called that bear no label."""
 STAGED_BYTES = 5
 """Bytes a voxel that are staged: where there are slices, probability and label, and mask and confidence."""
 
@@ -88,17 +89,24 @@ def segment_marked(
         raise ConfigError(f"marks belong to one scan, but {len(inputs)} were given: one at a time, please")
     options.marks.check()
     (plan,) = plan_outputs(inputs, (), options.outputs)
-    if options.resume and not options.outputs.per_organ and plan.complete:
-        return Batch((), (), (plan.stem,))
-    check_targets(plan.files, may_replace(plan, options))
-    keep_freed_memory()
-    device = choose_device(options.run.device)
-    precision = choose_precision(options.run.precision, device)
-    foundation = load_foundation(options.foundation or DEFAULT, device, getattr(torch, precision))
-    result = _segment_case(plan, options, foundation, EngineOptions(dtype=precision))
-    if told is not None:
-        told(result)
-    return Batch((result,))
+
+    def prepare() -> Callable[[CasePlan], CaseResult]:
+        keep_freed_memory()
+        device = choose_device(options.run.device)
+        precision = choose_precision(options.run.precision, device)
+        foundation = load_foundation(options.foundation or DEFAULT, device, getattr(torch, precision))
+        return lambda plan: _segment_case(plan, options, foundation, EngineOptions(dtype=precision))
+
+    return run_batch(
+        (plan,),
+        lambda plan: plan.stem,
+        prepare,
+        Batch,
+        # Which files there will be is known only once the marks are read.
+        resume=options.resume and not options.outputs.per_organ,
+        overwrite=may_replace(plan, options),
+        watch=told,
+    )
 
 
 def _segment_case(
@@ -133,15 +141,59 @@ def _segment_case(
                 resume=options.resume,
                 progress=progress,
             )
-        mask, confidence = stage_marked(answer, values, volume, room.folder)
-        with mask, confidence:
-            tally = measure(volume, mask, mask, confidence, labels)
-            organs = tally.statistics(get_native_grid(volume))
-            cleaned = Cleaned({}, {})
-            segmented = Segmented(volume, mask, labels, tally, organs, cleaned, answer.resumed)
-            model = MarkedOrgans(foundation.name, source.window, names, getattr(torch, engine.dtype))
-            made = Made(segmented, model, options, begin)
-            return write_products(drop_unwritable(plan, made), made, room, may_replace(plan, options))
+        model = MarkedOrgans(foundation.name, source.window, names, getattr(torch, engine.dtype))
+        return _write(plan, volume, answer, (labels, values), model, options, room, begin)
+
+
+def write_found(
+    source: VolumeSource, answer: EngineResult, options: SegmentOptions, foundation: Foundation
+) -> CaseResult:
+    """Write what was found in an opened CT, as :func:`segment_marked` does for marks.
+
+    Raises
+    ------
+    ConfigError
+        If the label map lacks a label.
+    InputError
+        If a label cannot stand in a file's name.
+    OutputError
+        If an output exists or cannot be written.
+    """
+    begin = perf_counter()
+    for label in answer.names:
+        _check_label("an object is", label)
+    names = ("background", *(answer.names or (UNNAMED,)))
+    labels, values = choose_output_labels(names, options)
+    scan = source.path or Path(source.volume.source_name)
+    (plan,) = plan_outputs([scan], [organ.name for organ in labels.values()], options.outputs)
+    check_targets(plan.files, may_replace(plan, options))
+    if plan.side.keys() & set(DICOM_KINDS):
+        get_series(source.volume, "a DICOM SEG or RTSTRUCT")
+    with WorkRoom(plan.work, resume=False) as room:
+        labelled = label_all(answer, room.folder)
+        model = MarkedOrgans(foundation.name, source.window, names, torch.float32)
+        return _write(plan, source.volume, labelled, (labels, values), model, options, room, begin)
+
+
+def _write(
+    plan: CasePlan,
+    volume: Volume,
+    answer: EngineResult,
+    numbers: tuple[LabelMap, Mapping[int, int]],
+    model: MarkedOrgans,
+    options: SegmentOptions,
+    room: WorkRoom,
+    begin: float,
+) -> CaseResult:
+    """Measure what was marked, and write everything that was planned, or nothing."""
+    labels, values = numbers
+    mask, confidence = stage_marked(answer, values, volume, room.folder)
+    with mask, confidence:
+        tally = measure(volume, mask, mask, confidence, labels)
+        organs = tally.statistics(get_native_grid(volume))
+        segmented = Segmented(volume, mask, labels, tally, organs, Cleaned({}, {}), answer.resumed)
+        made = Made(segmented, model, options, begin)
+        return write_products(drop_unwritable(plan, made), made, room, may_replace(plan, options))
 
 
 def named(marks: Clicks) -> Clicks:
@@ -154,12 +206,13 @@ def named(marks: Clicks) -> Clicks:
     """
     objects = [replace(mark, label=mark.label or UNNAMED) for mark in marks.objects]
     for number, mark in enumerate(objects, start=1):
-        if not check_name(mark.label or UNNAMED):
-            raise InputError(
-                f"{marks.origin}: object {number} is labelled {mark.label!r}; "
-                "expected letters, digits, '_', '-' and '.' alone"
-            )
+        _check_label(f"{marks.origin}: object {number} is", mark.label or UNNAMED)
     return Clicks(objects, marks.origin)
+
+
+def _check_label(what: str, label: str) -> None:
+    if not check_name(label):
+        raise InputError(f"{what} labelled {label!r}; expected letters, digits, '_', '-' and '.' alone")
 
 
 def stage_marked(

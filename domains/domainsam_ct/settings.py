@@ -11,7 +11,7 @@ EVERY = "all"
 NOBODY = "none"
 
 MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
-VOLUME_SUFFIXES = (*MASK_SUFFIXES, ".zip")
+VOLUME_SUFFIXES = (*MASK_SUFFIXES, ".nhdr", ".mhd", ".dcm", ".zip")
 
 SIDE_FILES = {
     "labels": "_labels.json",

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import domainsam
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output
+from domainsam.names import check_part
 from domainsam.staging import check_apart
 from domainsam_scene.settings import OutputOptions
 
@@ -72,6 +73,8 @@ def plan_outputs(
     ------
     ConfigError
         If an ending is unknown, or two samples would share a file.
+    InputError
+        If a sample's name would lead out of the folder.
     OutputError
         If an output would replace an input.
     """
@@ -81,6 +84,8 @@ def plan_outputs(
 
 
 def _plan(name: str, outputs: OutputOptions, geo: bool) -> SamplePlan:
+    for part in name.split("/"):
+        check_part(part, "the input")
     given = {kind: getattr(outputs, kind) for kind in FOLDER_NAMES}
     endings = GEO_SUFFIXES if geo else SUFFIXES
     paths: dict[str, Path] = {}

@@ -21,7 +21,14 @@ from domainsam.marks import MarkFiles
 from domainsam_scene.settings import OutputOptions, Range, ReadOptions, RunOptions, SegmentOptions
 
 if TYPE_CHECKING:
+    from domainsam.infer.objects import EngineResult
+    from domainsam.protocols import Foundation
     from domainsam_scene.job import Batch, SegmentResult
+    from domainsam_scene.segment_marked import PlaneSource, SensorSource
+
+
+SAVED = ("confidence", "preview", "summary", "overwrite")
+"""Options of :func:`segment_options` that say how something found is written."""
 
 
 def segment_options(
@@ -157,6 +164,70 @@ def segment_inputs(
         return segment_rasters({name: str(path) for name, path in inputs.items()}, settings, numbers)
     work = segment_marked_files if settings.marks else segment_files
     return work({name: Path(path) for name, path in inputs.items()}, settings)
+
+
+def open_scene(
+    inputs: Mapping[str, str | Path] | str | Path,
+    *,
+    geotiff: bool = False,
+    bands: Mapping[str, Iterable[int]] | None = None,
+    range: Mapping[str, Range] | Iterable[str] = (),
+) -> PlaneSource | SensorSource:
+    """Open a picture, pictures by sensor, or with ``geotiff`` rasters by sensor, for :func:`domainsam.open`.
+
+    The foundation is shown ``rgb``, or the first sensor where there is none of that name.
+
+    Parameters
+    ----------
+    inputs
+        Files by sensor; a file alone is ``rgb``.
+    geotiff, bands, range
+        As of :func:`segment_options` and :func:`segment_inputs`.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        If nothing can be read.
+    """
+    from domainsam_scene.segment_marked import SensorSource, open_pictures
+    from domainsam_scene.segment_stack import find_readable
+
+    files = inputs if isinstance(inputs, Mapping) else {"rgb": inputs}
+    reading = ReadOptions(_ranges(range))
+    if not geotiff:
+        return open_pictures({name: Path(path) for name, path in files.items()}, reading)
+    from domainsam_scene.read.rasters import SceneSource
+
+    readable, missing = find_readable({name: str(path) for name, path in files.items()}, reading.strict)
+    numbers = {name: parts_of(given, int) for name, given in (bands or {}).items()}
+    return SensorSource(SceneSource(readable, numbers, reading.ranges), missing)
+
+
+def save_found(
+    source: PlaneSource | SensorSource,
+    answer: EngineResult,
+    out: str | Path,
+    foundation: Foundation,
+    **options: Any,
+) -> SegmentResult:
+    """Write what was found in an opened scene: a map of labels, and the further files of ``options``.
+
+    Parameters
+    ----------
+    options
+        Those keywords of :func:`segment_options` that :data:`SAVED` names.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown or impossible.
+    OutputError
+        If an output exists or cannot be written.
+    """
+    from domainsam_scene.segment_marked import write_found
+
+    check_keywords("save", options, SAVED)
+    return write_found(source, answer, segment_options(out=out, **options), foundation)
 
 
 def formats() -> dict[str, dict[str, list[str]]]:

@@ -61,6 +61,13 @@ def segment_files(
         ref = SampleRef(plan.name, {name: (path,) for name, path in files.items()})
         return lambda plan: segment_sample(PlainLayout(), ref, tuple(files), plan, options, loaded)
 
+    return run_single(plan, prepare, options)
+
+
+def run_single(
+    plan: SamplePlan, prepare: Callable[[], Callable[[SamplePlan], SegmentResult]], options: SegmentOptions
+) -> Batch:
+    """Run one plan, as :func:`~domainsam.infer.batch.run_batch` runs many."""
     resume, overwrite = options.resume, options.outputs.overwrite
     return run_batch([plan], _name, prepare, Batch, resume=resume, overwrite=overwrite)
 
@@ -142,7 +149,7 @@ def segment_sample(
     begin = perf_counter()
     sample = read_sample(layout, ref, sensors, options.read)
     report_liberties(sample)
-    prediction = model.predict(sample.images, sample.valid)
+    prediction = model.predict_sensors(sample.images, sample.valid)
     return write_sample(sample, prediction, plan, options, model, begin)
 
 

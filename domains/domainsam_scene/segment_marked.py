@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +16,11 @@ from domainsam.errors import ConfigError, InputError
 from domainsam.foundation import DEFAULT, load_foundation
 from domainsam.grid import Grid
 from domainsam.infer.blend import NODATA, clip_window, slice_within
-from domainsam.infer.engine import EngineResult, Swept, prompt_scene
+from domainsam.infer.engine import prompt_scene
+from domainsam.infer.found import UNNAMED, label_all
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
+from domainsam.infer.staged import Swept
 from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import TileGrid
 from domainsam.infer.workroom import WorkRoom, require_space
@@ -27,19 +30,17 @@ from domainsam.progress import Progress, report_progress
 from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Block, Foundation, Source, Window
 from domainsam.staging import check_targets
-from domainsam_scene.job import Batch, SamplePlan, plan_outputs
+from domainsam_scene.job import Batch, SamplePlan, SegmentResult, plan_outputs
 from domainsam_scene.model.predict import ScenePrediction
 from domainsam_scene.model.sweep import CONFIDENCE, LABELS
 from domainsam_scene.read.layouts.base import SampleRef, read_sample
 from domainsam_scene.read.layouts.plain import PlainLayout
-from domainsam_scene.read.modalities import Plane
+from domainsam_scene.read.modalities import Plane, Sample
 from domainsam_scene.read.rasters import SceneSource
-from domainsam_scene.segment import report_liberties, write_sample
-from domainsam_scene.segment_stack import StackProducts, find_readable
-from domainsam_scene.settings import SegmentOptions
+from domainsam_scene.segment import report_liberties, run_single, write_sample
+from domainsam_scene.segment_stack import StackProducts, find_readable, plan_stack
+from domainsam_scene.settings import ReadOptions, SegmentOptions
 
-UNNAMED = "object"
-"""What marks are called that bear no label."""
 PICTURE = "rgb"
 """The sensor that is shown to the foundation, where there is one of that name; else the first."""
 STAGED_BYTES = 5
@@ -56,10 +57,12 @@ class MarkedScene:
 
 
 class PlaneSource:
-    """One sensor's image in memory as a :class:`~domainsam.protocols.Source`."""
+    """One sensor of a sample in memory as a :class:`~domainsam.protocols.Source`: ``rgb``, else the first."""
 
-    def __init__(self, plane: Plane) -> None:
-        self._plane = plane
+    def __init__(self, sample: Sample, files: Sequence[Path] = ()) -> None:
+        self.sample, self.files = sample, tuple(files)
+        shown = _choose_shown(sample.images)
+        self._plane = Plane(sample.images[shown], sample.valid[shown])
 
     @property
     def grid(self) -> Grid:
@@ -77,25 +80,38 @@ class PlaneSource:
 
 
 class SensorSource:
-    """One sensor of a stack of rasters as a :class:`~domainsam.protocols.Source`."""
+    """One sensor of a stack of rasters as a :class:`~domainsam.protocols.Source`: ``rgb``, else the first.
 
-    def __init__(self, stack: SceneSource, sensor: str) -> None:
-        self._stack, self._sensor = stack, sensor
+    ``missing`` says of rasters that were left out why. One thread at a time may read it.
+    """
+
+    def __init__(self, stack: SceneSource, missing: Mapping[str, str]) -> None:
+        self.stack, self.missing = stack, missing
+        self._sensor = _choose_shown(stack.sensors)
 
     @property
     def grid(self) -> Grid:
         """The map's grid."""
-        return self._stack.grid
+        return self.stack.grid
 
     def read(self, window: Window) -> Block:
         """One block; parts outside the map are invalid."""
-        plane = self._stack.sensors[self._sensor].read(window, self._stack.map_grid)
+        plane = self.stack.sensors[self._sensor].read(window, self.stack.map_grid)
         return Block(window, plane.image, plane.valid)
 
     def blocks(self, size: int, overlap: int) -> Iterator[Block]:
         """Blocks of side ``size`` that cover the map, row by row."""
         for window in TileGrid.cover(self.grid.frame_shape, size, overlap).windows():
             yield self.read(window)
+
+    def close(self) -> None:
+        """Close all files."""
+        self.stack.close()
+
+
+def _choose_shown(sensors: Collection[str]) -> str:
+    """The sensor whose picture the foundation sees."""
+    return PICTURE if PICTURE in sensors else next(iter(sensors))
 
 
 def _block(plane: Plane, window: Window) -> Block:
@@ -121,24 +137,77 @@ def segment_marked_files(files: Mapping[str, Path], options: SegmentOptions) -> 
         raise InputError("no picture was given: name one, for example --rgb a.png")
     (plan,) = plan_outputs([next(iter(files.values())).stem], options.outputs, tuple(files.values()))
     _check(plan, options)
-    if options.resume and plan.complete:
-        return Batch((), (), (plan.name,))
-    check_targets(plan.files, options.outputs.overwrite)
-    decoder = Decoder.load(options)
-    ref = SampleRef(plan.name, {name: (path,) for name, path in files.items()})
-    sample = read_sample(PlainLayout(), ref, tuple(files), options.read)
-    report_liberties(sample)
-    shown = PICTURE if PICTURE in sample.images else next(iter(sample.images))
-    source = PlaneSource(Plane(sample.images[shown], sample.valid[shown]))
+
+    def prepare() -> Callable[[SamplePlan], SegmentResult]:
+        decoder = Decoder.load(options)
+        return lambda plan: _segment_files(files, plan, options, decoder, begin)
+
+    return run_single(plan, prepare, options)
+
+
+def _segment_files(
+    files: Mapping[str, Path], plan: SamplePlan, options: SegmentOptions, decoder: Decoder, begin: float
+) -> SegmentResult:
+    source = open_pictures(files, options.read)
     with WorkRoom(plan.work, options.resume) as room, report_progress(plan.name, options.quiet) as progress:
         answer = decoder.decode(source, options, room.folder, progress, {"input": plan.name})
-        with open_answer(answer) as (labels, confidence):
-            whole = Window(0, 0, *answer.shape)
-            found = class_numbers(labels.read(whole))
-            sure = np.where(found == NODATA, np.uint8(NODATA), confidence.read(whole))
-        prediction = ScenePrediction(found, np.zeros((0, 1, 1), np.float16), sure, {})
         model = MarkedScene(answer.names, decoder.foundation.name)
-        return Batch((write_sample(sample, prediction, plan, options, model, begin),))
+        return write_sample(source.sample, read_answer(answer), plan, options, model, begin)
+
+
+def open_pictures(files: Mapping[str, Path], options: ReadOptions) -> PlaneSource:
+    """Read one scene of one picture a sensor.
+
+    Raises
+    ------
+    InputError
+        If no sensor can be read, or sizes cannot be brought together.
+    """
+    name = next(iter(files.values())).stem
+    ref = SampleRef(name, {name: (path,) for name, path in files.items()})
+    sample = read_sample(PlainLayout(), ref, tuple(files), options)
+    report_liberties(sample)
+    return PlaneSource(sample, tuple(files.values()))
+
+
+def read_answer(answer: EngineResult) -> ScenePrediction:
+    """The answer in memory, as a model's for one scene."""
+    with open_answer(answer) as (labels, confidence):
+        whole = Window(0, 0, *answer.shape)
+        found = class_numbers(labels.read(whole))
+        sure = np.where(found == NODATA, np.uint8(NODATA), confidence.read(whole))
+    return ScenePrediction(found, np.zeros((0, 1, 1), np.float16), sure, {})
+
+
+def write_found(
+    source: PlaneSource | SensorSource, answer: EngineResult, options: SegmentOptions, foundation: Foundation
+) -> SegmentResult:
+    """Write what was found in opened pictures or rasters, as the command does for marks.
+
+    Raises
+    ------
+    ConfigError
+        If an output's ending is unknown.
+    OutputError
+        If an output exists or cannot be written.
+    """
+    begin = perf_counter()
+    if isinstance(source, PlaneSource):
+        stem, files = source.sample.name, source.files
+    else:
+        files = tuple(Path(sensor.path) for sensor in source.stack.sensors.values())
+        stem = files[0].stem
+    geo = isinstance(source, SensorSource)
+    (plan,) = plan_outputs([stem], options.outputs, files, geo=geo)
+    check_targets(plan.files, options.outputs.overwrite)
+    with WorkRoom(plan.work, resume=False) as room:
+        answer = label_all(answer, room.folder)
+        model = MarkedScene(answer.names, foundation.name)
+        if isinstance(source, PlaneSource):
+            return write_sample(source.sample, read_answer(answer), plan, options, model, begin)
+        swept = stage_map(answer, room.folder)
+        products = StackProducts(plan, source.stack, swept, model, source.missing, options.made_by)
+        return products.write(options.outputs.overwrite, room, begin)
 
 
 def segment_marked_rasters(
@@ -154,29 +223,36 @@ def segment_marked_rasters(
         If no raster or a mark cannot be read, a mark lies outside, or an output cannot be written.
     """
     begin = perf_counter()
-    if not paths:
-        raise InputError("no raster was given; expected for example --geotiff rgb=a.tif")
-    stem = Path(str(next(iter(paths.values())))).stem
-    inputs = [Path(path) for path in paths.values() if "://" not in str(path)]
-    (plan,) = plan_outputs([stem], options.outputs, inputs, geo=True)
+    plan = plan_stack(paths, options)
     _check(plan, options)
-    if options.resume and plan.complete:
-        return Batch((), (), (plan.name,))
-    check_targets(plan.files, options.outputs.overwrite)
-    decoder = Decoder.load(options)
-    readable, missing = find_readable(paths, options)
+
+    def prepare() -> Callable[[SamplePlan], SegmentResult]:
+        decoder = Decoder.load(options)
+        return lambda plan: _segment_rasters(paths, plan, options, bands, decoder, begin)
+
+    return run_single(plan, prepare, options)
+
+
+def _segment_rasters(
+    paths: Mapping[str, Path | str],
+    plan: SamplePlan,
+    options: SegmentOptions,
+    bands: Mapping[str, tuple[int, ...]] | None,
+    decoder: Decoder,
+    begin: float,
+) -> SegmentResult:
+    readable, missing = find_readable(paths, options.read.strict)
     with SceneSource(readable, bands, options.read.ranges) as stack:
         rows, cols = stack.map_grid.shape
         require_space(plan.work.parent, STAGED_BYTES * rows * cols, f"a map of {cols} x {rows} pixels")
-        shown = PICTURE if PICTURE in stack.sensors else next(iter(stack.sensors))
         with WorkRoom(plan.work, options.resume) as room:
             with report_progress(plan.name, options.quiet) as progress:
-                source = SensorSource(stack, shown)
+                source = SensorSource(stack, missing)
                 answer = decoder.decode(source, options, room.folder, progress, stack.fingerprint)
             swept = stage_map(answer, room.folder)
             model = MarkedScene(answer.names, decoder.foundation.name)
             products = StackProducts(plan, stack, swept, model, missing, options.made_by)
-            return Batch((products.write(options.outputs.overwrite, room, begin),))
+            return products.write(options.outputs.overwrite, room, begin)
 
 
 def _check(plan: SamplePlan, options: SegmentOptions) -> None:

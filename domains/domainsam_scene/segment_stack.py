@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 import domainsam
 from domainsam.errors import InputError
-from domainsam.infer.engine import Swept
+from domainsam.infer.staged import Swept
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.cog import CogLayout, write_cog
 from domainsam.progress import report_progress
 from domainsam.protocols import Window
-from domainsam.staging import Staging, check_targets
+from domainsam.staging import Staging
 from domainsam_scene.job import Batch, Maker, SamplePlan, SegmentResult, plan_outputs
 from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
 from domainsam_scene.model.scene import SceneModel
 from domainsam_scene.model.sweep import CONTRIBUTION, TileOptions, segment_stack
 from domainsam_scene.read.rasters import SceneSource
-from domainsam_scene.segment import check_known, load_chosen_model
+from domainsam_scene.segment import check_known, load_chosen_model, run_single
 from domainsam_scene.settings import SegmentOptions
 from domainsam_scene.write.maps import make_class_tags, make_colour_table
 from domainsam_scene.write.preview import Picture, draw_preview
@@ -64,36 +64,60 @@ def segment_rasters(
         sensor, or an output cannot be written.
     """
     begin = perf_counter()
+
+    def prepare() -> Callable[[SamplePlan], SegmentResult]:
+        loaded = model or load_chosen_model(options)
+        check_known(tuple(paths), loaded)
+        return lambda plan: _segment_stack(paths, plan, options, bands, loaded, begin)
+
+    return run_single(plan_stack(paths, options), prepare, options)
+
+
+def plan_stack(paths: Mapping[str, Path | str], options: SegmentOptions) -> SamplePlan:
+    """The files to be made from a stack of rasters, which is called as the first one is.
+
+    Raises
+    ------
+    InputError
+        If there is no raster.
+    DomainSamError
+        As :func:`~domainsam_scene.job.plan_outputs`.
+    """
     if not paths:
         raise InputError("no raster was given; expected for example --geotiff optical=o.tif sar=s.tif")
     stem = Path(str(next(iter(paths.values())))).stem
     files = [Path(path) for path in paths.values() if "://" not in str(path)]
     (plan,) = plan_outputs([stem], options.outputs, files, geo=True)
-    if options.resume and plan.complete:
-        return Batch((), (), (plan.name,))
-    check_targets(plan.files, options.outputs.overwrite)
-    model = model or load_chosen_model(options)
-    check_known(tuple(paths), model)
+    return plan
+
+
+def _segment_stack(
+    paths: Mapping[str, Path | str],
+    plan: SamplePlan,
+    options: SegmentOptions,
+    bands: Mapping[str, tuple[int, ...]] | None,
+    model: SceneModel,
+    begin: float,
+) -> SegmentResult:
     tile = options.run.tile or model.image_size
     overlap = tile // 4 if options.run.overlap is None else options.run.overlap
     tiles = TileOptions(tile, overlap, "probability" in plan.paths, options.resume)
-    readable, missing = find_readable(paths, options)
-    work = plan.files[0].with_name(f".{plan.files[0].stem}.domainsam")
+    readable, missing = find_readable(paths, options.read.strict)
     with SceneSource(readable, bands, options.read.ranges) as source:
         rows, cols = source.map_grid.shape
         each = 2 + len(readable) + (len(model.labels) if tiles.keep_probability else 0)
-        require_space(work.parent, 2 * each * rows * cols, f"a map of {cols} x {rows} pixels")
-        with WorkRoom(work, options.resume) as room:
+        require_space(plan.work.parent, 2 * each * rows * cols, f"a map of {cols} x {rows} pixels")
+        with WorkRoom(plan.work, options.resume) as room:
             with report_progress(plan.name, options.quiet) as progress:
                 answer = segment_stack(source, model, room.folder, tiles, progress)
             products = StackProducts(plan, source, answer, model, missing, options.made_by)
-            return Batch((products.write(options.outputs.overwrite, room, begin),))
+            return products.write(options.outputs.overwrite, room, begin)
 
 
 def find_readable(
-    paths: Mapping[str, Path | str], options: SegmentOptions
+    paths: Mapping[str, Path | str], strict: bool
 ) -> tuple[dict[str, Path | str], dict[str, str]]:
-    """Rasters that open, and why the others do not."""
+    """Rasters that open, and why the others do not; with ``strict`` one that does not is an error."""
     good: dict[str, Path | str] = {}
     missing: dict[str, str] = {}
     for name, path in paths.items():
@@ -101,7 +125,7 @@ def find_readable(
             with SceneSource({name: path}, None, {name: (0.0, 1.0)}):
                 good[name] = path
         except InputError as error:
-            if options.read.strict or len(paths) == 1:
+            if strict or len(paths) == 1:
                 raise
             missing[name] = str(error)
     if not good:

@@ -23,6 +23,8 @@ FOLDER_NAMES = {
 }
 """What a file is called in a folder that was given instead of a file."""
 
+MARKED = "marked"
+"""Method of a scene whose objects were marked and not found by a model."""
 SUFFIXES = {
     "probability": (".tif", ".tiff"),
     "mask": (".tif", ".tiff"),
@@ -171,10 +173,10 @@ class SceneResult:
         size = f"{cols} x {rows} pixels"
         if self.ground_pixel_m is not None:
             size += f" of {self.ground_pixel_m:.2f} m"
-        what = "settlement" if self.polygons == 1 else "settlements"
         area = "" if self.hectares != self.hectares else f", {self.hectares:.1f} ha"
         speed = f"{self.seconds['total']:.1f} s, {self.megapixels_per_second:.2f} Mpx/s"
-        return f"{self.source} ({size}): {self.polygons} {what}{area}; {speed}, {self.peak_rss_mb:.0f} MB"
+        found = count_objects(self.polygons, self.method)
+        return f"{self.source} ({size}): {found}{area}; {speed}, {self.peak_rss_mb:.0f} MB"
 
     def document(self) -> dict[str, Any]:
         """The result as values that JSON can hold."""
@@ -187,6 +189,12 @@ class SceneResult:
             "options": _told_options(self.options),
         }
         return {key: _plain(value) for key, value in values.items()}
+
+
+def count_objects(number: int, method: str) -> str:
+    """``3 settlements``; of a scene in which a person marked the objects ``3 objects``."""
+    what = "object" if method == MARKED else "settlement"
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 class Batch(batch.Batch[SceneResult]):

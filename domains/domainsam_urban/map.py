@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
+import torch
+
 from domainsam.errors import InputError
 from domainsam.infer.batch import run_batch
-from domainsam.infer.engine import EngineResult, prompt_scene
 from domainsam.infer.engine import map_scene as run_engine
+from domainsam.infer.engine import prompt_scene
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.marks import read_mark_files
 from domainsam.machine import keep_freed_memory
 from domainsam.progress import Progress, report_progress
+from domainsam.protocols import Foundation
+from domainsam.staging import check_targets
 from domainsam_urban.job import (
     Batch,
     ScenePlan,
@@ -25,7 +30,13 @@ from domainsam_urban.job import (
     make_scene_stem,
     plan_outputs,
 )
-from domainsam_urban.model.settlement import MarkedObjects, SettlementModel, load_marked, load_model
+from domainsam_urban.model.settlement import (
+    MarkedObjects,
+    SettlementModel,
+    load_marked,
+    load_model,
+    marked_shape,
+)
 from domainsam_urban.read.area import MOST_ENLARGED, MUCH_ENLARGED, WantedArea, find_wanted_area
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, ReadOptions
@@ -99,6 +110,9 @@ def map_scene(
     """
     begin = perf_counter()
     read = options.read
+    if isinstance(model, SettlementModel) and options.run.method == "coarse":
+        # Outputs name the foundation that took part.
+        model = replace(model, foundation=None)
     with RasterSource(
         plan.source,
         bands=read.bands,
@@ -173,8 +187,6 @@ def find_settlements(
     """What the model finds in a scene, staged in ``folder``."""
     if options.run.disabled:
         model = model.without(options.run.disabled)
-    if options.run.method == "coarse":
-        model = replace(model, foundation=None)
     return run_engine(
         source,
         model.specialist,
@@ -212,6 +224,34 @@ def find_marked(
         resume=options.resume,
         progress=progress,
     )
+
+
+def write_marked(
+    source: RasterSource,
+    answer: EngineResult,
+    options: MapOptions,
+    shape: Mapping[str, float | None],
+    foundation: Foundation,
+) -> SceneResult:
+    """Write what was found in an opened scene, as :func:`map_scene` does for marks.
+
+    ``shape`` says how objects become polygons, None where the default counts.
+
+    Raises
+    ------
+    ConfigError
+        If an output's ending is unknown.
+    OutputError
+        If an output exists or cannot be written.
+    """
+    begin = perf_counter()
+    options = replace(options, shape=marked_shape(shape))
+    (plan,) = plan_outputs([source.path], options.outputs)
+    check_targets(plan.files, options.outputs.overwrite)
+    device = torch.device(foundation.device)
+    maker = MarkedObjects(options.marks, foundation, device, "float32")
+    with WorkRoom(plan.work, resume=False) as room:
+        return write_products(plan, Mapped(source, answer, maker, options, begin), room)
 
 
 def make_engine_options(

@@ -30,8 +30,17 @@ from domainsam_urban.settings import (
 )
 
 if TYPE_CHECKING:
+    from domainsam.infer.objects import EngineResult
+    from domainsam.protocols import Foundation
     from domainsam_urban.job import Batch, SceneResult
     from domainsam_urban.model.settlement import SettlementModel
+    from domainsam_urban.read.scene import RasterSource
+
+SAVED = (
+    *("probability", "mask", "preview", "summary", "grid", "stac", "datetime"),
+    *("min_area", "simplify", "close_holes", "overwrite"),
+)
+"""Options of :func:`map_options` that say how something found is written."""
 
 Paths = str | Path | Iterable[str | Path]
 
@@ -183,6 +192,60 @@ def run_map(inputs: Any, out: Paths | None = None, **options: Any) -> SceneResul
     scenes = [os.fspath(scene) for scene in _several(inputs)]
     batch = map_scenes(scenes, map_options(out=out or (), **options))
     return batch.results[0] if len(scenes) == 1 and batch.results else batch
+
+
+def open_scene(
+    path: str | Path,
+    *,
+    bands: str | Iterable[int] | None = None,
+    nodata: float | None = None,
+    resolution: float | None = None,
+    normalize: str = "auto",
+) -> RasterSource:
+    """Open a scene for :func:`domainsam.open`; one without a CRS is taken in pixels.
+
+    Parameters
+    ----------
+    path
+        Anything that GDAL opens.
+    bands, nodata, resolution, normalize
+        As of :func:`map_options`.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        If it cannot be read.
+    """
+    from domainsam_urban.read.scene import RasterSource
+
+    chosen = None if bands is None else parts_of(bands, int)
+    return RasterSource(path, chosen, nodata, resolution=resolution, normalize=normalize, allow_no_crs=True)
+
+
+def save_found(
+    source: RasterSource, answer: EngineResult, out: Paths, foundation: Foundation, **options: Any
+) -> SceneResult:
+    """Write what was found in an opened scene: polygons, and the further files of ``options``.
+
+    Parameters
+    ----------
+    options
+        Those keywords of :func:`map_options` that :data:`SAVED` names.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown or impossible.
+    OutputError
+        If an output exists or cannot be written.
+    """
+    from domainsam.infer.blend import LEVELS
+    from domainsam_urban.map import write_marked
+
+    check_keywords("save", options, SAVED)
+    settings = map_options(out=out, allow_no_crs=source.crs is None, **options)
+    shape = {name: options.get(name) for name in ("min_area", "simplify", "close_holes")}
+    return write_marked(source, answer, settings, {**shape, "threshold": answer.level / LEVELS}, foundation)
 
 
 def formats() -> dict[str, dict[str, list[str]]]:

@@ -14,9 +14,8 @@ interrupted run continues from it, byte for byte.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,102 +23,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from domainsam.errors import ConfigError, InputError, OutputError
-from domainsam.grid import Grid
-from domainsam.infer.blend import NODATA, find_threshold_level
-from domainsam.infer.components import Component, Ints, find_components, label_bands
-from domainsam.infer.decode import (
-    Decoder,
-    MarkDecoder,
-    Outline,
-    OutlineKey,
-    SpecialistDecoder,
-    decode_strip,
-    record_outlines,
-)
-from domainsam.infer.journal import JOURNAL_FILE, Journal
+from domainsam.errors import ConfigError, InputError
+from domainsam.infer.decoders import MarkDecoder, SpecialistDecoder
+from domainsam.infer.found import name_objects
 from domainsam.infer.networks import Networks, ScenePrompter, fingerprint
+from domainsam.infer.objects import SWEEP, EngineResult, ObjectRun
 from domainsam.infer.options import EngineOptions
-from domainsam.infer.order import Course, Recorder, Strip, WriteBehind, group_frames, make_padded_reader
-from domainsam.infer.plan import Plan, plan_marks, plan_prompts
-from domainsam.infer.store import RawRaster
+from domainsam.infer.order import Recorder, Strip
+from domainsam.infer.staged import StagedRun, Swept
 from domainsam.infer.sweep import AnyBlock, DenseModel, Extent, FirstLook, sweep_strip
-from domainsam.infer.tiling import Lattice, TileGrid
+from domainsam.infer.tiling import TileGrid
 from domainsam.infer.view import SceneView
 from domainsam.progress import Progress, report_nothing
-from domainsam.protocols import Block, Foundation, PromptSource, SceneObject, Source, Window
-
-COARSE_FILE = "coarse.u8"
-FINAL_FILE = "probability.u8"
-LABELS_FILE = "labels.u8"
-DEFAULT_FIELD = 1024
-"""Cuts objects into pieces where no foundation sets the size of crops."""
-SWEEP_PIXELS = 1 << 22
-SWEEP, OBJECTS = "coarse", "objects"
-"""Names of the two stages."""
-
-
-@dataclass(frozen=True)
-class Swept:
-    """What a dense model's sweep leaves behind: raw files of bytes, one for each of its outputs.
-
-    ``shape`` is rows x columns of a frame.
-    """
-
-    paths: Mapping[str, Path]
-    shape: tuple[int, int]
-    frames: int
-    resumed: bool
-
-    def open(self, output: str) -> RawRaster:
-        """The staged bytes of an output."""
-        return RawRaster.open(self.paths[output], self.shape, self.frames)
-
-    def outputs(self, kind: str) -> tuple[str, ...]:
-        """Names of all outputs of a kind: ``kind`` itself, or ``kind/...``."""
-        return tuple(name for name in self.paths if name.split("/")[0] == kind)
-
-
-@dataclass(frozen=True)
-class EngineResult:
-    """What a run over a scene's objects leaves behind.
-
-    Parameters
-    ----------
-    coarse, probability
-        Raw row-major files of bytes, ``frames`` of ``shape`` rows x columns, holding ``round(254 p)``
-        or 255 without data: pass one alone, and the final answer.
-    level
-        The smallest stored value that is foreground.
-    components
-        Pass one's objects that were large enough; none where a prompt source gave the objects.
-    found
-        Objects in all.
-    kept
-        Objects that were decoded, or kept by the coarse method.
-    labels
-        Raw file of bytes beside ``probability``: an index into ``names`` counted from 1, 0 where no object
-        is, 255 without data; None where all objects are of one kind.
-    names
-        Labels of the objects.
-    """
-
-    coarse: Path
-    probability: Path
-    shape: tuple[int, int]
-    level: int
-    components: tuple[Component, ...]
-    found: int
-    pixels: int
-    valid_pixels: int
-    object_pixels: int
-    crops: int
-    resumed: bool
-    seconds: dict[str, float] = field(default_factory=dict)
-    labels: Path | None = None
-    names: tuple[str, ...] = ()
-    frames: int = 1
-    kept: int = 0
+from domainsam.protocols import Foundation, PromptSource, SceneObject, Source, Window
 
 
 def sweep_scene(
@@ -164,7 +80,7 @@ def sweep_scene(
         If the folder cannot be written or the disk is full.
     """
     with ExitStack() as stack:
-        run = _Run(source.grid, folder, stack, identity, resume, progress)
+        run = StagedRun(source.grid, folder, stack, identity, resume, progress)
         stores = {name: run.stage_file(f"{name.replace('/', '-')}.u8") for name in model.outputs}
         single = len(tiles.rows) == len(tiles.cols) == 1
         course = run.course(stage, tiles, strip_width, batch_size if single else 1)
@@ -227,7 +143,7 @@ def map_scene(
     networks = _networks(foundation, device, chosen)
     marks = {"device": networks.device.type, **fingerprint(prompter, foundation), **(identity or {})}
     with ExitStack() as stack:
-        run = _ObjectRun(source, networks, chosen, folder, stack, marks, resume, progress)
+        run = ObjectRun(source, networks, chosen, folder, stack, marks, resume, progress)
         begin = perf_counter()
         run.first_pass(FirstLook(prompter, networks), first_pass)
         run.lap("coarse", begin)
@@ -267,7 +183,8 @@ def prompt_scene(
         Decodes them.
     labels
         Names that objects may bear, in the order of their numbers; if none are
-        given, those that occur, in the order in which they do.
+        given, those that occur, in the order in which they do, objects without one
+        being called ``object`` if others bear one.
     folder, identity, resume
         As of :func:`map_scene`.
 
@@ -281,7 +198,7 @@ def prompt_scene(
     """
     chosen = options or EngineOptions()
     networks = _networks(foundation, None, chosen)
-    objects = tuple(prompts.find(SceneView(source, networks, foundation)))
+    objects = name_objects(tuple(prompts.find(SceneView(source, networks, foundation))), labels)
     if not objects:
         raise InputError("no object was found or marked; expected at least one")
     names = _names_of(objects, labels)
@@ -293,7 +210,7 @@ def prompt_scene(
         **(identity or {}),
     }
     with ExitStack() as stack:
-        run = _ObjectRun(source, networks, chosen, folder, stack, marks, resume, progress, names)
+        run = ObjectRun(source, networks, chosen, folder, stack, marks, resume, progress, names)
         begin = perf_counter()
         run.first_pass(Extent())
         run.lap("coarse", begin)
@@ -328,247 +245,3 @@ def _digest_of(objects: Sequence[SceneObject]) -> str:
         if mark.mask is not None:
             digest.update(np.packbits(mark.mask).tobytes())
     return digest.hexdigest()
-
-
-class _Run:
-    """A folder of staged files, its journal, and the stages that fill them."""
-
-    def __init__(
-        self,
-        grid: Grid,
-        folder: Path,
-        stack: ExitStack,
-        identity: Mapping[str, Any],
-        resume: bool,
-        progress: Progress,
-    ) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot create folder {folder}: {error.strerror}") from error
-        self.folder, self.progress = folder, progress
-        self.shape, self.frames = grid.frame_shape, grid.frames
-        marks = {"shape": list(grid.shape), **identity}
-        self.journal = stack.enter_context(Journal(folder / JOURNAL_FILE, marks, resume))
-        self._stack = stack
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of all frames."""
-        return self.frames * self.shape[0] * self.shape[1]
-
-    def stage_file(self, name: str) -> RawRaster:
-        """A staged file, as an earlier run left it if this one goes on."""
-        # A run killed before its first unit may have left no file, or half of one.
-        make = RawRaster.open if self.journal.records else RawRaster.create
-        return self._stack.enter_context(make(self.folder / name, self.shape, self.frames))
-
-    def course(self, stage: str, tiles: TileGrid, strip_width: int, together: int = 1) -> Course:
-        """A stage's way through all frames, ``together`` of them at a time."""
-        frames = group_frames(range(self.frames), together)
-        return Course(stage, tiles, self.shape, frames, strip_width)
-
-    def follow(
-        self,
-        course: Course,
-        stores: Sequence[RawRaster],
-        work: Callable[[Strip, Recorder, Callable[[int], None]], None],
-    ) -> None:
-        """Do what is left of a stage, strip by strip."""
-        counter = _Counter(course.stage, self.pixels, self.progress)
-        finished = {tuple(record["unit"]) for record in self.journal.records if "unit" in record}
-        with WriteBehind() as writes:
-            recorder = Recorder(stores, self.journal, writes)
-            for strip in course.strips(finished):
-                counter.advance(strip.pixels_before)
-                work(strip, recorder, counter.advance)
-
-
-class _ObjectRun(_Run):
-    """The stages of a run over objects, and what they share."""
-
-    def __init__(
-        self,
-        source: Source,
-        networks: Networks,
-        options: EngineOptions,
-        folder: Path,
-        stack: ExitStack,
-        identity: Mapping[str, Any],
-        resume: bool,
-        progress: Progress,
-        names: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__(source.grid, folder, stack, {**options.fingerprint(), **identity}, resume, progress)
-        self.networks, self.options, self.names = networks, options, names
-        self.read = make_padded_reader(source)
-        self.coarse = self.stage_file(COARSE_FILE)
-        self.final = self.stage_file(FINAL_FILE)
-        self.labels = self.stage_file(LABELS_FILE) if names else None
-        self.level = find_threshold_level(options.threshold)
-        self.lattice = Lattice.cover(self.shape, self._field())
-        self.plan: Plan = {}
-        self.components: list[Component] = []
-        self.lookups: list[Ints] = []
-        self.found = self.kept = 0
-        self.outlines: dict[OutlineKey, Outline] = {}
-        self.seconds: dict[str, float] = {}
-
-    def _field(self) -> int:
-        if self.options.field is not None:
-            return self.options.field
-        foundation = self.networks.foundation
-        return foundation.image_size if foundation is not None else DEFAULT_FIELD
-
-    def lap(self, name: str, begin: float) -> None:
-        """Note the seconds since ``begin``."""
-        self.seconds[name] = perf_counter() - begin
-
-    def first_pass(self, model: DenseModel[Block], kept: Path | None = None) -> None:
-        """Sweep a dense model into the coarse probability; or take what ``kept`` holds, or leave it there."""
-        if kept is not None and kept.exists():
-            with RawRaster.open(kept, self.shape, self.frames) as found:
-                self.coarse.copy_from(found)
-            _Counter(SWEEP, self.pixels, self.progress).advance(self.pixels)
-            return
-        options = self.options
-        tiles = TileGrid.cover(self.shape, options.tile, options.overlap, options.offset)
-        course = self.course(SWEEP, tiles, options.strip_width)
-
-        def sweep(strip: Strip, recorder: Recorder, advanced: Callable[[int], None]) -> None:
-            sweep_strip(
-                self.read, model, course, strip, recorder, advanced, options.batch_size, options.workers
-            )
-
-        self.follow(course, (self.coarse,), sweep)
-        if kept is not None:
-            self._keep(kept)
-
-    def _keep(self, kept: Path) -> None:
-        """Leave pass one's answer for later runs; it appears when it is complete."""
-        making = kept.with_name(f".{kept.name}.part")
-        with RawRaster.create(making, self.shape, self.frames) as copy:
-            copy.copy_from(self.coarse)
-        making.replace(kept)
-
-    def find_objects(self) -> None:
-        """Take the connected objects of the coarse probability, frame by frame, and plan their crops."""
-        plan: dict[tuple[int, int, int], Any] = {}
-        for frame in range(self.frames):
-            found = find_components(
-                self.coarse.frame(frame), self.level, self.lattice, self.options.min_pixels
-            )
-            before = len(self.components)
-            plan.update(plan_prompts(found, self.lattice, frame, before))
-            self.components += [
-                replace(item, id=item.id + before, bounds=replace(item.bounds, frame=frame))
-                for item in found.items
-            ]
-            self.found += found.found
-            self.lookups.append(found.lookup)
-        self.plan = plan
-        self.kept = len(self.components)
-
-    def plan_marks(self, objects: Sequence[SceneObject]) -> None:
-        """Plan the crops of objects that somebody marked."""
-        self.plan = plan_marks(objects, self.names, self.lattice)
-        self.found = self.kept = len(objects)
-
-    def decode(self, decoder: Decoder) -> None:
-        """Decode every planned object into the final probability."""
-        for record in self.journal.records:
-            self.outlines.update(record_outlines(record))
-        options = self.options
-        course = self.course(OBJECTS, self.lattice.grid, options.strip_width)
-
-        def work(strip: Strip, recorder: Recorder, advanced: Callable[[int], None]) -> None:
-            decoded = decode_strip(
-                self.read,
-                self.networks,
-                decoder,
-                course,
-                self.plan,
-                self.coarse,
-                strip,
-                options,
-                recorder,
-                advanced,
-                labelled=self.labels is not None,
-            )
-            self.outlines.update(decoded)
-
-        stores = (self.final,) if self.labels is None else (self.final, self.labels)
-        self.follow(course, stores, work)
-
-    def drop_small(self) -> None:
-        """The answer without pass two: the coarse probability, small objects just below the threshold."""
-        self.plan = {}
-        counter = _Counter(OBJECTS, self.pixels, self.progress)
-        for frame in range(self.frames):
-            for row, values, labels in label_bands(self.coarse.frame(frame), self.level):
-                small = (labels > 0) & (self.lookups[frame][labels] == 0)
-                kept = np.where(small, np.uint8(self.level - 1), values)
-                self.final.write(Window(row, 0, len(values), self.shape[1], frame), kept)
-                counter.advance(values.size)
-        self.final.sync()
-
-    def result(self) -> EngineResult:
-        """What the run leaves behind."""
-        valid = inside = 0
-        for window in self.final.bands(SWEEP_PIXELS):
-            values = self.final.read(window)
-            seen = values != NODATA
-            valid += int(seen.sum())
-            inside += int((seen & (values >= self.level)).sum())
-        return EngineResult(
-            coarse=self.coarse.path,
-            probability=self.final.path,
-            shape=self.shape,
-            level=self.level,
-            components=weigh_by_iou(self.components, self.outlines),
-            found=self.found,
-            pixels=self.pixels,
-            valid_pixels=valid,
-            object_pixels=inside,
-            crops=len(self.plan),
-            resumed=self.journal.resumed,
-            seconds=self.seconds,
-            labels=None if self.labels is None else self.labels.path,
-            names=self.names,
-            frames=self.frames,
-            kept=self.kept,
-        )
-
-
-class _Counter:
-    """Adds up finished pixels and tells the progress."""
-
-    def __init__(self, stage: str, pixels: int, progress: Progress) -> None:
-        self._stage, self._progress = stage, progress
-        self._done, self._total = 0, pixels
-        progress(stage, 0, self._total)
-
-    def advance(self, pixels: int) -> None:
-        self._done += pixels
-        self._progress(self._stage, self._done, self._total)
-
-
-def weigh_by_iou(
-    components: Iterable[Component], outlines: Mapping[OutlineKey, Outline]
-) -> tuple[Component, ...]:
-    """Weigh the mean probability of components by the expected IoU of their outline.
-
-    The IoU of an object decoded in several crops is the mean over them,
-    weighted by the object's pixels in each.
-    """
-    weighted: dict[int, float] = {}
-    weight: dict[int, int] = {}
-    for (number, *_), outline in sorted(outlines.items()):
-        weighted[number] = weighted.get(number, 0.0) + outline.iou * outline.area
-        weight[number] = weight.get(number, 0) + outline.area
-    return tuple(
-        replace(item, confidence=item.mean_probability * weighted[item.id] / weight[item.id])
-        if item.id in weight
-        else item
-        for item in components
-    )

@@ -35,6 +35,28 @@ class Answer:
     valid: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, eq=False)
+class BlockPrediction:
+    """What a pack's model says about one block, in one form for every pack.
+
+    Parameters
+    ----------
+    names
+        The classes, ``"background"`` first where the model has one.
+    labels
+        ``(h, w)`` uint8, an index into ``names``; 255 without data.
+    probability
+        ``(len(names), h, w)`` float32, summing to 1 over classes where there is data.
+    valid
+        ``(h, w)`` bool, false without data.
+    """
+
+    names: tuple[str, ...]
+    labels: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
 class DenseModel(Protocol[SeenBlock]):
     """A network that says something about every pixel of a block.
 

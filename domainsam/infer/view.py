@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from domainsam.grid import Grid
 from domainsam.infer.networks import Networks
 from domainsam.infer.order import make_padded_reader
-from domainsam.protocols import Features, Foundation, Source, Window
+from domainsam.protocols import Block, Features, Foundation, Source, Window
 
 KEPT = 8
 """Windows whose features are kept: those of SAM take 4 MB each."""
@@ -45,9 +45,13 @@ class SceneView:
         """Number of frames; 1 for a raster."""
         return self.grid.frames
 
+    def block(self, window: Window) -> Block:
+        """Picture of ``window``, and where it holds data."""
+        return self._source.read(window)
+
     def image(self, window: Window) -> NDArray[np.float32]:
         """RGB picture ``(3, h, w)`` float32 in 0 to 1; 0 outside the scene and where there is no data."""
-        return self._source.read(window).image
+        return self.block(window).image
 
     def features(self, window: Window) -> Features:
         """Features (``B = 1``) of the picture of ``window``, whose sides are multiples of 32."""

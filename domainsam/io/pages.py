@@ -7,6 +7,9 @@ import math
 from typing import Any, Protocol
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
+from markupsafe import Markup
+
+from domainsam.names import show
 
 
 class Span(Protocol):
@@ -35,12 +38,18 @@ def render(package: str, template: str, **context: Any) -> str:
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package), shared]),
         autoescape=True,
+        finalize=_show,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(score=format_score, span=format_span, data_uri=encode_data_uri)
     return environment.get_template(template).render(**context)
+
+
+def _show(value: Any) -> Any:
+    """Texts without characters that steer; markup, numbers and undefined values as they are."""
+    return show(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def format_score(value: float) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from domainsam.metrics.bootstrap import Interval
+from domainsam.names import as_cell
 
 
 def finite_or_none(value: float) -> float | None:
@@ -27,11 +28,16 @@ def interval_document(interval: Interval) -> dict[str, float | None]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
-    """Rows as CSV under a heading: ``columns``, by default the first row's keys. None is an empty cell."""
+    """Rows as CSV under a heading: ``columns``, by default the first row's keys. None is an empty cell.
+
+    Texts that a spreadsheet would take for formulas begin with an apostrophe; see
+    :func:`domainsam.names.as_cell`.
+    """
     file = io.StringIO()
-    writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    names = list(columns) or list(rows[0])
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([as_cell(name) for name in names])
+    writer.writerows([as_cell(row.get(name, "")) for name in names] for row in rows)
     return file.getvalue()
 
 

@@ -15,7 +15,7 @@ GROUP = "domainsam.prompters"
 NAMER_GROUP = "domainsam.namers"
 
 PROMPTERS: dict[str, str] = {
-    "segformer": "domainsam.prompter.segformer:SegFormerPrompter",
+    "segformer": "domainsam.infer.specialist:SpecialistSource",
     "clicks": "domainsam.prompter.clicks:Clicks",
 }
 """Name and ``"module:class"`` of what finds objects here."""

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 from domainsam.io.charts import Row, draw_curves, is_score
+from domainsam.names import as_cell
 
 DRAW_SECONDS = 60.0
 """Least time between two drawings of the curves in the midst of a stage."""
@@ -55,9 +56,9 @@ class History:
         names = list(dict.fromkeys(name for row in rows for name in row))
         temporary = self.folder / ".log.csv.tmp"
         with temporary.open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, names)
-            table.writeheader()
-            table.writerows({name: _short(value) for name, value in row.items()} for row in rows)
+            table = csv.writer(file)
+            table.writerow([as_cell(name) for name in names])
+            table.writerows([as_cell(_short(row.get(name, ""))) for name in names] for row in rows)
         temporary.replace(self.folder / "log.csv")
         if final or monotonic() > self._drawn + DRAW_SECONDS:
             draw_curves(rows, self.folder / "curves.png")

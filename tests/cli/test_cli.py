@@ -68,7 +68,7 @@ def broken_pack(monkeypatch: pytest.MonkeyPatch) -> str:
     """A pack whose module does not exist, beside the real ones."""
     real = core_packs.find_packs()
     entry = EntryPoint("roads", "domainsam_roads_absent:PACK", core_packs.GROUP)
-    monkeypatch.setattr(core_packs, "entry_points", lambda group: [*real.values(), entry])
+    monkeypatch.setattr("domainsam.plugins.entry_points", lambda group: [*real.values(), entry])
     return "roads"
 
 

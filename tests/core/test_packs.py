@@ -65,8 +65,8 @@ def test_wrong_object_is_a_pack_error(install: Callable[..., None]) -> None:
 
 def test_parts_load_late_and_name_the_target() -> None:
     pack = DomainPack("roads", "roads", ("background", "road"), "absent:x", "json:dumps", "json:absent")
-    assert pack.load("source").__name__ == "dumps"
-    for part, target in (("commands", "absent:x"), ("writer", "json:absent")):
+    assert pack.load("open").__name__ == "dumps"
+    for part, target in (("commands", "absent:x"), ("save", "json:absent")):
         with pytest.raises(PackError, match=f"cannot load {part} from '{target}'"):
             pack.load(part)
     with pytest.raises(PackError, match="has no demo"):

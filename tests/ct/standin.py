@@ -41,7 +41,9 @@ class DensityModel:
     def window(self) -> tuple[float, float]:
         return self.config.window
 
-    def predict(self, slices: Any, spacing_mm: Any, before: Any = None, after: Any = None) -> Prediction:
+    def predict_slices(
+        self, slices: Any, spacing_mm: Any, before: Any = None, after: Any = None
+    ) -> Prediction:
         assert spacing_mm == (SPACING[1], SPACING[0])
         self.asked += len(slices)
         found = np.zeros(slices.shape, np.uint8)

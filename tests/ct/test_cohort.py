@@ -76,7 +76,7 @@ def test_a_fault_of_ours_in_one_case_does_not_cost_the_others(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    predict, calls = DensityModel.predict, []
+    predict, calls = DensityModel.predict_slices, []
 
     def faulty(self: Any, *arguments: Any) -> Any:
         calls.append(1)
@@ -84,7 +84,7 @@ def test_a_fault_of_ours_in_one_case_does_not_cost_the_others(
             raise RuntimeError("a fault")
         return predict(self, *arguments)
 
-    monkeypatch.setattr(DensityModel, "predict", faulty)
+    monkeypatch.setattr(DensityModel, "predict_slices", faulty)
     assert ct_segment(*cases(tmp_path, 2), "-o", tmp_path / "out") == 1
     captured = capsys.readouterr()
     assert "case0: unforeseen RuntimeError: a fault" in captured.err
@@ -222,8 +222,8 @@ if stage == "publish":
     Path.replace = dies_after(Path.replace)
 if stage == "infer":
     inference.Journal.append = dies_after(inference.Journal.append)
-pipeline.chosen_model = lambda options: DensityModel(batch=2)
-pipeline.model_labels = lambda path: DensityModel().labels
+pipeline.load_chosen_model = lambda options: DensityModel(batch=2)
+pipeline.read_model_labels = lambda path: DensityModel().labels
 from domainsam_cli import main
 sys.exit(main(["ct", "segment", *sys.argv[3:]]))
 """

@@ -184,11 +184,11 @@ def test_interrupted_run_goes_on_to_the_same_bytes(stack: dict[str, Path], tmp_p
     class Stops(TinyModel):
         left = 9
 
-        def predict(self, *arguments: Any) -> Any:
+        def predict_sensors(self, *arguments: Any) -> Any:
             Stops.left -= 1
             if Stops.left < 0:
                 raise KeyboardInterrupt
-            return super().predict(*arguments)
+            return super().predict_sensors(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
         answers(stack, tmp_path / "b", tiles, Stops(SENSORS, reach=4))

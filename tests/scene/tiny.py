@@ -30,7 +30,7 @@ class TinyModel:
     name: str = "tiny"
     foundation_name: str = "none"
 
-    def predict(
+    def predict_sensors(
         self,
         images: Mapping[str, NDArray[np.float32]],
         valid: Mapping[str, NDArray[np.bool_]] | None = None,

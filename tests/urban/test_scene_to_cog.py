@@ -12,7 +12,8 @@ from rio_cogeo.cogeo import cog_validate
 
 from domainsam.errors import InputError
 from domainsam.foundation.fake import FakeFoundation
-from domainsam.infer.engine import EngineResult, map_scene
+from domainsam.infer.engine import map_scene
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.store import RawRaster
 from domainsam.io.cog import CogLayout, write_cog

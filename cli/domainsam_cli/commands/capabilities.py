@@ -11,6 +11,7 @@ import click
 from domainsam import __version__, errors
 from domainsam.errors import DependencyError, PackError
 from domainsam.packs import DomainPack, find_packs, load_pack
+from domainsam_cli.console import echo
 from domainsam_cli.options import json_option
 
 CODE = 4
@@ -28,10 +29,10 @@ def capabilities(ctx: click.Context, as_json: bool) -> None:
     """
     document = describe_installation(ctx.find_root())
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        echo(json.dumps(document, indent=2))
         return
     for line in lines(document):
-        click.echo(line)
+        echo(line)
 
 
 def describe_installation(root: click.Context) -> dict[str, Any]:

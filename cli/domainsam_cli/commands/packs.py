@@ -8,6 +8,7 @@ import click
 
 from domainsam.errors import DependencyError, PackError, absent_packages
 from domainsam.packs import find_packs, load_pack
+from domainsam_cli.console import echo
 from domainsam_cli.options import json_option
 
 
@@ -20,16 +21,16 @@ def packs(as_json: bool) -> None:
     """
     rows = [describe(name) for name in find_packs()]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        click.echo("no packs installed")
+        echo("no packs installed")
     for row in rows:
-        click.echo(f"{row['name']:<12} {row['summary'] or '(broken) ' + str(row['error'])}")
+        echo(f"{row['name']:<12} {row['summary'] or '(broken) ' + str(row['error'])}")
         if row["labels"]:
-            click.echo(f"{'':<12} classes: {', '.join(row['labels'])}; from {row['distribution']}")
+            echo(f"{'':<12} classes: {', '.join(row['labels'])}; from {row['distribution']}")
         if absent := absent_packages(str(row["name"])):
-            click.echo(f"{'':<12} needs {', '.join(absent)}: run pip install 'domainsam[{row['name']}]'")
+            echo(f"{'':<12} needs {', '.join(absent)}: run pip install 'domainsam[{row['name']}]'")
 
 
 def describe(name: str) -> dict[str, str | list[str] | None]:

@@ -12,6 +12,7 @@ import click
 from domainsam.errors import WeightsError
 from domainsam.signatures import shipped_weights, verify_shipped
 from domainsam.weights import fetch, find_known, find_weights, published, verify
+from domainsam_cli.console import echo
 
 
 @click.group()
@@ -32,11 +33,9 @@ def weights() -> None:
 def list_weights() -> None:
     """Known files, and where they are on this machine."""
     for entry in published().values():
-        click.echo(
-            f"{entry.name:22} {entry.megabytes:5} MB  {entry.licence}  {_place(entry.name) or 'not here'}"
-        )
-        click.echo(f"{'':22} {entry.url}")
-        click.echo(f"{'':22} sha256 {entry.sha256}")
+        echo(f"{entry.name:22} {entry.megabytes:5} MB  {entry.licence}  {_place(entry.name) or 'not here'}")
+        echo(f"{'':22} {entry.url}")
+        echo(f"{'':22} sha256 {entry.sha256}")
 
 
 @weights.command("fetch")
@@ -52,7 +51,7 @@ def fetch_weights(name: str, folder: Path | None, quiet: bool) -> None:
     entry = find_known(name)
     with _progress(entry.file, quiet or not sys.stderr.isatty()) as report:
         path = fetch(name, folder, report)
-    click.echo(f"{path}  checked, {entry.licence}")
+    echo(f"{path}  checked, {entry.licence}")
 
 
 @weights.command("verify")
@@ -66,11 +65,11 @@ def verify_weights(names: tuple[str, ...]) -> None:
     shipped = shipped_weights()
     chosen = names or tuple(name for name in published() if _place(name))
     if not chosen:
-        click.echo("no published weights on this machine; the embedded foundation needs none")
+        echo("no published weights on this machine; the embedded foundation needs none")
     faults = []
     for name in names or (*chosen, *shipped):
         try:
-            click.echo(_checked(name, shipped.get(name)))
+            echo(_checked(name, shipped.get(name)))
         except WeightsError as error:
             faults.append(str(error))
     if faults:

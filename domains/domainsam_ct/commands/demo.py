@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
+from domainsam_cli.console import echo
 from domainsam_cli.options import demo_folder_option, json_option, overwrite_option, seed_option
+from domainsam_ct.read.dicom.files import is_dicom_file
 from domainsam_ct.read.open import open_volume
 from domainsam_ct.read.volume import ITK_NAMES, NIFTI_NAMES, Volume
 from domainsam_ct.settings import OutputOptions, SegmentOptions
@@ -49,16 +51,16 @@ def demo(out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
     if as_json:
         paths = {kind: str(path) for kind, path in result.paths.items()}
         document = {**result.document(), "paths": paths, "generated": True, "dice_with_truth": dice}
-        click.echo(json.dumps(document, indent=2))
+        echo(json.dumps(document, indent=2))
         return
-    click.echo("This volume is generated: ellipsoids of usual density in their usual place, no anatomy.")
-    click.echo("It shows that the tool works here, not how good the model is; on real scans it differs.")
-    click.echo(result.sentence())
+    echo("This volume is generated: ellipsoids of usual density in their usual place, no anatomy.")
+    echo("It shows that the tool works here, not how good the model is; on real scans it differs.")
+    echo(result.sentence())
     for kind, path in {"scan": image, "truth": truth, **result.paths}.items():
-        click.echo(f"  {kind:<16} {path}")
+        echo(f"  {kind:<16} {path}")
     told = ", ".join(f"{name} {value:.2f}" for name, value in dice.items())
-    click.echo(f"Dice with the generator's truth: {told}.")
-    click.echo("Your own scan: domainsam ct segment ct.nii.gz -o seg.nii.gz")
+    echo(f"Dice with the generator's truth: {told}.")
+    echo("Your own scan: domainsam ct segment ct.nii.gz -o seg.nii.gz")
 
 
 FORMATS = {"nifti": "NIfTI", "itk": "NRRD or MetaImage", "dicom": "DICOM series"}
@@ -75,7 +77,8 @@ def describe(path: str) -> dict[str, object]:
         If it is no CT volume, is damaged, or its place cannot be trusted.
     """
     place = Path(path)
-    if not place.is_dir() and not place.name.lower().endswith((*NIFTI_NAMES, *ITK_NAMES, ".zip")):
+    known = place.name.lower().endswith((*NIFTI_NAMES, *ITK_NAMES, ".zip"))
+    if not place.is_dir() and not known and not is_dicom_file(place):
         return {}
     with open_volume(place) as volume:
         return _facts(volume)

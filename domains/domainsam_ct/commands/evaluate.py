@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import align_rows, format_paths, format_score, get_command_line, print_result
+from domainsam_cli.console import align_rows, echo, format_paths, format_score, get_command_line, print_result
 from domainsam_cli.options import NAMES, overwrite_option, seed_option, talk_options
 
 if TYPE_CHECKING:
@@ -143,9 +143,9 @@ def print_scores(
 ) -> None:
     """Print the scores, what was skipped and where the outputs are."""
     for case, reason in result.skipped:
-        click.echo(f"domainsam: skipped {case}: {reason}", err=True)
+        echo(f"domainsam: skipped {case}: {reason}", err=True)
     for case in unpaired:
-        click.echo(f"domainsam: note: {case} has no labels", err=True)
+        echo(f"domainsam: note: {case} has no labels", err=True)
     files = format_paths({path.suffix[1:]: path for path in outputs})
     print_result(given, result.document, chain(format_table(result), files), result.notes())
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import format_paths, print_result
+from domainsam_cli.console import echo, format_paths, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     NAMES,
     Separated,
+    bundle,
     compute_options,
     job_options,
     mark_options,
@@ -30,81 +31,66 @@ PATH = click.Path(path_type=Path)
 WINDOW = Separated(float, "a pair of Hounsfield units", "-125,275", "LOW,HIGH", 2)
 
 
-def output_options(command: Any) -> Any:
-    """Options that name what is written."""
-    for option in (
-        click.option(
-            "--keep-identifiers",
-            is_flag=True,
-            help="Let patient names and numbers into file names and reports.",
-        ),
-        click.option("--preview", is_flag=True, help="Picture of three planes with contours, PNG."),
-        click.option("--report", is_flag=True, help="One page with pictures and volumes, HTML."),
-        click.option("--statistics", is_flag=True, help="Volumes and Hounsfield units, JSON and CSV."),
-        click.option("--rtstruct", is_flag=True, help="Contours as DICOM RTSTRUCT."),
-        click.option("--dicom-seg", is_flag=True, help="Mask as DICOM SEG."),
-        click.option("--per-organ", is_flag=True, help="A mask for each organ instead of one for all."),
-        out_option("Mask: .nii.gz .nii .nrrd .mha, or a folder."),
-    ):
-        command = option(command)
-    return command
+output_options = bundle(
+    click.option(
+        "--keep-identifiers",
+        is_flag=True,
+        help="Let patient names and numbers into file names and reports.",
+    ),
+    click.option("--preview", is_flag=True, help="Picture of three planes with contours, PNG."),
+    click.option("--report", is_flag=True, help="One page with pictures and volumes, HTML."),
+    click.option("--statistics", is_flag=True, help="Volumes and Hounsfield units, JSON and CSV."),
+    click.option("--rtstruct", is_flag=True, help="Contours as DICOM RTSTRUCT."),
+    click.option("--dicom-seg", is_flag=True, help="Mask as DICOM SEG."),
+    click.option("--per-organ", is_flag=True, help="A mask for each organ instead of one for all."),
+    out_option("Mask: .nii.gz .nii .nrrd .mha, or a folder."),
+)
+"""Options that name what is written."""
 
 
-def mask_options(command: Any) -> Any:
-    """Options that say which organs a mask holds and how it is cleaned."""
-    for option in (
-        click.option(
-            "--keep-confidence",
-            type=click.FloatRange(0, 1),
-            default=0.67,
-            show_default=True,
-            help="Parts stay whose mean probability is at least this; 0 keeps all.",
-        ),
-        click.option(
-            "--keep-within",
-            type=click.FloatRange(0),
-            default=30.0,
-            show_default=True,
-            help="Parts stay that are so near to the organ's largest part, in millimetres.",
-        ),
-        click.option(
-            "--keep-share",
-            type=click.FloatRange(0, 1, min_open=True),
-            default=0.2,
-            show_default=True,
-            help="Parts of an organ stay from this share of its largest part on.",
-        ),
-        click.option(
-            "--fill-holes", type=NAMES, default="all", show_default=True, help="all, none, or organs."
-        ),
-        click.option(
-            "--cleanup",
-            type=NAMES,
-            default="all",
-            show_default=True,
-            help="Organs whose stray parts go: all, none, or names.",
-        ),
-        click.option(
-            "--label-map", help="Numbers of the mask: synapse, btcv, totalsegmentator, or a TOML file."
-        ),
-        click.option("--organs", type=NAMES, help="Only these organs [default: all that the model knows]."),
-    ):
-        command = option(command)
-    return command
+mask_options = bundle(
+    click.option(
+        "--keep-confidence",
+        type=click.FloatRange(0, 1),
+        default=0.67,
+        show_default=True,
+        help="Parts stay whose mean probability is at least this; 0 keeps all.",
+    ),
+    click.option(
+        "--keep-within",
+        type=click.FloatRange(0),
+        default=30.0,
+        show_default=True,
+        help="Parts stay that are so near to the organ's largest part, in millimetres.",
+    ),
+    click.option(
+        "--keep-share",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=0.2,
+        show_default=True,
+        help="Parts of an organ stay from this share of its largest part on.",
+    ),
+    click.option("--fill-holes", type=NAMES, default="all", show_default=True, help="all, none, or organs."),
+    click.option(
+        "--cleanup",
+        type=NAMES,
+        default="all",
+        show_default=True,
+        help="Organs whose stray parts go: all, none, or names.",
+    ),
+    click.option("--label-map", help="Numbers of the mask: synapse, btcv, totalsegmentator, or a TOML file."),
+    click.option("--organs", type=NAMES, help="Only these organs [default: all that the model knows]."),
+)
+"""Options that say which organs a mask holds and how it is cleaned."""
 
 
-def model_options(command: Any) -> Any:
-    """Options that choose the network and how the CT is read."""
-    for option in (
-        click.option("--series", help="Series Instance UID, where a folder holds several."),
-        click.option("--window", type=WINDOW, help="Hounsfield units told apart [default: the model's]."),
-        click.option(
-            "--foundation", help="Name or checkpoint file [default: the one the model was trained on]."
-        ),
-        click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
-    ):
-        command = option(command)
-    return command
+model_options = bundle(
+    click.option("--series", help="Series Instance UID, where a folder holds several."),
+    click.option("--window", type=WINDOW, help="Hounsfield units told apart [default: the model's]."),
+    click.option("--foundation", help="Name or checkpoint file [default: the one the model was trained on]."),
+    click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
+)
+"""Options that choose the network and how the CT is read."""
 
 
 @click.command("segment")
@@ -142,13 +128,13 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
 
     def told(result: CaseResult) -> None:
         if not given["as_json"] and not given["quiet"]:
-            click.echo(result.sentence())
+            echo(result.sentence())
 
     batch = segment_inputs(inputs, segment_options(**job_options(given)), told=told)
     print_result(given, batch.document, summarise_run(batch, len(inputs)))
     if batch.failures:
         failed = ", ".join(case for case, _ in batch.failures)
-        click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} cases failed: {failed}", err=True)
+        echo(f"domainsam: {len(batch.failures)} of {len(inputs)} cases failed: {failed}", err=True)
         ctx.exit(batch.exit_code)
 
 

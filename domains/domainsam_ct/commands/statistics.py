@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam_cli.console import echo
 from domainsam_cli.options import overwrite_option, talk_options
 
 if TYPE_CHECKING:
@@ -65,12 +66,12 @@ def statistics(
         for path in out:
             staging.write_text(path, format_table(organs) if path.suffix.lower() == ".csv" else text)
     if as_json:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
     elif not quiet:
         for line in format_figures(organs):
-            click.echo(line)
+            echo(line)
         for path in out:
-            click.echo(f"  {path.suffix[1:]:<6} {path}")
+            echo(f"  {path.suffix[1:]:<6} {path}")
 
 
 def measure_mask(

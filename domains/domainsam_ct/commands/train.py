@@ -11,7 +11,7 @@ import click
 
 from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
-from domainsam_cli.options import RUN, Separated, collect_given, out_option, run_options
+from domainsam_cli.options import RUN, Separated, bundle, collect_given, out_option, run_options
 
 if TYPE_CHECKING:
     from domainsam_ct.train.organs import TrainedOrgans
@@ -21,26 +21,19 @@ PATH = click.Path(path_type=Path)
 DEPTHS = Separated(int, "a list of strides", "16,8,4", "N,N,N")
 
 
-def model_options(command: Any) -> Any:
-    """Options that say what is built."""
-    for option in (
-        click.option(
-            "--window", nargs=2, type=float, metavar="LOW HIGH", help="HU that become black and white."
-        ),
-        click.option(
-            "--neighbours", type=click.IntRange(0, 1), help="Slices on either side that the CNN sees."
-        ),
-        click.option(
-            "--depths",
-            type=DEPTHS,
-            help="Strides at which encoder and CNN are blended, such as 16 or 16,8,4.",
-        ),
-        click.option("--specialist-weights", type=click.Path(), help="ImageNet weights of the ResNet."),
-        click.option("--specialist", help="resnet18, another ResNet of timm, or mit_b0 to mit_b5."),
-        click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
-    ):
-        command = option(command)
-    return command
+model_options = bundle(
+    click.option("--window", nargs=2, type=float, metavar="LOW HIGH", help="HU that become black and white."),
+    click.option("--neighbours", type=click.IntRange(0, 1), help="Slices on either side that the CNN sees."),
+    click.option(
+        "--depths",
+        type=DEPTHS,
+        help="Strides at which encoder and CNN are blended, such as 16 or 16,8,4.",
+    ),
+    click.option("--specialist-weights", type=click.Path(), help="ImageNet weights of the ResNet."),
+    click.option("--specialist", help="resnet18, another ResNet of timm, or mit_b0 to mit_b5."),
+    click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
+)
+"""Options that say what is built."""
 
 
 def learning_options(command: Any) -> Any:

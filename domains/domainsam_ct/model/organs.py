@@ -15,9 +15,18 @@ from domainsam.checkpoint import CheckpointHeader, collect_tensors, load, model_
 from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError
 from domainsam.foundation import load_foundation
+from domainsam.infer.sweep import BlockPrediction
 from domainsam.machine import choose_device, choose_dtype
+from domainsam.protocols import Block
 from domainsam_ct.model.network import PREFIX, NetworkConfig, OrganNetwork
-from domainsam_ct.model.predict import Prediction, check_slices, make_slice_grid, predict_slices
+from domainsam_ct.model.predict import (
+    Prediction,
+    SliceGrid,
+    check_slices,
+    make_slice_grid,
+    predict_probability,
+    predict_slices,
+)
 
 PACK = "ct"
 SHIPPED = Path(__file__).parents[1] / "weights" / "abdomen.safetensors"
@@ -82,10 +91,33 @@ class OrganModel:
 
     @property
     def context(self) -> int:
-        """Slices before and after a stack that :meth:`predict` can use."""
+        """Slices before and after a stack that :meth:`predict_slices` can use."""
         return self.config.network.neighbours
 
-    def predict(
+    def predict(self, block: Block, spacing_mm: tuple[float, float] | None = None) -> BlockPrediction:
+        """Organs of one slice or a part of one, as :class:`~domainsam_ct.read.open.VolumeSource` reads it.
+
+        Parameters
+        ----------
+        block
+            Grey picture, 0 to 1 within :attr:`window`; its first channel counts.
+        spacing_mm
+            Height and width of a pixel; by default the network's own.
+        """
+        low, high = self.window
+        slices = block.image[:1] * np.float32(high - low) + np.float32(low)
+        check_slices(slices)
+        side = self.config.pixel_mm or 1.0
+        grid = self._grid(slices, spacing_mm or (side, side))
+        probability = predict_probability(self.network, slices, grid, self.window, self.dtype)
+        labels = np.where(block.valid, probability.argmax(axis=0), 255).astype(np.uint8)
+        return BlockPrediction(self.labels, labels, probability, block.valid)
+
+    def _grid(self, slices: NDArray[np.float32], spacing_mm: tuple[float, float]) -> SliceGrid:
+        size = (slices.shape[1], slices.shape[2])
+        return make_slice_grid(size, spacing_mm, self.config.pixel_mm, self.config.side)
+
+    def predict_slices(
         self,
         slices: NDArray[np.float32],
         spacing_mm: tuple[float, float],
@@ -112,8 +144,7 @@ class OrganModel:
             If the stack is not of that shape or holds values that are no numbers.
         """
         check_slices(slices)
-        size = (slices.shape[1], slices.shape[2])
-        grid = make_slice_grid(size, spacing_mm, self.config.pixel_mm, self.config.side)
+        grid = self._grid(slices, spacing_mm)
         return predict_slices(
             self.network, slices, grid, self.window, (before, after), self.batch, self.dtype
         )

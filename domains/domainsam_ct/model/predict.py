@@ -53,30 +53,57 @@ def predict_slices(
     batch: int = 8,
     dtype: torch.dtype = torch.float32,
 ) -> Prediction:
-    """See :meth:`domainsam_ct.model.organs.OrganModel.predict`."""
-    device = network.foundation.device
-
-    def inward(part: Float32 | None) -> Tensor | None:
-        return None if part is None or not len(part) else grid.resample_inward(apply_window(part, window))
-
+    """See :meth:`domainsam_ct.model.organs.OrganModel.predict_slices`."""
     labels = np.zeros(slices.shape, np.uint8)
     confidence = np.zeros(slices.shape, np.float16)
     for start in range(0, len(slices), batch):
         stop = min(start + batch, len(slices))
-        stack = inward(slices[start:stop])
-        assert stack is not None
-        images = stack[:, None]
-        if network.config.neighbours:
-            before = slices[start - 1 : start] if start else neighbours[0]
-            after = slices[stop : stop + 1] if stop < len(slices) else neighbours[1]
-            images = add_neighbours(stack, inward(before), inward(after))
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            logits = network(images.to(device))
-        for index, found in enumerate(logits.float()):
+        before = slices[start - 1 : start] if start else neighbours[0]
+        after = slices[stop : stop + 1] if stop < len(slices) else neighbours[1]
+        logits = _logits(network, slices[start:stop], grid, window, (before, after), dtype)
+        for index, found in enumerate(logits):
             best, share = _chosen(found, grid)
             labels[start + index] = best.to(torch.uint8).cpu().numpy()
             confidence[start + index] = share.half().cpu().numpy()
     return Prediction(labels, confidence)
+
+
+@torch.inference_mode()
+def predict_probability(
+    network: OrganNetwork,
+    slices: Float32,
+    grid: SliceGrid,
+    window: tuple[float, float],
+    dtype: torch.dtype = torch.float32,
+) -> Float32:
+    """Probability ``(K, H, W)`` of every label in one slice ``(1, H, W)`` of Hounsfield units."""
+    (logits,) = _logits(network, slices, grid, window, (None, None), dtype)
+    probability: Float32 = grid.resample_outward(logits).softmax(dim=0).cpu().numpy()
+    return probability
+
+
+def _logits(
+    network: OrganNetwork,
+    slices: Float32,
+    grid: SliceGrid,
+    window: tuple[float, float],
+    neighbours: tuple[Float32 | None, Float32 | None],
+    dtype: torch.dtype,
+) -> Tensor:
+    """The network's answer ``(S, K, h/4, w/4)`` float32 for slices that go through it together."""
+    device = network.foundation.device
+
+    def inward(part: Float32) -> Tensor:
+        return grid.resample_inward(apply_window(part, window))
+
+    stack = inward(slices)
+    images = stack[:, None]
+    if network.config.neighbours:
+        below, above = (None if part is None or not len(part) else inward(part) for part in neighbours)
+        images = add_neighbours(stack, below, above)
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        logits: Tensor = network(images.to(device))
+    return logits.float()
 
 
 def _chosen(logits: Tensor, grid: SliceGrid) -> tuple[Tensor, Tensor]:
@@ -101,7 +128,14 @@ def check_slices(slices: Float32) -> None:
         raise InputError("slices hold values that are no numbers (NaN or infinite)")
 
 
-__all__ = ["Prediction", "apply_window", "check_slices", "make_slice_grid", "predict_slices"]
+__all__ = [
+    "Prediction",
+    "apply_window",
+    "check_slices",
+    "make_slice_grid",
+    "predict_probability",
+    "predict_slices",
+]
 
 
 STRIDE = 32

@@ -63,7 +63,7 @@ class OrganSweep:
             for some in (blocks, before, after)
         ]
         assert stacks[0] is not None
-        found = self.model.predict(stacks[0], self.spacing_mm, *stacks[1:])
+        found = self.model.predict_slices(stacks[0], self.spacing_mm, *stacks[1:])
         lookup = np.zeros(256, np.uint8)
         lookup[list(self.values)] = list(self.values.values())
         labels = lookup[found.labels]

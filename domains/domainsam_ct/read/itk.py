@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from domainsam.errors import DependencyError, InputError
+from domainsam.errors import DependencyError, InputError, MissingInputError
+from domainsam.names import check_part, show
 from domainsam_ct.read.geometry import NativeGeometry, Orientation, check_affine
 from domainsam_ct.read.planes import DEFLATE_RATIO, PlaneStore
 from domainsam_ct.read.volume import MaskGeometry, ReadMask, Volume, Voxels, check_values, collect_labels
@@ -19,6 +21,9 @@ SLAB_PLANES = 32
 ORIENTATION_WORDS = (b"space directions:", b"TransformMatrix", b"Rotation", b"Orientation =")
 """What the text of a header holds where it says how the volume lies."""
 HEADER_BYTES = 1 << 16
+DETACHED = (".mhd", ".nhdr")
+"""Headers whose voxels lie in a file beside them."""
+DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
 
 
 def open_itk(path: Path, scratch: Path | None = None) -> Volume:
@@ -83,6 +88,8 @@ def write_itk_mask(path: Path, store: PlaneStore, native: NativeGeometry, labels
 def _read(path: Path) -> tuple[NDArray[Any], NativeGeometry, tuple[str, ...]]:
     """Values ``(i, j, k)``, their grid, and what a person should know of it."""
     sitk = _simple_itk()
+    # Before anything follows a header to another file.
+    _parts(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -114,6 +121,30 @@ def _read(path: Path) -> tuple[NDArray[Any], NativeGeometry, tuple[str, ...]]:
     return values.transpose(2, 1, 0), native, notes
 
 
+def _parts(path: Path) -> list[Path]:
+    """The file, and the one with its voxels where its header names another.
+
+    Raises
+    ------
+    InputError
+        If that does not lie beside the header, or there are several.
+    """
+    if not path.name.lower().endswith(DETACHED):
+        return [path]
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    found = DATA_FILE.search(head)
+    named = "" if found is None else found.group(1).decode("utf-8", "replace").strip()
+    if named.upper() == "LOCAL":
+        return [path]
+    if not named or named.upper().startswith("LIST") or "%" in named:
+        raise InputError(f"{path}: does not name one file with its voxels; save it as .nrrd or .mha")
+    data = path.with_name(check_part(named, path.name))
+    if not data.is_file():
+        raise MissingInputError(f"{path}: its voxels are in {show(named)}, which is not beside it; copy both")
+    return [path, data]
+
+
 def _check_kind(path: Path, reader: Any) -> None:
     size = reader.GetSize()
     told = " x ".join(map(str, size))
@@ -123,7 +154,7 @@ def _check_kind(path: Path, reader: Any) -> None:
         raise InputError(f"{path}: is a single image ({told}), expected a volume of several slices")
     if reader.GetNumberOfComponents() != 1:
         raise InputError(f"{path}: has several values to a voxel, expected one")
-    if size[0] * size[1] * size[2] > DEFLATE_RATIO * path.stat().st_size:
+    if size[0] * size[1] * size[2] > DEFLATE_RATIO * sum(file.stat().st_size for file in _parts(path)):
         raise InputError(f"{path}: its header says {told} voxels, more than a file of its size can hold")
 
 

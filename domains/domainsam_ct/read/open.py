@@ -15,8 +15,11 @@ from domainsam.infer.blend import clip_window, slice_within
 from domainsam.infer.tiling import TileGrid
 from domainsam.protocols import Block, Window
 from domainsam_ct.read.dicom.derived import read_dicom_seg
+from domainsam_ct.read.dicom.files import is_dicom_file
 from domainsam_ct.read.geometry import axial_grid, to_axial
 from domainsam_ct.read.volume import ABDOMEN_WINDOW, ITK_NAMES, NIFTI_NAMES, ReadMask, Volume
+
+VOLUMES = (*NIFTI_NAMES, *ITK_NAMES)
 
 
 def open_volume(path: str | Path, series_uid: str | None = None, scratch: Path | None = None) -> Volume:
@@ -25,10 +28,10 @@ def open_volume(path: str | Path, series_uid: str | None = None, scratch: Path |
     Parameters
     ----------
     path
-        A NIfTI file (``.nii``, ``.nii.gz``), an ITK one (``.nrrd``, ``.mha``),
-        a folder of DICOM files or a ``.zip`` of one.
+        A NIfTI file (``.nii``, ``.nii.gz``), an ITK one (``.nrrd``, ``.nhdr``, ``.mha``, ``.mhd``),
+        a folder of DICOM files, a ``.zip`` of one, or any DICOM file of a series.
     series_uid
-        Series Instance UID to read, where a folder holds several.
+        Series to read, where a folder holds several: its UID, or the name by which a note lists it.
     scratch
         Folder for staged voxels: as many bytes as the volume uncompressed.
 
@@ -45,7 +48,7 @@ def open_volume(path: str | Path, series_uid: str | None = None, scratch: Path |
     if not path.exists():
         raise MissingInputError(f"{path}: no such file or folder; check the path")
     lower = path.name.lower()
-    if path.is_dir() or lower.endswith(".zip"):
+    if path.is_dir() or lower.endswith(".zip") or (not lower.endswith(VOLUMES) and is_dicom_file(path)):
         from domainsam_ct.read.dicom.volume import open_dicom
 
         return open_dicom(path, series_uid, scratch)
@@ -63,7 +66,7 @@ def open_volume(path: str | Path, series_uid: str | None = None, scratch: Path |
         return open_itk(path, scratch)
     raise InputError(
         f"{path}: not a volume that can be read; expected .nii, .nii.gz, .nrrd, .mha, "
-        "or a folder or .zip of DICOM files"
+        ".mhd, .nhdr, or a folder or .zip of DICOM files"
     )
 
 
@@ -79,23 +82,33 @@ class VolumeSource:
         An opened CT.
     window
         Hounsfield units that become 0 and 1.
+    path
+        Where it was read from, if that is known.
     """
 
-    def __init__(self, volume: Volume, window: tuple[float, float] = ABDOMEN_WINDOW) -> None:
+    def __init__(
+        self, volume: Volume, window: tuple[float, float] = ABDOMEN_WINDOW, path: Path | None = None
+    ) -> None:
         self.volume = volume
         self.window = window
+        self.path = path
 
     @classmethod
     def open(
         cls, path: str | Path, window: tuple[float, float] = ABDOMEN_WINDOW, series_uid: str | None = None
     ) -> Self:
         """Open a CT as :func:`open_volume` does."""
-        return cls(open_volume(path, series_uid), window)
+        return cls(open_volume(path, series_uid), window, Path(path))
 
     @property
     def grid(self) -> Grid:
         """The volume as ``(slices, rows, columns)``, in RAS millimetres."""
         return axial_grid(self.volume.grid)
+
+    @property
+    def voxels(self) -> Grid:
+        """The grid of the file's own axes."""
+        return self.volume.native.native_grid()
 
     def read(self, window: Window) -> Block:
         """One block of one slice, ``(3, h, w)``; what lies outside the slice is invalid."""
@@ -142,11 +155,11 @@ def read_mask(path: str | Path) -> ReadMask:
     if not path.is_file():
         raise MissingInputError(f"{path}: no such file; check the path")
     lower = path.name.lower()
-    if lower.endswith((".nii", ".nii.gz")):
+    if lower.endswith(NIFTI_NAMES):
         from domainsam_ct.read.nifti import read_nifti_mask
 
         return read_nifti_mask(path)
-    if lower.endswith((".nrrd", ".mha")):
+    if lower.endswith(ITK_NAMES):
         from domainsam_ct.read.itk import read_itk_mask
 
         return read_itk_mask(path)

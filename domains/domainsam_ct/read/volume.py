@@ -18,7 +18,7 @@ from domainsam_ct.read.planes import PlaneStore
 ABDOMEN_WINDOW = (-125.0, 275.0)
 """Hounsfield units shown as black and white; the published Synapse preparation's choice."""
 NIFTI_NAMES = (".nii", ".nii.gz")
-ITK_NAMES = (".nrrd", ".mha")
+ITK_NAMES = (".nrrd", ".nhdr", ".mha", ".mhd")
 LOWEST_TISSUE_HU = -150.0
 """Every CT of a body holds fat or air, which lie below."""
 HIGHEST_HU = 32767.0

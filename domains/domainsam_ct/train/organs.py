@@ -106,7 +106,7 @@ def judge(network: OrganNetwork, material: Material, config: TrainConfig) -> lis
     model = OrganModel("training", material.labels, config.model, network, batch=JUDGED_TOGETHER)
     scores: list[Mapping[str, float]] = []
     for case in material.judged:
-        found = model.predict(np.asarray(case.slices, np.float32), case.spacing_mm[1:])
+        found = model.predict_slices(np.asarray(case.slices, np.float32), case.spacing_mm[1:])
         scores.append(score_case(case.labels, found.labels, material.labels))
     return scores
 

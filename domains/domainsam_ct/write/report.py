@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from domainsam import __version__
 from domainsam.io.charts import encode_png
@@ -11,9 +10,6 @@ from domainsam.io.pages import render
 from domainsam_ct.job import NOTICE, CaseResult
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.write.preview import Colours
-
-if TYPE_CHECKING:
-    pass
 
 PLANE_TEXT = {
     "axial": "Axial, seen from the feet: the patient's right is on the left.",

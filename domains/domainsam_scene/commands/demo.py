@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from domainsam_cli.console import echo
 from domainsam_cli.options import demo_folder_option, json_option, overwrite_option, seed_option
 
 SAMPLES = 4
@@ -46,14 +47,14 @@ def demo(out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
             "miou": whole,
             "fall_without_sensor": falls,
         }
-        click.echo(json.dumps(document, indent=2))
+        echo(json.dumps(document, indent=2))
         return
-    click.echo("These scenes are generated. They show that the tool works here, not how good the model is.")
+    echo("These scenes are generated. They show that the tool works here, not how good the model is.")
     for result in batch.results:
-        click.echo(result.sentence())
-    click.echo(f"  {'samples':<12} {samples}")
-    click.echo(f"  {'maps':<12} {out / 'maps'}")
-    click.echo(f"  {'previews':<12} {out / 'previews'}")
+        echo(result.sentence())
+    echo(f"  {'samples':<12} {samples}")
+    echo(f"  {'maps':<12} {out / 'maps'}")
+    echo(f"  {'previews':<12} {out / 'previews'}")
     lost = ", ".join(f"{name} {fall:.2f}" for name, fall in falls.items())
-    click.echo(f"Agreement with the generator's truth: mean IoU {whole:.2f}; it falls without {lost}.")
-    click.echo("Your own scene: domainsam scene segment --rgb a.png --depth a_depth.png -o map.png")
+    echo(f"Agreement with the generator's truth: mean IoU {whole:.2f}; it falls without {lost}.")
+    echo("Your own scene: domainsam scene segment --rgb a.png --depth a_depth.png -o map.png")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import align_rows, format_paths, format_score, get_command_line, print_result
+from domainsam_cli.console import align_rows, echo, format_paths, format_score, get_command_line, print_result
 from domainsam_cli.options import device_option, overwrite_option, precision_option, seed_option, talk_options
 from domainsam_scene.commands.segment import LAYOUT_NAMES, reading_options
 
@@ -113,7 +113,7 @@ def render_page(result: Evaluation, gallery: Any, folder: Path, model: str, give
 def print_scores(result: Evaluation, outputs: list[Path], given: dict[str, Any]) -> None:
     """Print the scores, what was skipped and where the outputs are."""
     if result.skipped:
-        click.echo(f"domainsam: {len(result.skipped)} samples could not be scored", err=True)
+        echo(f"domainsam: {len(result.skipped)} samples could not be scored", err=True)
     files = format_paths({path.suffix[1:]: path for path in outputs})
     print_result(given, result.document, chain(format_table(result), files))
 

@@ -10,9 +10,10 @@ import click
 
 from domainsam.errors import ConfigError
 from domainsam.keywords import keyword_names
-from domainsam_cli.console import format_paths, get_command_line, print_result
+from domainsam_cli.console import echo, format_paths, get_command_line, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
+    bundle,
     device_option,
     mark_options,
     out_option,
@@ -44,68 +45,54 @@ def sensor_options(command: Any) -> Any:
     return command
 
 
-def folder_options(command: Any) -> Any:
-    """Options for folders and stacks of rasters."""
-    for option in (
-        click.option("--modalities", help="Sensors to use, with commas [default: all that the model knows]."),
-        click.option(
-            "--bands",
-            multiple=True,
-            metavar="NAME=N,N,N",
-            help="Up to three bands of a sensor (--geotiff) [default: the first three].",
-        ),
-        click.option("--geotiff", is_flag=True, help="INPUT are georeferenced rasters, NAME=FILE."),
-        click.option("--split", help="Part of the data, such as val."),
-        click.option(
-            "--layout", type=click.Choice(LAYOUT_NAMES), help="INPUT is a folder that is laid out like this."
-        ),
-    ):
-        command = option(command)
-    return command
+folder_options = bundle(
+    click.option("--modalities", help="Sensors to use, with commas [default: all that the model knows]."),
+    click.option(
+        "--bands",
+        multiple=True,
+        metavar="NAME=N,N,N",
+        help="Up to three bands of a sensor (--geotiff) [default: the first three].",
+    ),
+    click.option("--geotiff", is_flag=True, help="INPUT are georeferenced rasters, NAME=FILE."),
+    click.option("--split", help="Part of the data, such as val."),
+    click.option(
+        "--layout", type=click.Choice(LAYOUT_NAMES), help="INPUT is a folder that is laid out like this."
+    ),
+)
+"""Options for folders and stacks of rasters."""
 
 
-def reading_options(command: Any) -> Any:
-    """Options that say how to read sensors."""
-    for option in (
-        click.option("--strict", is_flag=True, help="Refuse a scene that lacks a sensor."),
-        click.option("--align", is_flag=True, help="Undo shifts between sensors, if beyond doubt."),
-        click.option(
-            "--range",
-            multiple=True,
-            metavar="NAME=LOW,HIGH",
-            help="Values of a sensor that become 0 and 1. Repeat for several.",
-        ),
-    ):
-        command = option(command)
-    return command
+reading_options = bundle(
+    click.option("--strict", is_flag=True, help="Refuse a scene that lacks a sensor."),
+    click.option("--align", is_flag=True, help="Undo shifts between sensors, if beyond doubt."),
+    click.option(
+        "--range",
+        multiple=True,
+        metavar="NAME=LOW,HIGH",
+        help="Values of a sensor that become 0 and 1. Repeat for several.",
+    ),
+)
+"""Options that say how to read sensors."""
 
 
-def output_options(command: Any) -> Any:
-    """Options that name outputs."""
-    for option in (
-        click.option("--summary", type=PATH, help="Summary as JSON."),
-        click.option("--preview", type=PATH, help="Picture of sensors, map and confidence, PNG."),
-        click.option("--contribution", type=PATH, help="Each sensor's share in the answer, .npz or .tif."),
-        click.option("--confidence", type=PATH, help="How sure the answer is, .png or .tif."),
-        click.option("--probability", type=PATH, help="Probabilities: .npz, or .tif with --geotiff."),
-        out_option("Map of classes, .png or .tif, or a folder."),
-    ):
-        command = option(command)
-    return command
+output_options = bundle(
+    click.option("--summary", type=PATH, help="Summary as JSON."),
+    click.option("--preview", type=PATH, help="Picture of sensors, map and confidence, PNG."),
+    click.option("--contribution", type=PATH, help="Each sensor's share in the answer, .npz or .tif."),
+    click.option("--confidence", type=PATH, help="How sure the answer is, .png or .tif."),
+    click.option("--probability", type=PATH, help="Probabilities: .npz, or .tif with --geotiff."),
+    out_option("Map of classes, .png or .tif, or a folder."),
+)
+"""Options that name outputs."""
 
 
-def model_options(command: Any) -> Any:
-    """Options that choose the network."""
-    for option in (
-        click.option("--overlap", type=click.IntRange(min=0), help="Overlap of tiles in pixels (--geotiff)."),
-        click.option("--tile", type=click.IntRange(min=32), help="Side of a tile in pixels (--geotiff)."),
-        click.option(
-            "--foundation", help="Name or checkpoint file [default: the one the model was trained on]."
-        ),
-        click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
-    ):
-        command = option(command)
-    return command
+model_options = bundle(
+    click.option("--overlap", type=click.IntRange(min=0), help="Overlap of tiles in pixels (--geotiff)."),
+    click.option("--tile", type=click.IntRange(min=32), help="Side of a tile in pixels (--geotiff)."),
+    click.option("--foundation", help="Name or checkpoint file [default: the one the model was trained on]."),
+    click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
+)
+"""Options that choose the network."""
 
 
 @click.command("segment")
@@ -142,7 +129,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any
     print_result(given, batch.document, summarise_run(batch, told=given["layout"] is not None))
     if batch.failures:
         total = len(batch.results) + len(batch.failures) + len(batch.complete)
-        click.echo(f"domainsam: {len(batch.failures)} of {total} samples failed", err=True)
+        echo(f"domainsam: {len(batch.failures)} of {total} samples failed", err=True)
         ctx.exit(batch.exit_code)
 
 
@@ -159,7 +146,7 @@ def run(inputs: tuple[str, ...], given: dict[str, Any]) -> Batch:
         if len(inputs) != 1:
             raise ConfigError(f"--layout needs one folder, {len(inputs)} were given")
         silent = given["quiet"] or given["as_json"]
-        watch = None if silent else lambda result: click.echo(result.sentence())
+        watch = None if silent else lambda result: echo(result.sentence())
         return segment_inputs(inputs[0], settings, layout=layout, split=given["split"], watch=watch)
     if geotiff:
         pairs = [split_pair(text, "--geotiff") for text in inputs]

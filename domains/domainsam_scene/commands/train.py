@@ -11,7 +11,7 @@ import click
 
 from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
-from domainsam_cli.options import RUN, collect_given, out_option, run_options
+from domainsam_cli.options import RUN, bundle, collect_given, out_option, run_options
 
 if TYPE_CHECKING:
     from domainsam.train.start import Trained
@@ -22,20 +22,17 @@ METHODS = ("both", "memorysam", "mlesam", "early", "single")
 LAYOUTS = ("plain", "deliver", "mcubes", "muses")
 
 
-def model_options(command: Any) -> Any:
-    """Options that say what is built."""
-    for option in (
-        click.option("--rank", type=click.IntRange(min=1), help="Of the low-rank updates."),
-        click.option("--image-size", type=click.IntRange(min=32), help="Longest side that the network sees."),
-        click.option("--labels", help="Class names, separated by commas [default: the layout's]."),
-        click.option(
-            "--modality", "modalities", multiple=True, help="Sensor to train on; repeat. [default: all]"
-        ),
-        click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
-        click.option("--method", type=click.Choice(METHODS), help="How sensors are joined."),
-    ):
-        command = option(command)
-    return command
+model_options = bundle(
+    click.option("--rank", type=click.IntRange(min=1), help="Of the low-rank updates."),
+    click.option("--image-size", type=click.IntRange(min=32), help="Longest side that the network sees."),
+    click.option("--labels", help="Class names, separated by commas [default: the layout's]."),
+    click.option(
+        "--modality", "modalities", multiple=True, help="Sensor to train on; repeat. [default: all]"
+    ),
+    click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
+    click.option("--method", type=click.Choice(METHODS), help="How sensors are joined."),
+)
+"""Options that say what is built."""
 
 
 def learning_options(command: Any) -> Any:

@@ -138,7 +138,7 @@ def _score(
         images, valid = apply_variant(variant, sample, options.seed)
         if not images:
             continue
-        prediction = model.predict(images, valid)
+        prediction = model.predict_sensors(images, valid)
         matrices[variant.name] = count_confusion(truth, prediction.labels, len(model.labels))
         if watch is not None and variant is variants[0]:
             watch(Seen(ref.name, images, truth, prediction, model.labels))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from domainsam.metrics.bootstrap import Interval, bootstrap
 from domainsam.metrics.overlap import score_overlap
 from domainsam.metrics.tables import finite_or_none
+from domainsam.names import as_cell
 from domainsam_scene.evaluate.missing import Variant
 
 Matrix = NDArray[np.int64]
@@ -193,12 +194,12 @@ class Evaluation:
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         scores = ("miou", "miou_low", "miou_high", "miou_published", "accuracy")
-        writer.writerow(["variant", "kind", "sensors", *scores, *self.labels])
+        writer.writerow(map(as_cell, ["variant", "kind", "sensors", *scores, *self.labels]))
         for variant in self.variants:
             row = self._variant_document(variant)
             values = [*(row[score] for score in scores), *row["class_iou"]]
             cells = ["" if value is None else f"{value:.4f}" for value in values]
-            writer.writerow([variant.name, variant.kind, " ".join(variant.sensors), *cells])
+            writer.writerow(map(as_cell, [variant.name, variant.kind, " ".join(variant.sensors), *cells]))
         return file.getvalue()
 
 

@@ -14,11 +14,13 @@ from torch import Tensor
 from domainsam.checkpoint import CheckpointHeader, collect_tensors, load, model_file, read_header, save
 from domainsam.config import from_table, to_table
 from domainsam.foundation import load_foundation
+from domainsam.infer.sweep import BlockPrediction
 from domainsam.machine import choose_device, choose_dtype
-from domainsam.protocols import Foundation
+from domainsam.protocols import Block, Foundation
 from domainsam.side.lora import convert_published
 from domainsam_scene.model.network import NetworkConfig, SceneNetwork
-from domainsam_scene.model.predict import MULTIPLE, ScenePrediction, predict
+from domainsam_scene.model.predict import MULTIPLE, NODATA, ScenePrediction, predict
+from domainsam_scene.read.modalities import Plane, SensorBlock
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "generated.safetensors"
 """The model inside the package."""
@@ -52,7 +54,33 @@ class SceneModel:
         """Longest side in pixels that scenes are scaled to, as the multiple of 32 that tiles need."""
         return max(MULTIPLE, self.network.config.image_size // MULTIPLE * MULTIPLE)
 
-    def predict(
+    def predict(self, block: Block, sensor: str | None = None) -> BlockPrediction:
+        """Classes of one block.
+
+        Parameters
+        ----------
+        block
+            A :class:`~domainsam_scene.read.modalities.SensorBlock` with what every sensor saw, or the
+            picture of one.
+        sensor
+            Which one that is; by default the first that the model was trained on.
+
+        Raises
+        ------
+        InputError
+            If the model was not trained on the sensor.
+        """
+        seen = {sensor or self.modalities[0]: Plane(block.image, block.valid)}
+        if isinstance(block, SensorBlock):
+            seen = block.sensors
+        found = self.predict_sensors(
+            {name: plane.image for name, plane in seen.items()},
+            {name: plane.valid for name, plane in seen.items()},
+        )
+        probability = found.probability.astype(np.float32)
+        return BlockPrediction(self.labels, found.labels, probability, found.labels != NODATA)
+
+    def predict_sensors(
         self,
         images: Mapping[str, NDArray[np.float32]],
         valid: Mapping[str, NDArray[np.bool_]] | None = None,

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError
 from domainsam.infer.blend import NODATA, store_shares
-from domainsam.infer.engine import Swept, sweep_scene
+from domainsam.infer.engine import sweep_scene
+from domainsam.infer.staged import Swept
 from domainsam.infer.sweep import Answer
 from domainsam.infer.tiling import ALIGN, TileGrid, place_tiles
 from domainsam.progress import Progress, report_nothing
-from domainsam.protocols import Block, Window
+from domainsam.protocols import Window
 from domainsam_scene.model.predict import SCALE
 from domainsam_scene.model.scene import SceneModel
-from domainsam_scene.read.modalities import Plane
+from domainsam_scene.read.modalities import SensorBlock
 from domainsam_scene.read.rasters import SceneSource
 
 BAND_BYTES = 512 * 2**20
@@ -46,13 +47,6 @@ class TileOptions:
             raise ConfigError(f"--tile {self.tile} must be a multiple of {ALIGN}, and {ALIGN} or more")
         if not 0 <= self.overlap < self.tile:
             raise ConfigError(f"--overlap {self.overlap} must lie between 0 and {self.tile - 1} (the tile)")
-
-
-@dataclass(frozen=True, eq=False)
-class SensorBlock(Block):
-    """One piece of a stack: what every sensor saw of it; ``image`` is the first sensor's."""
-
-    sensors: dict[str, Plane]
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,7 @@ class SceneSweep:
 
     def _answer(self, block: SensorBlock) -> Answer:
         seen = {name: plane for name, plane in block.sensors.items() if plane.valid.any()}
-        found = self.model.predict(
+        found = self.model.predict_sensors(
             {name: plane.image for name, plane in seen.items()},
             {name: plane.valid for name, plane in seen.items()},
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError, InputError
+from domainsam.protocols import Block
 from domainsam_scene.read.images import RawImage
 from domainsam_scene.settings import Range
 
@@ -34,6 +35,13 @@ class Plane:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.valid.shape[0], self.valid.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class SensorBlock(Block):
+    """One piece of a stack: what every sensor saw of it; ``image`` is the first sensor's."""
+
+    sensors: dict[str, Plane]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from domainsam.errors import InputError
+from domainsam.metrics.registration import correlate_phase
 from domainsam_scene.read.modalities import SPARSE, Plane
 
 Float32 = NDArray[np.float32]
@@ -116,28 +117,13 @@ def _weights(new: int, old: int) -> Float32:
 def find_shift(reference: Plane, moved: Plane) -> Shift:
     """How far ``moved`` lies from ``reference``, both of one size.
 
-    Phase correlation (Kuglin and Hines 1975) of gradient magnitudes: edges
-    are where sensors of different kinds agree.
+    Phase correlation of gradient magnitudes: edges are where sensors of
+    different kinds agree.
     """
-    first, second = _edges(reference), _edges(moved)
-    spectrum = np.fft.rfft2(second) * np.conj(np.fft.rfft2(first))
-    correlation = np.fft.irfft2(spectrum / np.maximum(np.abs(spectrum), 1e-9), s=first.shape)
-    correlation = ndimage.gaussian_filter(np.fft.fftshift(correlation), 1.0, mode="wrap")
-    middle = tuple(side // 2 for side in correlation.shape)
-    reach = tuple(max(2, int(REACH * side)) for side in correlation.shape)
-    near = correlation[
-        tuple(
-            slice(max(0, centre - far), centre + far + 1) for centre, far in zip(middle, reach, strict=True)
-        )
-    ]
-    peak = np.unravel_index(int(near.argmax()), near.shape)
-    spread = float(correlation.std()) or 1.0
-    strength = float((near[peak] - correlation.mean()) / spread)
-    offset = [
-        position - min(far, centre) + _vertex(near, peak, axis)
-        for axis, (position, far, centre) in enumerate(zip(peak, reach, middle, strict=True))
-    ]
-    return Shift(float(offset[0]), float(offset[1]), strength)
+    rows, cols = reference.shape
+    reach = max(2, int(REACH * rows)), max(2, int(REACH * cols))
+    found = correlate_phase(_edges(reference), _edges(moved), blur=1.0, reach=reach)
+    return Shift(found.rows, found.cols, found.peak)
 
 
 def undo_shift(plane: Plane, shift: Shift, nearest: bool) -> Plane:
@@ -157,14 +143,3 @@ def _edges(plane: Plane) -> Float32:
     steep = np.minimum(steep, np.quantile(steep, 0.98))
     fade = np.outer(*(np.hanning(side + 2)[1:-1] for side in grey.shape))
     return np.asarray((steep - steep.mean()) * fade, np.float32)
-
-
-def _vertex(values: NDArray[np.floating], peak: tuple[np.intp, ...], axis: int) -> float:
-    """Offset of a parabola's top through the peak and its neighbours along an axis."""
-    place = int(peak[axis])
-    if not 0 < place < values.shape[axis] - 1:
-        return 0.0
-    line = values.take(range(place - 1, place + 2), axis=axis)
-    before, here, after = np.take(line, int(peak[1 - axis]), axis=1 - axis).tolist()
-    bend = before - 2 * here + after
-    return 0.0 if bend == 0 else 0.5 * (before - after) / bend

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from domainsam_cli.console import get_command_line
+from domainsam_cli.console import echo, get_command_line
 from domainsam_cli.options import demo_folder_option, json_option, overwrite_option, seed_option
 from domainsam_urban.job import make_scene_stem
 from domainsam_urban.model.settlement import read_shipped_resolution
@@ -50,14 +50,14 @@ def demo(out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
     result = batch.results[0]
     iou = measure_agreement(out / "mask.tif", truth)
     if as_json:
-        click.echo(json.dumps({**result.document(), "generated": True, "iou_with_truth": iou}, indent=2))
+        echo(json.dumps({**result.document(), "generated": True, "iou_with_truth": iou}, indent=2))
         return
-    click.echo("This scene is generated. It shows that the tool works here, not how good the model is.")
-    click.echo(result.sentence())
+    echo("This scene is generated. It shows that the tool works here, not how good the model is.")
+    echo(result.sentence())
     for kind, path in {"scene": scene, "truth": truth, **result.paths}.items():
-        click.echo(f"  {kind:<12} {path}")
-    click.echo(f"Agreement with the generator's truth: IoU {iou:.2f}.")
-    click.echo("Your own scene: domainsam urban map scene.tif -o settlements.gpkg")
+        echo(f"  {kind:<12} {path}")
+    echo(f"Agreement with the generator's truth: IoU {iou:.2f}.")
+    echo("Your own scene: domainsam urban map scene.tif -o settlements.gpkg")
 
 
 def describe(path: str) -> dict[str, object]:

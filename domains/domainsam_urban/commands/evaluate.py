@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import align_rows, format_paths, format_score, get_command_line, print_result
+from domainsam_cli.console import align_rows, echo, format_paths, format_score, get_command_line, print_result
 from domainsam_cli.options import compute_options, overwrite_option, seed_option, talk_options
 from domainsam_urban.commands.labels import choice_options, gather_choice
 from domainsam_urban.commands.map import reading_options, threshold_option
@@ -204,7 +204,7 @@ def render_page(result: Evaluation, given: dict[str, Any]) -> str:
 def print_scores(result: Evaluation, outputs: list[Path], given: dict[str, Any]) -> None:
     """Print the scores, what was skipped and where the outputs are."""
     for name, reason in result.skipped:
-        click.echo(f"domainsam: skipped {name}: {reason}", err=True)
+        echo(f"domainsam: skipped {name}: {reason}", err=True)
     files = format_paths({path.suffix[1:]: path for path in outputs})
     print_result(given, result.document, chain(format_table(result), files), result.notes())
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam_cli.console import format_paths, get_command_line, print_result
+from domainsam_cli.console import echo, format_paths, get_command_line, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     WHOLE_NUMBERS,
     Separated,
+    bundle,
     compute_options,
     job_options,
     mark_options,
@@ -31,40 +32,30 @@ PATH = click.Path(path_type=Path)
 BOX = Separated(float, "west,south,east,north", "443200,4411900,443900,4412300", "W,S,E,N", 4)
 
 
-def reading_options(command: Any) -> Any:
-    """Options that say how to read a scene."""
-    for option in (
-        click.option(
-            "--allow-no-crs", is_flag=True, help="Accept a scene without CRS: pixel units, no areas."
-        ),
-        click.option(
-            "--normalize",
-            type=click.Choice(["auto", "scene", "dtype"]),
-            default="auto",
-            show_default=True,
-            help="Radiometry: percentiles of the scene, range of the data type; auto: dtype for uint8.",
-        ),
-        click.option(
-            "--resolution", type=click.FloatRange(min=0, min_open=True), help="Ground pixel in metres."
-        ),
-        click.option("--nodata", type=float, help="A further value that means no data."),
-        click.option(
-            "--bands", type=WHOLE_NUMBERS, help="Red, green, blue band numbers, from 1 [default: 1,2,3]."
-        ),
-    ):
-        command = option(command)
-    return command
+reading_options = bundle(
+    click.option("--allow-no-crs", is_flag=True, help="Accept a scene without CRS: pixel units, no areas."),
+    click.option(
+        "--normalize",
+        type=click.Choice(["auto", "scene", "dtype"]),
+        default="auto",
+        show_default=True,
+        help="Radiometry: percentiles of the scene, range of the data type; auto: dtype for uint8.",
+    ),
+    click.option("--resolution", type=click.FloatRange(min=0, min_open=True), help="Ground pixel in metres."),
+    click.option("--nodata", type=float, help="A further value that means no data."),
+    click.option(
+        "--bands", type=WHOLE_NUMBERS, help="Red, green, blue band numbers, from 1 [default: 1,2,3]."
+    ),
+)
+"""Options that say how to read a scene."""
 
 
-def area_options(command: Any) -> Any:
-    """Options that say which part of a scene is wanted."""
-    for option in (
-        click.option("--aoi", type=PATH, help="Map only inside these polygons; any file that OGR reads."),
-        click.option("--bbox-crs", help="CRS of --bbox, such as EPSG:4326 [default: the scene's]."),
-        click.option("--bbox", type=BOX, help="Map only inside this box."),
-    ):
-        command = option(command)
-    return command
+area_options = bundle(
+    click.option("--aoi", type=PATH, help="Map only inside these polygons; any file that OGR reads."),
+    click.option("--bbox-crs", help="CRS of --bbox, such as EPSG:4326 [default: the scene's]."),
+    click.option("--bbox", type=BOX, help="Map only inside this box."),
+)
+"""Options that say which part of a scene is wanted."""
 
 
 PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -92,52 +83,40 @@ def shape_options(command: Any) -> Any:
     return command
 
 
-def output_options(command: Any) -> Any:
-    """Options that name further outputs."""
-    for option in (
-        click.option("--datetime", help="When the scene was taken, ISO 8601 [default: from the file]."),
-        click.option(
-            "--stac/--no-stac", default=True, show_default=True, help="STAC item beside the polygons."
-        ),
-        click.option(
-            "--grid", type=click.FloatRange(min=1), help="Share of settlement per cell of this many metres."
-        ),
-        click.option("--summary", type=PATH, help="Summary as JSON."),
-        click.option("--preview", type=PATH, help="Picture of the scene with outlines, PNG."),
-        click.option("--mask", type=PATH, help="Mask as Cloud-Optimised GeoTIFF."),
-        click.option("--probability", type=PATH, help="Probability as Cloud-Optimised GeoTIFF."),
-        out_option("Polygons: .gpkg .parquet .fgb .geojson, or a folder. Repeat for several.", multiple=True),
-    ):
-        command = option(command)
-    return command
+output_options = bundle(
+    click.option("--datetime", help="When the scene was taken, ISO 8601 [default: from the file]."),
+    click.option("--stac/--no-stac", default=True, show_default=True, help="STAC item beside the polygons."),
+    click.option(
+        "--grid", type=click.FloatRange(min=1), help="Share of settlement per cell of this many metres."
+    ),
+    click.option("--summary", type=PATH, help="Summary as JSON."),
+    click.option("--preview", type=PATH, help="Picture of the scene with outlines, PNG."),
+    click.option("--mask", type=PATH, help="Mask as Cloud-Optimised GeoTIFF."),
+    click.option("--probability", type=PATH, help="Probability as Cloud-Optimised GeoTIFF."),
+    out_option("Polygons: .gpkg .parquet .fgb .geojson, or a folder. Repeat for several.", multiple=True),
+)
+"""Options that name further outputs."""
 
 
-def model_options(command: Any) -> Any:
-    """Options that choose the networks and which prompts they pass."""
-    for option in (
-        click.option(
-            "--no-segformer-embedding", is_flag=True, help="Ablation: no SegFormer embedding prompt."
-        ),
-        click.option("--no-sam-embedding", is_flag=True, help="Ablation: no foundation embedding prompt."),
-        click.option("--no-mask", is_flag=True, help="Ablation: no mask prompt."),
-        click.option("--no-box", is_flag=True, help="Ablation: no box prompt."),
-        click.option(
-            "--method",
-            type=click.Choice(METHODS),
-            default="full",
-            show_default=True,
-            help="coarse stops before the foundation: faster, rougher.",
-        ),
-        click.option("--overlap", type=click.IntRange(min=0), help="Overlap of tiles in pixels."),
-        click.option("--tile", type=click.IntRange(min=64), help="Side of a tile in pixels."),
-        click.option(
-            "--foundation", help="Name or checkpoint file [default: the one the model was trained on]."
-        ),
-        click.option("--classifier", type=PATH, help="Map only where this classifier expects settlement."),
-        click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
-    ):
-        command = option(command)
-    return command
+model_options = bundle(
+    click.option("--no-segformer-embedding", is_flag=True, help="Ablation: no SegFormer embedding prompt."),
+    click.option("--no-sam-embedding", is_flag=True, help="Ablation: no foundation embedding prompt."),
+    click.option("--no-mask", is_flag=True, help="Ablation: no mask prompt."),
+    click.option("--no-box", is_flag=True, help="Ablation: no box prompt."),
+    click.option(
+        "--method",
+        type=click.Choice(METHODS),
+        default="full",
+        show_default=True,
+        help="coarse stops before the foundation: faster, rougher.",
+    ),
+    click.option("--overlap", type=click.IntRange(min=0), help="Overlap of tiles in pixels."),
+    click.option("--tile", type=click.IntRange(min=64), help="Side of a tile in pixels."),
+    click.option("--foundation", help="Name or checkpoint file [default: the one the model was trained on]."),
+    click.option("--classifier", type=PATH, help="Map only where this classifier expects settlement."),
+    click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
+)
+"""Options that choose the networks and which prompts they pass."""
 
 
 @click.command("map")
@@ -177,7 +156,7 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
     print_result(given, batch.document, summarise_run(batch))
     if batch.failures:
         failed = ", ".join(source for source, _ in batch.failures)
-        click.echo(f"domainsam: {len(batch.failures)} of {len(inputs)} scenes failed: {failed}", err=True)
+        echo(f"domainsam: {len(batch.failures)} of {len(inputs)} scenes failed: {failed}", err=True)
         ctx.exit(batch.exit_code)
 
 

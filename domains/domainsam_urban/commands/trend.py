@@ -14,6 +14,7 @@ from domainsam_cli.options import (
     WHOLE_NUMBERS,
     Separated,
     batch_size_option,
+    bundle,
     device_option,
     out_option,
     overwrite_option,
@@ -42,54 +43,44 @@ RADII = Separated(float, "a list of kilometres", "2,5,10", "N,N,N")
 PLACE = Separated(float, "longitude,latitude", "116.39,39.91", "N,N", 2)
 
 
-def year_options(command: Any) -> Any:
-    """Options that say which years are compared, and on what ground."""
-    for option in (
-        click.option(
-            "--reference-year", help="Year that places and brightness are matched to [default: the last]."
-        ),
-        click.option(
-            "--align", is_flag=True, help="Move years onto the reference year by what was measured."
-        ),
-        click.option(
-            "--extent",
-            type=EXTENT,
-            help="Left, bottom, right, top of the ground in its CRS.",
-        ),
-        click.option(
-            "--pixel",
-            type=click.FloatRange(min=0, min_open=True),
-            help="Pixel of the ground in metres [default: of the coarsest year].",
-        ),
-        click.option("--crs", help="CRS of the ground, in metres [default: equal-area around the scenes]."),
-        click.option("--asset", help="STAC asset to read, where items have several."),
-        click.option("--mask-class", type=WHOLE_NUMBERS, help="Values of mask rasters that are settlement."),
-        click.option("--masks", is_flag=True, help="The inputs are masks or polygons, not scenes."),
-    ):
-        command = option(command)
-    return command
+year_options = bundle(
+    click.option(
+        "--reference-year", help="Year that places and brightness are matched to [default: the last]."
+    ),
+    click.option("--align", is_flag=True, help="Move years onto the reference year by what was measured."),
+    click.option(
+        "--extent",
+        type=EXTENT,
+        help="Left, bottom, right, top of the ground in its CRS.",
+    ),
+    click.option(
+        "--pixel",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Pixel of the ground in metres [default: of the coarsest year].",
+    ),
+    click.option("--crs", help="CRS of the ground, in metres [default: equal-area around the scenes]."),
+    click.option("--asset", help="STAC asset to read, where items have several."),
+    click.option("--mask-class", type=WHOLE_NUMBERS, help="Values of mask rasters that are settlement."),
+    click.option("--masks", is_flag=True, help="The inputs are masks or polygons, not scenes."),
+)
+"""Options that say which years are compared, and on what ground."""
 
 
-def reading_options(command: Any) -> Any:
-    """Options that say how scenes are read."""
-    for option in (
-        click.option(
-            "--normalize",
-            type=click.Choice(["auto", "scene", "dtype", "reference"]),
-            default="auto",
-            show_default=True,
-            help="Radiometry: per scene as urban map, or matched to the reference year.",
-        ),
-        click.option(
-            "--resolution", type=click.FloatRange(min=0, min_open=True), help="Ground pixel in metres."
-        ),
-        click.option("--nodata", type=float, help="A further value that means no data."),
-        click.option(
-            "--bands", type=WHOLE_NUMBERS, help="Red, green, blue band numbers, from 1 [default: 1,2,3]."
-        ),
-    ):
-        command = option(command)
-    return command
+reading_options = bundle(
+    click.option(
+        "--normalize",
+        type=click.Choice(["auto", "scene", "dtype", "reference"]),
+        default="auto",
+        show_default=True,
+        help="Radiometry: per scene as urban map, or matched to the reference year.",
+    ),
+    click.option("--resolution", type=click.FloatRange(min=0, min_open=True), help="Ground pixel in metres."),
+    click.option("--nodata", type=float, help="A further value that means no data."),
+    click.option(
+        "--bands", type=WHOLE_NUMBERS, help="Red, green, blue band numbers, from 1 [default: 1,2,3]."
+    ),
+)
+"""Options that say how scenes are read."""
 
 
 min_area_option = click.option(
@@ -99,31 +90,30 @@ min_area_option = click.option(
 )
 
 
-def figure_options(command: Any) -> Any:
-    """Options that say for which places figures are made, and how sure they are."""
-    for option in (
-        min_area_option,
-        click.option(
-            "--spread",
-            type=click.FloatRange(min=0, max=0.5, max_open=True),
-            help="Without a reference: how far the threshold is moved for low and high figures.",
-        ),
-        click.option(
-            "--level", type=click.FloatRange(0.5, 1, max_open=True), help="Confidence level [default: 0.95]."
-        ),
-        click.option("--reference-class", help="Column of the reference with the truth."),
-        click.option("--reference-column", help="Column of the reference with the year's label."),
-        click.option(
-            "--reference", type=PATH, help="Points or polygons of known truth: error-adjusted areas."
-        ),
-        click.option("--ring-polygons", type=PATH, help="Areas within ring roads, in place of circles."),
-        click.option("--rings", type=RADII, help="Radii of rings around the centre, in km."),
-        click.option("--centre", type=PLACE, help="Longitude,latitude of the city's centre."),
-        click.option("--zone-name", help="Column with the zones' names."),
-        click.option("--zones", type=PATH, help="Polygons, such as districts, with figures each."),
-    ):
-        command = option(command)
-    return command
+figure_options = bundle(
+    min_area_option,
+    click.option(
+        "--spread",
+        type=click.FloatRange(min=0, max=0.5, max_open=True),
+        help="Without a reference: how far the threshold is moved for low and high figures.",
+    ),
+    click.option(
+        "--level", type=click.FloatRange(0.5, 1, max_open=True), help="Confidence level [default: 0.95]."
+    ),
+    click.option("--reference-class", help="Column of the reference with the truth."),
+    click.option("--reference-column", help="Column of the reference with the year's label."),
+    click.option(
+        "--reference",
+        type=PATH,
+        help="Points or polygons of known truth: error-adjusted areas. Column weight: ha that each stands for.",
+    ),
+    click.option("--ring-polygons", type=PATH, help="Areas within ring roads, in place of circles."),
+    click.option("--rings", type=RADII, help="Radii of rings around the centre, in km."),
+    click.option("--centre", type=PLACE, help="Longitude,latitude of the city's centre."),
+    click.option("--zone-name", help="Column with the zones' names."),
+    click.option("--zones", type=PATH, help="Polygons, such as districts, with figures each."),
+)
+"""Options that say for which places figures are made, and how sure they are."""
 
 
 def smoothing_options(command: Any) -> Any:

@@ -8,17 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from domainsam.checkpoint import CheckpointHeader, model_file, read_header
 from domainsam.config import from_table
 from domainsam.errors import ConfigError
 from domainsam.foundation import DEFAULT, load_foundation
+from domainsam.infer.blend import NODATA
+from domainsam.infer.networks import Networks
+from domainsam.infer.sweep import BlockPrediction, FirstLook
 from domainsam.machine import Precision, choose_device, choose_precision
 from domainsam.marks import MarkFiles
 from domainsam.prompter.segformer import SegFormerPrompter
 from domainsam.prompter.trained import load_prompter
-from domainsam.protocols import Foundation
+from domainsam.protocols import Block, Foundation
 from domainsam_urban.model.classifier import CellClassifier, ScreenedPrompter, load_classifier
 from domainsam_urban.model.config import PACK, SceneConfig
 from domainsam_urban.settings import LEAST_AREA_M2, MapOptions, ShapeOptions
@@ -29,6 +33,7 @@ SCENE_TABLE = "scene"
 """Table of a model file's configuration that says how its training scenes were cut."""
 SHAPE_TABLE = "shape"
 """Table of a model file's configuration that says how its probability becomes polygons."""
+CLASSES = ("background", "settlement")
 PARTS = ("box", "mask", "sam_embedding", "segformer_embedding")
 
 
@@ -67,6 +72,19 @@ class SettlementModel:
     def speck_pixels(self) -> int:
         """Objects below so many pixels are no prompts: a quarter of the least box of training."""
         return int(self.prompter.config.proposals.min_area / 4)
+
+    def predict(self, block: Block) -> BlockPrediction:
+        """What the specialist sees in a block at its training resolution, sides multiples of 32.
+
+        It is what pass one blends; objects' outlines come of :func:`domainsam_urban.map.map_scene`.
+        A pixel is settlement from a probability of 0.5 on.
+        """
+        look = FirstLook(self.specialist, Networks(self.foundation, self.device, self.precision))
+        with look.running():
+            (answer,) = look.answer([block], (), ())
+        share = np.asarray(answer.planes[0], np.float32)
+        labels = np.where(answer.valid, share >= 0.5, NODATA).astype(np.uint8)
+        return BlockPrediction(CLASSES, labels, np.stack([1 - share, share]), answer.valid)
 
     def without(self, parts: Collection[str]) -> SettlementModel:
         """The same weights with some prompt parts switched off.

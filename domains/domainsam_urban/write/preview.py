@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from domainsam_urban.write.styles import OUTLINE
 
 LONGEST = 1600
 NARROWEST = 760
+LEGEND_NAMES = 3
+"""More labels than these do not fit beside the legend's sign."""
 MARGIN, HEADER, FOOTER, GAP = 28, 92, 92, 20
 DPI = 100
 INK, FAINT = "#1a1a1a", "#5c5c5c"
@@ -55,6 +58,7 @@ def draw_preview(
     *,
     bands: tuple[int, ...] | None = None,
     window: Window | None = None,
+    names: Sequence[str] = ("settlement",),
     probability_path: Path | str | None = None,
     longest: int = LONGEST,
     overwrite: bool = False,
@@ -73,6 +77,8 @@ def draw_preview(
         default the first three, or the first where there are fewer.
     window
         Rows and columns of the scene to show; all of it by default.
+    names
+        What the polygons are, for the legend.
     probability_path
         If given, the probability is drawn beside the scene, on the same ground.
     longest
@@ -105,7 +111,7 @@ def draw_preview(
         shades = read_probability_picture(probability_path, view.size)
         _show(axes, shades, outline, {"cmap": _shade_map(), "vmin": 0.0, "vmax": 1.0})
     _header(figure, canvas, caption)
-    _legend(figure, len(polygons), probability_path is not None)
+    _legend(figure, len(polygons), probability_path is not None, names)
     _scale_bar(figure, view)
     _north_arrow(figure, view)
     with Staging([path], overwrite=overwrite) as staging:
@@ -181,14 +187,14 @@ def _fit(text: Any, words: str, canvas: FigureCanvasAgg, room: float) -> None:
         shorten(bisect_left(range(len(words)), True, key=shorten) - 1)
 
 
-def _legend(figure: Figure, count: int, probability: bool) -> None:
+def _legend(figure: Figure, count: int, probability: bool, names: Sequence[str]) -> None:
     width, height = figure.get_size_inches() * DPI
     middle = 0.42 if probability else 0.55
     if count:
         patch = Patch(facecolor=(*_rgb(OUTLINE), 0.25), edgecolor=OUTLINE, linewidth=1.5)
         figure.legend(
             handles=[patch],
-            labels=["settlement"],
+            labels=[", ".join(names) if len(names) <= LEGEND_NAMES else "object"],
             loc="center",
             bbox_to_anchor=(middle, FOOTER / 2 / height),
             frameon=False,
@@ -196,7 +202,8 @@ def _legend(figure: Figure, count: int, probability: bool) -> None:
             labelcolor=INK,
         )
     else:
-        _text(figure, middle * width, FOOTER / 2, "no settlement found", size=12, color=FAINT, ha="center")
+        nothing = f"no {names[0] if len(names) == 1 else 'object'} found"
+        _text(figure, middle * width, FOOTER / 2, nothing, size=12, color=FAINT, ha="center")
     if probability:
         left, length = 0.62 * width, 0.2 * width
         axes = figure.add_axes((left / width, (FOOTER / 2 - 2) / height, length / width, 14 / height))

@@ -13,13 +13,13 @@ from typing import Any
 from affine import Affine
 
 import domainsam
-from domainsam.infer.engine import EngineResult
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.store import RawRaster
 from domainsam.infer.workroom import WorkRoom
 from domainsam.io.cog import CogLayout, Kind, write_cog
 from domainsam.machine import measure_peak_rss
 from domainsam.staging import Staging
-from domainsam_urban.job import ScenePlan, SceneResult
+from domainsam_urban.job import MARKED, ScenePlan, SceneResult, count_objects
 from domainsam_urban.model.settlement import MarkedObjects, SettlementModel
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, find_vector_format
@@ -57,15 +57,16 @@ class Mapped:
         name = Path(self.source.path).name
         given = self.options.outputs.datetime
         acquired = find_acquisition(name, self.source.profile_info.tags, given)
-        return Provenance(name, acquired, self.model.name, name_method(self.options))
+        return Provenance(name, acquired, self.model.name, self.method)
 
-
-def name_method(options: MapOptions) -> str:
-    """The method as it stands in the outputs: ``full``, ``coarse``, ``full without box``."""
-    if options.marks:
-        return "marked"
-    off = ", ".join(sorted(part.replace("_", " ") for part in options.run.disabled))
-    return f"{options.run.method} without {off}" if off else options.run.method
+    @property
+    def method(self) -> str:
+        """The method as it stands in the outputs: ``full``, ``coarse``, ``full without box``, ``marked``."""
+        if isinstance(self.model, MarkedObjects):
+            return MARKED
+        run = self.options.run
+        off = ", ".join(sorted(part.replace("_", " ") for part in run.disabled))
+        return f"{run.method} without {off}" if off else run.method
 
 
 def write_products(plan: ScenePlan, mapped: Mapped, room: WorkRoom) -> SceneResult:
@@ -180,6 +181,10 @@ class _Products:
             return {1: "settlement"}
         return dict(enumerate(self.mapped.answer.names or ("object",), start=1))
 
+    def _title(self) -> str:
+        """What the objects of the scene are, in a word."""
+        return "settlement" if isinstance(self.mapped.model, SettlementModel) else "object"
+
     def write_polygons(self) -> Any:
         """Polygons, and the grid if it is wanted, in all formats; returns the table of polygons."""
         shape = self.mapped.options.shape
@@ -212,7 +217,7 @@ class _Products:
         profile = self.mapped.source.profile_info
         result = self.result(polygons)
         area = "" if math.isnan(result.hectares) else f", {result.hectares:.1f} ha"
-        found = "1 settlement" if len(polygons) == 1 else f"{len(polygons)} settlements"
+        found = count_objects(len(polygons), result.method)
         facts = f"{found}{area}; model {self.provenance.model}, {self.provenance.method}"
         draw_preview(
             self.staging[self.plan.preview],
@@ -221,6 +226,7 @@ class _Products:
             Caption(self.provenance.source, facts),
             bands=profile.bands,
             window=self.mapped.source.window,
+            names=list(dict.fromkeys(self._classes().values())),
             probability_path=None if self.plan.probability is None else self.staging[self.plan.probability],
             overwrite=True,
         )
@@ -233,11 +239,11 @@ class _Products:
         for path in plan.vectors:
             form = find_vector_format(path)
             key = "polygons" if len(plan.vectors) == 1 else f"polygons-{path.suffix[1:]}"
-            outputs.append(describe_vector(path, form.media_type, key))
+            outputs.append(describe_vector(path, form.media_type, key, self._title()))
         if plan.mask is not None:
-            outputs.append(describe_mask(plan.mask, {1: "settlement"}))
+            outputs.append(describe_mask(plan.mask, self._classes(), self._title()))
         if plan.probability is not None:
-            outputs.append(describe_probability(plan.probability))
+            outputs.append(describe_probability(plan.probability, self._title()))
         if plan.preview is not None:
             outputs.append(describe_preview(plan.preview))
         if plan.summary is not None:

@@ -21,6 +21,7 @@ import domainsam
 from domainsam.grid import Float64
 from domainsam.io.rasters import open_raster
 from domainsam.staging import Staging
+from domainsam_urban.job import MARKED
 from domainsam_urban.read.geodesy import apply_affine, parse_crs
 from domainsam_urban.write.polygons import PROBABILITY_STEPS
 from domainsam_urban.write.provenance import Provenance
@@ -65,21 +66,23 @@ class Output:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def describe_mask(path: Path, labels: Mapping[int, str]) -> Output:
+def describe_mask(path: Path, labels: Mapping[int, str], what: str = "settlement") -> Output:
     """The mask raster, with the meaning of its values."""
     names = {0: "background"} | dict(labels)
     classes: list[dict[str, Any]] = [{"value": value, "name": name} for value, name in sorted(names.items())]
     classes[1]["color_hint"] = OUTLINE.removeprefix("#").upper()
     classes.append({"value": 255, "name": "nodata", "nodata": True})
     band = {"name": "mask", "data_type": "uint8", "nodata": 255, "classification:classes": classes}
-    return Output("mask", path, COG, "Settlement mask", ("data", "labels-raster"), {"bands": [band]})
+    return Output(
+        "mask", path, COG, f"{what.capitalize()} mask", ("data", "labels-raster"), {"bands": [band]}
+    )
 
 
-def describe_probability(path: Path) -> Output:
+def describe_probability(path: Path, what: str = "settlement") -> Output:
     """The probability raster, with the scale of its steps."""
     scale = {"raster:scale": 1 / PROBABILITY_STEPS, "raster:offset": 0}
     band = {"name": "probability", "data_type": "uint8", "nodata": 255, **scale}
-    return Output("probability", path, COG, "Probability of settlement", ("data",), {"bands": [band]})
+    return Output("probability", path, COG, f"Probability of {what}", ("data",), {"bands": [band]})
 
 
 def describe_preview(path: Path) -> Output:
@@ -92,9 +95,9 @@ def describe_summary(path: Path) -> Output:
     return Output("summary", path, "application/json", "Run summary", ("metadata",))
 
 
-def describe_vector(path: Path, media_type: str, key: str = "polygons") -> Output:
+def describe_vector(path: Path, media_type: str, key: str = "polygons", what: str = "settlement") -> Output:
     """A vector file; see :func:`domainsam_urban.settings.find_vector_format` for its media type."""
-    title = "Share of settlement per grid cell" if key.startswith("grid") else "Settlement polygons"
+    title = f"Share of {what} per grid cell" if key.startswith("grid") else f"{what.capitalize()} polygons"
     return Output(key, path, media_type, title, ("data",))
 
 
@@ -239,7 +242,8 @@ def _close_round_pole(lon: Float64, lat: Float64, turns: int) -> tuple[Float64, 
 
 def _lineage(provenance: Provenance) -> str:
     method = f", {provenance.method}" if provenance.method else ""
-    return f"Settlements mapped from {provenance.source or 'a scene'}{method}"
+    what = "Objects marked in" if provenance.method == MARKED else "Settlements mapped from"
+    return f"{what} {provenance.source or 'a scene'}{method}"
 
 
 def _bbox(outline: Any) -> list[float]:

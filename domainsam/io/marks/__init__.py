@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +126,67 @@ def read_marks(
     if not marks:
         raise InputError(f"{path}: marks nothing; expected at least one point, box or polygon")
     return tuple(_objects(marks))
+
+
+def place_marks(
+    grid: Grid,
+    *,
+    points: Sequence[Any] | NDArray[Any] = (),
+    boxes: Sequence[Any] | NDArray[Any] = (),
+    labels: str | Sequence[str] | None = None,
+    frame: str | int | None = None,
+    voxels: Grid | None = None,
+) -> tuple[SceneObject, ...]:
+    """Objects that coordinates mark on a scene or volume.
+
+    Parameters
+    ----------
+    grid, voxels
+        As of :func:`read_marks`.
+    points
+        ``(x, y)`` or ``(x, y, z)``, an object each; or lists of such, clicks on one object.
+    boxes
+        ``(left, top, right, bottom)`` or ``(x1, y1, z1, x2, y2, z2)``, an object each.
+    labels
+        The label of each object, points first, or one for all.
+    frame
+        Frame of the coordinates, by default ``"world"`` where a raster has a CRS; a
+        number is a slice, in pixels of whose picture they are.
+
+    Raises
+    ------
+    InputError
+        If coordinates are no numbers, or cannot be placed; if labels are more or fewer than objects.
+    """
+    objects: list[dict[str, Any]] = [{"points": _as_clicks(item)} for item in _as_list(points)]
+    objects += [{"box": box} for box in _as_list(boxes)]
+    if labels is not None:
+        each = [labels] * len(objects) if isinstance(labels, str) else list(labels)
+        if len(each) != len(objects):
+            raise InputError(
+                f"{len(objects)} objects are marked, but {len(each)} labels given; give one each"
+            )
+        objects = [{**item, "label": label} for item, label in zip(objects, each, strict=True)]
+    place = Place(grid, voxels)
+    if isinstance(frame, int):
+        objects = [{**item, "slice": frame} for item in objects]
+        frame = "pixel"
+    elif frame is None and "world" in place.known:
+        frame = "world"
+    if not objects:
+        raise InputError("nothing is marked; expected at least one point or box")
+    return tuple(_objects(list(json_marks(Path("marks"), {"objects": objects}, place, frame))))
+
+
+def _as_list(values: Any) -> list[Any]:
+    """Nested lists of plain numbers, whatever sequences or arrays they were."""
+    return [_as_list(item) if isinstance(item, list | tuple | np.ndarray) else item for item in values]
+
+
+def _as_clicks(item: Any) -> list[Any]:
+    """The clicks on one object: one, or several in a list."""
+    several = isinstance(item, list) and item and isinstance(item[0], list)
+    return item if several else [item]
 
 
 def _only_box(mark: Mark) -> Mark:

@@ -58,7 +58,7 @@ def test_a_broken_pack_is_told_and_the_others_live(
 ) -> None:
     real = core_packs.find_packs()
     entry = EntryPoint("roads", "domainsam_roads_absent:PACK", core_packs.GROUP)
-    monkeypatch.setattr(core_packs, "entry_points", lambda group: [*real.values(), entry])
+    monkeypatch.setattr("domainsam.plugins.entry_points", lambda group: [*real.values(), entry])
     assert main(["capabilities"]) == 0
     printed = capsys.readouterr().out
     assert "pack roads: (broken)" in printed

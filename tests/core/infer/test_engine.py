@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from domainsam.errors import ConfigError
 from domainsam.foundation.fake import FakeFoundation
 from domainsam.infer.blend import NODATA
-from domainsam.infer.engine import EngineResult, map_scene
+from domainsam.infer.engine import map_scene
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
 from tests.core.engine_fakes import ArraySource, BrightPrompter, one_thread, textured_scene
 

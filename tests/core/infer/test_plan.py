@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from domainsam.infer.components import find_components
-from domainsam.infer.decode import Decoded, ObjectBand, read_log_odds, sigmoid, upsample_part
+from domainsam.infer.decode import Decoded, ObjectBand, sigmoid
+from domainsam.infer.decoders import read_log_odds, upsample_part
 from domainsam.infer.networks import upsample
 from domainsam.infer.plan import MARGIN_LEAST, MOST_LAYERS, CropPrompt, Plan, Spot, plan_prompts
 from domainsam.infer.store import RawRaster

@@ -14,7 +14,8 @@ from domainsam.errors import InputError
 from domainsam.foundation.fake import FakeFoundation
 from domainsam.grid import Grid
 from domainsam.infer.blend import NODATA
-from domainsam.infer.engine import EngineResult, prompt_scene
+from domainsam.infer.engine import prompt_scene
+from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.store import RawRaster
 from domainsam.protocols import Block, Click, SceneObject, View, Window

@@ -16,8 +16,9 @@ import pytest
 
 from domainsam.errors import InputError
 from domainsam.foundation.fake import FakeFoundation
-from domainsam.infer.engine import COARSE_FILE, FINAL_FILE, EngineResult, map_scene
+from domainsam.infer.engine import map_scene
 from domainsam.infer.journal import JOURNAL_FILE
+from domainsam.infer.objects import COARSE_FILE, FINAL_FILE, EngineResult
 from domainsam.infer.options import EngineOptions
 from domainsam.protocols import Coarse
 from tests.core.engine_fakes import BrightPrompter, WaveSource, one_thread, textured_scene

@@ -134,10 +134,15 @@ def test_localizers_and_other_objects_are_left_out(tmp_path: Path) -> None:
     assert same(tmp_path / "study", canonical) == ()
 
 
+def one_study(k: int, dataset: pydicom.Dataset) -> None:
+    """A change that puts slices of several calls into one study."""
+    dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = "1.2.840.1", "1.2.840.2"
+
+
 def test_mixed_series_keeps_the_larger_stack(tmp_path: Path) -> None:
     uid = generate_uid()
-    canonical = axial_series(tmp_path / "study", series=uid)
-    axial_series(tmp_path / "study", shape=(5, 8, 2), series=uid, stem="other")
+    canonical = axial_series(tmp_path / "study", one_study, series=uid)
+    axial_series(tmp_path / "study", one_study, shape=(5, 8, 2), series=uid, stem="other")
     warnings = " ".join(same(tmp_path / "study", canonical))
     assert "2 images of another size" in warnings
 
@@ -173,9 +178,9 @@ def test_a_slice_that_is_there_twice(tmp_path: Path) -> None:
 
 def test_two_phases_in_one_series(tmp_path: Path) -> None:
     uid = generate_uid()
-    axial_series(tmp_path / "study", series=uid)
+    axial_series(tmp_path / "study", one_study, series=uid)
     array, affine = stored(canonical_volume(SHAPE, seed=1), oblique(degrees=0), *HEAD_FIRST)
-    write_dicom(tmp_path / "study", array, affine, series=uid, stem="late")
+    write_dicom(tmp_path / "study", array, affine, one_study, series=uid, stem="late")
     assert "several phases" in refusal(tmp_path / "study")
 
 

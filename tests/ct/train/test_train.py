@@ -183,7 +183,7 @@ def test_model_files_give_the_same_answers(tmp_path: Path, monkeypatch: pytest.M
     assert (model.labels, model.config, model.name) == (LABELS, config, "model")
     slices = body().slices.astype(np.float32)
     own = replace(model, network=network)
-    found, expected = model.predict(slices, (5.0, 5.0)), own.predict(slices, (5.0, 5.0))
+    found, expected = model.predict_slices(slices, (5.0, 5.0)), own.predict_slices(slices, (5.0, 5.0))
     assert np.array_equal(found.labels, expected.labels)
     assert np.array_equal(found.confidence, expected.confidence)
 
@@ -254,7 +254,7 @@ def test_command_trains_and_the_model_runs(tmp_path: Path) -> None:
     model = load_model(out, device="cpu")
     assert model.labels == LABELS
     assert model.config.network.ladder.depths == (16, 8)
-    assert model.predict(body().slices.astype(np.float32), (5.0, 5.0)).labels.shape == (6, 40, 40)
+    assert model.predict_slices(body().slices.astype(np.float32), (5.0, 5.0)).labels.shape == (6, 40, 40)
     left = {path.name for path in (tmp_path / "model.training").iterdir()}
     assert {"state.pt", "log.csv", "curves.png"} <= left
     assert not any(name.startswith("scratch-") for name in left)

@@ -50,7 +50,7 @@ def test_the_shipped_model_answers_with_any_sensor_missing() -> None:
     images = {sensor: random.random((3, 64, 64), np.float32) for sensor in SENSORS}
     for missing in SENSORS:
         rest = {sensor: image for sensor, image in images.items() if sensor != missing}
-        answer = model.predict(rest)
+        answer = model.predict_sensors(rest)
         assert np.isfinite(answer.probability).all()
         assert int(answer.labels.max()) < len(model.labels)
 
@@ -59,5 +59,5 @@ def test_the_shipped_model_understands_drawn_scenes() -> None:
     model, right = load_model(device="cpu"), []
     for seed in (5_000_001, 5_000_002):
         scene = make_scene(seed, 128, "day", "none")
-        right.append((model.predict(scene.images).labels == scene.labels).mean())
+        right.append((model.predict_sensors(scene.images).labels == scene.labels).mean())
     assert np.mean(right) > 0.75

@@ -42,7 +42,7 @@ def test_a_trained_file_is_a_model(trained: Path) -> None:
     assert model.labels == CLASSES
     assert model.modalities == ("rgb", "depth")
     assert model.image_size == 64
-    answer = model.predict({"depth": np.full((3, 40, 70), 0.5, np.float32)})
+    answer = model.predict_sensors({"depth": np.full((3, 40, 70), 0.5, np.float32)})
     assert answer.labels.shape == (40, 70)
     assert set(answer.contribution) == {"depth"}
 
@@ -97,7 +97,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     assert not other.out.exists()
     train_model(samples, config, replace(other, resume=True))
     image = {"rgb": np.random.default_rng(0).random((3, 64, 64), np.float32)}
-    answers = [load_model(path).predict(image).probability for path in (options.out, other.out)]
+    answers = [load_model(path).predict_sensors(image).probability for path in (options.out, other.out)]
     assert np.array_equal(answers[0], answers[1])
 
 

@@ -19,6 +19,7 @@ from typing import IO, Any, Self
 
 import pydicom
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from domainsam.errors import InputError, MissingInputError
 
@@ -26,9 +27,13 @@ MEMBER_BYTES = 1 << 30
 """No single slice is larger; a zip entry that claims more is a trap."""
 MEDIA_DIRECTORY = "DICOMDIR"
 """An index of files, never an image."""
-VOLUME_NAMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
-RAW_STARTS = (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x16\x00")
-"""First tags of old files that lack the 128 bytes before the letters DICM."""
+VOLUME_NAMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".nhdr")
+RAW_GROUPS = (b"\x02\x00", b"\x08\x00")
+"""Groups that files begin with which lack the 128 bytes before the letters DICM."""
+RAW_LONGEST = 1024
+"""Bytes of the first value of such a file; anything longer is no DICOM."""
+SNIFFED = 132
+"""Bytes that tell whether a file is DICOM."""
 
 
 class DicomFiles:
@@ -37,7 +42,9 @@ class DicomFiles:
     Parameters
     ----------
     path
-        Folder, searched with everything below it, or ``.zip``.
+        Folder, searched with everything below it, ``.zip``, or one DICOM file by itself.
+    below
+        Whether folders within the folder are searched too.
 
     Raises
     ------
@@ -45,12 +52,16 @@ class DicomFiles:
         If the zip file is damaged, locked by a password, or too large to be true.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, below: bool = True) -> None:
         self.path = path
         self._zip: zipfile.ZipFile | None = None
         self._members: list[Any]
         if path.is_dir():
-            self._members = sorted(p for p in path.rglob("*") if p.is_file() and _wanted(p.name))
+            inside = path.rglob("*") if below else path.iterdir()
+            self._members = sorted(p for p in inside if p.is_file() and _wanted(p.name))
+            return
+        if path.suffix.lower() != ".zip" and is_dicom_file(path):
+            self._members = [path]
             return
         try:
             self._zip = zipfile.ZipFile(path)
@@ -65,6 +76,10 @@ class DicomFiles:
         if any(member.flag_bits & 1 for member in self._members):
             self.close()
             raise InputError(f"{path}: is locked by a password; unpack it first")
+
+    def is_file(self, number: int, path: Path) -> bool:
+        """Whether the file of that number is this one."""
+        return self._zip is None and self._members[number].name == path.name
 
     def __len__(self) -> int:
         return len(self._members)
@@ -118,17 +133,46 @@ def read_dataset(stream: IO[bytes], tags: list[str] | None = None) -> Any | None
 
     pydicom's warnings quote values, which may be a patient's, and are kept quiet.
     """
-    start = stream.read(132)
-    if start[128:] != b"DICM" and start[:4] not in RAW_STARTS:
+    if not is_dicom(stream.read(SNIFFED)):
         return None
     stream.seek(0)
     with silence_libraries():
         try:
             if tags is None:
-                return pydicom.dcmread(stream, force=True)
-            return pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
+                return _with_syntax(pydicom.dcmread(stream, force=True))
+            return _with_syntax(
+                pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
+            )
         except (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError):
             return None
+
+
+def _with_syntax(dataset: Any) -> Any:
+    """The same dataset; where the file does not say how it is coded, as it was found to be."""
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        known = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = known if little is not False else ExplicitVRBigEndian
+    return dataset
+
+
+def is_dicom(start: bytes) -> bool:
+    """Whether a file that starts so is DICOM: the letters DICM, or a first tag as files without them have."""
+    if start[128:132] == b"DICM":
+        return True
+    if start[:2] not in RAW_GROUPS or len(start) < 8:
+        return False
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    return explicit or int.from_bytes(start[4:8], "little") <= RAW_LONGEST
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a path is a file that begins as DICOM does."""
+    try:
+        with path.open("rb") as file:
+            return is_dicom(file.read(SNIFFED))
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import pydicom
+
 from domainsam_ct.read.dicom.files import DicomFiles, read_dataset, silence_libraries
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -26,7 +28,18 @@ SLICE = [
     *("Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
     *("BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
+    *("RescaleType", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase", "ConvolutionKernel"),
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
 ]
+FRAMES = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
+"""Where objects of many frames keep what a slice says in tags of its own (PS3.3, C.7.6.16)."""
+FRAME_GROUPS = {
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
+}
+"""Groups of a frame, and the tags that a slice by itself would have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +58,8 @@ class SliceHeader:
         Unit vectors of growing column and growing row, LPS; None where unknown.
     spacing
         Millimetres between rows, and between columns; None where unknown.
+    frame
+        Which frame of its file; None where the file is one slice.
     """
 
     number: int
@@ -52,6 +67,7 @@ class SliceHeader:
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
     spacing: tuple[float, ...] | None
+    frame: int | None = None
 
     def text(self, keyword: str) -> str:
         """A tag as text, empty where absent."""
@@ -106,20 +122,52 @@ def read_headers(files: DicomFiles) -> list[SliceHeader]:
     headers = []
     for number in range(len(files)):
         with files.open(number) as stream:
-            dataset = read_dataset(stream, [*PATIENT_AND_STUDY, *SLICE])
+            dataset = read_dataset(stream, [*PATIENT_AND_STUDY, *SLICE, *FRAMES])
         if dataset is None or not len(dataset):
             continue
-        spacing = read_numbers(dataset, "PixelSpacing", 2)
-        headers.append(
-            SliceHeader(
-                number,
-                dataset,
-                read_numbers(dataset, "ImagePositionPatient", 3),
-                read_numbers(dataset, "ImageOrientationPatient", 6),
-                spacing if spacing is not None and min(spacing) > 0 else None,
-            )
-        )
+        frames = _split_frames(dataset) if str(dataset.get("SOPClassUID")) in ENHANCED_CT else []
+        headers += [_header(number, part, frame) for frame, part in enumerate(frames)]
+        if not frames:
+            headers.append(_header(number, dataset, None))
     return headers
+
+
+def _header(number: int, dataset: Any, frame: int | None) -> SliceHeader:
+    spacing = read_numbers(dataset, "PixelSpacing", 2)
+    return SliceHeader(
+        number,
+        dataset,
+        read_numbers(dataset, "ImagePositionPatient", 3),
+        read_numbers(dataset, "ImageOrientationPatient", 6),
+        spacing if spacing is not None and min(spacing) > 0 else None,
+        frame,
+    )
+
+
+def _split_frames(dataset: Any) -> list[Any]:
+    """The frames of an enhanced CT, each with the tags that a slice by itself would have."""
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+    made = []
+    for item in dataset.get("PerFrameFunctionalGroupsSequence") or []:
+        part = pydicom.Dataset()
+        part.file_meta = dataset.file_meta
+        for keyword in (*PATIENT_AND_STUDY, *SLICE):
+            if keyword in dataset and keyword != "NumberOfFrames":
+                part[keyword] = dataset[keyword]
+        for group, keywords in FRAME_GROUPS.items():
+            (found, *_) = item.get(group) or shared.get(group) or [pydicom.Dataset()]
+            for keyword in keywords:
+                if keyword in found:
+                    part[keyword] = found[keyword]
+        (content, *_) = item.get("FrameContentSequence") or [pydicom.Dataset()]
+        for theirs, ours in (
+            ("FrameAcquisitionNumber", "AcquisitionNumber"),
+            ("TemporalPositionIndex", "TemporalPositionIdentifier"),
+        ):
+            if theirs in content:
+                setattr(part, ours, content.get(theirs))
+        made.append(part)
+    return made
 
 
 def read_numbers(dataset: Any, keyword: str, count: int) -> tuple[float, ...] | None:

@@ -24,6 +24,10 @@ UNEVEN_NOTICE = 0.01
 UNIT_TOLERANCE = 1e-3
 """Headers give direction cosines to some five digits."""
 
+TURN_LIMIT_DEGREES = 0.2
+"""Slices may be turned so far against each other: a pixel at the edge of a large field of view."""
+TURN_NOTICE_DEGREES = 0.02
+
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -48,6 +52,25 @@ def check_orientation(name: str, orientation: Sequence[float]) -> None:
         raise InputError(
             f"{name}: Image Orientation (Patient) is no pair of perpendicular unit vectors; export it again"
         )
+
+
+def measure_turn(one: Sequence[float], other: Sequence[float]) -> float:
+    """Degrees by which two slices are turned against each other, in or out of their plane."""
+    pairs = np.array([one, other], float).reshape(2, 2, 3)
+    pairs /= np.linalg.norm(pairs, axis=2, keepdims=True)
+    return float(np.degrees(2 * np.arcsin(np.linalg.norm(pairs[0] - pairs[1], axis=1).max() / 2)))
+
+
+def is_even(headers: Sequence[SliceHeader]) -> bool:
+    """Whether slices, in any order, lie on one line at even distances, no two of them at one place."""
+    ordered = sort_slices(headers)
+    if np.diff(project_on_normal(ordered)).min(initial=np.inf) <= SAME_PLACE_MM:
+        return False
+    try:
+        compute_stack_affine("", ordered)
+    except InputError:
+        return False
+    return True
 
 
 def project_on_normal(headers: Sequence[SliceHeader]) -> NDArray[np.float64]:
@@ -79,13 +102,28 @@ def compute_stack_affine(
     assert first.orientation is not None
     assert first.spacing is not None
     positions = np.array([header.position for header in headers], dtype=np.float64)
-    step, notes = _even_step(name, positions, compute_normal(first.orientation))
+    orientation, turned = _mean_orientation(headers)
+    step, notes = _even_step(name, positions, compute_normal(orientation))
     affine = np.eye(4)
-    affine[:3, 0] = np.array(first.orientation[:3]) * first.spacing[1]
-    affine[:3, 1] = np.array(first.orientation[3:]) * first.spacing[0]
+    affine[:3, 0] = orientation[:3] * first.spacing[1]
+    affine[:3, 1] = orientation[3:] * first.spacing[0]
     affine[:3, 2] = step
     affine[:3, 3] = positions[0]
-    return LPS_TO_RAS @ affine, notes
+    return LPS_TO_RAS @ affine, (*turned, *notes)
+
+
+def _mean_orientation(headers: Sequence[SliceHeader]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """The first slice's orientation; where others are turned against it, the mean of all and a note."""
+    first = headers[0].orientation
+    assert first is not None
+    turns = [measure_turn(first, header.orientation or first) for header in headers]
+    if max(turns) < TURN_NOTICE_DEGREES:
+        return np.array(first, np.float64), ()
+    mean = np.array([header.orientation for header in headers], np.float64).mean(axis=0)
+    across = mean[:3] / np.linalg.norm(mean[:3])
+    down = mean[3:] - (mean[3:] @ across) * across
+    note = f"slices are turned against each other by up to {max(turns):.2g} degrees: the mean is used"
+    return np.concatenate([across, down / np.linalg.norm(down)]), (note,)
 
 
 def _even_step(

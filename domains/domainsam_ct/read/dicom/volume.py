@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.pixels import pixel_array
 
 from domainsam.errors import DependencyError, InputError
 from domainsam_ct.read.dicom.files import DicomFiles, read_dataset, silence_libraries
-from domainsam_ct.read.dicom.headers import SliceHeader
-from domainsam_ct.read.dicom.series import Series, choose_series, find_series
+from domainsam_ct.read.dicom.headers import SliceHeader, read_headers
+from domainsam_ct.read.dicom.series import Series, choose_series, find_series, list_series
 from domainsam_ct.read.dicom.stack import SAME_PLACE_MM, compute_stack_affine, project_on_normal
 from domainsam_ct.read.geometry import NativeGeometry, Orientation, check_affine
 from domainsam_ct.read.planes import PlaneStore
@@ -24,11 +27,54 @@ def open_dicom(path: Path, series_uid: str | None = None, scratch: Path | None =
     """Open a CT series of a folder or zip file; see :func:`domainsam_ct.read.open.open_volume`.
 
     Of several series the one with ``series_uid`` is read, else the axial one
-    that reaches furthest along the body.
+    that reaches furthest along the body. One file means the series of its
+    folder that it is a slice of.
     """
-    name = str(path)
+    alone = path.is_file() and path.suffix.lower() != ".zip"
+    if alone and not _is_slice(path):
+        alone = False
+    with DicomFiles(path.parent, below=False) if alone else DicomFiles(path) as files:
+        series = find_series(files)
+        if alone and series_uid is None:
+            own = [one for one in series if any(files.is_file(h.number, path) for h in one.headers)]
+            if not own:
+                raise InputError(f"{path}: is a slice of no CT series in its folder; name the folder")
+            chosen, notes = own[0], (f"read the series of its folder: {own[0].summary}",)
+        else:
+            chosen, notes = choose_series(path, series, series_uid)
+        try:
+            return _open_series(path, files, chosen, notes, scratch)
+        except InputError as error:
+            if len(series) == 1:
+                raise
+            # Whoever meets a broken series must learn how to choose another.
+            raise InputError(
+                f"{error} [read: {chosen.summary}; others, by their name for --series: "
+                f"{list_series([one for one in series if one is not chosen])}]"
+            ) from error
+
+
+def _is_slice(path: Path) -> bool:
+    """Whether a DICOM file is one slice of a CT, and not a volume by itself or no CT at all."""
     with DicomFiles(path) as files:
-        chosen, notes = choose_series(path, find_series(files), series_uid)
+        headers = read_headers(files)
+    if len(headers) != 1:
+        return False
+    (header,) = headers
+    return header.is_image and header.text("Modality") == "CT" and header.frame is None
+
+
+def _open_series(
+    path: Path, files: DicomFiles, chosen: Series, notes: tuple[str, ...], scratch: Path | None
+) -> Volume:
+    name = str(path)
+    if chosen.unplaced:
+        raise InputError(
+            f"{name}: {chosen.unplaced} of {len(chosen.headers) + chosen.unplaced} slices of the series "
+            "have no Image Position, Image Orientation or Pixel Spacing, so their place is unknown; "
+            "export the series again with these tags"
+        )
+    with ExitStack() as stack:
         if files.volumes:
             notes = (*notes, f"{files.volumes} NIfTI, NRRD or MHA files beside the series are not read")
         series, doubles = drop_doubles(name, files, chosen)
@@ -42,12 +88,11 @@ def open_dicom(path: Path, series_uid: str | None = None, scratch: Path | None =
         place = check_affine(name, affine)
         scaling = [_scaling(name, header) for header in series.headers]
         store = PlaneStore.temporary(shape, _dtype(series.headers, scaling), orientation.slice_axis, scratch)
-        try:
-            low, high = _decode(name, files, series.headers, scaling, store)
-            notes = (*notes, *series.left_out, *doubles, *uneven, *place, *check_values(name, low, high))
-        except BaseException:
-            store.close()
-            raise
+        stack.callback(store.close)
+        low, high = _decode(name, files, series.headers, scaling, store)
+        found = (*doubles, *uneven, *_check_units(series.headers), *place, *check_values(name, low, high))
+        notes = (*notes, *series.left_out, *found)
+        stack.pop_all()
     return Volume(native.canonical_grid(), native, Voxels(store), path.name, notes, (low, high))
 
 
@@ -65,7 +110,7 @@ def drop_doubles(name: str, files: DicomFiles, series: Series) -> tuple[Series, 
     for header, step in zip(series.headers[1:], np.diff(places), strict=True):
         if step > SAME_PLACE_MM:
             kept.append(header)
-        elif _digest(files, header) == _digest(files, kept[-1]):
+        elif _same_pixels(name, files, header, kept[-1]):
             doubles += 1
         else:
             raise InputError(
@@ -73,13 +118,33 @@ def drop_doubles(name: str, files: DicomFiles, series: Series) -> tuple[Series, 
                 "reconstructions in one series; keep one of them in the folder"
             )
     notes = (f"{doubles} slices are there twice: one of each is used",) if doubles else ()
-    return Series(series.uid, tuple(kept), series.left_out), notes
+    return replace(series, headers=tuple(kept)), notes
+
+
+def _same_pixels(name: str, files: DicomFiles, one: SliceHeader, other: SliceHeader) -> bool:
+    """Whether two slices show the same, however their pixels are coded."""
+    if _scaling(name, one) != _scaling(name, other):
+        return False
+    if one.frame is None and other.frame is None and _digest(files, one) == _digest(files, other):
+        return True
+    return np.array_equal(decode(name, files, one), decode(name, files, other))
 
 
 def _digest(files: DicomFiles, header: SliceHeader) -> bytes:
     with files.open(header.number) as stream:
         dataset = read_dataset(stream)
     return hashlib.sha256(getattr(dataset, "PixelData", b"")).digest()
+
+
+def _check_units(headers: Sequence[SliceHeader]) -> tuple[str, ...]:
+    """A note where the headers say that rescaled values are no Hounsfield units."""
+    told = sorted({header.text("RescaleType") for header in headers} - {"", "HU"})
+    if not told:
+        return ()
+    return (
+        f"Rescale Type is {', '.join(told)} and not HU: values are taken as Hounsfield units all the same, "
+        "which the scanner does not vouch for",
+    )
 
 
 def _scaling(name: str, header: SliceHeader) -> tuple[float, float]:
@@ -116,8 +181,13 @@ def _decode(
     low, high = np.inf, -np.inf
     length = store.slab_length()
     slab = np.empty((*store.shape[:2], length), store.dtype, order="F")
+    held: tuple[int, Any] = (-1, None)
     for number, (header, (slope, intercept)) in enumerate(zip(headers, scaling, strict=True)):
-        values = decode(name, files, header).T * slope + intercept
+        if header.frame is not None and header.number != held[0]:
+            # Frames of one file: read once and not for each of them.
+            held = header.number, _read_whole(files, header)
+        dataset = held[1] if header.frame is not None else None
+        values = decode(name, files, header, dataset).T * slope + intercept
         low, high = min(low, float(values.min())), max(high, float(values.max()))
         slab[..., number % length] = values
         if (number + 1) % length == 0 or number + 1 == len(headers):
@@ -126,8 +196,13 @@ def _decode(
     return low, high
 
 
-def decode(name: str, files: DicomFiles, header: SliceHeader) -> NDArray[Any]:
-    """Stored values ``(row, column)`` of one slice.
+def _read_whole(files: DicomFiles, header: SliceHeader) -> Any:
+    with files.open(header.number) as stream:
+        return read_dataset(stream)
+
+
+def decode(name: str, files: DicomFiles, header: SliceHeader, dataset: Any = None) -> NDArray[Any]:
+    """Stored values ``(row, column)`` of one slice; ``dataset`` is its file where that was read already.
 
     MONOCHROME1 only asks for an inverted display: Hounsfield units follow
     from the stored values all the same (PS3.3, C.11.1).
@@ -137,8 +212,7 @@ def decode(name: str, files: DicomFiles, header: SliceHeader) -> NDArray[Any]:
     InputError
         If its coding is unknown or it is damaged.
     """
-    with files.open(header.number) as stream:
-        dataset = read_dataset(stream)
+    dataset = _read_whole(files, header) if dataset is None else dataset
     syntax = header.transfer_syntax
     coding = "unknown coding" if syntax is None else syntax.name
     expected = (header.whole("Rows"), header.whole("Columns"))
@@ -146,7 +220,9 @@ def decode(name: str, files: DicomFiles, header: SliceHeader) -> NDArray[Any]:
         raise InputError(f"{name}: a slice has no pixels or is truncated; copy the series again")
     with silence_libraries():
         try:
-            values = np.asarray(dataset.pixel_array)
+            values = np.asarray(
+                dataset.pixel_array if header.frame is None else pixel_array(dataset, index=header.frame)
+            )
         except ImportError as error:
             raise DependencyError(f"{name}: a package to decode {coding} is missing") from error
         except Exception as error:

@@ -1,23 +1,17 @@
-"""Measure the shift between years by phase correlation on many small windows.
-
-The cross-power spectrum of two pictures of one place, each frequency scaled to
-length one, is the spectrum of a peak that stands at their displacement (Kuglin
-and Hines 1975). The peak is found to a fraction of a pixel by evaluating its
-spectrum on a finer grid around the highest pixel, as a product of two small
-matrices (Guizar-Sicairos, Thurman and Fienup 2008).
-"""
+"""Measure the shift between years by phase correlation on many small windows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.infer.blend import hann_window
 from domainsam.io.rasters import Handles
+from domainsam.metrics.registration import Displacement, correlate_phase
 from domainsam.protocols import Window
 from domainsam_urban.trend.align.warp import open_on_ground
 from domainsam_urban.trend.ground import CommonGround
@@ -30,8 +24,6 @@ FEWEST = 4
 """Windows along the shorter side of a ground that the usual side is made smaller for."""
 PLACES = 6
 """Windows along either side of the ground, at most."""
-FINE = 20
-"""Steps a pixel in which the peak is refined: a twentieth."""
 LEAST_SEEN = 0.7
 """Share of a window that both years must have data for."""
 LEAST_PEAK = 8.0
@@ -44,51 +36,13 @@ Picture = Callable[[Window], tuple[NDArray[np.float32], NDArray[np.bool_]]]
 """Grey values ``(h, w)`` of a window of the ground, and where there are any."""
 
 
-@dataclass(frozen=True)
-class Displacement:
-    """Rows and columns by which a second picture lies behind a first, and how high the peak is."""
-
-    rows: float
-    cols: float
-    peak: float
-
-
 def find_displacement(first: NDArray[np.float32], second: NDArray[np.float32]) -> Displacement:
     """Where the content of ``second`` lies against ``first``, both ``(h, w)`` float32.
 
     What stands at row ``r`` of the first stands at ``r + rows`` of the second; columns likewise.
     """
     taper = hann_window(*first.shape)
-    one, other = (np.fft.fft2((picture - picture.mean()) * taper) for picture in (first, second))
-    cross = np.conj(one) * other
-    size = np.abs(cross)
-    # Frequencies without any power hold only rounding; scaled to length one they would be noise.
-    spectrum = np.divide(cross, size, out=np.zeros_like(cross), where=size > size.max() * 1e-9)
-    surface = np.fft.ifft2(spectrum).real
-    spread = float(surface.std())
-    if not spread > 0:
-        return Displacement(0.0, 0.0, 0.0)
-    row, col = np.unravel_index(int(surface.argmax()), surface.shape)
-    peak = float(surface[row, col]) / spread
-    whole = [
-        int(index) - length * (2 * int(index) > length)
-        for index, length in zip((row, col), surface.shape, strict=True)
-    ]
-    rows, cols = _refine(spectrum, whole[0], whole[1])
-    return Displacement(rows, cols, peak)
-
-
-def _refine(spectrum: NDArray[np.complex128], row: int, col: int) -> tuple[float, float]:
-    """The peak's place to a fraction of a pixel."""
-    offsets = np.arange(-FINE, FINE + 1) / FINE
-    height, width = spectrum.shape
-    # High frequencies of resampled pictures carry the resampling and not the place.
-    kept_rows, kept_cols = np.abs(np.fft.fftfreq(height)) < 0.25, np.abs(np.fft.fftfreq(width)) < 0.25
-    down = np.exp(2j * np.pi * np.outer(row + offsets, np.fft.fftfreq(height)[kept_rows]))
-    across = np.exp(2j * np.pi * np.outer(np.fft.fftfreq(width)[kept_cols], col + offsets))
-    fine = (down @ spectrum[np.ix_(kept_rows, kept_cols)] @ across).real
-    best = np.unravel_index(int(fine.argmax()), fine.shape)
-    return row + float(offsets[best[0]]), col + float(offsets[best[1]])
+    return correlate_phase((first - first.mean()) * taper, (second - second.mean()) * taper)
 
 
 def register(reference: Picture, year: Picture, ground: CommonGround) -> Registration:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from domainsam.errors import OutputError
+from domainsam.names import as_cell
 from domainsam_urban.trend.measure.areas import ChangeFigure, Figures, YearFigure
 from domainsam_urban.trend.measure.bounds import Estimate
 
@@ -38,7 +39,9 @@ def write_table(table: Any, staged: Path, target: Path) -> None:
         if target.suffix == ".parquet":
             table.to_parquet(staged, index=False, compression="zstd")
         else:
-            table.round(DIGITS).to_csv(staged, index=False, lineterminator="\n")
+            texts = table.select_dtypes(exclude=["number", "bool", "datetime"]).columns
+            cells = table.round(DIGITS).assign(**{name: table[name].map(as_cell) for name in texts})
+            cells.to_csv(staged, index=False, lineterminator="\n")
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(

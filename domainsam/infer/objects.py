@@ -1,0 +1,267 @@
+"""A run over the objects of a scene: coarse pass, plan of crops, decoding, and what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from domainsam.infer.blend import NODATA, find_threshold_level
+from domainsam.infer.components import Component, Ints, find_components, label_bands
+from domainsam.infer.decode import (
+    Decoder,
+    Outline,
+    OutlineKey,
+    decode_strip,
+    record_outlines,
+)
+from domainsam.infer.found import FoundObject, gather_objects
+from domainsam.infer.networks import Networks
+from domainsam.infer.options import EngineOptions
+from domainsam.infer.order import Recorder, Strip, make_padded_reader
+from domainsam.infer.plan import Plan, plan_marks, plan_prompts
+from domainsam.infer.staged import PixelCounter, StagedRun
+from domainsam.infer.store import RawRaster
+from domainsam.infer.sweep import DenseModel, sweep_strip
+from domainsam.infer.tiling import Lattice, TileGrid
+from domainsam.progress import Progress
+from domainsam.protocols import Block, SceneObject, Source, Window
+
+COARSE_FILE = "coarse.u8"
+FINAL_FILE = "probability.u8"
+LABELS_FILE = "labels.u8"
+DEFAULT_FIELD = 1024
+"""Cuts objects into pieces where no foundation sets the size of crops."""
+SWEEP_PIXELS = 1 << 22
+SWEEP, OBJECTS = "coarse", "objects"
+"""Names of the two stages."""
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """What a run over a scene's objects leaves behind.
+
+    Parameters
+    ----------
+    coarse, probability
+        Raw row-major files of bytes, ``frames`` of ``shape`` rows x columns, holding ``round(254 p)``
+        or 255 without data: pass one alone, and the final answer.
+    level
+        The smallest stored value that is foreground.
+    components
+        Pass one's objects that were large enough; none where a prompt source gave the objects.
+    found
+        Objects in all.
+    kept
+        Objects that were decoded, or kept by the coarse method.
+    labels
+        Raw file of bytes beside ``probability``: an index into ``names`` counted from 1, 0 where no object
+        is, 255 without data; None where all objects are of one kind.
+    names
+        Labels of the objects.
+    objects
+        What became of every object that a prompt source gave.
+    """
+
+    coarse: Path
+    probability: Path
+    shape: tuple[int, int]
+    level: int
+    components: tuple[Component, ...]
+    found: int
+    pixels: int
+    valid_pixels: int
+    object_pixels: int
+    crops: int
+    resumed: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+    labels: Path | None = None
+    names: tuple[str, ...] = ()
+    frames: int = 1
+    kept: int = 0
+    objects: tuple[FoundObject, ...] = ()
+
+
+class ObjectRun(StagedRun):
+    """The stages of a run over objects, and what they share."""
+
+    def __init__(
+        self,
+        source: Source,
+        networks: Networks,
+        options: EngineOptions,
+        folder: Path,
+        stack: ExitStack,
+        identity: Mapping[str, Any],
+        resume: bool,
+        progress: Progress,
+        names: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(source.grid, folder, stack, {**options.fingerprint(), **identity}, resume, progress)
+        self.networks, self.options, self.names = networks, options, names
+        self.read = make_padded_reader(source)
+        self.coarse = self.stage_file(COARSE_FILE)
+        self.final = self.stage_file(FINAL_FILE)
+        self.labels = self.stage_file(LABELS_FILE) if names else None
+        self.level = find_threshold_level(options.threshold)
+        self.lattice = Lattice.cover(self.shape, self._field())
+        self.plan: Plan = {}
+        self.components: list[Component] = []
+        self.lookups: list[Ints] = []
+        self.found = self.kept = 0
+        self.marks: tuple[SceneObject, ...] = ()
+        self.outlines: dict[OutlineKey, Outline] = {}
+        self.seconds: dict[str, float] = {}
+
+    def _field(self) -> int:
+        if self.options.field is not None:
+            return self.options.field
+        foundation = self.networks.foundation
+        return foundation.image_size if foundation is not None else DEFAULT_FIELD
+
+    def lap(self, name: str, begin: float) -> None:
+        """Note the seconds since ``begin``."""
+        self.seconds[name] = perf_counter() - begin
+
+    def first_pass(self, model: DenseModel[Block], kept: Path | None = None) -> None:
+        """Sweep a dense model into the coarse probability; or take what ``kept`` holds, or leave it there."""
+        if kept is not None and kept.exists():
+            with RawRaster.open(kept, self.shape, self.frames) as found:
+                self.coarse.copy_from(found)
+            PixelCounter(SWEEP, self.pixels, self.progress).advance(self.pixels)
+            return
+        options = self.options
+        tiles = TileGrid.cover(self.shape, options.tile, options.overlap, options.offset)
+        course = self.course(SWEEP, tiles, options.strip_width)
+
+        def sweep(strip: Strip, recorder: Recorder, advanced: Callable[[int], None]) -> None:
+            sweep_strip(
+                self.read, model, course, strip, recorder, advanced, options.batch_size, options.workers
+            )
+
+        self.follow(course, (self.coarse,), sweep)
+        if kept is not None:
+            self._keep(kept)
+
+    def _keep(self, kept: Path) -> None:
+        """Leave pass one's answer for later runs; it appears when it is complete."""
+        making = kept.with_name(f".{kept.name}.part")
+        with RawRaster.create(making, self.shape, self.frames) as copy:
+            copy.copy_from(self.coarse)
+        making.replace(kept)
+
+    def find_objects(self) -> None:
+        """Take the connected objects of the coarse probability, frame by frame, and plan their crops."""
+        plan: dict[tuple[int, int, int], Any] = {}
+        for frame in range(self.frames):
+            found = find_components(
+                self.coarse.frame(frame), self.level, self.lattice, self.options.min_pixels
+            )
+            before = len(self.components)
+            plan.update(plan_prompts(found, self.lattice, frame, before))
+            self.components += [
+                replace(item, id=item.id + before, bounds=replace(item.bounds, frame=frame))
+                for item in found.items
+            ]
+            self.found += found.found
+            self.lookups.append(found.lookup)
+        self.plan = plan
+        self.kept = len(self.components)
+
+    def plan_marks(self, objects: Sequence[SceneObject]) -> None:
+        """Plan the crops of objects that somebody marked."""
+        self.plan = plan_marks(objects, self.names, self.lattice)
+        self.marks = tuple(objects)
+        self.found = self.kept = len(objects)
+
+    def decode(self, decoder: Decoder) -> None:
+        """Decode every planned object into the final probability."""
+        for record in self.journal.records:
+            self.outlines.update(record_outlines(record))
+        options = self.options
+        course = self.course(OBJECTS, self.lattice.grid, options.strip_width)
+
+        def work(strip: Strip, recorder: Recorder, advanced: Callable[[int], None]) -> None:
+            decoded = decode_strip(
+                self.read,
+                self.networks,
+                decoder,
+                course,
+                self.plan,
+                self.coarse,
+                strip,
+                options,
+                recorder,
+                advanced,
+                labelled=self.labels is not None,
+            )
+            self.outlines.update(decoded)
+
+        stores = (self.final,) if self.labels is None else (self.final, self.labels)
+        self.follow(course, stores, work)
+
+    def drop_small(self) -> None:
+        """The answer without pass two: the coarse probability, small objects just below the threshold."""
+        self.plan = {}
+        counter = PixelCounter(OBJECTS, self.pixels, self.progress)
+        for frame in range(self.frames):
+            for row, values, labels in label_bands(self.coarse.frame(frame), self.level):
+                small = (labels > 0) & (self.lookups[frame][labels] == 0)
+                kept = np.where(small, np.uint8(self.level - 1), values)
+                self.final.write(Window(row, 0, len(values), self.shape[1], frame), kept)
+                counter.advance(values.size)
+        self.final.sync()
+
+    def result(self) -> EngineResult:
+        """What the run leaves behind."""
+        valid = inside = 0
+        for window in self.final.bands(SWEEP_PIXELS):
+            values = self.final.read(window)
+            seen = values != NODATA
+            valid += int(seen.sum())
+            inside += int((seen & (values >= self.level)).sum())
+        return EngineResult(
+            coarse=self.coarse.path,
+            probability=self.final.path,
+            shape=self.shape,
+            level=self.level,
+            components=weigh_by_iou(self.components, self.outlines),
+            found=self.found,
+            pixels=self.pixels,
+            valid_pixels=valid,
+            object_pixels=inside,
+            crops=len(self.plan),
+            resumed=self.journal.resumed,
+            seconds=self.seconds,
+            labels=None if self.labels is None else self.labels.path,
+            names=self.names,
+            frames=self.frames,
+            kept=self.kept,
+            objects=gather_objects(self.marks, self.outlines),
+        )
+
+
+def weigh_by_iou(
+    components: Iterable[Component], outlines: Mapping[OutlineKey, Outline]
+) -> tuple[Component, ...]:
+    """Weigh the mean probability of components by the expected IoU of their outline.
+
+    The IoU of an object decoded in several crops is the mean over them,
+    weighted by the object's pixels in each.
+    """
+    weighted: dict[int, float] = {}
+    weight: dict[int, int] = {}
+    for (number, *_), outline in sorted(outlines.items()):
+        weighted[number] = weighted.get(number, 0.0) + outline.iou * outline.area
+        weight[number] = weight.get(number, 0) + outline.area
+    return tuple(
+        replace(item, confidence=item.mean_probability * weighted[item.id] / weight[item.id])
+        if item.id in weight
+        else item
+        for item in components
+    )
