@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from time import perf_counter
 
 import torch
 
+from domainsam.errors import InputError
 from domainsam.infer.batch import run_batch
 from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.engine import prompt_scene
@@ -35,9 +37,9 @@ from domainsam_urban.model.settlement import (
     load_model,
     marked_shape,
 )
-from domainsam_urban.read.area import WantedArea, find_wanted_area
+from domainsam_urban.read.area import MOST_ENLARGED, MUCH_ENLARGED, WantedArea, find_wanted_area
 from domainsam_urban.read.scene import RasterSource
-from domainsam_urban.settings import MapOptions
+from domainsam_urban.settings import MapOptions, ReadOptions
 from domainsam_urban.write.products import Mapped, write_products
 
 log = logging.getLogger(__name__)
@@ -108,6 +110,9 @@ def map_scene(
     """
     begin = perf_counter()
     read = options.read
+    if isinstance(model, SettlementModel) and options.run.method == "coarse":
+        # Outputs name the foundation that took part.
+        model = replace(model, foundation=None)
     with RasterSource(
         plan.source,
         bands=read.bands,
@@ -121,6 +126,9 @@ def map_scene(
     ) as source:
         if source.crs is None:
             log.warning("%s: no CRS, so sizes are in pixels and there are no areas", plan.source)
+        for note in source.notes:
+            log.warning(note)
+        check_enlarged(source, read, model.resolution)
         rows, cols = source.grid.shape
         purpose = f"a scene of {cols} x {rows} pixels"
         needed = rows * cols * (STAGED_BYTES + WRITTEN_BYTES)
@@ -136,6 +144,38 @@ def map_scene(
             return write_products(plan, Mapped(source, answer, model, options, begin), room)
 
 
+def check_enlarged(source: RasterSource, read: ReadOptions, learnt: float | None) -> None:
+    """Refuse before any work to enlarge a scene so much that nothing of a settlement can be seen in it.
+
+    Raises
+    ------
+    InputError
+        If its pixels are :data:`MOST_ENLARGED` times as coarse as what the model has learnt, and nobody
+        asked for a resolution.
+    """
+    ground = source.profile_info.ground_pixel
+    if ground is None or learnt is None or read.resolution is not None:
+        return
+    native, (rows, cols) = math.sqrt(ground[0] * ground[1]), source.grid.shape
+    if native > MOST_ENLARGED * learnt:
+        raise InputError(
+            f"{source.path}: its pixels are {native:.3g} m, the model has learnt {learnt:.3g} m: enlarged to "
+            f"{cols} x {rows} pixels it would show nothing new; give a finer scene, or say how far to "
+            f"enlarge it, for example --resolution {native:.3g}"
+        )
+    if native > MUCH_ENLARGED * learnt:
+        log.warning(
+            "%s: its pixels of %.3g m are enlarged to %.3g m, %d x %d pixels: what is found is uncertain; "
+            "--resolution %.3g is quicker",
+            source.path,
+            native,
+            learnt,
+            cols,
+            rows,
+            native,
+        )
+
+
 def find_settlements(
     source: RasterSource,
     model: SettlementModel,
@@ -147,8 +187,6 @@ def find_settlements(
     """What the model finds in a scene, staged in ``folder``."""
     if options.run.disabled:
         model = model.without(options.run.disabled)
-    if options.run.method == "coarse":
-        model = replace(model, foundation=None)
     return run_engine(
         source,
         model.specialist,

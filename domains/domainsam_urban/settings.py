@@ -10,6 +10,8 @@ from domainsam.errors import ConfigError
 from domainsam.marks import MarkFiles
 
 MADE_BY = "domainsam"
+LEAST_AREA_M2 = 500.0
+"""Smaller settlements are specks: left out unless a person, or the model's file, says otherwise."""
 METHODS = ("full", "coarse")
 """``full``: prompts decoded by the foundation. ``coarse``: the prompter's first look alone, no foundation."""
 

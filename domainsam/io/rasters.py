@@ -27,6 +27,8 @@ OVERVIEW_SIDE = 1024
 """Longest side of the overview that a scene's scaling comes from: some 10^6 samples."""
 HEAD_BYTES = 1 << 16
 """Bytes at a file's beginning, where headers are."""
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+"""Formats that hold no place on the Earth themselves."""
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _warning_filters = threading.Lock()
@@ -84,11 +86,17 @@ class Handles:
                 self._idle.pop().close()
 
     def _open(self) -> Any:
-        with rasterio.Env(**GDAL_OPTIONS):
+        with rasterio.Env(**{**GDAL_OPTIONS, **_find_sidecar_options(self.path)}):
             try:
                 return open_quietly(self.path)
             except RASTER_ERRORS as error:
                 raise _opening_error(self.path, error) from error
+
+
+def _find_sidecar_options(path: str) -> dict[str, Any]:
+    """What GDAL is told about files beside a raster: only pictures have their place in one."""
+    picture = not path.startswith("/vsi") and Path(path).suffix.lower() in PICTURES
+    return {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"} if picture else {}
 
 
 @contextmanager

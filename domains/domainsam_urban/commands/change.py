@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +26,10 @@ from domainsam_urban.commands.trend import (
     reading_options,
     year_options,
 )
+
+if TYPE_CHECKING:
+    from domainsam_urban.trend.measure.bounds import Estimate
+    from domainsam_urban.trend.trend import ChangeProducts
 
 
 @click.command("change")
@@ -61,14 +66,38 @@ def change(ctx: click.Context, /, before: str, after: str, **given: Any) -> None
     if state is not None:
         state.resumable = True
     result = run_change(before, after, gather(given))
-    counts = dict(sorted(result.products.items()))
+    products = result.products
+    counts = dict(sorted(products.counts.items()))
     told = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no settlement"
     print_result(
         given,
         lambda: {
             "path": str(given["out"]),
             "settlements": counts,
-            "warnings": list(result.stack.warnings),
+            "areas": [
+                {"year": year.year, "valid_ha": year.valid_ha, "area_ha": asdict(year.area)}
+                for year in products.years
+            ],
+            "change": {
+                name: asdict(getattr(products.change, key))
+                for name, key in (("net_ha", "net"), ("gain_ha", "gain"), ("loss_ha", "loss"))
+            },
+            "warnings": [*result.stack.warnings, *products.cautions],
         },
-        [f"{' to '.join(result.stack.labels)}: {told}", f"  {given['out']}"],
+        [
+            f"{' to '.join(result.stack.labels)}: {told}",
+            f"  {format_areas(products)}",
+            *(f"  caution: {words}" for words in products.cautions),
+            f"  {given['out']}",
+        ],
     )
+
+
+def format_areas(products: ChangeProducts) -> str:
+    """Both areas and the net change with their bounds, in a line."""
+
+    def told(estimate: Estimate, sign: str = "") -> str:
+        return f"{estimate.central:{sign}.1f} ha [{estimate.low:{sign}.1f}, {estimate.high:{sign}.1f}]"
+
+    early, late = products.years
+    return f"settlement {told(early.area)} to {told(late.area)}; net change {told(products.change.net, '+')}"

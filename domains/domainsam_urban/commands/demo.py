@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from domainsam_cli.console import echo, get_command_line
 from domainsam_cli.options import demo_folder_option, json_option, overwrite_option, seed_option
 from domainsam_urban.job import make_scene_stem
 from domainsam_urban.model.settlement import read_shipped_resolution
-from domainsam_urban.read.area import SceneProfile
+from domainsam_urban.read.area import MOST_ENLARGED, SceneProfile
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, OutputOptions, ShapeOptions
 from domainsam_urban.write.provenance import Acquisition, find_acquisition
@@ -69,6 +70,7 @@ def describe(path: str) -> dict[str, object]:
     """
     with RasterSource(path, resolution=read_shipped_resolution(), allow_no_crs=True) as source:
         profile, place = source.profile_info, source.transform
+        notes = {"concluded": "; ".join(source.notes)} if source.notes else {}
     acquired = find_acquisition(make_scene_stem(path), profile.tags)
     rows, cols = profile.shape
     return {
@@ -82,6 +84,7 @@ def describe(path: str) -> dict[str, object]:
         "taken": _taken(acquired),
         "map reads": f"bands {', '.join(map(str, profile.bands))} as red, green, blue; {_scaling(profile)}",
         "map runs": _verdict(profile),
+        **notes,
     }
 
 
@@ -112,4 +115,11 @@ def _verdict(profile: SceneProfile) -> str:
     if not profile.resampled:
         return "at the scene's own resolution"
     rows, cols = profile.work_shape
+    if profile.ground_pixel is not None and profile.work_pixel is not None:
+        coarser = math.sqrt(math.prod(profile.ground_pixel) / math.prod(profile.work_pixel))
+        if coarser > MOST_ENLARGED:
+            return (
+                f"refused: {coarser:.0f} times as coarse as the model has learnt; a finer scene, or "
+                "--resolution, is needed"
+            )
     return f"resampled to {_metres(profile.work_pixel)}, {cols} x {rows} pixels"

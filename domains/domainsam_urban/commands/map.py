@@ -72,7 +72,11 @@ def shape_options(command: Any) -> Any:
     for option in (
         click.option("--close-holes", type=positive, help="Fill holes up to this many m²."),
         click.option("--simplify", type=positive, help="Simplify outlines by this many metres."),
-        click.option("--min-area", type=positive, help="Drop settlements below this many m²."),
+        click.option(
+            "--min-area",
+            type=positive,
+            help="Drop settlements below this many m² [default: the model's, else 500].",
+        ),
         threshold_option,
     ):
         command = option(command)

@@ -102,7 +102,11 @@ figure_options = bundle(
     ),
     click.option("--reference-class", help="Column of the reference with the truth."),
     click.option("--reference-column", help="Column of the reference with the year's label."),
-    click.option("--reference", type=PATH, help="Points or polygons of known truth: error-adjusted areas."),
+    click.option(
+        "--reference",
+        type=PATH,
+        help="Points or polygons of known truth: error-adjusted areas. A column weight says the ha each stands for.",
+    ),
     click.option("--ring-polygons", type=PATH, help="Areas within ring roads, in place of circles."),
     click.option("--rings", type=RADII, help="Radii of rings around the centre, in km."),
     click.option("--centre", type=PLACE, help="Longitude,latitude of the city's centre."),

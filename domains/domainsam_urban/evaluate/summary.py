@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from domainsam.io.pairing import Scene
 from domainsam.metrics.bootstrap import Interval, bootstrap
@@ -172,7 +173,7 @@ def summarise(
     resample = partial(bootstrap, level=options.level, resamples=options.resamples, seed=options.seed)
     table = {
         name: {
-            metric.key: resample(getattr(counts.occupied(), metric.counts), metric.score)
+            metric.key: widen(resample(getattr(counts.occupied(), metric.counts), metric.score), counts)
             for metric in METRICS
         }
         for name, counts in units.items()
@@ -185,6 +186,26 @@ def summarise(
     count = len(units[variants[0]].occupied().confusion)
     sentence = _units_sentence(by_scene, count, len(scenes), options)
     return Evaluation(table, lead, tuple(scenes), tuple(skipped), sentence, options)
+
+
+def widen(interval: Interval, counts: Counts) -> Interval:
+    """The interval, or one that holds for few objects in the place of one without width.
+
+    Resampling what is all right, or all wrong, gives nothing but itself, be it
+    one object or a thousand. Wilson's interval (Wilson 1927) of as many
+    successes or failures is given then. Pixels of one object are right or
+    wrong together, so that objects count, and no more of them than units.
+    """
+    if interval.low != interval.high or not np.isfinite(interval.low):
+        return interval
+    objects = int(counts.found_any.sum())
+    number = min(objects, interval.units)
+    if number < 1 or interval.value not in (0.0, 1.0):
+        return replace(interval, low=np.nan, high=np.nan)
+    away = float(ndtri((1 + interval.level) / 2)) ** 2
+    if interval.value == 1:
+        return replace(interval, low=number / (number + away))
+    return replace(interval, high=away / (number + away))
 
 
 def _units(scenes: list[SceneScores], variant: str, by_scene: bool) -> Counts:

@@ -25,7 +25,7 @@ from domainsam.prompter.trained import load_prompter
 from domainsam.protocols import Block, Foundation
 from domainsam_urban.model.classifier import CellClassifier, ScreenedPrompter, load_classifier
 from domainsam_urban.model.config import PACK, SceneConfig
-from domainsam_urban.settings import MapOptions, ShapeOptions
+from domainsam_urban.settings import LEAST_AREA_M2, MapOptions, ShapeOptions
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "urban_villages.safetensors"
 """The model inside the package."""
@@ -208,7 +208,7 @@ def get_shape_settings(path: Path | None, given: Mapping[str, float | None]) -> 
     if path is not None or SHIPPED.is_file():
         header = read_header(path or SHIPPED)
         table = header.config.get(SHAPE_TABLE, {}) if header.pack == PACK else {}
-    own = from_table(ShapeOptions, table, "the model's header")
+    own = from_table(ShapeOptions, {"min_area": LEAST_AREA_M2, **table}, "the model's header")
     return replace(own, **{name: value for name, value in given.items() if value is not None})
 
 

@@ -157,6 +157,9 @@ RESAMPLE_FACTOR = 1.25
 """A scene whose ground pixel is within this factor of the asked-for resolution is read as it is:
 networks are trained with at least that much change of scale."""
 
+MUCH_ENLARGED, MOST_ENLARGED = 5.0, 20.0
+"""Times that a scene's pixels are as coarse as what the model has learnt, to be told, and to be refused."""
+
 
 @dataclass(frozen=True)
 class SceneProfile:

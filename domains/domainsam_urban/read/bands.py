@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -13,6 +14,8 @@ from rasterio.enums import ColorInterp, MaskFlags
 from domainsam.errors import InputError
 
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+COLOUR_WORDS = (frozenset({"red", "r"}), frozenset({"green", "g"}), frozenset({"blue", "b"}))
+"""Words by which descriptions of bands name the three."""
 
 
 def choose_bands(path: str, dataset: Any, asked: Sequence[int] | None) -> tuple[int, int, int]:
@@ -22,8 +25,8 @@ def choose_bands(path: str, dataset: Any, asked: Sequence[int] | None) -> tuple[
     ----------
     asked
         Three numbers, or one that is used three times. None: red, green and
-        blue as the file names them; else the first three bands that are not
-        alpha; else the only one.
+        blue as the bands' descriptions name them, else as the file colours
+        them; else the first three bands that are not alpha; else the only one.
 
     Raises
     ------
@@ -57,7 +60,55 @@ def choose_bands(path: str, dataset: Any, asked: Sequence[int] | None) -> tuple[
     return red, green, blue
 
 
+def describe_choice(dataset: Any, bands: Sequence[int]) -> str | None:
+    """A line on bands that were chosen for a person; None where nobody would choose others."""
+    numbers = ", ".join(map(str, bands))
+    named = find_named_bands(dataset.descriptions)
+    if named is not None:
+        if named == (1, 2, 3) or tuple(bands) != named:
+            return None
+        names = ", ".join(dataset.descriptions[band - 1] for band in bands)
+        return f"bands {numbers} are taken for red, green, blue by their names ({names}); others with --bands"
+    coloured = all(colour in dataset.colorinterp for colour in COLOURS)
+    plain = [kind for kind in dataset.colorinterp if kind != ColorInterp.alpha]
+    if coloured or len(plain) <= len(COLOURS):
+        return None
+    return (
+        f"has {len(plain)} bands and does not say which are red, green and blue: {numbers} are taken for "
+        "them; others with --bands"
+    )
+
+
+def find_named_bands(descriptions: Sequence[str | None]) -> tuple[int, int, int] | None:
+    """Band numbers, from 1, of red, green and blue by their descriptions; None unless each is named once."""
+    found = []
+    for colour in COLOUR_WORDS:
+        named = [
+            band
+            for band, words in enumerate(descriptions, start=1)
+            if words and colour & set(re.split(r"[^a-z]+", words.lower())) and "edge" not in words.lower()
+        ]
+        if len(named) != 1:
+            return None
+        found.append(named[0])
+    red, green, blue = found
+    return red, green, blue
+
+
+def is_mask_band(dataset: Any) -> bool:
+    """Whether the file's alpha band is one: GDAL calls the fourth of four bytes so, whatever its name."""
+    words = [
+        (dataset.descriptions[band] or "").lower()
+        for band, kind in enumerate(dataset.colorinterp)
+        if kind == ColorInterp.alpha
+    ]
+    return not any(words) or any("alpha" in text or "mask" in text for text in words)
+
+
 def _default_bands(path: str, dataset: Any) -> tuple[int, ...]:
+    named = find_named_bands(dataset.descriptions)
+    if named is not None:
+        return named
     meaning = list(dataset.colorinterp)
     if all(colour in meaning for colour in COLOURS):
         return tuple(meaning.index(colour) + 1 for colour in COLOURS)
@@ -75,10 +126,16 @@ def _default_bands(path: str, dataset: Any) -> tuple[int, ...]:
 def is_always_valid(dataset: Any, bands: Sequence[int]) -> bool:
     """Whether the file says that all pixels hold data, in a type that has no NaN."""
     return all(
-        MaskFlags.all_valid in dataset.mask_flag_enums[band - 1]
-        and np.issubdtype(np.dtype(dataset.dtypes[band - 1]), np.integer)
+        not _is_masked(dataset, band) and np.issubdtype(np.dtype(dataset.dtypes[band - 1]), np.integer)
         for band in bands
     )
+
+
+def _is_masked(dataset: Any, band: int) -> bool:
+    flags = dataset.mask_flag_enums[band - 1]
+    if MaskFlags.alpha in flags and not is_mask_band(dataset):
+        return False
+    return MaskFlags.all_valid not in flags
 
 
 def find_valid_pixels(
@@ -106,7 +163,7 @@ def find_valid_pixels(
     valid = np.ones(values.shape[1:], dtype=bool)
     if nodata is not None:
         valid = ~(np.isnan(values) if np.isnan(nodata) else values == nodata).all(axis=0)
-    elif any(MaskFlags.all_valid not in dataset.mask_flag_enums[band - 1] for band in bands):
+    elif any(_is_masked(dataset, band) for band in bands):
         masks = dataset.read_masks(list(bands), window=window, out_shape=values.shape)
         valid = (masks > 0).any(axis=0)
     if np.issubdtype(values.dtype, np.floating):
@@ -138,7 +195,9 @@ class Radiometry:
         low = np.asarray(self.low, dtype=np.float32)[:, None, None]
         span = np.asarray(self.high, dtype=np.float32)[:, None, None] - low
         scaled = np.asarray(values, dtype=np.float32) - low
-        scaled /= span
+        # Fill such as -3.4e38 has no place in the scale, and is left out by its mask.
+        with np.errstate(over="ignore"):
+            scaled /= span
         if np.issubdtype(values.dtype, np.floating):
             np.nan_to_num(scaled, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
         return np.clip(scaled, 0, 1, out=scaled)

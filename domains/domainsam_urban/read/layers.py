@@ -140,7 +140,7 @@ def _choose_layer(path: Path, asked: str | None) -> tuple[str | None, tuple[str,
             raise InputError(f"'{path}' has no layer '{asked}': {has}")
         return asked, ()
     if len(names) < 2:
-        return (names or [None])[0], ()
+        return (names[0] if names else None), ()
     layer = SETTLEMENTS if SETTLEMENTS in names else names[0]
     others = [name for name in names if name not in (layer, GRID)]
     if not others:

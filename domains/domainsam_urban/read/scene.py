@@ -9,12 +9,22 @@ from typing import Any, Self
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.crs import CRS as RasterCRS
 
 from domainsam.errors import InputError
 from domainsam.grid import Grid
 from domainsam.infer.blend import clip_window, slice_within
 from domainsam.infer.tiling import TileGrid
-from domainsam.io.rasters import Handles, file_facts, head_digest, overview_size, to_centre_affine
+from domainsam.io.rasters import (
+    RASTER_ERRORS,
+    Handles,
+    file_facts,
+    head_digest,
+    overview_size,
+    reason,
+    silence_rasterio,
+    to_centre_affine,
+)
 from domainsam.io.resample import AxisWeights, compute_axis_weights, resample
 from domainsam.protocols import Block, Window
 from domainsam_urban.read.area import PixelArea, SceneProfile, WantedArea, compute_work_shape
@@ -22,11 +32,13 @@ from domainsam_urban.read.bands import (
     Radiometry,
     choose_bands,
     choose_rule,
+    describe_choice,
     find_valid_pixels,
     is_always_valid,
     make_full_range,
     stretch,
 )
+from domainsam_urban.read.fill import Fill, find_fill
 from domainsam_urban.read.place import Place, measure_ground_pixel
 
 CHUNK_PIXELS = 1 << 22
@@ -110,7 +122,9 @@ class RasterSource:
             self.bands = choose_bands(self.path, dataset, bands)
             self._nodata = nodata
             self._native = (int(dataset.height), int(dataset.width))
-            self.crs = dataset.crs
+            self._fill: Fill | None = None
+            self._named = describe_choice(dataset, self.bands) if bands is None else None
+            self.crs, self._beside = self._find_crs(dataset)
             native_transform = dataset.transform
             self._check_place(dataset, allow_no_crs)
             self.radiometry = self._choose_radiometry(dataset, normalize, stats, whole=area is None)
@@ -193,16 +207,36 @@ class RasterSource:
         """The native pixels that the work grid covers; None for all."""
         return None if self._area is None else self._area.window
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was concluded in reading the scene and stands nowhere in it, a line each."""
+        fill = None if self._fill is None else self._fill.note
+        return tuple(f"{self.path}: {note}" for note in (self._beside, self._named, fill) if note)
+
+    def _find_crs(self, dataset: Any) -> tuple[Any, str | None]:
+        """The scene's CRS, if need be from a ``.prj`` beside a world file, and a note that it is."""
+        beside = Path(self.path).with_suffix(".prj")
+        if dataset.crs is not None or dataset.transform.is_identity or not beside.is_file():
+            return dataset.crs, None
+        try:
+            with silence_rasterio():
+                crs = RasterCRS.from_wkt(beside.read_text(errors="replace"), morph_from_esri_dialect=True)
+        except (*RASTER_ERRORS, ValueError) as error:
+            raise InputError(
+                f"{self.path}: has no CRS, and {beside.name} beside it holds none that can be read "
+                f"({reason(error)}); give the scene one (gdal_translate -a_srs EPSG:...)"
+            ) from error
+        return crs, f"its CRS is that of {beside.name} beside it"
+
     def _check_place(self, dataset: Any, allow_no_crs: bool) -> None:
         if allow_no_crs:
             return
         if self.crs is None:
-            points = dataset.gcps[0]
-            hint = (
-                "it has ground control points only: run gdalwarp on it first"
-                if points
-                else "give it one (gdal_edit.py -a_srs EPSG:...), or allow pixel units with --allow-no-crs"
-            )
+            hint = "give it one (gdal_edit.py -a_srs EPSG:...), or allow pixel units with --allow-no-crs"
+            if dataset.gcps[0]:
+                hint = "it has ground control points only: run gdalwarp on it first"
+            elif dataset.rpcs is not None:
+                hint = "it has rational polynomials (RPCs) only: run gdalwarp -rpc on it first"
             raise InputError(f"{self.path}: has no coordinate reference system (CRS); {hint}")
         if dataset.transform.is_identity:
             raise InputError(
@@ -232,11 +266,19 @@ class RasterSource:
         if chosen is None and rule == "dtype":
             chosen = make_full_range(dtype, count)
         # Of a part nothing is read that it does not need, not even to see whether there is any data.
-        if chosen is not None and (
-            not whole or (self._nodata is None and is_always_valid(dataset, self.bands))
-        ):
+        if chosen is not None and not whole:
             return chosen
-        samples, valid = self._overview(dataset)
+        try:
+            samples, valid = self._overview(dataset)
+        except RASTER_ERRORS:
+            if chosen is None or self._nodata is not None or not is_always_valid(dataset, self.bands):
+                raise
+            # Wherever the file is damaged, reading that part will say so.
+            return chosen
+        if self._nodata is None:
+            self._fill = find_fill(samples, valid)
+            if self._fill is not None:
+                valid &= ~(samples == self._fill.value).all(axis=0)
         if not valid.any():
             samples, valid = self._any_valid_part(dataset)
         return chosen or stretch([band[valid] for band in samples])
@@ -280,6 +322,8 @@ class RasterSource:
         shape = None if size is None else (len(wanted), *size)
         values = dataset.read(wanted, window=(rows, cols), out_shape=shape)
         valid = find_valid_pixels(dataset, wanted, values, (rows, cols), self._nodata)
+        if self._fill is not None:
+            valid &= ~(values == self._fill.value).all(axis=0)
         if self._area is not None:
             valid &= self._area.inside(rows, cols)
         return self._as_filed(values[[wanted.index(band) for band in self.bands]]), self._as_filed(valid)
@@ -290,6 +334,8 @@ class RasterSource:
             ratio = self._native[0] / self._shape[0], self._native[1] / self._shape[1]
             work_pixel = (self._ground[0] * ratio[0], self._ground[1] * ratio[1])
         declared = self._nodata if self._nodata is not None else dataset.nodata
+        if self._fill is not None and declared is None:
+            declared = self._fill.value
         return SceneProfile(
             path=self.path,
             driver=dataset.driver,
@@ -383,7 +429,7 @@ class RasterSource:
             "source_head": head_digest(files),
             "source_reading": {
                 "bands": list(self.bands),
-                "nodata": self._nodata,
+                "nodata": self._nodata if self._fill is None else self._fill.value,
                 "area": None if self._area is None else self._area.digest,
                 "shape": list(self._shape),
                 "transform": list(self.transform[:6]),

@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 
 from domainsam.errors import ConfigError
-from domainsam_urban.settings import ReadOptions, RunOptions
+from domainsam_urban.settings import LEAST_AREA_M2, ReadOptions, RunOptions
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class ObjectOptions:
         ... or by no more than this many pixels along its outline, whichever is more.
     """
 
-    min_area: float = 500.0
+    min_area: float = LEAST_AREA_M2
     overlap: float = 0.1
     stable: float = 0.1
     outline_px: float = 0.5

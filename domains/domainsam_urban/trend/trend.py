@@ -20,17 +20,19 @@ from domainsam_urban.model.settlement import SHIPPED, load_model
 from domainsam_urban.trend.align.warp import copy_as_cog
 from domainsam_urban.trend.comparison import FOLDERS, Comparison
 from domainsam_urban.trend.layers import LoadModel
+from domainsam_urban.trend.measure.areas import ChangeFigure, YearFigure, make_bounded_figures
 from domainsam_urban.trend.measure.objects import find_change_objects
 from domainsam_urban.trend.measure.sweep import Thresholds
+from domainsam_urban.trend.measure.tallies import Blocks, tally
 from domainsam_urban.trend.read.reference import read_reference
 from domainsam_urban.trend.read.scenes import to_map_options
 from domainsam_urban.trend.read.survey import Survey, survey
 from domainsam_urban.trend.read.years import Year, read_pair, read_years
-from domainsam_urban.trend.read.zones import make_zonings
+from domainsam_urban.trend.read.zones import make_whole, make_zonings
 from domainsam_urban.trend.settings import ProductOptions, TrendOptions
 from domainsam_urban.trend.stack import YearStack
 from domainsam_urban.trend.write.geopackage import write_geopackage
-from domainsam_urban.trend.write.products import TrendProducts, list_product_files, write_products
+from domainsam_urban.trend.write.products import BY_YEAR, TrendProducts, list_product_files, write_products
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ STAGED_BYTES = 4
 FREE_OPTIONS = ("out", "overwrite", "resume", "quiet", "workers", "products", "layers")
 """Options that do not decide what is staged, and may change when a run goes on."""
 
+WHOLE_SHARE = 0.99
+"""Ground of which less than this share was seen twice is told."""
 LAYERS = "layers"
 """Folder of the years' probabilities among the products."""
 
@@ -193,9 +197,44 @@ def mark_run(years: Sequence[Year], looked: Survey, options: TrendOptions) -> di
     }
 
 
+@dataclass(frozen=True)
+class ChangeProducts:
+    """What became of the settlements of two scenes, on ground that both saw.
+
+    Parameters
+    ----------
+    counts
+        Number of settlements by status.
+    years
+        Area of either, with bounds from the maps alone.
+    change
+        What changed between them, likewise.
+    """
+
+    counts: Counter[str]
+    years: tuple[YearFigure, ...]
+    change: ChangeFigure
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What a person ought to know before telling others of a change."""
+        words = []
+        place, seen = self.years[0].place_ha, self.years[0].valid_ha
+        if seen < WHOLE_SHARE * place:
+            words.append(
+                f"both scenes saw {seen:.1f} of {place:.1f} ha; all figures are of that ground alone"
+            )
+        if self.change.net.holds(0) and set(self.counts) - {"stable"}:
+            words.append(
+                "the net change cannot be told from none: settlements that are said to have changed may be "
+                "the maps' own doubt (domainsam urban trend --reference estimates it from a sample)"
+            )
+        return tuple(words)
+
+
 def run_change(
     before: str, after: str, options: TrendOptions, load: LoadModel | None = None
-) -> Compared[Counter[str]]:
+) -> Compared[ChangeProducts]:
     """Compare two scenes and write a GeoPackage: a layer each, and one of what changed.
 
     Parameters
@@ -208,7 +247,7 @@ def run_change(
     Returns
     -------
     Compared
-        Its ``products`` are the numbers of settlements by status.
+        Its ``products`` are the numbers of settlements by status, and the areas with their bounds.
 
     Raises
     ------
@@ -231,8 +270,8 @@ def _check(path: Path, overwrite: bool) -> None:
         raise OutputError(f"output '{path}' exists: choose another name, or allow it with --overwrite")
 
 
-def _write(stack: YearStack, options: TrendOptions, room: WorkRoom) -> Counter[str]:
-    """Write the GeoPackage; returns the number of settlements by status."""
+def _write(stack: YearStack, options: TrendOptions, room: WorkRoom) -> ChangeProducts:
+    """Write the GeoPackage; returns what it says in figures."""
     path, products = options.out, options.products
     zonings = make_zonings(stack.ground, products.zones)
     thresholds = Thresholds.around(stack.threshold, products.uncertainty.spread)
@@ -241,4 +280,8 @@ def _write(stack: YearStack, options: TrendOptions, room: WorkRoom) -> Counter[s
         room.note_staged({folder})
         found = find_change_objects(stack, zonings, thresholds, products.objects, folder)
         write_geopackage(staging[path], path, stack, found, zonings)
-    return Counter(found.statuses)
+    whole = [make_whole(stack.ground)]
+    uncertainty = products.uncertainty
+    counted = tally(stack, whole, thresholds, Blocks.of(stack.ground, uncertainty.block_m))
+    figures = make_bounded_figures(stack, counted, uncertainty, BY_YEAR, {})
+    return ChangeProducts(Counter(found.statuses), tuple(figures.of_years()), figures.of_changes()[0])

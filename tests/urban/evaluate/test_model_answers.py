@@ -67,7 +67,7 @@ def test_model_runs_once_for_every_variant(folder: Path, networks: tuple[ModuleT
     assert document["iou_lead"]["no box"]["value"] == 0
 
     printed = call(folder, "--labels", folder, "--ablation", "--report", folder / "r.html", *arguments)
-    assert re.search(r"^no box +1\.000 \[1\.000, 1\.000\]", printed.stdout, re.MULTILINE)
+    assert re.search(r"^no box +1\.000 \[0\.510, 1\.000\]", printed.stdout, re.MULTILINE)
     assert re.search(r"^Lead in IoU +\+0\.", printed.stdout, re.MULTILINE)
     page = (folder / "r.html").read_text()
     assert "What each part of the prompt is worth" in page

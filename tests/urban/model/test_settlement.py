@@ -170,8 +170,9 @@ def test_shapes_are_as_given_else_as_the_model_file_says(tmp_path: Path, model_f
     open_ = {"threshold": None, "min_area": None}
     assert get_shape_settings(own, open_) == ShapeOptions(0.3, 250.0)
     assert get_shape_settings(own, {**open_, "threshold": 0.6}) == ShapeOptions(0.6, 250.0)
-    assert get_shape_settings(model_file, {**open_, "simplify": 2.0}) == ShapeOptions(simplify=2.0)
-    assert get_shape_settings(None, open_) == ShapeOptions()
+    assert get_shape_settings(model_file, {**open_, "simplify": 2.0}) == ShapeOptions(0.5, 500.0, 2.0)
+    assert get_shape_settings(None, open_) == ShapeOptions(min_area=500.0)
+    assert get_shape_settings(None, {**open_, "min_area": 0.0}) == ShapeOptions()
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyproj import CRS
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.rpc import RPC
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam.protocols import Window
 from domainsam_urban.read.scene import RasterSource
-from tests.urban.read.scene_files import mosaic, ramp, save, whole
+from tests.urban.read.scene_files import PLACE, mosaic, ramp, save, whole
 
 
 class TestBadInput:
@@ -102,3 +104,41 @@ class TestBadInput:
         with pytest.raises(InputError) as caught:
             RasterSource(path)
         assert "\n" not in str(caught.value)
+
+
+def test_a_place_by_polynomials_alone_names_the_way_out(tmp_path: Path) -> None:
+    rpc = RPC(
+        height_off=40.0,
+        height_scale=40.0,
+        lat_off=40.0,
+        lat_scale=0.1,
+        line_den_coeff=[1.0, *[0.0] * 19],
+        line_num_coeff=[0.0, 0.0, 1.0, *[0.0] * 17],
+        line_off=30.0,
+        line_scale=30.0,
+        long_off=116.0,
+        long_scale=0.1,
+        samp_den_coeff=[1.0, *[0.0] * 19],
+        samp_num_coeff=[0.0, 1.0, *[0.0] * 18],
+        samp_off=40.0,
+        samp_scale=40.0,
+    )
+    path = save(tmp_path / "a.tif", ramp(3), transform=None, crs=None, rpcs=rpc)
+    with pytest.raises(InputError, match=r"RPCs\) only: run gdalwarp -rpc"):
+        RasterSource(path)
+
+
+def test_the_crs_of_a_picture_may_lie_beside_it(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", ramp(3), driver="PNG", crs=None)
+    (tmp_path / "a.png.aux.xml").unlink(missing_ok=True)
+    (tmp_path / "a.pgw").write_text("2.0\n0.0\n0.0\n-2.0\n500001.0\n5399999.0\n")
+    with pytest.raises(InputError, match="has no coordinate reference system"):
+        RasterSource(path)
+    (tmp_path / "a.prj").write_text(CRS.from_epsg(32633).to_wkt("WKT1_ESRI"))
+    source = RasterSource(path)
+    assert source.crs.to_epsg() == 32633
+    assert source.transform == PLACE
+    assert source.notes == (f"{path}: its CRS is that of a.prj beside it",)
+    (tmp_path / "a.prj").write_text("nonsense")
+    with pytest.raises(InputError, match=r"a\.prj beside it holds none"):
+        RasterSource(path)

@@ -30,6 +30,7 @@ from domainsam_urban.trend.measure.areas import (
     compute_annual_rate,
 )
 from domainsam_urban.trend.measure.bounds import Estimate, subtract_estimates
+from domainsam_urban.trend.measure.design import find_design
 from domainsam_urban.trend.measure.olofsson import Accuracy, assess_clusters, compute_z_value
 from domainsam_urban.trend.measure.tallies import CENTRAL, Tally
 from domainsam_urban.trend.read.reference import Units
@@ -110,9 +111,15 @@ def adjust(
     alone is, as a difference of two independent estimates.
     """
     ground = next(tally for tally in tallies if tally.zoning.kind == WHOLE)
+    design = find_design(
+        units, stack.labels, ground.pairs, [_moved(ground, index)[0] for index in range(len(ground.pairs))]
+    )
+    if design.units is None:
+        return Adjustment(figures, (), design.notes)
+    units = design.units
     mapped = _mapped(ground)[0]
     rates: dict[int, Rates] = {}
-    accuracies, notes = [], []
+    accuracies, notes = [], list(design.notes)
     for year, label in enumerate(stack.labels):
         stratum, size, truth = _year_sample(units, year)
         number = np.bincount(stratum, minlength=2)
@@ -228,15 +235,18 @@ def _adjusted_change(
     if not (pair[0] in rates and pair[1] in rates):
         return figure
     early, late = (areas[figure.kind, figure.place, label].area for label in (figure.early, figure.late))
-    rate = compute_annual_rate(early, late, figure.years)
+    net = subtract_estimates(late, early)
     paired = changes[pair]
     if paired is None:
-        return replace(figure, net=subtract_estimates(late, early), rate=rate, method=NET_ONLY)
+        rate = compute_annual_rate(early, net, figure.years)
+        return replace(figure, net=net, rate=rate, method=NET_ONLY)
     tally, place = _place(tallies, figure.kind, figure.place)
     moved = _moved(tally, tally.pairs.index(pair))[place]
     gain, loss = (kind.total(moved) for kind in paired)
     method = SAMPLE if figure.kind == WHOLE else POOLED
-    return replace(figure, net=subtract_estimates(gain, loss), gain=gain, loss=loss, rate=rate, method=method)
+    net = subtract_estimates(gain, loss)
+    rate = compute_annual_rate(early, net, figure.years)
+    return replace(figure, net=net, gain=gain, loss=loss, rate=rate, method=method)
 
 
 def _place(tallies: Sequence[Tally], kind: str, place: str) -> tuple[Tally, int]:

@@ -56,9 +56,9 @@ class YearFigure:
 class ChangeFigure:
     """What changed in one place between two years, on ground that all years saw.
 
-    ``rate`` is per year, compound: ``ln(later / earlier) / years``
-    (Puyravaud 2003, "Standardizing the calculation of the annual rate of
-    deforestation"); unknown where an area is 0 or a date is missing.
+    ``rate`` is per year, compound, as a share of what was there the year
+    before, see :func:`compute_annual_rate`; unknown where there was nothing or
+    a date is missing.
     """
 
     series: str
@@ -132,17 +132,22 @@ def make_bounded_figures(
     return Figures(tuple(years), tuple(changes))
 
 
-def compute_annual_rate(early: Estimate, late: Estimate, years: float) -> Estimate:
-    """Compound rate per year, from areas; the ends pair the low of one with the high of the other."""
-    if not (years > 0 and early.central > 0 and late.central > 0):
+def compute_annual_rate(early: Estimate, net: Estimate, years: float) -> Estimate:
+    """Share by which an area grew each year, compound: ``((early + net) / early) ** (1 / years) - 1``.
+
+    It is the rate ``q`` of FAO's forest resources assessments (Puyravaud 2003,
+    "Standardizing the calculation of the annual rate of deforestation",
+    equation 6), and never below -1. Its ends are those of the net change
+    beside it, so that both have one sign, and both leave out 0 or neither does.
+    """
+    if not (years > 0 and early.central > 0 and net.known):
         return Estimate.unknown()
 
-    def rate(first: float, last: float) -> float:
-        if first <= 0 or last <= 0:
-            return math.inf if last > first else -math.inf
-        return math.log(last / first) / years
+    def rate(change: float) -> float:
+        factor = max(early.central + change, 0.0) / early.central
+        return math.expm1(math.log(factor) / years) if factor > 0 else -1.0
 
-    return Estimate(rate(early.high, late.low), rate(early.central, late.central), rate(early.low, late.high))
+    return Estimate(rate(net.low), rate(net.central), rate(net.high))
 
 
 def count_years(early: datetime | None, late: datetime | None) -> float:
@@ -169,7 +174,7 @@ def _changes(stack: YearStack, tally: Tally, place: int, bounds: Bounds, series:
                 bounds.net(early, late),
                 bounds.gain(pair),
                 bounds.loss(pair),
-                compute_annual_rate(bounds.area(early), bounds.area(late), span),
+                compute_annual_rate(bounds.area(early), bounds.net(early, late), span),
                 BOUNDS,
             )
         )

@@ -30,6 +30,7 @@ CLASS_COLUMNS = ("class", "truth", "reference", "settlement", "label", "value")
 YES = {"1", "true", "t", "yes", "y", "settlement", "urban village", "village", "informal", "slum"}
 NO = {"0", "false", "f", "no", "n", "other", "none", "background", "not settlement", "formal"}
 WEIGHT_COLUMNS = ("weight", "weight_ha", "area_weight")
+STRATUM_COLUMNS = ("stratum", "strata")
 LONGITUDES, LATITUDES = ("lon", "longitude", "x"), ("lat", "latitude", "y")
 
 
@@ -47,12 +48,18 @@ class Reference:
         ``(N,)`` how much ground each place stands for, in any unit; all alike in a simple random sample.
     notes
         What was left out, in sentences.
+    weighted
+        Whether the file says the weights.
+    stratum
+        ``(N,)`` names of the strata that the sample was drawn by, if the file says them.
     """
 
     shapes: NDArray[np.object_]
     truth: NDArray[np.int8]
     weight: Float64
     notes: tuple[str, ...] = ()
+    weighted: bool = False
+    stratum: NDArray[np.str_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +73,14 @@ class Units:
         point has one.
     truth
         ``(N, Y)`` as in :class:`Reference`.
+    weighted, stratum
+        As in :class:`Reference`.
     """
 
     size: Float64
     truth: NDArray[np.int8]
+    weighted: bool = False
+    stratum: NDArray[np.str_] | None = None
 
 
 def read_reference(
@@ -82,16 +93,18 @@ def read_reference(
     year. Truth is 1, yes or settlement, or 0, no or other; empty is not known.
     A CSV needs columns ``lon`` and ``lat`` in degrees. A sample that is denser in
     some strata than in others needs a column ``weight``, the area that each
-    place stands for (Stehman 2014, "Estimating area and map accuracy for
-    stratified random sampling when the strata are different from the map
-    classes"); without it, all stand for as much.
+    place stands for, and may name them in a column ``stratum`` (Stehman 2014,
+    "Estimating area and map accuracy for stratified random sampling when the
+    strata are different from the map classes"). Without it, all stand for as
+    much, unless the sample itself shows that it was drawn by strata of change,
+    see :mod:`domainsam_urban.trend.measure.design`.
 
     Raises
     ------
     MissingInputError
         If there is no such file.
     InputError
-        If it cannot be read, or says of no place and year what was there.
+        If it cannot be read, says of no place and year what was there, or contradicts itself.
     ConfigError
         If a column that was named does not exist.
     """
@@ -105,14 +118,17 @@ def read_reference(
             )
     wide = _year_columns(columns, labels) if options.year_column is None else {}
     notes: list[str] = []
-    weight = _weights(table, path)
+    weight, weighted = _weights(table, path)
+    stratum = _strata(table)
     if wide:
         truth = np.full((len(table), len(labels)), -1, dtype=np.int8)
         for index, column in wide.items():
             truth[:, index] = _truths(table[column], path, column)
+        _require_one_truth(shapes, truth, path, labels)
     else:
         rows, truth, foreign = _from_rows(table, shapes, path, labels, options)
         shapes, weight = shapes[rows], weight[rows]
+        stratum = None if stratum is None else stratum[rows]
         if foreign:
             notes.append(f"{foreign} reference rows are of years that are not compared; they were left out")
     usable = ~shapely.is_empty(shapes) & (truth >= 0).any(axis=1)
@@ -121,7 +137,8 @@ def read_reference(
             f"reference '{path}' tells of no place what was there in {', '.join(labels)}: "
             "expected columns year and class, or a column for each year, with 1 and 0"
         )
-    return Reference(shapes[usable], truth[usable], weight[usable], tuple(notes))
+    named = None if stratum is None else stratum[usable]
+    return Reference(shapes[usable], truth[usable], weight[usable], tuple(notes), weighted, named)
 
 
 def look_up(stack: YearStack, reference: Reference) -> Units:
@@ -133,7 +150,7 @@ def look_up(stack: YearStack, reference: Reference) -> Units:
                 for place, shape in enumerate(reference.shapes):
                     if reference.truth[place, index] >= 0:
                         size[place, index] = reference.weight[place] * _sizes(shape, values, valid, stack)
-    return Units(size, reference.truth)
+    return Units(size, reference.truth, reference.weighted, reference.stratum)
 
 
 def _sizes(shape: Any, values: Any, valid: Any, stack: YearStack) -> Float64:
@@ -232,6 +249,7 @@ def _from_rows(
     places: dict[bytes, int] = {}
     kept: list[Any] = []
     truth: list[Any] = []
+    contradicted: list[str] = []
     for row, (key, year, value) in enumerate(zip(shapely.to_wkb(shapes), years, values, strict=True)):
         if year < 0:
             continue
@@ -239,7 +257,12 @@ def _from_rows(
             places[key] = len(kept)
             kept.append(row)
             truth.append(np.full(len(labels), -1, dtype=np.int8))
-        truth[places[key]][year] = value
+        before = truth[places[key]][year]
+        if value >= 0:
+            if before not in (-1, value):
+                contradicted.append(labels[year])
+            truth[places[key]][year] = value
+    _refuse_contradicted(contradicted, path)
     return (
         np.array(kept, dtype=np.int64),
         np.array(truth, dtype=np.int8).reshape(-1, len(labels)),
@@ -247,14 +270,47 @@ def _from_rows(
     )
 
 
-def _weights(table: Any, path: Path) -> Float64:
+def _require_one_truth(
+    shapes: NDArray[np.object_], truth: NDArray[np.int8], path: Path, labels: Sequence[str]
+) -> None:
+    """Refuse rows of one place that say different things of a year."""
+    said: dict[tuple[bytes, int], int] = {}
+    keys = shapely.to_wkb(shapes)
+    _refuse_contradicted(
+        [
+            labels[year]
+            for row, year in np.argwhere((truth >= 0) & ~shapely.is_empty(shapes)[:, None])
+            if said.setdefault((keys[row], int(year)), int(truth[row, year])) != truth[row, year]
+        ],
+        path,
+    )
+
+
+def _refuse_contradicted(contradicted: Sequence[str], path: Path) -> None:
+    if not contradicted:
+        return
+    years = ", ".join(sorted(set(contradicted)))
+    raise InputError(
+        f"reference '{path}' contradicts itself: {len(contradicted)} rows say otherwise than a row before of "
+        f"the same place and year ({years}), as if two people had judged it; keep one row a place and year, "
+        "or leave out those places"
+    )
+
+
+def _strata(table: Any) -> NDArray[np.str_] | None:
+    column = _first(table, STRATUM_COLUMNS)
+    return None if column is None else np.asarray(table[column].map(str), dtype=np.str_)
+
+
+def _weights(table: Any, path: Path) -> tuple[Float64, bool]:
+    """Weights, 1 on average, and whether the file says them."""
     column = _first(table, WEIGHT_COLUMNS)
     if column is None:
-        return np.ones(len(table))
+        return np.ones(len(table)), False
     weight = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
     if not (np.isfinite(weight) & (weight > 0)).all():
         raise InputError(f"reference '{path}', column {column}: every weight has to be a number above 0")
-    return np.asarray(weight / weight.mean(), dtype=np.float64)
+    return np.asarray(weight / weight.mean(), dtype=np.float64), True
 
 
 def _first(table: Any, names: Sequence[str], other_than: str | None = None) -> str | None:

@@ -130,11 +130,12 @@ def _scene(year: Year, options: TrendOptions, learnt: float | None) -> _Looked:
     with reading.open(year.path) as source:
         profile = source.profile_info
         bands, nodata = source.bands, profile.nodata
+        notes = source.notes
         native, work = profile.ground_pixel or (1.0, 1.0), profile.work_pixel or (1.0, 1.0)
     place, _ = _place(year.path)
     pixel = max(native[0] * native[1], work[0] * work[1]) ** 0.5
     chosen = YearInput(year, reading=reading, bands=bands, nodata=nodata)
-    return _Looked(chosen, place, pixel, coarser)
+    return _Looked(chosen, place, pixel, coarser, notes)
 
 
 def _mask(year: Year, options: TrendOptions) -> _Looked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -78,13 +79,24 @@ def test_draws_repeat_with_their_seed(tmp_path: Path) -> None:
 
 def test_rates_and_differences() -> None:
     early, late = Estimate(8, 10, 12), Estimate(18, 20, 22)
-    rate = compute_annual_rate(early, late, 10)
-    assert rate.central == pytest.approx(np.log(2) / 10)
-    assert rate.low == pytest.approx(np.log(18 / 12) / 10)
-    assert not compute_annual_rate(Estimate(0, 0, 1), late, 10).known
-    assert not compute_annual_rate(early, late, count_years(None, None)).known
     net = subtract_estimates(late, early)
     assert (net.low, net.central, net.high) == pytest.approx((10 - 8**0.5, 10, 10 + 8**0.5))
+    rate = compute_annual_rate(early, net, 10)
+    assert rate.central == pytest.approx(2**0.1 - 1)
+    assert not compute_annual_rate(Estimate(0, 0, 1), net, 10).known
+    assert not compute_annual_rate(early, net, count_years(None, None)).known
+
+
+@pytest.mark.parametrize("years", [0.5, 2.0, 10.0])
+@pytest.mark.parametrize("net", [(-30, -9, -1), (-12, -4, 3), (-10, -10, -2), (0, 5, 9), (1, 1, 1)])
+def test_a_yearly_change_is_a_share_of_what_was_there(years: float, net: tuple[float, float, float]) -> None:
+    """Never below -100 %, of the sign of the net change, and significant only where that is."""
+    rate = compute_annual_rate(Estimate(8, 10, 12), Estimate(*net), years)
+    assert -1 <= rate.low <= rate.central <= rate.high
+    assert np.sign(rate.central) == np.sign(net[1])
+    assert rate.holds(0) == (net[0] <= 0 <= net[2])
+    # So much, year after year, leaves what the net change leaves.
+    assert 10 * (1 + rate.central) ** years == pytest.approx(max(10 + net[1], 0))
 
 
 def test_wilson_intervals() -> None:
@@ -159,6 +171,78 @@ def test_the_estimate_is_olofssons(tmp_path: Path) -> None:
     theirs = assess(counts, [own.total_ha - own.mapped_ha, own.mapped_ha])
     assert result.figures.of_years()[0].area.central == pytest.approx(theirs.proportion[1] * own.total_ha)
     assert own.standard_error_ha == pytest.approx(theirs.proportion_error[1] * own.total_ha)
+
+
+def drawn_by_change(stack: YearStack, masks: np.ndarray, truth: np.ndarray, seed: int) -> Reference:
+    """Sixty places in each of the map's four strata of change."""
+    rng = np.random.default_rng(seed)
+    change = 2 * masks[0].astype(int) + masks[1]
+    places = [rng.choice(np.argwhere(change == stratum), 60, replace=False) for stratum in range(4)]
+    row, col = np.concatenate(places).T
+    x, y = stack.ground.affine @ (col + 0.5, row + 0.5)
+    return Reference(shapely.points(x, y), truth[:, row, col].T.astype(np.int8), np.ones(len(row)))
+
+
+def change_maps() -> tuple[np.ndarray, np.ndarray]:
+    """A map of two years that changes in small parts, and a truth that lies four pixels beside it."""
+    masks = np.zeros((2, 200, 200), bool)
+    masks[:, 20:80, 20:120] = True
+    masks[1, 80:95, 20:120] = True
+    masks[0, 120:140, 40:90] = True
+    return masks, np.roll(masks, 4, axis=2)
+
+
+def test_a_sample_drawn_by_strata_of_change_is_weighed_by_them(tmp_path: Path) -> None:
+    masks, truth = change_maps()
+    stack = from_masks(tmp_path, {2016: masks[0], 2018: masks[1]})
+    held, centres = [], []
+    for seed in range(25):
+        result = adjusted(stack, drawn_by_change(stack, masks, truth, seed))
+        assert len(result.notes) == 1
+        assert "strata of change from 2016 to 2018" in result.notes[0]
+        areas = [figure.area for figure in result.figures.of_years()]
+        true = truth.sum(axis=(1, 2)) * stack.ground.pixel_ha
+        held += [area.holds(one) for area, one in zip(areas, true, strict=True)]
+        centres.append([area.central / one for area, one in zip(areas, true, strict=True)])
+    assert np.mean(held) > 0.9
+    assert np.mean(centres, axis=0) == pytest.approx([1, 1], abs=0.05)
+
+
+def test_weights_that_the_file_says_are_kept(tmp_path: Path) -> None:
+    masks, truth = change_maps()
+    stack = from_masks(tmp_path, {2016: masks[0], 2018: masks[1]})
+    plain = drawn_by_change(stack, masks, truth, 0)
+    weight = np.bincount((2 * masks[0].astype(int) + masks[1]).ravel(), minlength=4) / 60
+    given = replace(plain, weight=np.repeat(weight / weight.mean(), 60), weighted=True)
+    one, other = adjusted(stack, plain), adjusted(stack, given)
+    assert not other.notes
+    for mine, theirs in zip(one.figures.years, other.figures.years, strict=True):
+        assert mine.area.central == pytest.approx(theirs.area.central)
+
+
+def test_an_even_sample_stays_unweighed_and_strata_of_other_kinds_are_refused(tmp_path: Path) -> None:
+    masks, truth = change_maps()
+    stack = from_masks(tmp_path, {2016: masks[0], 2018: masks[1]})
+    for seed in range(10):
+        assert not adjusted(stack, random_points(stack, truth, 600, seed)).notes
+    even = random_points(stack, truth, 600)
+    strange = replace(even, stratum=np.array(["north", "south"] * 300))
+    result = adjusted(stack, strange)
+    assert not result.accuracies
+    assert "add a column weight" in result.notes[0]
+    assert all(figure.method != SAMPLE for figure in result.figures.years)
+
+
+@pytest.mark.parametrize("form", ["long", "wide"])
+def test_a_reference_that_contradicts_itself_is_refused_with_a_count(tmp_path: Path, form: str) -> None:
+    places = {"lon": [0.0, 0.0, 0.0001], "lat": [0.0, 0.0, 0.0]}
+    if form == "long":
+        table = pd.DataFrame({**places, "year": [2016, 2016, 2016], "class": [1, 0, 1]})
+    else:
+        table = pd.DataFrame({**places, "2016": [1, 0, 1], "2018": [1, 1, None]})
+    table.to_csv(tmp_path / "r.csv", index=False)
+    with pytest.raises(InputError, match=r"contradicts itself: 1 rows .*\(2016\)"):
+        read_reference(tmp_path / "r.csv", laea_ground(100, 100), LABELS, OPTIONS)
 
 
 def test_weights_undo_an_uneven_sample(tmp_path: Path) -> None:
