@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,8 @@ class CaseResult:
         Name and number, None unless they were asked for.
     seconds
         From opening the file to the last rename.
+    failed
+        Outputs that were asked for and could not be made, and why.
     """
 
     case: str
@@ -204,6 +206,7 @@ class CaseResult:
     resumed: bool
     seconds: float
     peak_rss_mb: float
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def found(self) -> tuple[OrganStatistics, ...]:
@@ -241,6 +244,7 @@ class CaseResult:
             "units": UNITS,
             "organs": {organ.name: organ.document() for organ in self.organs},
             "warnings": list(self.warnings),
+            **({"failed_outputs": dict(self.failed)} if self.failed else {}),
             "settings": dict(self.settings),
             "removed_voxels": {names[value]: count for value, count in self.cleaned.removed.items()},
             "filled_voxels": {names[value]: count for value, count in self.cleaned.filled.items()},
@@ -273,6 +277,16 @@ class Batch(batch.Batch[CaseResult]):
 
     plural = "cases"
     key = "case"
+
+    @property
+    def unmade(self) -> tuple[tuple[str, str], ...]:
+        """Cases that lack an output, and which; their masks and figures are there."""
+        return tuple((result.case, ", ".join(result.failed)) for result in self.results if result.failed)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every case is done with every output, else :data:`~domainsam.infer.batch.SOME_FAILED`."""
+        return batch.SOME_FAILED if self.unmade else super().exit_code
 
     def document(self) -> dict[str, Any]:
         """Everything about every case, as values that JSON can hold."""

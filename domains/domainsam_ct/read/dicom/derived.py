@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,10 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import iter_pixels
-from pydicom.uid import generate_uid
 
 from domainsam.errors import InputError
 from domainsam_ct.read.dicom.files import silence_libraries
-from domainsam_ct.read.dicom.headers import CT_IMAGE, read_numbers
+from domainsam_ct.read.dicom.headers import read_numbers
 from domainsam_ct.read.dicom.series import Series
 from domainsam_ct.read.dicom.stack import (
     LPS_TO_RAS,
@@ -160,13 +158,6 @@ def _fill(
 MAKER = "domainsam"
 MODEL = "domainsam ct"
 
-TYPE_TWO = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
-    *("StudyDate", "StudyTime", "ReferringPhysicianName"),
-)
-"""Tags that must be there but may be empty (PS3.3, C.7.1.1 and C.7.2.1)."""
-SEXES = ("M", "F", "O", "")
-
 
 def get_series(volume: Volume, what: str) -> Series:
     """The DICOM series a volume was read from.
@@ -176,44 +167,18 @@ def get_series(volume: Volume, what: str) -> Series:
     InputError
         If it came from no DICOM files, so there is nothing that ``what`` could refer to.
     """
-    if volume.native.series is None:
+    series = volume.native.series
+    if series is not None and series.headers[0].frame is not None:
+        raise InputError(
+            f"{volume.source_name}: {what} refers to single images, and this is an enhanced CT with all of "
+            "them in one; convert it to classic CT images, or leave that output out"
+        )
+    if series is None:
         raise InputError(
             f"{volume.source_name}: {what} refers to DICOM images, and this volume is none; "
             "give the DICOM folder, or leave that output out"
         )
-    return volume.native.series
-
-
-def read_source_datasets(series: Series, distance: float) -> list[Any]:
-    """Headers of all slices, in order, with every tag that references need.
-
-    UIDs that were emptied are replaced by new ones, the same for the same
-    slices each time, so that a SEG and an RTSTRUCT agree. Where the thickness
-    of slices is missing, their ``distance`` in millimetres stands in for it.
-    """
-    first = series.headers[0]
-    instance_uids = [header.instance_uid for header in series.headers]
-    study, frame, number = (
-        first.text(keyword) or generate_uid(entropy_srcs=[keyword, *instance_uids])
-        for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID")
-    )
-    made = []
-    for index, header in enumerate(series.headers):
-        with silence_libraries():
-            dataset = copy.deepcopy(header.dataset)
-            dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = study, frame
-            dataset.SeriesInstanceUID = number
-            dataset.SOPInstanceUID = header.instance_uid or generate_uid(entropy_srcs=[number, str(index)])
-            dataset.SOPClassUID = header.class_uid or CT_IMAGE
-            for keyword in TYPE_TWO:
-                if keyword not in dataset:
-                    setattr(dataset, keyword, "")
-            if not read_numbers(dataset, "SliceThickness", 1):
-                dataset.SliceThickness = distance
-            if dataset.PatientSex not in SEXES:
-                dataset.PatientSex = ""
-        made.append(dataset)
-    return made
+    return series
 
 
 def to_frames(mask: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
