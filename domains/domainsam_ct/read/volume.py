@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -121,7 +121,11 @@ class MaskGeometry:
     """Where a mask that was read lies, and what its file calls its values.
 
     ``grid`` is the canonical grid, ``native`` the file's own, ``names`` maps
-    values to names as far as the file gives them.
+    values to names as far as the file gives them. ``whole`` are organs that
+    share voxels with others, by value: canonical ``(x, y, z)``, all that
+    belongs to them. Along ``open_axes`` (canonical) the file may leave out
+    what is empty, so that its edge is not the scan's. With ``own_numbers``
+    values are the file's own count of its organs and no label map's.
     """
 
     grid: Grid
@@ -129,6 +133,9 @@ class MaskGeometry:
     names: Mapping[int, str]
     source_name: str
     warnings: tuple[str, ...]
+    whole: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
+    open_axes: tuple[bool, bool, bool] = (False, False, False)
+    own_numbers: bool = False
 
     @property
     def spacing(self) -> tuple[float, float, float]:

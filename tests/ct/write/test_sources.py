@@ -1,4 +1,4 @@
-"""Headers that DICOM objects cannot repeat: known before work begins, repaired, and no reason to lose a mask."""
+"""Headers that DICOM objects cannot repeat: known before work begins, repaired, no loss of masks."""
 
 from __future__ import annotations
 

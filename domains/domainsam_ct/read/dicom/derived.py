@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,24 +43,45 @@ def read_dicom_seg(path: Path) -> ReadMask:
     """Read a mask; see :func:`domainsam_ct.read.open.read_mask`.
 
     Values are segment numbers. Frames that were left out are background; the
-    grid reaches from the first to the last frame there is.
+    grid reaches from the first to the last frame there is. Of fractions, half
+    and more is inside.
     """
     dataset = _open(path)
     placed = _frames(path, dataset)
     affine, levels = _grid(path, dataset, placed)
     shape = (int(dataset.Columns), int(dataset.Rows), max(levels) + 1)
-    if max(shape[2], 2) != shape[2]:
-        raise InputError(f"{path}: its segmentation covers a single slice, expected several")
     notes = check_affine(str(path), affine)
+    least, halved = _threshold(dataset)
     labels = np.zeros(shape, np.uint16)
-    clashes = _fill(path, dataset, placed, levels, labels)
-    if clashes:
-        notes = (*notes, f"segments overlap in {clashes} voxels: the higher number is used there")
+    shared = _fill(path, dataset, placed, levels, labels, least)
+    whole: dict[int, NDArray[np.bool_]] = {}
+    if shared:
+        whole = {value: np.zeros(shape, bool) for value in sorted(shared)}
+        _fill_whole(path, dataset, placed, levels, whole, least)
+        notes = (*notes, f"segments {', '.join(map(str, whole))} overlap: each is measured whole")
     native = NativeGeometry(shape, affine, Orientation.of(affine), "dicom")
     names = {int(item.SegmentNumber): _name(dataset, item) for item in dataset.SegmentSequence}
     kept = labels.astype(np.uint8) if labels.max(initial=0) < 256 else labels
-    canonical = native.orientation.to_canonical(kept)
-    return ReadMask(canonical, MaskGeometry(native.canonical_grid(), native, names, path.name, notes))
+    turn = native.orientation
+    geometry = MaskGeometry(
+        native.canonical_grid(),
+        native,
+        names,
+        path.name,
+        (*notes, *halved),
+        {value: turn.to_canonical(mask) for value, mask in whole.items()},
+        (turn.axes[0] == 2, turn.axes[1] == 2, turn.axes[2] == 2),
+        own_numbers=True,
+    )
+    return ReadMask(turn.to_canonical(kept), geometry)
+
+
+def _threshold(dataset: Any) -> tuple[int, tuple[str, ...]]:
+    """The least stored value that is inside, and a note where values are fractions."""
+    if str(dataset.get("SegmentationType")) != "FRACTIONAL":
+        return 1, ()
+    most = int(dataset.get("MaximumFractionalValue") or 255)
+    return (most + 1) // 2, ("segments are fractions: half and more is taken as inside",)
 
 
 def _name(dataset: Any, segment: Any) -> str:
@@ -80,8 +101,10 @@ def _open(path: Path) -> Any:
             ) from error
     if kind not in SEGMENTATION_CLASSES:
         raise InputError(f"{path}: is a DICOM file but no segmentation; expected a DICOM SEG")
-    if str(dataset.get("SegmentationType")) not in ("BINARY", "LABELMAP"):
-        raise InputError(f"{path}: is a segmentation of fractions; expected a binary one or a label map")
+    if str(dataset.get("SegmentationType")) not in ("BINARY", "LABELMAP", "FRACTIONAL"):
+        raise InputError(
+            f"{path}: is a segmentation of an unknown type; expected BINARY, LABELMAP or FRACTIONAL"
+        )
     if "PixelData" not in dataset:
         raise InputError(f"{path}: is truncated; copy it again")
     return dataset
@@ -121,7 +144,9 @@ def _grid(path: Path, dataset: Any, frames: list[Frame]) -> tuple[NDArray[np.flo
     heights = positions @ compute_normal(orientation)
     places = np.unique(np.round(heights / SAME_PLACE_MM)) * SAME_PLACE_MM
     declared = read_numbers(measures, "SpacingBetweenSlices", 1)
-    gap = declared[0] if declared else float(np.diff(places).min()) if len(places) > 1 else 1.0
+    thickness = read_numbers(measures, "SliceThickness", 1) or (1.0,)
+    gap = declared[0] if declared else float(np.diff(places).min()) if len(places) > 1 else thickness[0]
+    gap = abs(gap) or 1.0
     levels = (heights - heights.min()) / gap
     if np.abs(levels - np.round(levels)).max() > UNEVEN_PART:
         raise InputError(f"{path}: its frames are unevenly spaced; expected whole multiples of {gap:.4g} mm")
@@ -130,29 +155,60 @@ def _grid(path: Path, dataset: Any, frames: list[Frame]) -> tuple[NDArray[np.flo
     affine = np.eye(4)
     affine[:3, 0] = np.array(orientation[:3]) * spacing[1]
     affine[:3, 1] = np.array(orientation[3:]) * spacing[0]
-    affine[:3, 2] = (positions[highest] - positions[lowest]) / count
+    step = (positions[highest] - positions[lowest]) / count
+    # A single slice has a neighbour nowhere: the next one lies across it.
+    affine[:3, 2] = step if lowest != highest else compute_normal(orientation) * gap
     affine[:3, 3] = positions[lowest]
     return LPS_TO_RAS @ affine, [round(float(level)) for level in levels]
 
 
 def _fill(
-    path: Path, dataset: Any, frames: list[Frame], levels: list[int], labels: NDArray[np.uint16]
-) -> int:
-    """Lay every frame into ``(column, row, slice)`` labels; return how many voxels had two segments."""
-    clashes = 0
+    path: Path,
+    dataset: Any,
+    frames: list[Frame],
+    levels: list[int],
+    labels: NDArray[np.uint16],
+    least: int,
+) -> set[int]:
+    """Lay every frame into ``(column, row, slice)`` labels; return the segments that share voxels."""
+    shared: set[int] = set()
+    for frame, level, image in _decoded(path, dataset, frames, levels):
+        target = labels[..., level]
+        inside = image >= least
+        if frame.segment == 0:
+            target[inside] = image[inside]
+            continue
+        before = np.unique(target[inside])
+        others = {int(value) for value in before if value not in (0, frame.segment)}
+        shared |= others | ({frame.segment} if others else set())
+        target[inside] = np.maximum(target[inside], frame.segment)
+    return shared
+
+
+def _fill_whole(
+    path: Path,
+    dataset: Any,
+    frames: list[Frame],
+    levels: list[int],
+    whole: dict[int, NDArray[np.bool_]],
+    least: int,
+) -> None:
+    """Lay every frame of the segments in ``whole`` into the mask of its own."""
+    for frame, level, image in _decoded(path, dataset, frames, levels):
+        if frame.segment in whole:
+            whole[frame.segment][..., level] |= image >= least
+
+
+def _decoded(
+    path: Path, dataset: Any, frames: list[Frame], levels: list[int]
+) -> Iterator[tuple[Frame, int, NDArray[Any]]]:
+    """Every frame with its slice and its image ``(column, row)``."""
     with silence_libraries():
         try:
             for frame, level, image in zip(frames, levels, iter_pixels(dataset), strict=True):
-                target = labels[..., level]
-                inside = image.T != 0
-                if frame.segment == 0:
-                    target[inside] = image.T[inside]
-                    continue
-                clashes += int(np.count_nonzero(target[inside]))
-                target[inside] = np.maximum(target[inside], frame.segment)
+                yield frame, level, image.T
         except (ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
             raise InputError(f"{path}: its frames cannot be decoded: damaged or truncated") from error
-    return clashes
 
 
 MAKER = "domainsam"

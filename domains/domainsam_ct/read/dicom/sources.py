@@ -141,9 +141,7 @@ def _tell_uids(known: Mapping[str, str], instances: list[str]) -> tuple[str, ...
 def _tell_values(emptied: set[str], rewritten: bool, thin: bool, distance: float) -> tuple[str, ...]:
     notes = []
     if rewritten:
-        notes.append(
-            "the headers' Specific Character Set is none that may be repeated: DICOM objects are in Unicode"
-        )
+        notes.append("Specific Character Set is none that may be repeated: DICOM objects are in Unicode")
     if emptied:
         names = ", ".join(sorted(dictionary_description(keyword) for keyword in emptied))
         notes.append(f"the headers' {names} cannot be repeated in DICOM objects: left empty there")
