@@ -145,7 +145,7 @@ def write_itk_mask(path: Path, store: PlaneStore, native: NativeGeometry, labels
 
 
 def _read(path: Path, mask: bool = False) -> tuple[NDArray[Any], NativeGeometry, tuple[str, ...]]:
-    """Values ``(i, j, k)``, of a mask with layers ``(i, j, k, layer)``, their grid, and what is to be known."""
+    """Values ``(i, j, k)``, of layers ``(i, j, k, layer)``, their grid, and what is to be known."""
     sitk = _simple_itk()
     # Before anything follows a header to another file.
     _parts(path)

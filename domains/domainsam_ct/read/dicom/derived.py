@@ -103,7 +103,7 @@ def _open(path: Path) -> Any:
         raise InputError(f"{path}: is a DICOM file but no segmentation; expected a DICOM SEG")
     if str(dataset.get("SegmentationType")) not in ("BINARY", "LABELMAP", "FRACTIONAL"):
         raise InputError(
-            f"{path}: is a segmentation of an unknown type; expected BINARY, LABELMAP or FRACTIONAL"
+            f"{path}: is a segmentation of unknown type; expected BINARY, LABELMAP or FRACTIONAL"
         )
     if "PixelData" not in dataset:
         raise InputError(f"{path}: is truncated; copy it again")
