@@ -109,7 +109,11 @@ def plan_outputs(
         If an output would replace one of the inputs.
     """
     names = tuple(organs)
-    plans = tuple(_plan_case(source, names, outputs, len(inputs) > 1) for source in inputs)
+    stems = name_cases(inputs)
+    plans = tuple(
+        _plan_case(source, stem, names, outputs, len(inputs) > 1)
+        for source, stem in zip(inputs, stems, strict=True)
+    )
     check_apart((path for plan in plans for path in plan.files), inputs, "cases")
     return plans
 
@@ -136,8 +140,18 @@ def is_folder(out: Path) -> bool:
     return out.is_dir() or not out.name.lower().endswith(MASK_SUFFIXES)
 
 
-def _plan_case(source: Path, organs: tuple[str, ...], outputs: OutputOptions, several: bool) -> CasePlan:
-    stem = make_case_stem(source)
+def name_cases(inputs: Sequence[Path]) -> list[str]:
+    """Names of cases; those that would share one (``s0001/ct.nii.gz``) get their folders'."""
+    stems = [make_case_stem(source) for source in inputs]
+    return [
+        stem if stems.count(stem) == 1 else safe_name(source.absolute().parent.name, stem)
+        for stem, source in zip(stems, inputs, strict=True)
+    ]
+
+
+def _plan_case(
+    source: Path, stem: str, organs: tuple[str, ...], outputs: OutputOptions, several: bool
+) -> CasePlan:
     if not outputs.keep_identifiers:
         stem = make_public_stem(source, stem)
     out = fill_stem(outputs.out, stem)

@@ -23,6 +23,7 @@ GRID_TOLERANCE_MM = 0.01
 """How far apart voxel centres of two files may be that count as one grid; headers round to less."""
 
 UNKNOWN_SHOWN = 5
+ORGANS_WITHIN = "segmentations"
 JOINED_LIMIT = 2
 """Two masks that lie farther apart than this many of their lengths have nothing to do with each other."""
 
@@ -111,7 +112,7 @@ def read_labelled(path: Path, labels: LabelMap | None = None) -> LabelledMask:
         If it is no mask, or organs of a folder lie on different grids.
     """
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(find_organ_folder(path))
     values, geometry = read_mask(path)
     own = _organs(geometry.names)
     # A file that counts its own organs from 1 on means nothing of a label map by its numbers.
@@ -205,10 +206,18 @@ def is_mask_file(path: Path) -> bool:
 
 
 def is_organ_folder(path: Path) -> bool:
-    """Whether a folder holds masks of single organs, named after them."""
+    """Whether a folder, or its folder ``segmentations``, holds masks of single organs, named after them."""
     return path.is_dir() and any(
-        get_mask_stem(file) in load_catalogue() for file in path.iterdir() if is_mask_file(file)
+        get_mask_stem(file) in load_catalogue()
+        for file in find_organ_folder(path).iterdir()
+        if is_mask_file(file)
     )
+
+
+def find_organ_folder(path: Path) -> Path:
+    """The folder ``segmentations`` within a case's folder, as public data sets have it; else the folder."""
+    within = path / ORGANS_WITHIN
+    return within if within.is_dir() else path
 
 
 def _read_folder(path: Path) -> LabelledMask:

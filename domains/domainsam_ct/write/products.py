@@ -21,6 +21,7 @@ from domainsam.staging import Staging
 from domainsam_ct.identifiers import read_patient_text
 from domainsam_ct.job import DICOM_KINDS, CasePlan, CaseResult, Made, Segmented
 from domainsam_ct.labels import LabelMap, Organ
+from domainsam_ct.measure.plausible import check_plausible
 from domainsam_ct.measure.statistics import OrganStatistics
 from domainsam_ct.model.organs import identify_model
 from domainsam_ct.read.staged import StagedVolume
@@ -51,6 +52,8 @@ def write_products(plan: CasePlan, made: Made, room: WorkRoom, overwrite: bool) 
         plan, pictures = attempt(plan, "preview", staging, failed, partial(draw_preview, plan, made, staging))
         # The summary tells the time until it is written; flushing and renaming take no part in it.
         result = replace(summarise(plan, made), failed=failed)
+        for warning in result.warnings[len(segmented.volume.warnings) :]:
+            log.warning("%s: %s", plan.stem, warning)
         side = plan.side
         staging.write_text(side["labels"], format_labels(segmented.labels, plan.masks))
         if "statistics" in side:
@@ -155,7 +158,7 @@ def summarise(plan: CasePlan, made: Made) -> CaseResult:
         slices=volume.shape[2],
         organs=segmented.organs,
         cleaned=segmented.cleaned,
-        warnings=volume.warnings,
+        warnings=(*volume.warnings, *check_plausible(segmented.organs)),
         settings={
             **identify_model(made.model),
             "dice_in_validation": dict(made.model.validated),
