@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from domainsam_ct.measure.statistics import OrganStatistics
 
@@ -34,10 +34,20 @@ def _check_sides(organs: Sequence[OrganStatistics]) -> list[str]:
     across = {organ.name: organ.centroid_mm[0] for organ in organs if organ.centroid_mm is not None}
     pairs = [(one, other) for one, other in RIGHT_OF if one in across and other in across]
     wrong = [f"{one} left of {other}" for one, other in pairs if across[one] < across[other]]
-    if not wrong or 2 * len(wrong) < len(pairs):
+    # A network that knows usual places finds kidneys and spleen on either side; the liver's bulk tells.
+    middle = _find_middle(across)
+    moved = middle is not None and across.get("liver", middle) < middle
+    if not moved and (not wrong or 2 * len(wrong) < len(pairs)):
         return []
-    told = ", ".join(wrong[:3])
+    told = ", ".join((["liver left of the middle"] if moved else []) + wrong[:3])
     return [
-        f"organs lie on the wrong side ({told}): left and right of the scan may be exchanged, or the patient's "
-        "organs are mirrored; check the header before names of sides are relied on"
+        f"organs lie on the wrong side ({told}): the scan's left and right may be exchanged, or the "
+        "patient's organs mirrored; check the header before names of sides are relied on"
     ]
+
+
+def _find_middle(across: Mapping[str, float]) -> float | None:
+    """Where the body's middle is: half way between the kidneys, or at the aorta; None where neither is."""
+    if "kidney_left" in across and "kidney_right" in across:
+        return (across["kidney_left"] + across["kidney_right"]) / 2
+    return across.get("aorta")

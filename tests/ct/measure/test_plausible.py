@@ -42,6 +42,21 @@ def test_exchanged_sides_are_told() -> None:
     assert "liver left of spleen" in note
 
 
+def test_a_mirrored_scan_as_a_network_sees_it() -> None:
+    """What the model inside the package makes of a real scan that was mirrored."""
+    seen = {
+        **{"spleen": -86.0, "kidney_right": 88.0, "kidney_left": -62.0, "liver": -9.0, "stomach": 0.0},
+        **{"aorta": -1.0, "pancreas": -3.0},
+    }
+    (note,) = check_plausible([organ(name, x) for name, x in seen.items()])
+    assert "liver left of the middle" in note
+    honest = {
+        **{"spleen": -113.0, "kidney_right": 70.0, "kidney_left": -78.0, "liver": 67.0, "stomach": -41.0},
+        "aorta": -21.0,
+    }
+    assert check_plausible([organ(name, x) for name, x in honest.items()]) == ()
+
+
 def test_one_odd_organ_is_no_exchange() -> None:
     assert check_plausible([organ(name, x) for name, x in {**USUAL, "stomach": 90.0}.items()]) == ()
 
