@@ -62,6 +62,11 @@ class Staging:
         """Where to write what will become ``target``."""
         return self._staged[Path(target)]
 
+    def leave_out(self, target: Path | str) -> None:
+        """Do without a target: what was written of it goes, and the others appear all the same."""
+        self._staged.pop(Path(target)).unlink(missing_ok=True)
+        self.targets = tuple(other for other in self.targets if other != Path(target))
+
     def write_text(self, target: Path | str, text: str) -> None:
         """Write the whole of a UTF-8 text output.
 

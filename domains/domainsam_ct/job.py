@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,11 @@ def plan_outputs(
         If an output would replace one of the inputs.
     """
     names = tuple(organs)
-    plans = tuple(_plan_case(source, names, outputs, len(inputs) > 1) for source in inputs)
+    stems = name_cases(inputs)
+    plans = tuple(
+        _plan_case(source, stem, names, outputs, len(inputs) > 1)
+        for source, stem in zip(inputs, stems, strict=True)
+    )
     check_apart((path for plan in plans for path in plan.files), inputs, "cases")
     return plans
 
@@ -136,8 +140,18 @@ def is_folder(out: Path) -> bool:
     return out.is_dir() or not out.name.lower().endswith(MASK_SUFFIXES)
 
 
-def _plan_case(source: Path, organs: tuple[str, ...], outputs: OutputOptions, several: bool) -> CasePlan:
-    stem = make_case_stem(source)
+def name_cases(inputs: Sequence[Path]) -> list[str]:
+    """Names of cases; those that would share one (``s0001/ct.nii.gz``) get their folders'."""
+    stems = [make_case_stem(source) for source in inputs]
+    return [
+        stem if stems.count(stem) == 1 else safe_name(source.absolute().parent.name, stem)
+        for stem, source in zip(stems, inputs, strict=True)
+    ]
+
+
+def _plan_case(
+    source: Path, stem: str, organs: tuple[str, ...], outputs: OutputOptions, several: bool
+) -> CasePlan:
     if not outputs.keep_identifiers:
         stem = make_public_stem(source, stem)
     out = fill_stem(outputs.out, stem)
@@ -188,6 +202,8 @@ class CaseResult:
         Name and number, None unless they were asked for.
     seconds
         From opening the file to the last rename.
+    failed
+        Outputs that were asked for and could not be made, and why.
     """
 
     case: str
@@ -204,6 +220,7 @@ class CaseResult:
     resumed: bool
     seconds: float
     peak_rss_mb: float
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def found(self) -> tuple[OrganStatistics, ...]:
@@ -241,6 +258,7 @@ class CaseResult:
             "units": UNITS,
             "organs": {organ.name: organ.document() for organ in self.organs},
             "warnings": list(self.warnings),
+            **({"failed_outputs": dict(self.failed)} if self.failed else {}),
             "settings": dict(self.settings),
             "removed_voxels": {names[value]: count for value, count in self.cleaned.removed.items()},
             "filled_voxels": {names[value]: count for value, count in self.cleaned.filled.items()},
@@ -273,6 +291,16 @@ class Batch(batch.Batch[CaseResult]):
 
     plural = "cases"
     key = "case"
+
+    @property
+    def unmade(self) -> tuple[tuple[str, str], ...]:
+        """Cases that lack an output, and which; their masks and figures are there."""
+        return tuple((result.case, ", ".join(result.failed)) for result in self.results if result.failed)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every case is done with every output, else :data:`~domainsam.infer.batch.SOME_FAILED`."""
+        return batch.SOME_FAILED if self.unmade else super().exit_code
 
     def document(self) -> dict[str, Any]:
         """Everything about every case, as values that JSON can hold."""

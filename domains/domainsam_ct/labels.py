@@ -95,6 +95,22 @@ def find_organ(name: str) -> Organ:
     return load_catalogue().get(name, Organ(name))
 
 
+def match_name(name: str) -> str:
+    """The catalogue's name for what another tool calls ``"Left kidney"``; else the name itself."""
+    if name in load_catalogue():
+        return name
+    return _names_by_words().get(_words(name), name)
+
+
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(sorted(re.findall(r"[a-z0-9]+", name.lower())))
+
+
+@cache
+def _names_by_words() -> Mapping[tuple[str, ...], str]:
+    return {_words(name): name for name in load_catalogue()}
+
+
 def load_label_map(name_or_path: str | Path) -> LabelMap:
     """A label map inside the package, or one of the user's.
 

@@ -97,7 +97,8 @@ def segment_cases(
         kept=(Exception,),
         watch=told,
     )
-    table = write_table(plans, batch.failures, labels, options) if len(plans) > 1 else None
+    reasons = (*batch.failures, *((case, f"no {kinds}") for case, kinds in batch.unmade))
+    table = write_table(plans, reasons, labels, options) if len(plans) > 1 else None
     return replace(batch, table=table)
 
 
@@ -114,9 +115,7 @@ def segment_case(plan: CasePlan, options: SegmentOptions, model: OrganModel) -> 
         WorkRoom(plan.work, options.resume) as room,
         open_volume(plan.source, options.series_uid, room.folder) as volume,
     ):
-        if plan.side.keys() & set(DICOM_KINDS):
-            # Found out now and not after an hour's work.
-            get_series(volume, "a DICOM SEG or RTSTRUCT")
+        volume = vet_volume(volume, plan)
         for warning in volume.warnings:
             log.warning("%s: %s", plan.stem, warning)
         with report_progress(plan.stem, options.quiet) as progress:
@@ -124,6 +123,23 @@ def segment_case(plan: CasePlan, options: SegmentOptions, model: OrganModel) -> 
         with segmented.mask:
             made = Made(segmented, model, options, begin)
             return write_products(drop_unwritable(plan, made), made, room, may_replace(plan, options))
+
+
+def vet_volume(volume: Volume, plan: CasePlan) -> Volume:
+    """The volume with notes on what DICOM objects that are planned cannot repeat of it.
+
+    Raises
+    ------
+    InputError
+        If objects are planned that cannot be made: found out now and not after an hour's work.
+    """
+    if not plan.side.keys() & set(DICOM_KINDS):
+        return volume
+    from domainsam_ct.read.dicom.sources import vet_sources
+
+    series = get_series(volume, "a DICOM SEG or RTSTRUCT")
+    notes = vet_sources(series, volume.native.spacing[2])
+    return replace(volume, warnings=(*volume.warnings, *notes))
 
 
 def may_replace(plan: CasePlan, options: SegmentOptions) -> bool:

@@ -27,11 +27,10 @@ from domainsam.progress import report_progress
 from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Foundation
 from domainsam.staging import check_targets
-from domainsam_ct.job import DICOM_KINDS, Batch, CasePlan, CaseResult, Made, Segmented, plan_outputs
+from domainsam_ct.job import Batch, CasePlan, CaseResult, Made, Segmented, plan_outputs
 from domainsam_ct.labels import LabelMap, check_name
 from domainsam_ct.measure.cleanup import Cleaned
 from domainsam_ct.model.organs import MarkedOrgans
-from domainsam_ct.read.dicom.derived import get_series
 from domainsam_ct.read.open import VolumeSource, open_volume
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import ABDOMEN_WINDOW, Volume
@@ -44,6 +43,7 @@ from domainsam_ct.segment import (
     may_replace,
     measure,
     segment_cases,
+    vet_volume,
 )
 from domainsam_ct.settings import SegmentOptions
 from domainsam_ct.write.products import write_products
@@ -123,8 +123,7 @@ def _segment_case(
         labels, values = choose_output_labels(names, options)
         (plan,) = plan_outputs([plan.source], [organ.name for organ in labels.values()], options.outputs)
         check_targets(plan.files, may_replace(plan, options))
-        if plan.side.keys() & set(DICOM_KINDS):
-            get_series(volume, "a DICOM SEG or RTSTRUCT")
+        volume = vet_volume(volume, plan)
         for warning in volume.warnings:
             log.warning("%s: %s", plan.stem, warning)
         voxels = volume.shape[0] * volume.shape[1] * volume.shape[2]
@@ -167,12 +166,11 @@ def write_found(
     scan = source.path or Path(source.volume.source_name)
     (plan,) = plan_outputs([scan], [organ.name for organ in labels.values()], options.outputs)
     check_targets(plan.files, may_replace(plan, options))
-    if plan.side.keys() & set(DICOM_KINDS):
-        get_series(source.volume, "a DICOM SEG or RTSTRUCT")
+    volume = vet_volume(source.volume, plan)
     with WorkRoom(plan.work, resume=False) as room:
         labelled = label_all(answer, room.folder)
         model = MarkedOrgans(foundation.name, source.window, names, torch.float32)
-        return _write(plan, source.volume, labelled, (labels, values), model, options, room, begin)
+        return _write(plan, volume, labelled, (labels, values), model, options, room, begin)
 
 
 def _write(

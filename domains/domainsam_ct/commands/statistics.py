@@ -60,14 +60,16 @@ def statistics(
     labels: LabelMap | None = None if label_map is None else load_label_map(label_map)
     with Staging(out, overwrite=overwrite) as staging:
         read = read_labelled(mask, labels)
-        organs = measure_mask(read, image, series_uid)
-        document = make_document(read, organs, image)
+        organs, notes = measure_mask(read, image, series_uid)
+        document = make_document(read, organs, image, notes)
         text = json.dumps(document, indent=2) + "\n"
         for path in out:
             staging.write_text(path, format_table(organs) if path.suffix.lower() == ".csv" else text)
     if as_json:
         echo(text, nl=False)
     elif not quiet:
+        for note in notes:
+            echo(f"domainsam: note: {note}", err=True)
         for line in format_figures(organs):
             echo(line)
         for path in out:
@@ -76,8 +78,10 @@ def statistics(
 
 def measure_mask(
     mask: LabelledMask, image: Path | None, series_uid: str | None
-) -> tuple[OrganStatistics, ...]:
-    """Figures of a mask's organs.
+) -> tuple[tuple[OrganStatistics, ...], tuple[str, ...]]:
+    """Figures of a mask's organs, and what is to be known of mask and image.
+
+    A mask that covers part of the image's grid is placed on it.
 
     Raises
     ------
@@ -88,28 +92,36 @@ def measure_mask(
 
     import numpy as np
 
-    from domainsam_ct.evaluate.labelled import require_same_grid
     from domainsam_ct.measure.statistics import Tally
     from domainsam_ct.read.open import open_volume
     from domainsam_ct.read.staged import CHUNK
 
-    tally = Tally(mask.grid, mask.labels)
+    notes = (*mask.warnings, *mask.tell_unknown())
     with ExitStack() as stack:
         volume = None if image is None else stack.enter_context(open_volume(image, series_uid))
         if volume is not None and image is not None:
-            require_same_grid(mask.grid, mask.path.name, volume.grid, image.name)
+            mask = mask.place_on(volume.grid, image.name)
+            notes = (*notes, *(f"{image.name}: {warning}" for warning in volume.warnings))
+        tally = Tally(mask.grid, mask.labels)
+        shared = np.array(list(mask.whole), mask.values.dtype)
         depth = mask.values.shape[2]
         for start in range(0, depth, CHUNK):
             stop = min(start + CHUNK, depth)
             part = np.moveaxis(mask.values[:, :, start:stop], 2, 0)
             if part.any():
                 hu = None if volume is None else np.moveaxis(volume.slices(start, stop), 2, 0)
-                tally.add(start, part, hu)
-    return tally.statistics(mask.native)
+                tally.add(start, np.where(np.isin(part, shared), 0, part), hu)
+                for value, whole in mask.whole.items():
+                    inside = np.moveaxis(whole[:, :, start:stop], 2, 0)
+                    tally.add(start, inside * mask.values.dtype.type(value), hu)
+        return tally.statistics(mask.native, mask.open_axes), notes
 
 
 def make_document(
-    mask: LabelledMask, organs: tuple[OrganStatistics, ...], image: Path | None
+    mask: LabelledMask,
+    organs: tuple[OrganStatistics, ...],
+    image: Path | None,
+    notes: tuple[str, ...],
 ) -> dict[str, Any]:
     """Everything about a mask, as values that JSON can hold."""
     import domainsam
@@ -123,6 +135,7 @@ def make_document(
         "spacing_mm": list(mask.native.spacing),
         "units": UNITS,
         "organs": {organ.name: organ.document() for organ in organs},
+        "warnings": list(notes),
     }
 
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from domainsam.errors import DomainSamError, InputError
 from domainsam.progress import Progress
-from domainsam_ct.evaluate.labelled import LabelledMask, Pair, read_labelled, require_same_grid
+from domainsam_ct.evaluate.labelled import (
+    LabelledMask,
+    Pair,
+    is_same_grid,
+    join_grids,
+    read_labelled,
+    require_same_grid,
+)
 from domainsam_ct.evaluate.report import WorstSlices
 from domainsam_ct.evaluate.scores import score_organ
 from domainsam_ct.evaluate.summary import CaseScores, Evaluation, EvaluationOptions, summarise
@@ -84,13 +91,7 @@ def compare(
     InputError
         If the masks are on different grids, or share no organ.
     """
-    truth = read_labelled(pair.truth, names.truth)
-    predicted = read_labelled(pair.predicted, names.predicted)
-    if not truth.named:
-        raise InputError(f"{pair.truth.name}: does not name its values; give --label-map")
-    if not predicted.named:
-        predicted = read_labelled(pair.predicted, truth.labels)
-    require_same_grid(predicted.grid, pair.predicted.name, truth.grid, pair.truth.name)
+    predicted, truth = read_pair(pair, names)
     found, known = _values(predicted), _values(truth)
     unknown = [name for name in names.organs or () if name not in known or name not in found]
     if unknown:
@@ -107,26 +108,64 @@ def compare(
     spacing = (truth.grid.spacing[0], truth.grid.spacing[1], truth.grid.spacing[2])
     scores = {}
     for name in organs:
-        is_found, is_true = predicted.values == found[name], truth.values == known[name]
+        is_found, is_true = predicted.inside(found[name]), truth.inside(known[name])
         scores[name] = score_organ(is_found, is_true, spacing, options.scoring)
         if worst is not None:
             worst.offer(pair, truth.labels[known[name]], is_found, is_true, truth.grid, scores[name].dice)
-    return CaseScores(pair.case, scores, measure_voxel_ml(truth.grid), _notes(pair.case, predicted, truth))
+    return CaseScores(pair.case, scores, measure_voxel_ml(truth.grid), _notes(predicted, truth))
+
+
+def read_pair(pair: Pair, names: Names) -> tuple[LabelledMask, LabelledMask]:
+    """Prediction and labels with their organs' names, on one grid.
+
+    A label map that was given names the values of whichever lacks names; a
+    prediction without any takes those of the labels, unless these are numbered
+    by a count of their own, as a folder of organs is. Where one mask covers
+    part of the other's grid, the rest of it is background.
+
+    Raises
+    ------
+    InputError
+        If names are missing, or the masks lie on different grids.
+    """
+    truth = read_labelled(pair.truth, names.truth)
+    predicted = read_labelled(pair.predicted, names.predicted)
+    if not truth.named and names.predicted is not None:
+        truth = read_labelled(pair.truth, names.predicted)
+    if not predicted.named and names.truth is not None:
+        predicted = read_labelled(pair.predicted, names.truth)
+    if not truth.named:
+        raise InputError(f"{pair.truth.name}: does not name its values; give --label-map")
+    if not predicted.named and truth.own_numbers:
+        raise InputError(
+            f"{pair.predicted.name}: does not name its values, and {pair.truth.name} is numbered by itself; "
+            "give --label-map"
+        )
+    if not predicted.named:
+        predicted = read_labelled(pair.predicted, truth.labels)
+    if is_same_grid(predicted.grid, truth.grid):
+        return predicted, truth
+    whole = join_grids(truth.grid, predicted.grid)
+    if whole is None:
+        require_same_grid(predicted.grid, pair.predicted.name, truth.grid, pair.truth.name)
+        return predicted, truth
+    return predicted.place_on(whole, pair.truth.name), truth.place_on(whole, pair.predicted.name)
 
 
 def _values(mask: LabelledMask) -> dict[str, int]:
     return {organ.name: value for value, organ in mask.labels.items()}
 
 
-def _notes(case: str, predicted: LabelledMask, truth: LabelledMask) -> tuple[str, ...]:
-    """Organs of the labels that the prediction does not know at all."""
+def _notes(predicted: LabelledMask, truth: LabelledMask) -> tuple[str, ...]:
+    """List what was told of both masks, and organs of the labels that the prediction does not know at all."""
+    told = tuple(note for mask in (predicted, truth) for note in (*mask.warnings, *mask.tell_unknown()))
     known = {organ.name for organ in predicted.labels.values()}
     present = {truth.labels[int(value)].name for value in _present(truth) if int(value) in truth.labels}
     absent = sorted(present - known)
     if not absent:
-        return ()
+        return told
     listed = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-    return (f"not compared, because the prediction does not know them: {listed}",)
+    return (*told, f"not compared, because the prediction does not know them: {listed}")
 
 
 def _present(mask: LabelledMask) -> Sequence[int]:

@@ -146,10 +146,21 @@ class Tally:
         """Voxels of an organ in every plane across a canonical axis, ``(X,)``, ``(Y,)`` or ``(Z,)``."""
         return self._organs[value].along[axis]
 
-    def statistics(self, native: Grid | None = None) -> tuple[OrganStatistics, ...]:
-        """Figures of every organ; ``native`` is the grid of the file's own axes, for ``box_voxels``."""
+    def statistics(
+        self, native: Grid | None = None, open_axes: tuple[bool, bool, bool] = (False, False, False)
+    ) -> tuple[OrganStatistics, ...]:
+        """Figures of every organ.
+
+        Parameters
+        ----------
+        native
+            The grid of the file's own axes, for ``box_voxels``.
+        open_axes
+            Canonical axes along which the grid may end before the scan does: whether
+            an organ that ends there reaches the scan's edge is not known.
+        """
         return tuple(
-            self._organs[value].statistics(organ, value, self.grid, native)
+            self._organs[value].statistics(organ, value, self.grid, native, open_axes)
             for value, organ in self.labels.items()
         )
 
@@ -189,7 +200,14 @@ class _Sums:
         self._confidence += int(confidence.sum(dtype=np.int64))
         self._confident += int(np.count_nonzero(confidence))
 
-    def statistics(self, organ: Organ, value: int, grid: Grid, native: Grid | None) -> OrganStatistics:
+    def statistics(
+        self,
+        organ: Organ,
+        value: int,
+        grid: Grid,
+        native: Grid | None,
+        open_axes: tuple[bool, bool, bool],
+    ) -> OrganStatistics:
         voxels = int(self.along[0].sum())
         if voxels == 0:
             return OrganStatistics(organ.name, value, 0)
@@ -205,7 +223,7 @@ class _Sums:
             centroid_mm=_vector(grid.to_world(centre)),
             box_mm=_world_box(grid, first, last),
             box_voxels=None if native is None else _native_box(grid, native, first, last),
-            touches_border=bool((first == 0).any() or (last == np.array(grid.shape) - 1).any()),
+            touches_border=_touches((first == 0) | (last == np.array(grid.shape) - 1), np.array(open_axes)),
             confidence=self._confidence / 255 / self._confident if self._confident else None,
         )
 
@@ -220,6 +238,13 @@ class _Sums:
         )
         median = HU_RANGE[0] + float(middle.mean()) / STEPS
         return HounsfieldUnits(mean, spread, *self._hu_ends, median)
+
+
+def _touches(ends: NDArray[np.bool_], unsure: NDArray[np.bool_]) -> bool | None:
+    """Whether an organ reaches the scan's edge; None where it only ends with the mask."""
+    if (ends & ~unsure).any():
+        return True
+    return None if (ends & unsure).any() else False
 
 
 def measure_voxel_ml(grid: Grid) -> float:

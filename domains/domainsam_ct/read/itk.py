@@ -47,12 +47,71 @@ def open_itk(path: Path, scratch: Path | None = None) -> Volume:
 
 def read_itk_mask(path: Path) -> ReadMask:
     """Read a mask as :func:`domainsam_ct.read.open.read_mask`; names come from 3D Slicer's segment fields."""
-    values, native, notes = _read(path)
+    values, native, notes = _read(path, mask=True)
+    names = _slicer_names(path)
+    if values.ndim == 4:
+        return _read_layers(path, values, native, notes)
     planes = (values[..., k : k + SLAB_PLANES] for k in range(0, native.shape[2], SLAB_PLANES))
     labels = collect_labels(path, native, planes)
-    return ReadMask(
-        labels, MaskGeometry(native.canonical_grid(), native, _slicer_names(path), path.name, notes)
+    cut = _is_slicers(path)
+    geometry = MaskGeometry(
+        native.canonical_grid(), native, names, path.name, notes, open_axes=(cut, cut, cut)
     )
+    return ReadMask(labels, geometry)
+
+
+def _is_slicers(path: Path) -> bool:
+    """Whether a file is 3D Slicer's, which leaves out empty surroundings."""
+    return path.name.lower().endswith(".seg.nrrd")
+
+
+def _read_layers(
+    path: Path, values: NDArray[Any], native: NativeGeometry, notes: tuple[str, ...]
+) -> ReadMask:
+    """A mask of several layers ``(i, j, k, layer)``, as 3D Slicer writes segments that overlap.
+
+    Raises
+    ------
+    InputError
+        If the header does not say which segment is which value of which layer.
+    """
+    fields = _read_fields(path)
+    starts = [key.removesuffix("_LabelValue") for key in fields if key.endswith("_LabelValue")]
+    labels = np.zeros(native.shape, np.uint16)
+    whole: dict[int, NDArray[np.bool_]] = {}
+    names: dict[int, str] = {}
+    for number, start in enumerate(sorted(starts, key=_segment_number), start=1):
+        layer, value = fields.get(f"{start}_Layer", "0"), fields[f"{start}_LabelValue"]
+        if not (layer.isdigit() and value.isdigit() and int(layer) < values.shape[3]):
+            raise InputError(f"{path}: does not say in which layer and value {start} is; export it again")
+        names[number] = fields.get(f"{start}_Name", start)
+        whole[number] = values[..., int(layer)] == int(value)
+        labels[whole[number]] = number
+    if not names:
+        raise InputError(f"{path}: has several values to a voxel and no segments, expected one value")
+    shared = {n for n, mask in whole.items() if not np.array_equal(mask, labels == n)}
+    shared |= {int(n) for value in shared for n in np.unique(labels[whole[value]])}
+    turn = native.orientation
+    if shared:
+        told = ", ".join(names[n] for n in sorted(shared))
+        notes = (*notes, f"segments overlap ({told}): each is measured whole")
+    geometry = MaskGeometry(
+        native.canonical_grid(),
+        native,
+        names,
+        path.name,
+        notes,
+        {n: turn.to_canonical(whole[n]) for n in sorted(shared)},
+        (True, True, True),
+        own_numbers=True,
+    )
+    kept = labels.astype(np.uint8) if len(names) < 256 else labels
+    return ReadMask(turn.to_canonical(kept), geometry)
+
+
+def _segment_number(start: str) -> int:
+    digits = start.removeprefix("Segment")
+    return int(digits) if digits.isdigit() else 0
 
 
 def write_itk_mask(path: Path, store: PlaneStore, native: NativeGeometry, labels: Mapping[int, str]) -> None:
@@ -85,8 +144,8 @@ def write_itk_mask(path: Path, store: PlaneStore, native: NativeGeometry, labels
         raise OSError(f"SimpleITK cannot write it: {_last_line(error)}") from error
 
 
-def _read(path: Path) -> tuple[NDArray[Any], NativeGeometry, tuple[str, ...]]:
-    """Values ``(i, j, k)``, their grid, and what a person should know of it."""
+def _read(path: Path, mask: bool = False) -> tuple[NDArray[Any], NativeGeometry, tuple[str, ...]]:
+    """Values ``(i, j, k)``, of layers ``(i, j, k, layer)``, their grid, and what is to be known."""
     sitk = _simple_itk()
     # Before anything follows a header to another file.
     _parts(path)
@@ -96,7 +155,7 @@ def _read(path: Path) -> tuple[NDArray[Any], NativeGeometry, tuple[str, ...]]:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise InputError(f"{path}: is not an NRRD or MetaImage file, or a damaged one") from error
-    _check_kind(path, reader)
+    _check_kind(path, reader, mask)
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES)
     if not any(word in head for word in ORIENTATION_WORDS):
@@ -118,7 +177,7 @@ def _read(path: Path) -> tuple[NDArray[Any], NativeGeometry, tuple[str, ...]]:
         ) from error
     shape = (int(size[0]), int(size[1]), int(size[2]))
     native = NativeGeometry(shape, affine, Orientation.of(affine), "itk")
-    return values.transpose(2, 1, 0), native, notes
+    return values.transpose(2, 1, 0, *range(3, values.ndim)), native, notes
 
 
 def _parts(path: Path) -> list[Path]:
@@ -145,14 +204,14 @@ def _parts(path: Path) -> list[Path]:
     return [path, data]
 
 
-def _check_kind(path: Path, reader: Any) -> None:
+def _check_kind(path: Path, reader: Any, mask: bool) -> None:
     size = reader.GetSize()
     told = " x ".join(map(str, size))
     if reader.GetDimension() == 4:
         raise InputError(f"{path}: has 4 axes ({told}), expected one volume of 3; save one by itself")
-    if reader.GetDimension() != 3 or min(size) < 2:
+    if reader.GetDimension() != 3 or (min(size) < 2 and not mask):
         raise InputError(f"{path}: is a single image ({told}), expected a volume of several slices")
-    if reader.GetNumberOfComponents() != 1:
+    if reader.GetNumberOfComponents() != 1 and not mask:
         raise InputError(f"{path}: has several values to a voxel, expected one")
     if size[0] * size[1] * size[2] > DEFLATE_RATIO * sum(file.stat().st_size for file in _parts(path)):
         raise InputError(f"{path}: its header says {told} voxels, more than a file of its size can hold")
@@ -160,16 +219,21 @@ def _check_kind(path: Path, reader: Any) -> None:
 
 def _slicer_names(path: Path) -> dict[int, str]:
     """Names by value from the ``SegmentN_`` fields that 3D Slicer writes."""
-    reader = _simple_itk().ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    fields = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    fields = _read_fields(path)
     names = {}
     for key, value in fields.items():
         name = fields.get(key.replace("_LabelValue", "_Name"))
         if key.endswith("_LabelValue") and value.isdigit() and name is not None:
             names[int(value)] = name
     return names
+
+
+def _read_fields(path: Path) -> dict[str, str]:
+    """The header's further fields."""
+    reader = _simple_itk().ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
 
 
 def _simple_itk() -> Any:

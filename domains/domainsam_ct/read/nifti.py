@@ -260,7 +260,7 @@ def _colour(value: int, name: str) -> tuple[float, float, float]:
 def read_nifti_mask(path: Path) -> ReadMask:
     """Read a mask; see :func:`domainsam_ct.read.open.read_mask`."""
     with open_stream(path) as stream:
-        header = read_header(stream, path)
+        header = read_header(stream, path, mask=True)
         native = make_native_geometry(header)
         pieces = (
             slab

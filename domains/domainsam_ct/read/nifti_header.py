@@ -61,8 +61,8 @@ class Header:
         return self.plane_bytes * self.shape[2]
 
 
-def read_header(stream: ByteStream, path: Path) -> Header:
-    """Read and check the header at the start of a stream.
+def read_header(stream: ByteStream, path: Path, mask: bool = False) -> Header:
+    """Read and check the header at the start of a stream; of a mask, one slice is enough.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def read_header(stream: ByteStream, path: Path) -> Header:
             f"{path}: is not a single-file NIfTI (magic {magic[:3]!r}); convert Analyze or .hdr/.img pairs "
             "to .nii.gz, with their orientation"
         )
-    shape, dtype = _shape(parsed, path), _dtype(parsed, path)
+    shape, dtype = _shape(parsed, path, mask), _dtype(parsed, path)
     slope, intercept = _scaling(parsed, path)
     affine, notes = _affine(parsed, path)
     offset = float(parsed["vox_offset"])
@@ -112,7 +112,7 @@ def make_native_geometry(header: Header) -> NativeGeometry:
     return NativeGeometry(header.shape, header.affine, Orientation.of(header.affine), "nifti", header.raw)
 
 
-def _shape(parsed: Any, path: Path) -> tuple[int, int, int]:
+def _shape(parsed: Any, path: Path, mask: bool) -> tuple[int, int, int]:
     count = int(parsed["dim"][0])
     if not 1 <= count <= 7:
         raise InputError(f"{path}: its header is damaged ({count} axes); export it again")
@@ -126,7 +126,9 @@ def _shape(parsed: Any, path: Path) -> tuple[int, int, int]:
             f"{path}: has {len(sizes)} axes ({format_sizes(sizes)}), expected one volume of 3; "
             "choose one and save it by itself"
         )
-    if len(sizes) < 3 or min(sizes) < 2:
+    if len(sizes) == 2 and mask:
+        sizes.append(1)
+    if len(sizes) < 3 or (min(sizes) < 2 and not mask):
         raise InputError(
             f"{path}: is a single image ({format_sizes(sizes)}), expected a volume of several slices"
         )

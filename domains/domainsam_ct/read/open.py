@@ -17,9 +17,20 @@ from domainsam.protocols import Block, Window
 from domainsam_ct.read.dicom.derived import read_dicom_seg
 from domainsam_ct.read.dicom.files import is_dicom_file
 from domainsam_ct.read.geometry import axial_grid, to_axial
-from domainsam_ct.read.volume import ABDOMEN_WINDOW, ITK_NAMES, NIFTI_NAMES, ReadMask, Volume
+from domainsam_ct.read.volume import (
+    ABDOMEN_WINDOW,
+    ITK_NAMES,
+    NIFTI_NAMES,
+    ReadMask,
+    Volume,
+    check_histogram,
+)
 
 VOLUMES = (*NIFTI_NAMES, *ITK_NAMES)
+
+
+SAMPLED_SLICES, SAMPLED_STEP = 24, 4
+"""Slices over the whole volume, and every so many voxels in them, tell what values there are."""
 
 
 def open_volume(path: str | Path, series_uid: str | None = None, scratch: Path | None = None) -> Volume:
@@ -44,7 +55,16 @@ def open_volume(path: str | Path, series_uid: str | None = None, scratch: Path |
     DependencyError
         If reading it takes a package that is not installed.
     """
-    path = Path(path)
+    volume = _open(Path(path), series_uid, scratch)
+    depth = volume.shape[2]
+    numbers = np.unique(np.linspace(0, depth - 1, min(depth, SAMPLED_SLICES)).round().astype(int))
+    parts = [volume.slices(n, n + 1)[::SAMPLED_STEP, ::SAMPLED_STEP].ravel() for n in map(int, numbers)]
+    notes = check_histogram(np.concatenate(parts))
+    return replace(volume, warnings=(*volume.warnings, *notes)) if notes else volume
+
+
+def _open(path: Path, series_uid: str | None, scratch: Path | None) -> Volume:
+    """Open a CT of any format."""
     if not path.exists():
         raise MissingInputError(f"{path}: no such file or folder; check the path")
     lower = path.name.lower()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -116,12 +116,43 @@ def check_values(name: str, low: float, high: float) -> tuple[str, ...]:
     return ()
 
 
+SOFT_HU, DENSE_HU = (-200.0, 300.0), 700.0
+"""Fat, water and organs lie in the first range; above the second there is little but bone and metal."""
+LEAST_SOFT, MOST_DENSE = 0.03, 0.2
+"""Shares of a scan's voxels that any scan of a body has, or has not."""
+LEAST_SAMPLE = 5000
+"""Voxels from which shares say something."""
+
+
+def check_histogram(values: NDArray[np.float32]) -> tuple[str, ...]:
+    """What a person should know of values that lie where those of no body lie, whatever their extremes."""
+    if values.size < LEAST_SAMPLE:
+        return ()
+    soft = float(np.mean((values >= SOFT_HU[0]) & (values <= SOFT_HU[1])))
+    dense = float(np.mean(values > DENSE_HU))
+    if dense > MOST_DENSE:
+        return (
+            f"{dense:.0%} of the voxels lie above {DENSE_HU:g} HU, where only bone and metal are: stored "
+            "values in place of Hounsfield units (often 1024 too high)? Results mean nothing then",
+        )
+    if soft < LEAST_SOFT:
+        return (
+            f"{soft:.1%} of the voxels lie between {SOFT_HU[0]:g} and {SOFT_HU[1]:g} HU, where fat and "
+            "organs lie: rescaled twice (often 1024 too low), or no body? Results mean nothing then",
+        )
+    return ()
+
+
 @dataclass(frozen=True, eq=False)
 class MaskGeometry:
     """Where a mask that was read lies, and what its file calls its values.
 
     ``grid`` is the canonical grid, ``native`` the file's own, ``names`` maps
-    values to names as far as the file gives them.
+    values to names as far as the file gives them. ``whole`` are organs that
+    share voxels with others, by value: canonical ``(x, y, z)``, all that
+    belongs to them. Along ``open_axes`` (canonical) the file may leave out
+    what is empty, so that its edge is not the scan's. With ``own_numbers``
+    values are the file's own count of its organs and no label map's.
     """
 
     grid: Grid
@@ -129,6 +160,9 @@ class MaskGeometry:
     names: Mapping[int, str]
     source_name: str
     warnings: tuple[str, ...]
+    whole: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
+    open_axes: tuple[bool, bool, bool] = (False, False, False)
+    own_numbers: bool = False
 
     @property
     def spacing(self) -> tuple[float, float, float]:

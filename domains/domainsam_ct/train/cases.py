@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from domainsam.errors import DomainSamError, InputError, MissingInputError
 from domainsam.grid import Grid
 from domainsam.infer.outputs import without_ending
-from domainsam_ct.evaluate.labelled import get_case_name
+from domainsam_ct.evaluate.labelled import ORGANS_WITHIN, get_case_name, is_organ_folder, read_labelled
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.read.geometry import to_axial
 from domainsam_ct.read.open import open_volume, read_mask
@@ -27,6 +27,8 @@ CHUNK = 16
 OFF_GRID = 0.1
 """Labels may lie so far beside their image, in voxels, at its farthest corner."""
 FAULTS_SHOWN = 3
+SAME_NAMES = ("ct", "image", "imaging", "scan", "volume")
+"""What scans are called that have their case's name in their folder's."""
 LOWEST_HU, HIGHEST_HU = -1024, 3071
 """Twelve bits of Hounsfield units; what scanners store beyond is padding or metal."""
 
@@ -65,13 +67,16 @@ def find_pairs(inputs: Sequence[Path], labels: Path) -> list[Pair]:
                 f"{labels} is one label file for {len(images)} cases: give a folder of label files"
             )
         return [Pair(_stem(images[0]), images[0], labels)]
+    if is_organ_folder(labels):
+        if len(images) != 1:
+            raise InputError(f"{labels} are the organs of one case, and there are {len(images)} cases")
+        return [Pair(_stem(images[0]), images[0], labels)]
     files = sorted(labels.iterdir()) if labels.is_dir() else []
     # A file's own name counts before what is left of it without an ending.
     known = {get_case_name(path): path for path in files} | {_stem(path): path for path in files}
     pairs, missing = [], []
-    for image in images:
-        name = _stem(image)
-        found = known.get(name) or known.get(name.removesuffix("_0000"))
+    for image, name in zip(images, _name_images(images), strict=True):
+        found = known.get(name) or known.get(name.removesuffix("_0000")) or known.get(_stem(image))
         if found is None or found == image:
             missing.append(image.name)
         else:
@@ -91,13 +96,29 @@ def _images(given: Path) -> list[Path]:
         return [given]
     inside = [path for path in sorted(given.iterdir()) if not path.name.startswith(".")]
     volumes = [path for path in inside if path.is_file() and path.name.lower().endswith(ENDINGS[:-1])]
-    folders = [path for path in inside if path.is_dir()]
+    folders = [_scan_within(path) for path in inside if path.is_dir() and path.name != ORGANS_WITHIN]
     # A folder with neither is one series, whose files may have any name.
     return volumes + folders or [given]
 
 
+def _scan_within(folder: Path) -> Path:
+    """The volume of a case's folder that holds no other file (``s0001/ct.nii.gz``); else the folder."""
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    alone = len(files) == 1 and files[0].name.lower().endswith((*NIFTI_NAMES, *ITK_NAMES))
+    return files[0] if alone else folder
+
+
 def _stem(path: Path) -> str:
     return without_ending(path.name, ENDINGS)
+
+
+def _name_images(images: Sequence[Path]) -> list[str]:
+    """Names of the cases: the files' own, or their folders' where files share one name."""
+    stems = [_stem(image) for image in images]
+    return [
+        image.absolute().parent.name if stems.count(stem) > 1 or stem in SAME_NAMES else stem
+        for image, stem in zip(images, stems, strict=True)
+    ]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -147,7 +168,7 @@ def gather(
         keep = pair.name in judged
         try:
             case = stage_case(
-                pair, table, folder / f"{number:04d}", 0.0 if keep else pixel_mm, ignore_unknown
+                pair, table, folder / f"{number:04d}", 0.0 if keep else pixel_mm, ignore_unknown, names
             )
         except DomainSamError as error:
             faults.append(f"{pair.image.name}: {error}")
@@ -186,7 +207,12 @@ def choose_judged(names: Sequence[str], split: SplitOptions, seed: int) -> froze
 
 
 def stage_case(
-    pair: Pair, table: Mapping[int, int], folder: Path, pixel_mm: float, ignore_unknown: bool
+    pair: Pair,
+    table: Mapping[int, int],
+    folder: Path,
+    pixel_mm: float,
+    ignore_unknown: bool,
+    names: Sequence[str] = (),
 ) -> Case:
     """One case, checked, its arrays in files of a new folder.
 
@@ -196,10 +222,13 @@ def stage_case(
         If image or labels cannot be read, they lie on different grids, or a
         label value is unknown.
     """
-    mask = read_mask(pair.labels)
     with open_volume(pair.image) as volume:
-        check_same_grid(volume.grid, mask.geometry.grid)
-        labels = renumber_labels(to_axial(mask.labels), table, ignore_unknown)
+        if pair.labels.is_dir():
+            labels = read_organs(pair.labels, names, volume.grid)
+        else:
+            mask = read_mask(pair.labels)
+            check_same_grid(volume.grid, mask.geometry.grid)
+            labels = renumber_labels(to_axial(mask.labels), table, ignore_unknown)
         right, front, up = volume.spacing
         depth = volume.shape[2]
         folder.mkdir(parents=True)
@@ -222,6 +251,26 @@ def stage_case(
     # Opened anew and read-only, so that no step of training can change them.
     slices = np.load(folder / "slices.npy", mmap_mode="r")
     return Case(pair.name, slices, np.load(folder / "labels.npy", mmap_mode="r"), spacing_out)
+
+
+def read_organs(folder: Path, names: Sequence[str], image: Grid) -> NDArray[np.uint8]:
+    """Classes of the model, as axial images, from a folder of masks named after one organ each.
+
+    Where organs overlap, the later of ``names`` wins; organs that are not among them are background.
+
+    Raises
+    ------
+    InputError
+        If the masks cannot be read, or lie on another grid than the image.
+    """
+    read = read_labelled(folder)
+    check_same_grid(image, read.grid)
+    values = {organ.name: value for value, organ in read.labels.items()}
+    classes = np.zeros(read.values.shape, np.uint8)
+    for number, name in enumerate(names):
+        if name in values:
+            classes[read.inside(values[name])] = number
+    return to_axial(classes)
 
 
 def check_same_grid(image: Grid, labels: Grid) -> None:

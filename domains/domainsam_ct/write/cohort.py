@@ -9,7 +9,7 @@ from typing import Any
 
 from domainsam.metrics.tables import csv_text
 from domainsam.staging import Staging
-from domainsam_ct.job import COHORT_TABLE, CasePlan
+from domainsam_ct.job import COHORT_TABLE, DICOM_KINDS, CasePlan
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.measure.statistics import format_cell
 from domainsam_ct.settings import SegmentOptions
@@ -48,7 +48,8 @@ def find_table_path(plans: Sequence[CasePlan]) -> Path:
 def make_case_row(plan: CasePlan, reason: str | None, labels: LabelMap) -> dict[str, Any]:
     """One row: what became of the case, and its organs in figures."""
     done = reason is None and plan.complete
-    document = json.loads(plan.side["statistics"].read_text(encoding="utf-8")) if done else {}
+    kept = done or (reason is not None and plan.without([*DICOM_KINDS, "preview", "report"]).complete)
+    document = json.loads(plan.side["statistics"].read_text(encoding="utf-8")) if kept else {}
     row: dict[str, Any] = {
         "case": plan.stem,
         "status": "done" if done else "failed",

@@ -25,10 +25,10 @@ from domainsam_ct.read.dicom.derived import (
     MODEL,
     get_series,
     present_values,
-    read_source_datasets,
     to_frames,
 )
 from domainsam_ct.read.dicom.files import silence_libraries
+from domainsam_ct.read.dicom.sources import read_source_datasets
 from domainsam_ct.read.volume import Volume
 
 SERIES_NUMBER = 9001

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from domainsam.errors import OutputError, explain
 from domainsam.infer.workroom import WorkRoom
 from domainsam.machine import measure_peak_rss
 from domainsam.metrics.tables import csv_text
 from domainsam.staging import Staging
 from domainsam_ct.identifiers import read_patient_text
-from domainsam_ct.job import CasePlan, CaseResult, Made, Segmented
+from domainsam_ct.job import DICOM_KINDS, CasePlan, CaseResult, Made, Segmented
 from domainsam_ct.labels import LabelMap, Organ
+from domainsam_ct.measure.plausible import check_plausible
 from domainsam_ct.measure.statistics import OrganStatistics
 from domainsam_ct.model.organs import identify_model
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.write.masks import MaskWriter
 
+log = logging.getLogger(__name__)
+
 
 def write_products(plan: CasePlan, made: Made, room: WorkRoom, overwrite: bool) -> CaseResult:
-    """Write every planned file, or none.
+    """Write every planned file that can be made, together.
+
+    A DICOM object, preview or report that cannot be made is named in the
+    result and costs neither mask nor figures.
 
     Raises
     ------
@@ -37,21 +46,55 @@ def write_products(plan: CasePlan, made: Made, room: WorkRoom, overwrite: bool) 
         room.note_staged({staging[path].parent for path in plan.files})
         for name, path in plan.masks.items():
             write_mask(staging[path], segmented, name, room.folder)
-        write_dicom(plan, made, staging)
-        pictures = draw_preview(plan, made, staging)
+        failed: dict[str, str] = {}
+        for kind in DICOM_KINDS:
+            plan, _ = attempt(plan, kind, staging, failed, partial(write_dicom, kind, plan, made, staging))
+        plan, pictures = attempt(plan, "preview", staging, failed, partial(draw_preview, plan, made, staging))
         # The summary tells the time until it is written; flushing and renaming take no part in it.
-        result = summarise(plan, made)
+        result = replace(summarise(plan, made), failed=failed)
+        for warning in result.warnings[len(segmented.volume.warnings) :]:
+            log.warning("%s: %s", plan.stem, warning)
         side = plan.side
         staging.write_text(side["labels"], format_labels(segmented.labels, plan.masks))
         if "statistics" in side:
             staging.write_text(side["statistics"], json.dumps(result.document(), indent=2) + "\n")
         if "statistics table" in side:
             staging.write_text(side["statistics table"], format_table(result.organs))
-        if "report" in side:
-            from domainsam_ct.write.report import render_case
+        report = partial(write_report, plan, result, segmented.labels, pictures or {}, staging)
+        plan, _ = attempt(plan, "report", staging, failed, report)
+    return replace(result, paths=plan.named)
 
-            staging.write_text(side["report"], render_case(result, segmented.labels, pictures))
-    return result
+
+def attempt(
+    plan: CasePlan, kind: str, staging: Staging, failed: dict[str, str], make: Callable[[], Any]
+) -> tuple[CasePlan, Any]:
+    """Make an output; where that fails, note why and go on with a plan without it.
+
+    Raises
+    ------
+    OutputError
+        If the disk refuses it, as it would refuse the others.
+    """
+    try:
+        return plan, make()
+    except OutputError:
+        raise
+    except Exception as error:
+        failed[kind], _ = explain(error)
+        log.error("%s: no %s: %s", plan.stem, kind, failed[kind])
+        if kind in plan.side:
+            staging.leave_out(plan.side[kind])
+        return plan.without([kind]), None
+
+
+def write_report(
+    plan: CasePlan, result: CaseResult, labels: LabelMap, pictures: Mapping[str, Any], staging: Staging
+) -> None:
+    """The report, if it is planned."""
+    if "report" in plan.side:
+        from domainsam_ct.write.report import render_case
+
+        staging.write_text(plan.side["report"], render_case(result, labels, pictures))
 
 
 def write_mask(path: Path, segmented: Segmented, organ: str, scratch: Path) -> None:
@@ -65,19 +108,19 @@ def write_mask(path: Path, segmented: Segmented, organ: str, scratch: Path) -> N
             writer.write_slices(start, np.moveaxis(labels, 0, 2))
 
 
-def write_dicom(plan: CasePlan, made: Made, staging: Staging) -> None:
-    """DICOM SEG and RTSTRUCT, as far as they are planned."""
-    if not plan.side.keys() & {"DICOM SEG", "RTSTRUCT"}:
+def write_dicom(kind: str, plan: CasePlan, made: Made, staging: Staging) -> None:
+    """A DICOM SEG or RTSTRUCT, if it is planned."""
+    if kind not in plan.side:
         return
     mask, volume, labels = read_whole_mask(made.segmented.mask), made.segmented.volume, made.segmented.labels
-    if "DICOM SEG" in plan.side:
+    if kind == "DICOM SEG":
         from domainsam_ct.write.dicom_seg import write_dicom_seg
 
-        write_dicom_seg(staging[plan.side["DICOM SEG"]], mask, volume, labels)
-    if "RTSTRUCT" in plan.side:
+        write_dicom_seg(staging[plan.side[kind]], mask, volume, labels)
+    else:
         from domainsam_ct.write.rtstruct import write_rtstruct
 
-        write_rtstruct(staging[plan.side["RTSTRUCT"]], mask, volume, labels)
+        write_rtstruct(staging[plan.side[kind]], mask, volume, labels)
 
 
 def read_whole_mask(mask: StagedVolume) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -115,7 +158,7 @@ def summarise(plan: CasePlan, made: Made) -> CaseResult:
         slices=volume.shape[2],
         organs=segmented.organs,
         cleaned=segmented.cleaned,
-        warnings=volume.warnings,
+        warnings=(*volume.warnings, *check_plausible(segmented.organs)),
         settings={
             **identify_model(made.model),
             "dice_in_validation": dict(made.model.validated),

@@ -28,19 +28,20 @@ from domainsam_ct.labels import Code, Organ
 from domainsam_ct.read.dicom.derived import (
     MAKER,
     MODEL,
-    TYPE_TWO,
     get_series,
     present_values,
-    read_source_datasets,
     to_frames,
 )
 from domainsam_ct.read.dicom.files import silence_libraries
+from domainsam_ct.read.dicom.sources import TYPE_TWO, read_source_datasets
 from domainsam_ct.read.dicom.stack import LPS_TO_RAS
 from domainsam_ct.read.volume import Volume
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 STUDY_REFERENCE = "1.2.840.10008.3.1.2.3.1"
 """SOP classes (PS3.4, B.5-1; PS3.6, A-1, retired but still what structure sets refer to)."""
+DEIDENTIFIED = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
+"""What says that the patient was made anonymous, and how; objects of the patient must say it too."""
 SERIES_NUMBER = 9002
 CONTOUR_DATA = Tag("ContourData")
 DIGITS = 4
@@ -102,7 +103,7 @@ def _frame(sources: list[Any]) -> Any:
     meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID, dataset.SOPInstanceUID = STRUCTURE_SET, meta.MediaStorageSOPInstanceUID
-    for keyword in (*TYPE_TWO, "StudyInstanceUID", "SpecificCharacterSet", "StudyDescription"):
+    for keyword in (*TYPE_TWO, "StudyInstanceUID", "SpecificCharacterSet", "StudyDescription", *DEIDENTIFIED):
         if keyword in first:
             setattr(dataset, keyword, first.get(keyword))
     dataset.FrameOfReferenceUID = first.FrameOfReferenceUID

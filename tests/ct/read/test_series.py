@@ -186,11 +186,11 @@ def test_unknown_units_are_told(tmp_path: Path) -> None:
     assert same(tmp_path / "hu", axial_series(tmp_path / "hu", tagged(RescaleType="HU"))) == ()
 
 
-def test_enhanced_ct(tmp_path: Path) -> None:
-    canonical = axial_series(
-        tmp_path / "classic", tagged(Manufacturer="", ContentDate="20200101", ContentTime="12")
-    )
-    slices = [pydicom.dcmread(path) for path in sorted((tmp_path / "classic").iterdir())]
+def write_enhanced(folder: Path) -> tuple[Path, np.ndarray]:
+    """A folder with one enhanced CT, and its values in canonical order."""
+    needed = tagged(Manufacturer="", ContentDate="20200101", ContentTime="12")
+    canonical = axial_series(folder / "classic", needed)
+    slices = [pydicom.dcmread(path) for path in sorted((folder / "classic").iterdir())]
     enhanced = highdicom.legacy.LegacyConvertedEnhancedCTImage(
         legacy_datasets=slices,
         series_instance_uid=generate_uid(),
@@ -198,7 +198,12 @@ def test_enhanced_ct(tmp_path: Path) -> None:
         sop_instance_uid=generate_uid(),
         instance_number=1,
     )
-    (tmp_path / "one").mkdir()
-    enhanced.save_as(tmp_path / "one" / "enhanced.dcm")
-    assert same(tmp_path / "one", canonical) == ()
-    assert same(tmp_path / "one" / "enhanced.dcm", canonical) == ()
+    (folder / "one").mkdir()
+    enhanced.save_as(folder / "one" / "enhanced.dcm")
+    return folder / "one", canonical
+
+
+def test_enhanced_ct(tmp_path: Path) -> None:
+    folder, canonical = write_enhanced(tmp_path)
+    assert same(folder, canonical) == ()
+    assert same(folder / "enhanced.dcm", canonical) == ()

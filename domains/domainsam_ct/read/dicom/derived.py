@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import iter_pixels
-from pydicom.uid import generate_uid
 
 from domainsam.errors import InputError
 from domainsam_ct.read.dicom.files import silence_libraries
-from domainsam_ct.read.dicom.headers import CT_IMAGE, read_numbers
+from domainsam_ct.read.dicom.headers import read_numbers
 from domainsam_ct.read.dicom.series import Series
 from domainsam_ct.read.dicom.stack import (
     LPS_TO_RAS,
@@ -45,24 +43,45 @@ def read_dicom_seg(path: Path) -> ReadMask:
     """Read a mask; see :func:`domainsam_ct.read.open.read_mask`.
 
     Values are segment numbers. Frames that were left out are background; the
-    grid reaches from the first to the last frame there is.
+    grid reaches from the first to the last frame there is. Of fractions, half
+    and more is inside.
     """
     dataset = _open(path)
     placed = _frames(path, dataset)
     affine, levels = _grid(path, dataset, placed)
     shape = (int(dataset.Columns), int(dataset.Rows), max(levels) + 1)
-    if max(shape[2], 2) != shape[2]:
-        raise InputError(f"{path}: its segmentation covers a single slice, expected several")
     notes = check_affine(str(path), affine)
+    least, halved = _threshold(dataset)
     labels = np.zeros(shape, np.uint16)
-    clashes = _fill(path, dataset, placed, levels, labels)
-    if clashes:
-        notes = (*notes, f"segments overlap in {clashes} voxels: the higher number is used there")
+    shared = _fill(path, dataset, placed, levels, labels, least)
+    whole: dict[int, NDArray[np.bool_]] = {}
+    if shared:
+        whole = {value: np.zeros(shape, bool) for value in sorted(shared)}
+        _fill_whole(path, dataset, placed, levels, whole, least)
+        notes = (*notes, f"segments {', '.join(map(str, whole))} overlap: each is measured whole")
     native = NativeGeometry(shape, affine, Orientation.of(affine), "dicom")
     names = {int(item.SegmentNumber): _name(dataset, item) for item in dataset.SegmentSequence}
     kept = labels.astype(np.uint8) if labels.max(initial=0) < 256 else labels
-    canonical = native.orientation.to_canonical(kept)
-    return ReadMask(canonical, MaskGeometry(native.canonical_grid(), native, names, path.name, notes))
+    turn = native.orientation
+    geometry = MaskGeometry(
+        native.canonical_grid(),
+        native,
+        names,
+        path.name,
+        (*notes, *halved),
+        {value: turn.to_canonical(mask) for value, mask in whole.items()},
+        (turn.axes[0] == 2, turn.axes[1] == 2, turn.axes[2] == 2),
+        own_numbers=True,
+    )
+    return ReadMask(turn.to_canonical(kept), geometry)
+
+
+def _threshold(dataset: Any) -> tuple[int, tuple[str, ...]]:
+    """The least stored value that is inside, and a note where values are fractions."""
+    if str(dataset.get("SegmentationType")) != "FRACTIONAL":
+        return 1, ()
+    most = int(dataset.get("MaximumFractionalValue") or 255)
+    return (most + 1) // 2, ("segments are fractions: half and more is taken as inside",)
 
 
 def _name(dataset: Any, segment: Any) -> str:
@@ -82,8 +101,10 @@ def _open(path: Path) -> Any:
             ) from error
     if kind not in SEGMENTATION_CLASSES:
         raise InputError(f"{path}: is a DICOM file but no segmentation; expected a DICOM SEG")
-    if str(dataset.get("SegmentationType")) not in ("BINARY", "LABELMAP"):
-        raise InputError(f"{path}: is a segmentation of fractions; expected a binary one or a label map")
+    if str(dataset.get("SegmentationType")) not in ("BINARY", "LABELMAP", "FRACTIONAL"):
+        raise InputError(
+            f"{path}: is a segmentation of unknown type; expected BINARY, LABELMAP or FRACTIONAL"
+        )
     if "PixelData" not in dataset:
         raise InputError(f"{path}: is truncated; copy it again")
     return dataset
@@ -123,7 +144,9 @@ def _grid(path: Path, dataset: Any, frames: list[Frame]) -> tuple[NDArray[np.flo
     heights = positions @ compute_normal(orientation)
     places = np.unique(np.round(heights / SAME_PLACE_MM)) * SAME_PLACE_MM
     declared = read_numbers(measures, "SpacingBetweenSlices", 1)
-    gap = declared[0] if declared else float(np.diff(places).min()) if len(places) > 1 else 1.0
+    thickness = read_numbers(measures, "SliceThickness", 1) or (1.0,)
+    gap = declared[0] if declared else float(np.diff(places).min()) if len(places) > 1 else thickness[0]
+    gap = abs(gap) or 1.0
     levels = (heights - heights.min()) / gap
     if np.abs(levels - np.round(levels)).max() > UNEVEN_PART:
         raise InputError(f"{path}: its frames are unevenly spaced; expected whole multiples of {gap:.4g} mm")
@@ -132,40 +155,64 @@ def _grid(path: Path, dataset: Any, frames: list[Frame]) -> tuple[NDArray[np.flo
     affine = np.eye(4)
     affine[:3, 0] = np.array(orientation[:3]) * spacing[1]
     affine[:3, 1] = np.array(orientation[3:]) * spacing[0]
-    affine[:3, 2] = (positions[highest] - positions[lowest]) / count
+    step = (positions[highest] - positions[lowest]) / count
+    # A single slice has a neighbour nowhere: the next one lies across it.
+    affine[:3, 2] = step if lowest != highest else compute_normal(orientation) * gap
     affine[:3, 3] = positions[lowest]
     return LPS_TO_RAS @ affine, [round(float(level)) for level in levels]
 
 
 def _fill(
-    path: Path, dataset: Any, frames: list[Frame], levels: list[int], labels: NDArray[np.uint16]
-) -> int:
-    """Lay every frame into ``(column, row, slice)`` labels; return how many voxels had two segments."""
-    clashes = 0
+    path: Path,
+    dataset: Any,
+    frames: list[Frame],
+    levels: list[int],
+    labels: NDArray[np.uint16],
+    least: int,
+) -> set[int]:
+    """Lay every frame into ``(column, row, slice)`` labels; return the segments that share voxels."""
+    shared: set[int] = set()
+    for frame, level, image in _decoded(path, dataset, frames, levels):
+        target = labels[..., level]
+        inside = image >= least
+        if frame.segment == 0:
+            target[inside] = image[inside]
+            continue
+        before = np.unique(target[inside])
+        others = {int(value) for value in before if value not in (0, frame.segment)}
+        shared |= others | ({frame.segment} if others else set())
+        target[inside] = np.maximum(target[inside], frame.segment)
+    return shared
+
+
+def _fill_whole(
+    path: Path,
+    dataset: Any,
+    frames: list[Frame],
+    levels: list[int],
+    whole: dict[int, NDArray[np.bool_]],
+    least: int,
+) -> None:
+    """Lay every frame of the segments in ``whole`` into the mask of its own."""
+    for frame, level, image in _decoded(path, dataset, frames, levels):
+        if frame.segment in whole:
+            whole[frame.segment][..., level] |= image >= least
+
+
+def _decoded(
+    path: Path, dataset: Any, frames: list[Frame], levels: list[int]
+) -> Iterator[tuple[Frame, int, NDArray[Any]]]:
+    """Every frame with its slice and its image ``(column, row)``."""
     with silence_libraries():
         try:
             for frame, level, image in zip(frames, levels, iter_pixels(dataset), strict=True):
-                target = labels[..., level]
-                inside = image.T != 0
-                if frame.segment == 0:
-                    target[inside] = image.T[inside]
-                    continue
-                clashes += int(np.count_nonzero(target[inside]))
-                target[inside] = np.maximum(target[inside], frame.segment)
+                yield frame, level, image.T
         except (ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
             raise InputError(f"{path}: its frames cannot be decoded: damaged or truncated") from error
-    return clashes
 
 
 MAKER = "domainsam"
 MODEL = "domainsam ct"
-
-TYPE_TWO = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
-    *("StudyDate", "StudyTime", "ReferringPhysicianName"),
-)
-"""Tags that must be there but may be empty (PS3.3, C.7.1.1 and C.7.2.1)."""
-SEXES = ("M", "F", "O", "")
 
 
 def get_series(volume: Volume, what: str) -> Series:
@@ -176,44 +223,18 @@ def get_series(volume: Volume, what: str) -> Series:
     InputError
         If it came from no DICOM files, so there is nothing that ``what`` could refer to.
     """
-    if volume.native.series is None:
+    series = volume.native.series
+    if series is not None and series.headers[0].frame is not None:
+        raise InputError(
+            f"{volume.source_name}: {what} refers to single images, and this is an enhanced CT with all of "
+            "them in one; convert it to classic CT images, or leave that output out"
+        )
+    if series is None:
         raise InputError(
             f"{volume.source_name}: {what} refers to DICOM images, and this volume is none; "
             "give the DICOM folder, or leave that output out"
         )
-    return volume.native.series
-
-
-def read_source_datasets(series: Series, distance: float) -> list[Any]:
-    """Headers of all slices, in order, with every tag that references need.
-
-    UIDs that were emptied are replaced by new ones, the same for the same
-    slices each time, so that a SEG and an RTSTRUCT agree. Where the thickness
-    of slices is missing, their ``distance`` in millimetres stands in for it.
-    """
-    first = series.headers[0]
-    instance_uids = [header.instance_uid for header in series.headers]
-    study, frame, number = (
-        first.text(keyword) or generate_uid(entropy_srcs=[keyword, *instance_uids])
-        for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID")
-    )
-    made = []
-    for index, header in enumerate(series.headers):
-        with silence_libraries():
-            dataset = copy.deepcopy(header.dataset)
-            dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = study, frame
-            dataset.SeriesInstanceUID = number
-            dataset.SOPInstanceUID = header.instance_uid or generate_uid(entropy_srcs=[number, str(index)])
-            dataset.SOPClassUID = header.class_uid or CT_IMAGE
-            for keyword in TYPE_TWO:
-                if keyword not in dataset:
-                    setattr(dataset, keyword, "")
-            if not read_numbers(dataset, "SliceThickness", 1):
-                dataset.SliceThickness = distance
-            if dataset.PatientSex not in SEXES:
-                dataset.PatientSex = ""
-        made.append(dataset)
-    return made
+    return series
 
 
 def to_frames(mask: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:

@@ -31,7 +31,7 @@ TURN_NOTICE_DEGREES = 0.02
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def compute_normal(orientation: Sequence[float]) -> NDArray[np.float64]:
+def compute_normal(orientation: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Unit vector across a slice, LPS."""
     across, down = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
     product = np.cross(across, down)
