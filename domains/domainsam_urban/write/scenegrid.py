@@ -64,7 +64,7 @@ def _interpolate(answer: RawRaster, down: AxisWeights, across: AxisWeights) -> N
     stored = answer.read(Window(down.first, 0, down.end - down.first, answer.shape[1]))
     stored = stored[:, across.first : across.end]
     known = stored != NODATA
-    image = np.where(known, stored, 0).astype(np.float32)[None] / LEVELS
+    image = np.where(known, stored, 0).astype(np.float32)[None] / np.float32(LEVELS)
     values, kept = resample(image, known, down.matrix, across.matrix, ANY_COVER)
     return np.where(kept, np.rint(values[0] * LEVELS), NODATA).astype(np.uint8)
 
@@ -76,4 +76,4 @@ def _take_nearest(
     down = ((np.arange(rows[0], rows[0] + rows[1]) + 0.5) * scale[0]).astype(np.int64)
     across = ((np.arange(cols) + 0.5) * scale[1]).astype(np.int64)
     stored = answer.read(Window(int(down[0]), 0, int(down[-1] - down[0]) + 1, answer.shape[1]))
-    return stored[np.ix_(down - down[0], across)]
+    return np.asarray(stored[np.ix_(down - down[0], across)], np.uint8)
