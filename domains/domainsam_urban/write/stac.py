@@ -230,7 +230,7 @@ def compute_footprint(shape: tuple[int, int], affine: Affine, crs: Any) -> Any:
 def _count_turns(lon: Float64) -> int:
     """How often an unwrapped ring, its first point not repeated, goes round the Earth's axis: -1, 0 or 1."""
     last = (lon[0] - lon[-1] + 180) % 360 - 180
-    return round((lon[-1] + last - lon[0]) / 360)
+    return round(float(lon[-1] + last - lon[0]) / 360)
 
 
 def _close_round_pole(lon: Float64, lat: Float64, turns: int) -> tuple[Float64, Float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ SQUARE = np.s_[50:150, 50:150]
 FAR = np.s_[50:150, 250:350]
 
 
-def compare(folder: Path, early: Path, late: Path, capsys: pytest.CaptureFixture[str]) -> dict:
+def compare(folder: Path, early: Path, late: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     out = folder / "change.gpkg"
     arguments = ["urban", "change", "--masks", str(early), str(late), "-o", str(out), "--json", "-q"]
     assert main(arguments) == 0
