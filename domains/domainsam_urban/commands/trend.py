@@ -105,7 +105,7 @@ figure_options = bundle(
     click.option(
         "--reference",
         type=PATH,
-        help="Points or polygons of known truth: error-adjusted areas. Column weight: the ha each stands for.",
+        help="Points or polygons of known truth, for error-adjusted areas; column weight: ha each is worth.",
     ),
     click.option("--ring-polygons", type=PATH, help="Areas within ring roads, in place of circles."),
     click.option("--rings", type=RADII, help="Radii of rings around the centre, in km."),

@@ -76,4 +76,4 @@ def _take_nearest(
     down = ((np.arange(rows[0], rows[0] + rows[1]) + 0.5) * scale[0]).astype(np.int64)
     across = ((np.arange(cols) + 0.5) * scale[1]).astype(np.int64)
     stored = answer.read(Window(int(down[0]), 0, int(down[-1] - down[0]) + 1, answer.shape[1]))
-    return np.asarray(stored[np.ix_(down - down[0], across)])
+    return np.asarray(stored[np.ix_(down - down[0], across)], np.uint8)
