@@ -96,7 +96,7 @@ def mask_options(command: Any) -> Any:
 def model_options(command: Any) -> Any:
     """Options that choose the network and how the CT is read."""
     for option in (
-        click.option("--series", help="Series Instance UID, where a folder holds several."),
+        click.option("--series", help="Series, where a folder holds several: UID, or name in the notes."),
         click.option("--window", type=WINDOW, help="Hounsfield units told apart [default: the model's]."),
         click.option(
             "--foundation", help="Name or checkpoint file [default: the one the model was trained on]."
