@@ -27,7 +27,7 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--series",
     "series_uid",
-    help="Series, where the image's folder holds several: UID, or name in the notes.",
+    help="Series of the image's folder: UID, or name in the notes.",
 )
 @click.option("-o", "--out", type=PATH, multiple=True, help="Write to .json or .csv. Repeat for both.")
 @overwrite_option
