@@ -85,7 +85,7 @@ mask_options = bundle(
 
 
 model_options = bundle(
-    click.option("--series", help="Series Instance UID, where a folder holds several."),
+    click.option("--series", help="Series, where a folder holds several: UID, or name in the notes."),
     click.option("--window", type=WINDOW, help="Hounsfield units told apart [default: the model's]."),
     click.option("--foundation", help="Name or checkpoint file [default: the one the model was trained on]."),
     click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),

@@ -24,7 +24,11 @@ PATH = click.Path(path_type=Path)
 @click.argument("mask", type=PATH)
 @click.option("--image", type=PATH, help="The CT on the same grid, for Hounsfield units.")
 @click.option("--label-map", help="Names of the values: synapse, btcv, totalsegmentator or a file.")
-@click.option("--series", "series_uid", help="Series Instance UID, where the image's folder holds several.")
+@click.option(
+    "--series",
+    "series_uid",
+    help="Series of the image's folder: UID, or name in the notes.",
+)
 @click.option("-o", "--out", type=PATH, multiple=True, help="Write to .json or .csv. Repeat for both.")
 @overwrite_option
 @talk_options

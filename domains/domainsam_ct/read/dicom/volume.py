@@ -35,6 +35,7 @@ def open_dicom(path: Path, series_uid: str | None = None, scratch: Path | None =
         alone = False
     with DicomFiles(path.parent, below=False) if alone else DicomFiles(path) as files:
         series = find_series(files)
+        notes: tuple[str, ...]
         if alone and series_uid is None:
             own = [one for one in series if any(files.is_file(h.number, path) for h in one.headers)]
             if not own:
