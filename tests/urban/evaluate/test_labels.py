@@ -14,8 +14,9 @@ from affine import Affine
 
 from domainsam.errors import InputError
 from domainsam.io.pairing import find_scenes
-from domainsam_urban.evaluate import evaluate, scores
+from domainsam_urban.evaluate import evaluate
 from domainsam_urban.evaluate.evaluate import evaluate_scenes, look_up_answers
+from domainsam_urban.evaluate.scores import score_scene
 from domainsam_urban.evaluate.summary import EvaluationOptions
 from tests.urban.evaluate.test_scores import _metric
 from tests.urban.evaluate.two_scenes import SHAPE, polygons_of, probability_of, run, truth_mask
@@ -122,7 +123,7 @@ def test_scenes_that_labels_of_all_do_not_reach_have_no_settlement(folder: Path)
 def test_an_unforeseen_error_of_one_scene_costs_no_other(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    score = scores.score_scene
+    score = score_scene
 
     def fail(truth: Any, answer: Any, place: Any, *more: Any) -> Any:
         if place.affine == first:
