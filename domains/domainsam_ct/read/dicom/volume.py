@@ -40,7 +40,7 @@ def open_dicom(path: Path, series_uid: str | None = None, scratch: Path | None =
             own = [one for one in series if any(files.is_file(h.number, path) for h in one.headers)]
             if not own:
                 raise InputError(f"{path}: is a slice of no CT series in its folder; name the folder")
-            notes: tuple[str, ...] = (f"read the series of its folder: {own[0].summary}",)
+            notes = (f"read the series of its folder: {own[0].summary}",)
             chosen = own[0]
         else:
             chosen, notes = choose_series(path, series, series_uid)
