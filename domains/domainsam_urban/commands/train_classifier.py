@@ -12,6 +12,7 @@ import click
 from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import collect_given, out_option, run_options
+from domainsam_urban.commands.labels import choice_options
 from domainsam_urban.commands.map import reading_options
 from domainsam_urban.commands.train import gather_options
 
@@ -44,6 +45,7 @@ def learning_options(command: Any) -> Any:
 @click.command("train-classifier")
 @click.argument("inputs", nargs=-1, required=True, metavar="SCENE...")
 @click.option("--labels", type=PATH, required=True, help="Polygons, a mask raster, or a folder of either.")
+@choice_options
 @click.option("--val", type=PATH, help="Scenes for validation with labels beside them [default: blocks].")
 @out_option("Classifier file, .safetensors; logs and state go to NAME.training/ beside it.")
 @learning_options
