@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError, InputError, missing_extra
-from domainsam.foundation import DEFAULT, load_foundation
+from domainsam.foundation import DEFAULT, load_decoder
 from domainsam.grid import Grid
 from domainsam.infer.blend import NODATA
 from domainsam.infer.engine import prompt_scene
@@ -26,7 +26,7 @@ from domainsam.infer.options import EngineOptions
 from domainsam.infer.store import RawRaster
 from domainsam.infer.view import SceneView
 from domainsam.io.marks import place_marks, read_marks
-from domainsam.machine import Precision, choose_device, choose_precision
+from domainsam.machine import Precision, choose_precision
 from domainsam.packs import DomainPack, describe_file, load_pack
 from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Features, Foundation, PromptSource, SceneObject, Source, Window
@@ -118,7 +118,7 @@ class Opened:
         # Also where nobody closes it: at the latest when the program ends.
         self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._numbers = count(1)
-        self._foundations: dict[tuple[str, str], Foundation] = {}
+        self._foundations: dict[tuple[str, str], tuple[Foundation, Precision]] = {}
         self._views: dict[int, SceneView] = {}
 
     @property
@@ -221,16 +221,12 @@ class Opened:
         return Found(self, answer, generalist)
 
     def _load(self, foundation: str | Path | Foundation, device: str) -> tuple[Foundation, Precision]:
-        import torch
-
         if not isinstance(foundation, str | Path):
             return foundation, choose_precision("auto", foundation.device.type)
-        where = choose_device(device)
-        precision = choose_precision("auto", where)
-        key = (str(foundation), where)
+        key = (str(foundation), device)
         if key not in self._foundations:
-            self._foundations[key] = load_foundation(foundation, where, getattr(torch, precision))
-        return self._foundations[key], precision
+            self._foundations[key] = load_decoder(foundation, device)
+        return self._foundations[key]
 
     def _read(
         self, marks: str | Path | Sequence[SceneObject] | None, frame: str | int | None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from domainsam.errors import ConfigError, InputError
-from domainsam.foundation import DEFAULT, load_foundation
+from domainsam.foundation import load_decoder
 from domainsam.infer.batch import run_batch
 from domainsam.infer.blend import LEVELS
 from domainsam.infer.engine import prompt_scene
@@ -22,7 +22,7 @@ from domainsam.infer.options import EngineOptions
 from domainsam.infer.store import RawRaster
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.marks import read_mark_files
-from domainsam.machine import choose_device, choose_precision, keep_freed_memory
+from domainsam.machine import keep_freed_memory
 from domainsam.progress import report_progress
 from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Foundation
@@ -92,9 +92,8 @@ def segment_marked(
 
     def prepare() -> Callable[[CasePlan], CaseResult]:
         keep_freed_memory()
-        device = choose_device(options.run.device)
-        precision = choose_precision(options.run.precision, device)
-        foundation = load_foundation(options.foundation or DEFAULT, device, getattr(torch, precision))
+        run = options.run
+        foundation, precision = load_decoder(options.foundation, run.device, run.precision)
         return lambda plan: _segment_case(plan, options, foundation, EngineOptions(dtype=precision))
 
     return run_batch(

@@ -9,11 +9,10 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError, InputError
-from domainsam.foundation import DEFAULT, load_foundation
+from domainsam.foundation import load_decoder
 from domainsam.grid import Grid
 from domainsam.infer.blend import NODATA, clip_window, slice_within
 from domainsam.infer.engine import prompt_scene
@@ -25,7 +24,7 @@ from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import TileGrid
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.marks import read_mark_files
-from domainsam.machine import choose_device, choose_precision, keep_freed_memory
+from domainsam.machine import keep_freed_memory
 from domainsam.progress import Progress, report_progress
 from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Block, Foundation, Source, Window
@@ -273,9 +272,8 @@ class Decoder:
     def load(cls, options: SegmentOptions) -> Decoder:
         """The foundation that the options name, by default the embedded one."""
         keep_freed_memory()
-        device = choose_device(options.run.device)
-        precision = choose_precision(options.run.precision, device)
-        foundation = load_foundation(options.foundation or DEFAULT, device, getattr(torch, precision))
+        run = options.run
+        foundation, precision = load_decoder(options.foundation, run.device, run.precision)
         return cls(foundation, EngineOptions(overlap=0, workers=1, dtype=precision))
 
     def decode(

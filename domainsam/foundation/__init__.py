@@ -1,7 +1,8 @@
 """Frozen promptable foundations (SAM, SAM 2, the embedded ones) behind one interface.
 
-:func:`load_foundation` is the only door. Importing this package is cheap: a
-foundation's module, and with it torch, is imported when it is asked for.
+:func:`load_foundation` is the only door, :func:`load_decoder` goes through it as
+options say. Importing this package is cheap: a foundation's module, and with it
+torch, is imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from domainsam.errors import WeightsError
 from domainsam.foundations import FOUNDATIONS, FoundationSpec, find_foundations
+from domainsam.machine import Precision, choose_device, choose_precision
 from domainsam.plugins import import_attribute
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from domainsam.protocols import Foundation
 
-__all__ = ["DEFAULT", "FOUNDATIONS", "FoundationSpec", "find_foundations", "load_foundation"]
+__all__ = ["DEFAULT", "FOUNDATIONS", "FoundationSpec", "find_foundations", "load_decoder", "load_foundation"]
 
 DEFAULT = "embedded"
 
@@ -76,3 +78,29 @@ def load_foundation(
     loader = import_attribute(rows[name].loader)
     foundation: Foundation = loader(name, path, torch.device(device), dtype or torch.float32, compile)
     return foundation
+
+
+def load_decoder(
+    name_or_path: str | Path | None, device: str = "auto", precision: str = "auto"
+) -> tuple[Foundation, Precision]:
+    """A foundation for prompts, as options name it, and the precision that it computes in.
+
+    Parameters
+    ----------
+    name_or_path
+        As of :func:`load_foundation`; None for :data:`DEFAULT`.
+    device, precision
+        As ``--device`` and ``--precision``.
+
+    Raises
+    ------
+    WeightsError, CheckpointError
+        As :func:`load_foundation`.
+    ConfigError
+        If the device is unknown or absent.
+    """
+    import torch
+
+    where = choose_device(device)
+    chosen = choose_precision(precision, where)
+    return load_foundation(name_or_path or DEFAULT, where, getattr(torch, chosen)), chosen

@@ -14,7 +14,7 @@ import torch
 from domainsam.checkpoint import CheckpointHeader, model_file, read_header
 from domainsam.config import from_table
 from domainsam.errors import ConfigError
-from domainsam.foundation import DEFAULT, load_foundation
+from domainsam.foundation import load_decoder, load_foundation
 from domainsam.infer.blend import NODATA
 from domainsam.infer.networks import Networks
 from domainsam.infer.sweep import BlockPrediction, FirstLook
@@ -175,10 +175,8 @@ def load_marked(options: MapOptions) -> MarkedObjects:
         If the device is unknown or absent.
     """
     options.marks.check()
-    device = choose_device(options.run.device)
-    precision = choose_precision(options.run.precision, device)
-    foundation = load_foundation(options.foundation or DEFAULT, device, getattr(torch, precision))
-    return MarkedObjects(options.marks, foundation, torch.device(device), precision)
+    foundation, precision = load_decoder(options.foundation, options.run.device, options.run.precision)
+    return MarkedObjects(options.marks, foundation, foundation.device, precision)
 
 
 def marked_shape(given: Mapping[str, float | None]) -> ShapeOptions:
