@@ -123,6 +123,7 @@ def map_scene(
         area=area,
         # Marks in pixels are counted as the file has them.
         north_up=not options.marks,
+        on_ground=True,
     ) as source:
         if source.crs is None:
             log.warning("%s: no CRS, so sizes are in pixels and there are no areas", plan.source)
@@ -192,7 +193,7 @@ def find_settlements(
         model.specialist,
         model.foundation,
         folder,
-        make_engine_options(options, model, source.profile_info.work_pixel),
+        make_engine_options(options, model, source.profile_info.work_pixel, source.work.anchor),
         device=model.device,
         identity=source.fingerprint,
         resume=options.resume,
@@ -255,9 +256,22 @@ def write_marked(
 
 
 def make_engine_options(
-    options: MapOptions, model: SettlementModel, pixel: tuple[float, float] | None
+    options: MapOptions,
+    model: SettlementModel,
+    pixel: tuple[float, float] | None,
+    anchor: tuple[int, int] = (0, 0),
 ) -> EngineOptions:
-    """What the engine is told; ``pixel`` is the work grid's, height and width in metres."""
+    """What the engine is told.
+
+    Parameters
+    ----------
+    pixel
+        The work grid's, height and width in metres.
+    anchor
+        Rows and columns from the origin of the ground's lattice to the work
+        grid's first pixel: tiles begin at whole strides from that origin, so that
+        the same tiles show the same ground of any file.
+    """
     run = options.run
     # Half of what is asked for, because pass two may still enlarge an object.
     least = options.shape.min_area / 2 / (pixel[0] * pixel[1] if pixel else 1.0)
@@ -271,6 +285,8 @@ def make_engine_options(
         workers=run.workers,
         threshold=options.shape.threshold,
         min_pixels=max(1, model.speck_pixels, int(least)),
+        views=run.views,
+        offset=anchor,
         method="coarse" if run.method == "coarse" else "objects",
         dtype=model.precision,
     )

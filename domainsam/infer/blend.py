@@ -50,7 +50,7 @@ def hann_window(height: int, width: int) -> NDArray[np.float32]:
 
 @cache
 def taper(size: int, margin: int, start: bool, end: bool) -> NDArray[np.float32]:
-    """Weights of a tile along an axis, ``(size,)`` float32: Hann's between margins from which no answer is taken.
+    """Weights of a tile along an axis, ``(size,)`` float32: Hann's between margins that weigh nothing.
 
     Parameters
     ----------

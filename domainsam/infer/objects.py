@@ -28,7 +28,7 @@ from domainsam.infer.store import RawRaster
 from domainsam.infer.sweep import DenseModel, sweep_strip
 from domainsam.infer.tiling import Lattice, TileGrid
 from domainsam.progress import Progress
-from domainsam.protocols import Block, SceneObject, Source, Window
+from domainsam.protocols import Block, SceneObject, Source
 
 COARSE_FILE = "coarse.u8"
 FINAL_FILE = "probability.u8"
@@ -161,13 +161,11 @@ class ObjectRun(StagedRun):
         making.replace(kept)
 
     def find_objects(self, probability: float) -> None:
-        """Take what is connected from a coarse probability on as objects, frame by frame; plan their crops."""
+        """Take what is connected from a coarse probability on as objects, frame by frame; plan crops."""
         level = find_threshold_level(probability)
         plan: dict[tuple[int, int, int], Any] = {}
         for frame in range(self.frames):
-            found = find_components(
-                self.coarse.frame(frame), level, self.lattice, self.options.min_pixels
-            )
+            found = find_components(self.coarse.frame(frame), level, self.lattice, self.options.min_pixels)
             before = len(self.components)
             plan.update(plan_prompts(found, self.lattice, frame, before))
             self.components += [

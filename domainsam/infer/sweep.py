@@ -203,9 +203,7 @@ def sweep_strip(
         Pixels along a block's edges from which no answer is taken where a neighbour has one.
     """
     bands = {
-        frame: BandBlend(
-            course.grid.size[0], strip.columns, strip.top, model.planes, margin, course.shape
-        )
+        frame: BandBlend(course.grid.size[0], strip.columns, strip.top, model.planes, margin, course.shape)
         for frame in strip.frames
     }
     around = _frames_around(strip.frames, model.context, course.frames[-1].stop)

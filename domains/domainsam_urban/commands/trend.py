@@ -271,6 +271,7 @@ def gather(given: dict[str, Any]) -> TrendOptions:
             overlap=given["overlap"],
             batch_size=given["batch_size"],
             method=given["method"],
+            views=int(given["views"]),
             disabled=frozenset(part for part in parts if given[f"no_{part}"]),
         ),
         layers=figures["layers"],

@@ -10,9 +10,11 @@ from domainsam.infer.blend import (
     NODATA,
     BandBlend,
     find_threshold_level,
+    hann,
     hann_window,
     quantise,
     store_shares,
+    taper,
 )
 from domainsam.infer.tiling import TileGrid, split_columns
 
