@@ -139,8 +139,8 @@ class Warp:
         spans = knots.steps(middle)
         self._whole = tuple(max(1, int(span)) for span in spans)
         self._phase = tuple(start % count for start, count in zip(phase, self._whole, strict=True))
-        # The mean over s pixels spreads a value by (s^2 + 1) / 12 (its variance), three weights a, 1 - 2a, a and
-        # linear interpolation by 2a + 1/6.
+        # The mean over s pixels spreads a value by (s^2 + 1) / 12, its variance; three weights a, 1 - 2a, a
+        # with linear interpolation by 2a + 1/6.
         self._side = tuple(
             max(0.0, (span / count) ** 2 - 1) / 24 for span, count in zip(spans, self._whole, strict=True)
         )
