@@ -3,12 +3,13 @@
     pip install -e ".[urban]"
     python benchmarks/stability.py SCENE... [--model FILE] [--method coarse] [--views 8] [--check]
 
-Every scene is written anew as a planner may get it from elsewhere: cut, turned, mirrored, with nodata corners,
-resampled, in other projections; and mapped with other tiles and another threshold. Masks are compared on the
-ground that both files show, as far from every edge and from nodata as a network's context reaches (--margin).
-The table gives the share of that ground that is settled in the reference, IoU of both masks, and how much
-larger the settled area is in the case. Targets: IoU of at least 0.95 and areas within 3 %; forms that hold the
-very same pixels have to be equal.
+SCENE is a file with a place, or a folder of web-map tiles named ...-X-Y-ZOOM.png. It is written anew as a
+planner may get it from elsewhere: cut, turned, mirrored, with nodata corners, resampled, in other projections;
+and mapped with other tiles and another threshold. Masks are compared on the ground that both files show, as
+far from every edge and from nodata as a network's context reaches (--margin). The table gives the share of
+that ground that is settled in the reference, IoU of both masks, how much larger the settled area is in the
+case, and the share of ground whose probability differs by more than 0.1. Targets: IoU of at least 0.95 and
+areas within 3 %; forms that hold the very same pixels have to be equal.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ LEAST_IOU, MOST_AREA = 0.95, 0.03
 MARGIN_PIXELS = 112
 """Pixels of the model within which an edge is noticed; see the issue that asked for this benchmark."""
 NODATA = 255
+TILE, HALF_EQUATOR = 256, math.pi * 6378137
+"""Pixels of a web-map tile's side, and half the side of the whole map in metres (EPSG:3857)."""
 ABSENT = 0
 """Value that stands for nodata in scenes that are written here; seen pixels of it become 1."""
 
@@ -108,6 +111,32 @@ def read_picture(path: Path, size: int) -> Picture:
         if dataset.crs is None or dataset.transform.is_identity:
             raise SystemExit(f"{path}: has no place on the Earth, and so no ground to compare")
         return Picture(values, seen, dataset.transform @ Affine.translation(col, row), dataset.crs)
+
+
+def read_tiles(folder: Path, zoom: int) -> Picture:
+    """Web-map tiles named ``...-X-Y-ZOOM.png`` as one scene, finer ones as means over a pixel of ``zoom``."""
+    placed = []
+    for path in sorted(folder.glob("*.png")):
+        x, y, own = map(int, path.stem.split("-")[-3:])
+        if own >= zoom:
+            step = 2 ** (own - zoom)
+            placed.append((path, step, TILE // step * x, TILE // step * y))
+    if not placed:
+        raise SystemExit(f"{folder}: holds no tiles of zoom {zoom} or more, named ...-X-Y-ZOOM.png")
+    left, top = min(item[2] for item in placed), min(item[3] for item in placed)
+    right, bottom = (max(item[axis] + TILE // item[1] for item in placed) for axis in (2, 3))
+    values = np.zeros((3, bottom - top, right - left), np.uint8)
+    seen = np.zeros(values.shape[1:], bool)
+    for path, step, x, y in placed:
+        with rasterio.open(path) as dataset:
+            tile = dataset.read((1, 2, 3))
+        side = TILE // step
+        part = slice(y - top, y - top + side), slice(x - left, x - left + side)
+        values[:, *part] = np.rint(tile.reshape(3, side, step, side, step).mean(axis=(2, 4)))
+        seen[part] = True
+    pixel = 2 * HALF_EQUATOR / TILE / 2**zoom
+    corner = Affine.translation(left * pixel - HALF_EQUATOR, HALF_EQUATOR - top * pixel)
+    return Picture(values, seen, corner @ Affine.scale(pixel, -pixel), CRS.from_epsg(3857))
 
 
 def cut(row: int, col: int) -> Callable[[Picture], Picture]:
@@ -334,6 +363,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threshold", type=float, help="[the model's]")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--size", type=int, default=1200, help="middle of the scene, in pixels [%(default)s]")
+    parser.add_argument("--zoom", type=int, default=19, help="of web-map tiles [%(default)s]")
     parser.add_argument("--margin", type=float, help="metres [112 pixels of the model]")
     parser.add_argument("--cases", help="parts of names of the cases to run, with commas between [all]")
     parser.add_argument("--json", type=Path, help="write all figures to this file too")
@@ -370,14 +400,14 @@ def main() -> int:
     words = None if given.cases is None else given.cases.split(",")
     cases = [case for case in CASES if words is None or any(word in case.name for word in words)]
     margin = given.margin or MARGIN_PIXELS * (model.resolution or 1.0)
-    print(
-        f"model {model.name}, method {options.run.method}, views {options.run.views}, margin {margin:.0f} m\n"
-    )
+    run = options.run
+    print(f"model {model.name}, method {run.method}, views {run.views}, margin {margin:.0f} m\n")
     print("| scene | case | common ha | settled | IoU | area | probability changed |")
     print("|---|---|---|---|---|---|---|")
     rows = []
     for scene in given.scenes:
-        for row in run_cases(scene, read_picture(scene, given.size), options, model, cases, margin):
+        picture = read_tiles(scene, given.zoom) if scene.is_dir() else read_picture(scene, given.size)
+        for row in run_cases(scene, picture, options, model, cases, margin):
             print(tell(row), flush=True)
             rows.append(row)
     if given.json is not None:
