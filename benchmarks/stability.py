@@ -4,7 +4,7 @@
     python benchmarks/stability.py SCENE... [--model FILE] [--method coarse] [--views 8] [--check]
 
 SCENE is a file with a place, or a folder of web-map tiles named ...-X-Y-ZOOM.png. It is written anew as a
-planner may get it from elsewhere: cut, turned, mirrored, with nodata corners, resampled, in other projections;
+planner may get it from elsewhere: cut, turned, mirrored, with nodata corners, resampled, in another CRS;
 and mapped with other tiles and another threshold. Masks are compared on the ground that both files show, as
 far from every edge and from nodata as a network's context reaches (--margin). The table gives the share of
 that ground that is settled in the reference, IoU of both masks, how much larger the settled area is in the

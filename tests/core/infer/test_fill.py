@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from domainsam.infer.engine import map_scene
 from domainsam.infer.fill import fill_missing
+from domainsam.infer.options import EngineOptions
 from domainsam.infer.order import make_filled_reader
-from domainsam.protocols import Window
-from tests.core.engine_fakes import ArraySource, textured_scene
+from domainsam.protocols import Block, Window
+from tests.core.engine_fakes import ArraySource, BrightPrompter, textured_scene
 
 
 def test_an_edge_shows_the_mirror_image() -> None:
@@ -67,9 +73,7 @@ def test_ground_that_nobody_asked_about_is_context_as_it_is() -> None:
     """A block may show more than it answers for; only what it does not show is filled."""
 
     class Part(ArraySource):
-        def read(self, window):  # type: ignore[no-untyped-def]
-            from dataclasses import replace
-
+        def read(self, window: Window) -> Block:
             block = super().read(window)
             valid = block.valid.copy()
             valid[:, :20] = False
@@ -79,3 +83,21 @@ def test_ground_that_nobody_asked_about_is_context_as_it_is() -> None:
     block = make_filled_reader(Part(scene.image, scene.valid))(Window(0, 0, 64, 64))
     np.testing.assert_array_equal(block.image, scene.image)
     assert not block.valid[:, :20].any()
+
+
+def test_seen_ground_keeps_its_answer_beside_nodata(tmp_path: Path) -> None:
+    """A delivered scene's corners: far from them nothing changes, beside them hardly anything."""
+    whole = textured_scene((260, 260), invalid=False)
+    rows, cols = np.mgrid[:260, :260]
+    seen = np.abs(rows - 130) + np.abs(cols - 130) < 120
+    answers = []
+    for name, source in (("a", whole), ("b", ArraySource(whole.image, seen))):
+        options = EngineOptions(tile=128, overlap=64, method="coarse")
+        result = map_scene(source, BrightPrompter(), None, tmp_path / name, options)
+        answers.append(np.fromfile(result.probability, np.uint8).reshape(260, 260))
+    assert ((answers[1] == 255) == ~seen).all()
+    far = ndimage.distance_transform_edt(seen) > 40
+    np.testing.assert_array_equal(answers[1][far], answers[0][far])
+    one, other = (values[seen] >= 127 for values in answers)
+    assert (one & other).sum() / (one | other).sum() > 0.93
+    assert other.sum() == pytest.approx(one.sum(), rel=0.03)
