@@ -17,6 +17,7 @@ from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.engine import prompt_scene
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
+from domainsam.infer.tiling import ALIGN
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.marks import read_mark_files
 from domainsam.machine import keep_freed_memory
@@ -44,6 +45,8 @@ from domainsam_urban.write.products import Mapped, write_products
 
 log = logging.getLogger(__name__)
 
+CONTEXT_OVERLAP = 256
+"""Pixels that neighbouring tiles share: 96 of them are margin, about as far as an edge is noticed."""
 STAGED_BYTES = 2
 """Bytes a pixel that the engine stages: coarse and final probability."""
 WRITTEN_BYTES = 2
@@ -276,8 +279,8 @@ def make_engine_options(
     # Half of what is asked for, because pass two may still enlarge an object.
     least = options.shape.min_area / 2 / (pixel[0] * pixel[1] if pixel else 1.0)
     tile = model.tile if run.tile is None else run.tile
-    # A quarter, as by default, where the model's own overlap was for another tile.
-    overlap = model.overlap if run.tile is None else tile // 4
+    # Half a tile, as far as a network looks: with a quarter, tiles of other sizes answer otherwise.
+    overlap = max(model.overlap if run.tile is None else 0, min(CONTEXT_OVERLAP, tile // 2 // ALIGN * ALIGN))
     return EngineOptions(
         tile=tile,
         overlap=overlap if run.overlap is None else run.overlap,

@@ -218,7 +218,7 @@ class RasterSource:
     def on_own_grid(self) -> bool:
         """Whether the work grid is the scene's own, pixel for pixel."""
         straight = self._work.straight
-        whole = straight is not None and straight.whole and straight.offset == (0, 0)
+        whole = straight is not None and straight.whole and straight.starts == (0, 0)
         return whole and not self._turn.any and self._work.shape == self.scene_shape
 
     @property
@@ -443,7 +443,7 @@ class RasterSource:
         image = np.zeros((len(self.bands), window.height, window.width), dtype=np.float32)
         valid = np.zeros((window.height, window.width), dtype=bool)
         seen = np.zeros_like(valid)
-        down, across = (int(offset) for offset in straight.offset)
+        down, across = (int(start) for start in straight.starts)
         view = Window(window.row + down, window.col + across, window.height, window.width)
         part = clip_window(view, (0, self._view.shape[0]), (0, self._view.shape[1]))
         if part.height and part.width:
@@ -465,14 +465,15 @@ class RasterSource:
     def _read_resampled(self, dataset: Any, window: Window, straight: Straight) -> Block:
         """Resample a few output rows at a time, so that a strong reduction does not fill the memory."""
         scale, offset, length = straight.scale, straight.offset, self._view.shape
-        across = compute_axis_weights(window.col, window.width, scale[1], length[1], offset[1])
+        row, col = straight.first[0] + window.row, straight.first[1] + window.col
+        across = compute_axis_weights(col, window.width, scale[1], length[1], offset[1])
         image = np.zeros((len(self.bands), window.height, window.width), dtype=np.float32)
         valid = np.zeros((window.height, window.width), dtype=bool)
         seen = np.zeros_like(valid)
         step = max(1, int(CHUNK_PIXELS / max(1, across.end - across.first) / max(scale[0], 1.0)))
         for start in range(0, window.height, step):
             count = min(step, window.height - start)
-            down = compute_axis_weights(window.row + start, count, scale[0], length[0], offset[0])
+            down = compute_axis_weights(row + start, count, scale[0], length[0], offset[0])
             if down.end == down.first or across.end == across.first:
                 continue
             part = slice(start, start + count)

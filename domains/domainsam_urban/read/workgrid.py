@@ -38,17 +38,29 @@ HAIR = 1e-6
 
 @dataclass(frozen=True)
 class Straight:
-    """Both grids have the same axes: pixel ``i`` of one begins at ``offset + scale * i`` of the other.
+    """Both grids have the same axes: pixel ``i`` begins at ``offset + scale * (first + i)`` of the other.
 
-    Each for rows and columns; the work grid's pixels on the scene, unless it is said otherwise.
+    Each for rows and columns; the work grid's pixels on the scene, unless it is
+    said otherwise. ``first`` counts from the lattice's origin, so that a pixel's
+    place is computed alike in every grid of the lattice.
     """
 
     scale: tuple[float, float]
     offset: tuple[float, float]
+    first: tuple[int, int] = (0, 0)
+
+    @property
+    def starts(self) -> tuple[float, float]:
+        """Where the first pixel begins."""
+        down, across = (
+            offset + scale * first
+            for offset, scale, first in zip(self.offset, self.scale, self.first, strict=True)
+        )
+        return down, across
 
     @property
     def whole(self) -> bool:
-        """Whether every pixel of the work grid is one of the scene's."""
+        """Whether every pixel of the one is one of the other's."""
         return self.scale == (1, 1) and all(offset == round(offset) for offset in self.offset)
 
 
@@ -136,8 +148,8 @@ def lay_on_ground(
     if upright and parse_crs(crs) == parse_crs(view.crs):
         own = view.affine
         scale = pixel[0] / -own.e, pixel[1] / own.a
-        offset = (transform.f - own.f) / own.e, (transform.c - own.c) / own.a
-        straight = Straight(scale, (_rounded(offset[0]), _rounded(offset[1])))
+        offset = _rounded(-own.f / own.e), _rounded(-own.c / own.a)
+        straight = Straight(scale, offset, (rows[0], cols[0]))
     return WorkGrid(shape, transform, crs, (rows[0], cols[0]), straight)
 
 
@@ -156,22 +168,22 @@ def _own_phase(affine: Affine) -> tuple[int, int]:
 
 def _keep_pixels(view: Place, wanted: Place) -> WorkGrid:
     """The scene's own pixels, with so many before them that the grid begins at a stride of the ground."""
-    corner, end = (
-        ~view.affine @ (wanted.affine @ place) for place in ((0, 0), (wanted.shape[1], wanted.shape[0]))
-    )
+    corners = (~view.affine @ (wanted.affine @ spot) for spot in ((0, 0), wanted.shape[::-1]))
     phase = _own_phase(view.affine)
     starts, sizes, anchor = [], [], []
-    for own, first, last in zip(phase, corner[::-1], end[::-1], strict=True):
-        begin = (own + round(first)) // ALIGN * ALIGN - own
+    # A file that runs from south to north ends where its view begins.
+    for own, *ends in zip(phase, *(corner[::-1] for corner in corners), strict=True):
+        begin = (own + round(min(ends))) // ALIGN * ALIGN - own
         starts.append(begin)
-        sizes.append(round(last) - begin)
+        sizes.append(round(max(ends)) - begin)
         anchor.append(own + begin)
+    down, across = phase
     return WorkGrid(
         (sizes[0], sizes[1]),
         view.affine @ Affine.translation(starts[1], starts[0]),
         view.crs,
         (anchor[0], anchor[1]),
-        Straight((1.0, 1.0), (float(starts[0]), float(starts[1]))),
+        Straight((1.0, 1.0), (float(-down), float(-across)), (anchor[0], anchor[1])),
     )
 
 

@@ -130,10 +130,8 @@ class _View:
 def _invert(straight: Straight, factor: tuple[float, float], corner: tuple[int, int]) -> Straight:
     """How a grid lies on the work grid whose pixels are ``factor`` of the scene's, from its ``corner`` on."""
     scale = factor[0] / straight.scale[0], factor[1] / straight.scale[1]
-    offset = (
-        (corner[0] - straight.offset[0]) / straight.scale[0],
-        (corner[1] - straight.offset[1]) / straight.scale[1],
-    )
+    starts = straight.starts
+    offset = (corner[0] - starts[0]) / straight.scale[0], (corner[1] - starts[1]) / straight.scale[1]
     return Straight(scale, offset)
 
 

@@ -178,7 +178,7 @@ def test_pixels_of_the_model_s_own_size_are_kept_and_begin_at_a_stride(tmp_path:
             straight = source.work.straight
             assert straight is not None
             assert straight.scale == (1, 1)
-            down, across = (int(offset) for offset in straight.offset)
+            down, across = (int(start) for start in straight.starts)
             assert -32 < down <= 0
             assert -32 < across <= 0
             image, valid = whole(source)
@@ -288,7 +288,7 @@ def test_lattice_beyond_utm_is_the_scene_s_own(
 
 
 def test_scenes_without_a_place_are_read_as_ever(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.tif", ramp(3, 40, 50), None, crs=None)
+    path = save(tmp_path / "a.tif", ramp(3, 40, 50), crs=None)
     with RasterSource(path, resolution=1.2, allow_no_crs=True, on_ground=True) as source:
         assert source.grid.shape == (40, 50)
         assert source.work.anchor == (0, 0)
