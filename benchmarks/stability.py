@@ -32,6 +32,7 @@ from rasterio.crs import CRS
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 from scipy import ndimage
 
+from domainsam.io.rasters import open_raster
 from domainsam_urban.map import map_scenes
 from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.read.place import Place
@@ -128,7 +129,7 @@ def read_tiles(folder: Path, zoom: int) -> Picture:
     values = np.zeros((3, bottom - top, right - left), np.uint8)
     seen = np.zeros(values.shape[1:], bool)
     for path, step, x, y in placed:
-        with rasterio.open(path) as dataset:
+        with open_raster(path) as dataset:
             tile = dataset.read((1, 2, 3))
         side = TILE // step
         part = slice(y - top, y - top + side), slice(x - left, x - left + side)
