@@ -59,9 +59,9 @@ class RunOptions:
     batch_size: int = 4
     workers: int = 2
     method: str = "full"
-    views: int = 1
     disabled: frozenset[str] = frozenset()
     """Prompt parts that are switched off: ``box``, ``mask``, ``sam_embedding``, ``segformer_embedding``."""
+    views: int = 1
 
 
 @dataclass(frozen=True)

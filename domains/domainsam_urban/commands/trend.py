@@ -266,12 +266,12 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         read=ReadOptions(given["bands"], given["nodata"], given["resolution"], given["normalize"]),
         run=RunOptions(
             device=given["device"],
+            views=int(given["views"]),
             precision=given["precision"],
             tile=given["tile"],
             overlap=given["overlap"],
             batch_size=given["batch_size"],
             method=given["method"],
-            views=int(given["views"]),
             disabled=frozenset(part for part in parts if given[f"no_{part}"]),
         ),
         layers=figures["layers"],
