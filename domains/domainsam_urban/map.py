@@ -160,7 +160,7 @@ def check_enlarged(source: RasterSource, read: ReadOptions, learnt: float | None
     ground = source.profile_info.ground_pixel
     if ground is None or learnt is None or read.resolution is not None:
         return
-    native, (rows, cols) = math.sqrt(ground[0] * ground[1]), source.grid.shape
+    native, (rows, cols) = math.sqrt(ground[0] * ground[1]), source.find_shape_at(learnt)
     if native > MOST_ENLARGED * learnt:
         raise InputError(
             f"{source.path}: its pixels are {native:.3g} m, the model has learnt {learnt:.3g} m: enlarged to "
