@@ -266,6 +266,7 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         read=ReadOptions(given["bands"], given["nodata"], given["resolution"], given["normalize"]),
         run=RunOptions(
             device=given["device"],
+            views=int(given["views"]),
             precision=given["precision"],
             tile=given["tile"],
             overlap=given["overlap"],
