@@ -20,6 +20,7 @@ from pyproj import Transformer
 import domainsam
 from domainsam.grid import Float64
 from domainsam.io.rasters import open_raster
+from domainsam.limits import tell_moment
 from domainsam.staging import Staging
 from domainsam_urban.job import MARKED
 from domainsam_urban.read.geodesy import apply_affine, parse_crs
@@ -135,7 +136,7 @@ def make_item(
     pystac.Item
         Without a CRS its geometry is null.
     """
-    created = created or datetime.now(UTC)
+    created = created or tell_moment()
     acquired = provenance.acquired
     with open_raster(raster_path) as dataset:
         shape, affine, crs = dataset.shape, dataset.transform, dataset.crs

@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import pyproj
 import shapely
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam.grid import Float64
+from domainsam.io.vectors import read_table
+from domainsam.reading import reading
 from domainsam_urban.read.geodesy import apply_affine
 from domainsam_urban.trend.ground import CommonGround
 from domainsam_urban.trend.settings import ZoneOptions
@@ -171,14 +172,9 @@ def read_ring_roads(path: Path, ground: CommonGround, name: str | None = None) -
 def _read(path: Path) -> tuple[Any, list[str]]:
     if not path.exists():
         raise MissingInputError(f"zones '{path}' do not exist: check the path")
-    try:
-        table = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+    with reading(f"zones '{path}'", "polygons; expected GeoPackage, GeoParquet, GeoJSON or Shapefile"):
+        table = read_table(path)
         crs, geometry = table.crs, table.geometry
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"zones '{path}' cannot be read ({reason}); expected GeoPackage, GeoParquet, GeoJSON or Shapefile"
-        ) from error
     if crs is None:
         raise InputError(f"zones '{path}' have no CRS: assign the one they were drawn in")
     empty = np.asarray(geometry.isna() | geometry.is_empty)
