@@ -88,8 +88,8 @@ def find_key(out: Path, folder: bool) -> bytes:
         raise
     except OSError as error:
         raise OutputError(
-            f"cannot keep the key of pseudonyms in '{path}' ({error.strerror}): choose a folder you may write "
-            "to, or name a key file"
+            f"cannot keep the key of pseudonyms in '{path}' ({error.strerror}): choose a folder you may "
+            "write to, or name a key file"
         ) from error
     return key
 

@@ -36,17 +36,8 @@ if TYPE_CHECKING:
     from domainsam_ct.read.open import VolumeSource
 
 SAVED = (
-    *(
-        "per_organ",
-        "dicom_seg",
-        "rtstruct",
-        "statistics",
-        "report",
-        "preview",
-        "keep_identifiers",
-        "pseudonym_key",
-    ),
-    *("organs", "label_map", "overwrite"),
+    *("per_organ", "dicom_seg", "rtstruct", "statistics", "report", "preview"),
+    *("keep_identifiers", "pseudonym_key", "organs", "label_map", "overwrite"),
 )
 """Options of :func:`segment_options` that say how something found is written."""
 

@@ -319,7 +319,7 @@ def get_native_grid(volume: Volume) -> Grid:
 
 
 def identify_source(source: Path) -> dict[str, Any]:
-    """What tells one input from another without reading it all: name, size, time and samples of its content."""
+    """What tells one input from another: name, size, time and samples of its content."""
     if source.is_file() and is_dicom_file(source):
         # Its neighbours are slices of the same series.
         files = sorted(path for path in source.parent.iterdir() if path.is_file())
