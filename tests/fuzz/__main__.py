@@ -68,13 +68,7 @@ def run_worker(seed: int, start: int, stop: int, keep: Path, end: float) -> Iter
         if process.returncode and not done:
             outcome = "hang" if stuck.is_set() else "crash"
             told = f"the process ended with {process.returncode}"
-            yield {
-                "number": at["begin"],
-                "sample": at["sample"],
-                "outcome": outcome,
-                "told": told,
-                "seconds": 0,
-            }
+            yield {"number": at["begin"], "sample": at["sample"], "outcome": outcome, "told": told}
     finally:
         watch.stop()
         process.kill()
@@ -115,12 +109,13 @@ def table(found: list[dict[str, Any]]) -> str:
     for name, counts in sorted(by_sample.items()):
         lines.append("  ".join([f"{name:<18}", *(f"{counts[column]:>14}" for column in columns)]))
         total += counts
-    lines.append(
-        "  ".join([f"{'all ' + str(len(found)):<18}", *(f"{total[column]:>14}" for column in columns)])
-    )
-    for result in found:
-        if result["outcome"] in FAULTS:
-            lines.append(f"{result['outcome']}: {result['sample']} {result['number']}: {result['told']}")
+    whole = f"all {len(found)}"
+    lines.append("  ".join([f"{whole:<18}", *(f"{total[column]:>14}" for column in columns)]))
+    lines += [
+        f"{result['outcome']}: {result['sample']} {result['number']}: {result['told']}"
+        for result in found
+        if result["outcome"] in FAULTS
+    ]
     return "\n".join(lines)
 
 

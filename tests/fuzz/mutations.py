@@ -9,17 +9,8 @@ from collections.abc import Callable
 Mutation = Callable[[bytes, random.Random], bytes]
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 NUMBERS = (
-    b"-1",
-    b"0",
-    b"NaN",
-    b"1e300",
-    b"Infinity",
-    b"4294967296",
-    b"9" * 5000,
-    b"null",
-    b'"x"',
-    b"[]",
-    b"{}",
+    *(b"-1", b"0", b"NaN", b"1e300", b"Infinity", b"4294967296", b"9" * 5000),
+    *(b"null", b'"x"', b"[]", b"{}"),
 )
 HEAD = 2048
 """Bytes in which headers lie; half of all damage goes there."""
@@ -96,14 +87,8 @@ def change_word(data: bytes, rng: random.Random) -> bytes:
     if not found:
         return change_number(data, rng)
     chosen = rng.choice(found)
-    other = (
-        *NUMBERS,
-        b"[" * 3000 + b"]" * 3000,
-        b'"\xff\xfe"',
-        b'"' + b"a." * 500 + b'"',
-        b"true",
-        b'"../../x"',
-    )
+    deep = (b"[" * 3000 + b"]" * 3000, b'"' + b"a." * 500 + b'"')
+    other = (*NUMBERS, *deep, b'"\xff\xfe"', b"true", b'"../../x"')
     return data[: chosen.start()] + rng.choice(other) + data[chosen.end() :]
 
 

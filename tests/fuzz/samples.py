@@ -131,11 +131,8 @@ def _shapes(name: str, **options: Any) -> Maker:
         import shapely
 
         boxes = [shapely.box(450000 + 20 * n, 4429900, 450010 + 20 * n, 4429940) for n in range(6)]
-        table = geopandas.GeoDataFrame(
-            {"label": [f"village {n}" for n in range(6)], "number": range(6)},
-            geometry=boxes,
-            crs="EPSG:32650",
-        )
+        columns = {"label": [f"village {n}" for n in range(6)], "number": range(6)}
+        table = geopandas.GeoDataFrame(columns, geometry=boxes, crs="EPSG:32650")
         if name.endswith((".geojson", ".kml")):
             table = table.to_crs(4326)
         if name.endswith(".parquet"):
@@ -243,6 +240,7 @@ SAMPLE_ROWS: list[list[object]] = [
     ["lon", "lat", "2016", "2020", "weight"],
     *[[116.0 + n / 1000, 40.0, n % 2, 1, 1] for n in range(8)],
 ]
+YEAR_ROWS: list[list[object]] = [["path", "datetime"], ["a.tif", "2016"], ["b.tif", "2020"]]
 SAMPLES = (
     Sample("nii", _nifti("ct.nii"), readers.read_volume),
     Sample("nii.gz", _nifti("ct.nii.gz"), readers.read_volume),
@@ -287,11 +285,7 @@ SAMPLES = (
         readers.read_marked,
     ),
     Sample("stac", _catalogue, readers.read_catalogue),
-    Sample(
-        "years csv",
-        _table("a.csv", [["path", "datetime"], ["a.tif", "2016"], ["b.tif", "2020"]]),
-        readers.read_listing,
-    ),
+    Sample("years csv", _table("a.csv", YEAR_ROWS), readers.read_listing),
     Sample("sample csv", _table("a.csv", SAMPLE_ROWS), readers.read_sample),
     Sample("picture png", _raster("a.png", driver="PNG"), readers.read_picture, "*.png"),
     Sample("npy", _arrays("a.npy"), readers.read_picture),
