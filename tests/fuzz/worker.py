@@ -1,4 +1,4 @@
-"""Read mutated files one after another and print what became of each, a line of JSON; runs in its own process."""
+"""Read mutated files one after another and print what became of each: a process of its own."""
 
 from __future__ import annotations
 
@@ -47,14 +47,12 @@ def main(arguments: list[str]) -> None:
         for number in range(start, stop):
             sample = SAMPLES[number % len(SAMPLES)]
             if sample.name not in originals:
-                originals[sample.name] = prepare(
-                    sample, Path(folder) / "originals" / sample.name.replace(" ", "_")
-                )
+                place = Path(folder) / "originals" / plain(sample.name)
+                originals[sample.name] = prepare(sample, place)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             print(json.dumps({"begin": number, "sample": sample.name}), file=REPORT, flush=True)
-            found = try_one(
-                sample, *originals[sample.name], random.Random(f"{seed} {number}"), Path(folder), keep
-            )
+            rng = random.Random(f"{seed} {number}")
+            found = try_one(sample, *originals[sample.name], rng, Path(folder), keep)
             grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
             if grown > BUDGET + SLACK:
                 found = {**found, "outcome": "memory", "told": f"{grown / 1e9:.1f} GB"}
@@ -62,6 +60,11 @@ def main(arguments: list[str]) -> None:
 
 
 REPORT: Any = sys.stdout
+
+
+def plain(name: str) -> str:
+    """A format's name without blanks, for files."""
+    return name.replace(" ", "_")
 
 
 def silence() -> None:
@@ -103,9 +106,7 @@ def try_one(
         outcome, told = "traceback", "".join(traceback.format_exception(error))[-1500:]
     if outcome in ("hang", "traceback", "many lines"):
         keep.mkdir(parents=True, exist_ok=True)
-        shutil.copy(
-            victim, keep / f"{sample.name.replace(' ', '_')}-{rng.randrange(1 << 32):08x}-{victim.name}"
-        )
+        shutil.copy(victim, keep / f"{plain(sample.name)}-{rng.randrange(1 << 32):08x}-{victim.name}")
     return {"outcome": outcome, "told": told, "seconds": round(time.monotonic() - begin, 3)}
 
 
