@@ -18,6 +18,7 @@ from domainsam import __version__
 from domainsam.documents import check_document, shorten
 from domainsam.errors import CheckpointError, WeightsError, one_line
 from domainsam.limits import tell_moment
+from domainsam.names import show
 from domainsam.protocols import Foundation
 from domainsam.tensorfile import (
     halve,
@@ -207,7 +208,7 @@ def _parse_header(path: Path, text: str | None) -> CheckpointHeader:
     if unfit:
         raise CheckpointError(f"the header of {path} has values of a wrong type: {', '.join(unfit)}")
     _check_sizes(path, values)
-    return CheckpointHeader(**{**values, "labels": tuple(map(str, values["labels"]))})
+    return CheckpointHeader(**{**values, "labels": tuple(_plain(label) for label in values["labels"])})
 
 
 def _check_sizes(path: Path, values: Mapping[str, Any]) -> None:
@@ -225,6 +226,11 @@ def _check_sizes(path: Path, values: Mapping[str, Any]) -> None:
             raise CheckpointError(f"the header of {path} gives {shorten(large[0])} as a size of the network")
         parts = (value.values() if isinstance(value, dict) else value for value in level if _is_nested(value))
         level = [part for inner in parts for part in inner]
+
+
+def _plain(label: object) -> str:
+    """A label on one line; it goes into tables, charts, pages and names of files."""
+    return " ".join(show(str(label)).split())
 
 
 def _is_nested(value: object) -> bool:

@@ -62,7 +62,10 @@ def read_toml(path: Path, what: str, kind: type[InputError | ConfigError] = Conf
     """
     with reading(path, what, kind):
         _require_size(path, MOST_TOML_BYTES, kind)
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise kind(f"{path} is not valid TOML: {error}") from error
     return parse_toml(text, path, what, kind)
 
 

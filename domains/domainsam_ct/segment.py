@@ -29,7 +29,6 @@ from domainsam_ct.job import (
     Made,
     Segmented,
     plan_outputs,
-    was_interrupted,
 )
 from domainsam_ct.labels import LabelMap, choose_organs, load_label_map, make_label_map
 from domainsam_ct.measure.cleanup import CleanUp, clean_up
@@ -146,7 +145,7 @@ def vet_volume(volume: Volume, plan: CasePlan) -> Volume:
 
 def may_replace(plan: CasePlan, options: SegmentOptions) -> bool:
     """Whether files of a case may be replaced: a killed run may have left some of them in place."""
-    return options.outputs.overwrite or (options.resume and was_interrupted(plan))
+    return plan.may_replace(options.outputs.overwrite, options.resume)
 
 
 def drop_unwritable(plan: CasePlan, made: Made) -> CasePlan:

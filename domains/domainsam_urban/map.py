@@ -90,7 +90,7 @@ def map_scenes(
         prepare,
         Batch,
         resume=options.resume,
-        overwrite=options.outputs.overwrite,
+        overwrite=lambda plan: plan.may_replace(options.outputs.overwrite, options.resume),
     )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam.grid import Float64
 from domainsam.io.vectors import read_table
+from domainsam.names import show
 from domainsam.reading import reading
 from domainsam_urban.read.geodesy import apply_affine
 from domainsam_urban.trend.ground import CommonGround
@@ -195,7 +196,12 @@ def _names(table: Any, path: Path, wanted: str | None) -> list[str]:
     column = wanted or next(iter([*usual, *texts]), None)
     if column is None:
         return [f"zone {number}" for number in range(1, len(table) + 1)]
-    return [f"zone {n}" if _missing(v) else str(v) for n, v in enumerate(table[column], start=1)]
+    return [f"zone {n}" if _missing(v) else _plain(v) for n, v in enumerate(table[column], start=1)]
+
+
+def _plain(value: Any) -> str:
+    """A name on one line, for charts, layers and tables alike."""
+    return " ".join(show(str(value)).split())
 
 
 def _missing(value: Any) -> bool:
