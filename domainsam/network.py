@@ -11,6 +11,7 @@ network file systems then open (https://gdal.org/en/stable/user/configoptions.ht
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from collections.abc import MutableMapping
@@ -48,7 +49,7 @@ REMOTE = re.compile(
 """Names of GDAL's network file systems, and addresses with a scheme."""
 DRIVER_PREFIX = re.compile(rf"(?:{'|'.join(SERVICES)}):", re.IGNORECASE)
 NAMED = re.compile(
-    rb"<(?:SourceFilename|SourceDataset|SrcDataSource|ServerUrl|ServiceURL|GetCapabilitiesUrl|URL)\b[^>]*>"
+    rb"<(SourceFilename|SourceDataset|SrcDataSource|ServerUrl|ServiceURL|GetCapabilitiesUrl|URL)\b([^>]*)>"
     rb"\s*([^<]{1,2000})",
     re.IGNORECASE,
 )
@@ -56,6 +57,10 @@ NAMED = re.compile(
 SERVICE_ROOTS = re.compile(
     rb"<(?:GDAL_WMS|GDAL_WMTS|WCS_GDAL|WMT_MS_Capabilities|WMS_Capabilities|OGRWFSDataSource|OGRCSWDataSource)\b"
 )
+RELATIVE = re.compile(rb"relativeToVRT\s*=\s*[\"']1", re.IGNORECASE)
+SUBDATASET = re.compile(r"[A-Za-z0-9_]{2,}:")
+"""How names of a part of a file begin: with that of GDAL's driver."""
+DEPTH = 8
 MOST_TEXT = 16 << 20
 """Bytes of a description that are looked at; GDAL's own setting stops whatever comes later."""
 
@@ -86,28 +91,43 @@ def require_local(name: str, origin: object) -> str:
     return name
 
 
-def require_local_content(path: str | Path) -> None:
+def require_local_content(path: str | Path, depth: int = DEPTH) -> None:
     """Refuse a file that describes a service, or names an address as what is to be opened in its place.
+
+    Virtual rasters are followed to those that they name, for GDAL fills what it cannot open two levels down
+    with zeros.
 
     Raises
     ------
     InputError
-        If it does and the network is not allowed.
+        If it does and the network is not allowed, or a file that it names is not there.
     """
-    if get_limits().network or not Path(path).is_file():
-        return
-    with Path(path).open("rb") as file:
-        start = file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n")
-        if not start.startswith(b"<"):
-            return
-        text = start + file.read(MOST_TEXT)
+    path = Path(path)
+    text = b"" if get_limits().network else _read_description(path)
     if SERVICE_ROOTS.search(text):
         raise InputError(
             f"{path}: describes a service on the network; download what you need of it, or allow "
             "connections with --allow-network"
         )
-    for named in NAMED.findall(text):
-        require_local(named.decode("utf-8", "replace").strip(), path)
+    for tag, attributes, named in NAMED.findall(text):
+        name = require_local(html.unescape(named.decode("utf-8", "replace")).strip(), path)
+        if tag.lower() != b"sourcefilename" or name.startswith("/vsi") or SUBDATASET.match(name):
+            continue
+        inner = path.parent / name if RELATIVE.search(attributes) else Path(name)
+        if not inner.exists():
+            raise InputError(f"{path}: names {show(name)[:100]}, which is not there; copy it along")
+        if not depth:
+            raise InputError(f"{path}: names files that name files, more than {DEPTH} deep; flatten it")
+        require_local_content(inner, depth - 1)
+
+
+def _read_description(path: Path) -> bytes:
+    """The text of a file that begins as XML; nothing of any other."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        start = file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n")
+        return start + file.read(MOST_TEXT) if start.startswith(b"<") else b""
 
 
 def gdal_settings(path: str | Path = "") -> dict[str, Any]:

@@ -61,10 +61,10 @@ def _itk(name: str, compressed: bool, labels: bool = False) -> Maker:
     return make
 
 
-def _series(folder: Path) -> Path:
+def _series(folder: Path, shape: tuple[int, int, int] = (16, 14, 8)) -> Path:
     from tests.ct.made import oblique, write_dicom
 
-    write_dicom(folder / "scan", _noise((16, 14, 8)), oblique())
+    write_dicom(folder / "scan", _noise(shape), oblique())
     return folder / "scan"
 
 
@@ -72,7 +72,7 @@ def _series_compressed(folder: Path) -> Path:
     import pydicom
     from pydicom.uid import JPEG2000Lossless
 
-    for path in sorted(_series(folder).iterdir()):
+    for path in sorted(_series(folder, (64, 64, 3)).iterdir()):
         dataset = pydicom.dcmread(path)
         dataset.compress(JPEG2000Lossless)
         dataset.save_as(path)

@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import rasterio
 import torch
 
 from domainsam.checkpoint import METADATA_KEY, CheckpointHeader, read_header
@@ -91,13 +92,14 @@ def test_a_picture_that_claims_ten_thousand_million_pixels(tmp_path: Path) -> No
 
 
 def test_a_raster_in_one_block(tmp_path: Path) -> None:
-    vrt = tmp_path / "a.vrt"
-    vrt.write_text(
-        '<VRTDataset rasterXSize="40000" rasterYSize="40000"><VRTRasterBand dataType="Float64" band="1" '
-        'blockXSize="40000" blockYSize="40000"/></VRTDataset>'
-    )
-    with pytest.raises(InputError, match="in blocks of 40000 x 40000"):
-        Handles(vrt)
+    path = tmp_path / "a.tif"
+    shape = {"count": 1, "height": 20_000, "width": 20_000, "dtype": "uint8", "blockysize": 20_000}
+    place = {"crs": "EPSG:32650", "transform": rasterio.Affine(1, 0, 0, 0, -1, 0)}
+    with rasterio.open(path, "w", driver="GTiff", sparse_ok=True, **shape, **place):
+        pass
+    assert path.stat().st_size < 10_000
+    with pytest.raises(InputError, match="in blocks of 20000 x 20000"):
+        Handles(path)
 
 
 def _header(labels: list[str], config: dict[str, object]) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 from domainsam.errors import InputError
 from domainsam.limits import limited
-from domainsam.network import is_remote, lock_process, require_local_content
+from domainsam.network import gdal_settings, is_remote, lock_process, require_local_content
 from domainsam.protocols import Window
 from domainsam_urban.read.layers import read_polygons
 from domainsam_urban.read.scene import RasterSource
@@ -85,9 +86,26 @@ def test_a_virtual_raster_reaches_nobody(listener: Listener, tmp_path: Path) -> 
 
 def test_a_virtual_raster_within_another_reaches_nobody(listener: Listener, tmp_path: Path) -> None:
     write_vrt(tmp_path / "inner.vrt", f"/vsicurl/{listener.address}")
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="not on this machine"):
         read(str(write_vrt(tmp_path / "outer.vrt", str(tmp_path / "inner.vrt"))))
     assert listener.heard == []
+
+
+def test_gdal_itself_reaches_nobody(listener: Listener, tmp_path: Path) -> None:
+    vrt = write_vrt(tmp_path / "scene.vrt", f"/vsicurl/{listener.address}")
+    for name in (str(vrt), f"/vsicurl/{listener.address}"):
+        with pytest.raises(rasterio.errors.RasterioIOError), rasterio.Env(**gdal_settings("other.tif")):
+            rasterio.open(name).read()
+    assert listener.heard == []
+
+
+def test_a_virtual_raster_whose_source_is_gone_is_no_black_ground(tmp_path: Path) -> None:
+    write_vrt(tmp_path / "inner.vrt", str(tmp_path / "gone.tif"))
+    with pytest.raises(InputError, match=r"gone\.tif, which is not there"):
+        read(str(write_vrt(tmp_path / "outer.vrt", str(tmp_path / "inner.vrt"))))
+    (tmp_path / "loop.vrt").write_text("")
+    with pytest.raises(InputError, match="more than 8 deep"):
+        read(str(write_vrt(tmp_path / "loop.vrt", str(tmp_path / "loop.vrt"))))
 
 
 def test_the_network_is_used_when_it_is_allowed(listener: Listener, tmp_path: Path) -> None:

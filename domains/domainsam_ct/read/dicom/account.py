@@ -64,7 +64,8 @@ def refuse_damaged(files: DicomFiles, found: Found) -> None:
 
 def _is_broken(header: SliceHeader) -> bool:
     """Whether a file says that it is a CT image and not how large it is."""
-    return header.class_uid in (CT_IMAGE, *ENHANCED_CT) and not header.is_image
+    says = header.class_uid in (CT_IMAGE, *ENHANCED_CT) and header.text("Modality") in ("CT", "")
+    return says and not header.is_image
 
 
 def _find_disguised(files: DicomFiles, found: Found) -> list[int]:
