@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from domainsam.errors import ConfigError
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, fill_stem, safe_name, without_ending
 from domainsam.infer.workroom import count_units
+from domainsam.limits import tell_changing
 from domainsam.names import check_part
+from domainsam.pseudonyms import find_key, read_key
 from domainsam.staging import check_apart
 from domainsam_ct.identifiers import make_public_stem
 from domainsam_ct.labels import LabelMap
@@ -153,7 +156,7 @@ def _plan_case(
     source: Path, stem: str, organs: tuple[str, ...], outputs: OutputOptions, several: bool
 ) -> CasePlan:
     if not outputs.keep_identifiers:
-        stem = make_public_stem(source, stem)
+        stem = make_public_stem(source, stem, partial(find_pseudonym_key, outputs))
     out = fill_stem(outputs.out, stem)
     if is_folder(out):
         if _EXTENSION.fullmatch(out.suffix) and not out.is_dir():
@@ -180,6 +183,23 @@ def _plan_case(
     }
     side = {kind: side_stem.with_name(side_stem.name + SIDE_FILES[kind]) for kind, on in wanted.items() if on}
     return CasePlan(source, stem, masks, side)
+
+
+def find_pseudonym_key(outputs: OutputOptions) -> bytes:
+    """The key of pseudonyms: the user's, or that of the folder of outputs.
+
+    Raises
+    ------
+    MissingInputError, ConfigError, OutputError
+        If it cannot be read, is none, or cannot be kept.
+    """
+    if outputs.pseudonym_key is not None:
+        return read_key(outputs.pseudonym_key)
+    if "{stem}" not in str(outputs.out):
+        return find_key(outputs.out, is_folder(outputs.out))
+    # What differs from case to case has no place for a key of all.
+    above = next(path for path in outputs.out.parents if "{stem}" not in str(path))
+    return find_key(above / "cases", folder=False)
 
 
 @dataclass(frozen=True)
@@ -262,10 +282,10 @@ class CaseResult:
             "settings": dict(self.settings),
             "removed_voxels": {names[value]: count for value, count in self.cleaned.removed.items()},
             "filled_voxels": {names[value]: count for value, count in self.cleaned.filled.items()},
-            "resumed": self.resumed,
-            "seconds": self.seconds,
-            "seconds_per_slice": self.seconds / self.slices,
-            "peak_rss_mb": self.peak_rss_mb if math.isfinite(self.peak_rss_mb) else None,
+            "resumed": bool(tell_changing(self.resumed)),
+            "seconds": tell_changing(self.seconds),
+            "seconds_per_slice": tell_changing(self.seconds / self.slices),
+            "peak_rss_mb": tell_changing(self.peak_rss_mb if math.isfinite(self.peak_rss_mb) else None),
         }
 
 

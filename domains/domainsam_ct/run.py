@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from domainsam_ct.read.open import VolumeSource
 
 SAVED = (
-    *("per_organ", "dicom_seg", "rtstruct", "statistics", "report", "preview", "keep_identifiers"),
-    *("organs", "label_map", "overwrite"),
+    *("per_organ", "dicom_seg", "rtstruct", "statistics", "report", "preview"),
+    *("keep_identifiers", "pseudonym_key", "organs", "label_map", "overwrite"),
 )
 """Options of :func:`segment_options` that say how something found is written."""
 
@@ -54,6 +54,7 @@ def segment_options(
     report: bool = False,
     preview: bool = False,
     keep_identifiers: bool = False,
+    pseudonym_key: str | Path | None = None,
     organs: Names | None = None,
     label_map: str | Path | None = None,
     cleanup: Names = "all",
@@ -99,6 +100,7 @@ def segment_options(
             preview=preview,
             overwrite=overwrite,
             keep_identifiers=keep_identifiers,
+            pseudonym_key=path_of(pseudonym_key),
         ),
         model=path_of(model),
         foundation=foundation,

@@ -18,7 +18,9 @@ from domainsam.grid import Grid
 from domainsam.infer.batch import run_batch
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.machine import keep_freed_memory
+from domainsam.names import show
 from domainsam.progress import Progress, report_progress
+from domainsam.versions import content_digest
 from domainsam_ct.job import (
     DICOM_KINDS,
     Batch,
@@ -27,7 +29,6 @@ from domainsam_ct.job import (
     Made,
     Segmented,
     plan_outputs,
-    was_interrupted,
 )
 from domainsam_ct.labels import LabelMap, choose_organs, load_label_map, make_label_map
 from domainsam_ct.measure.cleanup import CleanUp, clean_up
@@ -144,7 +145,7 @@ def vet_volume(volume: Volume, plan: CasePlan) -> Volume:
 
 def may_replace(plan: CasePlan, options: SegmentOptions) -> bool:
     """Whether files of a case may be replaced: a killed run may have left some of them in place."""
-    return options.outputs.overwrite or (options.resume and was_interrupted(plan))
+    return plan.may_replace(options.outputs.overwrite, options.resume)
 
 
 def drop_unwritable(plan: CasePlan, made: Made) -> CasePlan:
@@ -317,7 +318,7 @@ def get_native_grid(volume: Volume) -> Grid:
 
 
 def identify_source(source: Path) -> dict[str, Any]:
-    """What tells one input from another without reading it all: name, size, time."""
+    """What tells one input from another: name, size, time and samples of its content."""
     if source.is_file() and is_dicom_file(source):
         # Its neighbours are slices of the same series.
         files = sorted(path for path in source.parent.iterdir() if path.is_file())
@@ -325,9 +326,11 @@ def identify_source(source: Path) -> dict[str, Any]:
         files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     facts = [path.stat() for path in files]
     return {
-        "input": source.name,
+        # The journal lies beside the outputs: it tells no more of a patient than they do.
+        "input": show(source.name),
         "bytes": sum(fact.st_size for fact in facts),
         "changed": max((fact.st_mtime_ns for fact in facts), default=0),
+        "content": content_digest(files),
     }
 
 

@@ -63,6 +63,7 @@ class OutputOptions:
     preview: bool = False
     overwrite: bool = False
     keep_identifiers: bool = False
+    pseudonym_key: Path | None = None
 
 
 @dataclass(frozen=True)

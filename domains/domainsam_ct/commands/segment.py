@@ -37,6 +37,11 @@ output_options = bundle(
         is_flag=True,
         help="Let patient names and numbers into file names and reports.",
     ),
+    click.option(
+        "--pseudonym-key",
+        type=PATH,
+        help="File with the key of the names that stand for patients [default: made beside the outputs].",
+    ),
     click.option("--preview", is_flag=True, help="Picture of three planes with contours, PNG."),
     click.option("--report", is_flag=True, help="One page with pictures and volumes, HTML."),
     click.option("--statistics", is_flag=True, help="Volumes and Hounsfield units, JSON and CSV."),

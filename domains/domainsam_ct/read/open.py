@@ -14,6 +14,7 @@ from domainsam.grid import Grid
 from domainsam.infer.blend import clip_window, slice_within
 from domainsam.infer.tiling import TileGrid
 from domainsam.protocols import Block, Window
+from domainsam.reading import reads
 from domainsam_ct.read.dicom.derived import read_dicom_seg
 from domainsam_ct.read.dicom.files import is_dicom_file
 from domainsam_ct.read.geometry import axial_grid, to_axial
@@ -33,6 +34,7 @@ SAMPLED_SLICES, SAMPLED_STEP = 24, 4
 """Slices over the whole volume, and every so many voxels in them, tell what values there are."""
 
 
+@reads("a CT")
 def open_volume(path: str | Path, series_uid: str | None = None, scratch: Path | None = None) -> Volume:
     """Open a CT and check it from end to end.
 
@@ -161,6 +163,7 @@ class VolumeSource:
         self.close()
 
 
+@reads("a mask")
 def read_mask(path: str | Path) -> ReadMask:
     """Read an existing mask: NIfTI, ITK, or a DICOM SEG.
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError
 from domainsam.grid import Grid
+from domainsam.limits import require_memory
 from domainsam_ct.read.geometry import NativeGeometry
 from domainsam_ct.read.planes import PlaneStore
 
@@ -178,6 +179,10 @@ class ReadMask(NamedTuple):
     geometry: MaskGeometry
 
 
+MASK_BYTES = 4
+"""Bytes a voxel of a mask in memory: 16 bits, and a copy in the canonical order."""
+
+
 def collect_labels(
     path: Path, native: NativeGeometry, slabs: Iterator[NDArray[np.generic]]
 ) -> NDArray[np.generic]:
@@ -188,6 +193,9 @@ def collect_labels(
     InputError
         If a value is no label.
     """
+    voxels = native.shape[0] * native.shape[1] * native.shape[2]
+    told = f"{' x '.join(map(str, native.shape))} voxels"
+    require_memory(path, MASK_BYTES * voxels, told)
     whole = np.empty(native.shape, np.uint16)
     start = 0
     for slab in slabs:

@@ -17,6 +17,7 @@ from domainsam.errors import OutputError, explain
 from domainsam.infer.workroom import WorkRoom
 from domainsam.machine import measure_peak_rss
 from domainsam.metrics.tables import csv_text
+from domainsam.names import show
 from domainsam.staging import Staging
 from domainsam_ct.identifiers import read_patient_text
 from domainsam_ct.job import DICOM_KINDS, CasePlan, CaseResult, Made, Segmented
@@ -57,7 +58,7 @@ def write_products(plan: CasePlan, made: Made, room: WorkRoom, overwrite: bool) 
         side = plan.side
         staging.write_text(side["labels"], format_labels(segmented.labels, plan.masks))
         if "statistics" in side:
-            staging.write_text(side["statistics"], json.dumps(result.document(), indent=2) + "\n")
+            staging.write_text(side["statistics"], show(json.dumps(result.document(), indent=2)) + "\n")
         if "statistics table" in side:
             staging.write_text(side["statistics table"], format_table(result.organs))
         report = partial(write_report, plan, result, segmented.labels, pictures or {}, staging)

@@ -14,6 +14,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import iter_pixels
 
 from domainsam.errors import InputError
+from domainsam.limits import require_memory
 from domainsam_ct.read.dicom.files import silence_libraries
 from domainsam_ct.read.dicom.headers import read_numbers
 from domainsam_ct.read.dicom.series import Series
@@ -29,6 +30,10 @@ from domainsam_ct.read.volume import MaskGeometry, ReadMask, Volume
 
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP classes of segmentations by bits and of label maps (PS3.4, table B.5-1)."""
+
+
+SEG_BYTES = 6
+"""Bytes a voxel of a mask in memory: 16 bits, a byte, and the frames as the file has them."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,9 @@ def read_dicom_seg(path: Path) -> ReadMask:
     affine, levels = _grid(path, dataset, placed)
     shape = (int(dataset.Columns), int(dataset.Rows), max(levels) + 1)
     notes = check_affine(str(path), affine)
+    require_memory(
+        path, SEG_BYTES * shape[0] * shape[1] * shape[2], f"{shape[0]} x {shape[1]} x {shape[2]} voxels"
+    )
     least, halved = _threshold(dataset)
     labels = np.zeros(shape, np.uint16)
     shared = _fill(path, dataset, placed, levels, labels, least)
