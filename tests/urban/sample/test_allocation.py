@@ -49,7 +49,11 @@ def test_points_lie_between_neyman_and_shares_of_the_ground() -> None:
     neyman /= neyman.sum()
     share = points / points.sum()
     for stratum in (OTHER, BUFFER, SETTLEMENT):
-        assert min(w[stratum], neyman[stratum]) - 1e-3 <= share[stratum] <= max(w[stratum], neyman[stratum]) + 1e-3
+        assert (
+            min(w[stratum], neyman[stratum]) - 1e-3
+            <= share[stratum]
+            <= max(w[stratum], neyman[stratum]) + 1e-3
+        )
     assert points[[GAIN, LOSS, MIXED]].sum() == 0
 
 
@@ -87,7 +91,9 @@ def test_a_given_number_of_points_is_kept() -> None:
 
 def test_an_impossible_error_says_what_is_possible() -> None:
     options = asked(target_error=0.001)
-    with pytest.raises(ConfigError, match=r"needs more than 20000 points here \(20000 give 0\.0\d+, 500 about"):
+    with pytest.raises(
+        ConfigError, match=r"needs more than 20000 points here \(20000 give 0\.0\d+, 500 about"
+    ):
         allocate(PIXELS, make_targets(["2020"], options, PIXELS), options)
 
 

@@ -349,8 +349,8 @@ def test_rasters_in_a_folder_keep_their_pixels(tmp_path: Path, maps: list[str]) 
     table = pd.read_csv(out)
     with rasterio.open(tmp_path / "maps" / "2020.tif") as dataset:
         left, bottom, right, top = dataset.bounds
-    points = geopandas.GeoSeries(
-        geopandas.points_from_xy(table.lon, table.lat), crs="EPSG:4326"
-    ).to_crs("EPSG:32650")
+    points = geopandas.GeoSeries(geopandas.points_from_xy(table.lon, table.lat), crs="EPSG:4326").to_crs(
+        "EPSG:32650"
+    )
     assert points.x.between(left, right).all()
     assert points.y.between(bottom, top).all()

@@ -31,7 +31,7 @@ from domainsam_urban.trend.measure.areas import (
 )
 from domainsam_urban.trend.measure.bounds import Estimate, subtract_estimates
 from domainsam_urban.trend.measure.design import find_design
-from domainsam_urban.trend.measure.drawn import Drawn, Shares, find_drawn_strata
+from domainsam_urban.trend.measure.drawn import Drawn, find_drawn_strata
 from domainsam_urban.trend.measure.olofsson import Accuracy, assess_clusters, compute_z_value
 from domainsam_urban.trend.measure.tallies import CENTRAL, Tally
 from domainsam_urban.trend.read.reference import Units
@@ -122,7 +122,7 @@ def adjust(
     mapped = _mapped(ground)[0]
     rates: dict[int, Rates] = {}
     accuracies, notes = [], list(design.notes)
-    strata = _Strata(find_drawn_strata(units, float(ground.valid_ha[0])), level)
+    strata = _Strata(find_drawn_strata(units, float(ground.valid_ha[0]), stack.ground.pixel_ha), level)
     for year, label in enumerate(stack.labels):
         stratum, size, truth = _year_sample(units, year)
         number = np.bincount(stratum, minlength=2)
@@ -168,22 +168,11 @@ class _Strata:
 
     def year(self, year: int) -> Estimate | None:
         """Settlement of a year on the whole ground."""
-        if self.drawn is None:
-            return None
-        return self._total(self.drawn.share((year,), lambda truth: truth == 1))
+        return None if self.drawn is None else self.drawn.estimate_area(year, self.level)
 
-    def change(self, pair: tuple[int, int]) -> tuple[Estimate, Estimate] | None:
-        """Gain and loss on the whole ground."""
-        if self.drawn is None:
-            return None
-        gain = self._total(self.drawn.share(pair, lambda early, late: (early == 0) & (late == 1)))
-        loss = self._total(self.drawn.share(pair, lambda early, late: (early == 1) & (late == 0)))
-        return None if gain is None or loss is None else (gain, loss)
-
-    def _total(self, shares: Shares | None) -> Estimate | None:
-        if shares is None or self.drawn is None:
-            return None
-        return Rates.of(shares.share, shares.number, self.level).total(self.drawn.area)
+    def change(self, pair: tuple[int, int]) -> tuple[Estimate, Estimate, Estimate] | None:
+        """Gain, loss and net change on the whole ground."""
+        return None if self.drawn is None else self.drawn.estimate_change(pair, self.level)
 
 
 def _mapped(tally: Tally) -> Float64:
@@ -283,13 +272,13 @@ def _adjusted_change(
     if moves is None and paired is not None:
         tally, place = _place(tallies, figure.kind, figure.place)
         moved = _moved(tally, tally.pairs.index(pair))[place]
-        moves = paired[0].total(moved), paired[1].total(moved)
+        gain, loss = paired[0].total(moved), paired[1].total(moved)
+        moves = gain, loss, subtract_estimates(gain, loss)
     if moves is None:
         rate = compute_annual_rate(early, net, figure.years)
         return replace(figure, net=net, rate=rate, method=NET_ONLY)
-    gain, loss = moves
+    gain, loss, net = moves
     method = SAMPLE if figure.kind == WHOLE else POOLED
-    net = subtract_estimates(gain, loss)
     rate = compute_annual_rate(early, net, figure.years)
     return replace(figure, net=net, gain=gain, loss=loss, rate=rate, method=method)
 

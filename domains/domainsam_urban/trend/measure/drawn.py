@@ -6,19 +6,29 @@ weight. Estimates within the strata that the sample was drawn by are unbiased
 all the same, and narrower: Stehman (2014), "Estimating area and map accuracy
 for stratified random sampling when the strata are different from the map
 classes", International Journal of Remote Sensing 35(13), 4923-4939.
+
+Ends of intervals come from Jeffreys's interval of the share in each stratum
+(Brown, Cai and DasGupta 2001, "Interval estimation for a binomial proportion",
+Statistical Science 16(2), 101-133), combined as Zou and Donner (2008) do:
+Wilson's, which a map's two classes have, is too wide where a large stratum
+holds no error in the sample. ``benchmarks/urban_sample_coverage.py`` measures it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 
 from domainsam.grid import Float64
-from domainsam_urban.trend.measure.olofsson import Accuracy
+from domainsam_urban.trend.measure.bounds import Estimate, subtract_estimates
+from domainsam_urban.trend.measure.olofsson import Accuracy, compute_z_value
 from domainsam_urban.trend.read.reference import Units
+
+ENOUGH = 10
+"""Places that changed, from which the net change is normal enough for its standard error to be used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +37,8 @@ class Drawn:
 
     Parameters
     ----------
-    area
-        ``(H,)`` hectares of each stratum, which together are the ground.
+    area, pixels
+        ``(H,)`` hectares and pixels of each stratum, which together are the ground.
     stratum
         ``(N,)`` index of each place's stratum.
     mapped
@@ -38,50 +48,83 @@ class Drawn:
     """
 
     area: Float64
+    pixels: Float64
     stratum: NDArray[np.int64]
     mapped: NDArray[np.int64]
     truth: NDArray[np.int64]
 
-    def share(self, years: tuple[int, ...], true: Callable[..., NDArray[np.bool_]]) -> Shares | None:
-        """Share of places in each stratum of which something is true, among those known in all ``years``.
+    def estimate_area(self, year: int, level: float) -> Estimate | None:
+        """Hectares of settlement in a year; None where a stratum has fewer than two places known."""
+        known = self._known((year,))
+        return None if known is None else self._total(known, self.truth[known, year] == 1, level)
 
-        Parameters
-        ----------
-        true
-            Takes the truth ``(n,)`` of each of ``years``.
-
-        Returns
-        -------
-        Shares or None
-            None where a stratum has fewer than two such places.
-        """
-        known = (self.truth[:, years] >= 0).all(axis=1)
-        number = np.bincount(self.stratum[known], minlength=len(self.area))
-        if (number < 2).any():
+    def estimate_change(
+        self, pair: tuple[int, int], level: float
+    ) -> tuple[Estimate, Estimate, Estimate] | None:
+        """Hectares gained, lost, and net, between two years; None where too few places are known in both."""
+        known = self._known(pair)
+        if known is None:
             return None
-        yes = np.asarray(true(*self.truth[known][:, years].T), dtype=np.float64)
-        found = np.bincount(self.stratum[known], weights=yes, minlength=len(self.area))
-        return Shares(found / number, number)
+        early, late = self.truth[known][:, pair].T
+        gain = self._total(known, (early == 0) & (late == 1), level)
+        loss = self._total(known, (early == 1) & (late == 0), level)
+        if (early != late).sum() < ENOUGH:
+            return gain, loss, subtract_estimates(gain, loss)
+        mean, variance = self._moments(known, (late - early).astype(np.float64))
+        half = compute_z_value(level) * float(np.sqrt((self.area**2 * variance).sum()))
+        central = float(self.area @ mean)
+        return gain, loss, Estimate(central - half, central, central + half)
+
+    def _known(self, years: tuple[int, ...]) -> NDArray[np.bool_] | None:
+        """Places known in all of the years; None where a stratum has fewer than two."""
+        known = np.asarray((self.truth[:, years] >= 0).all(axis=1), dtype=np.bool_)
+        number = np.bincount(self.stratum[known], minlength=len(self.area))
+        return None if (number < 2).any() else known
+
+    def _moments(self, known: NDArray[np.bool_], values: Float64) -> tuple[Float64, Float64]:
+        """Mean of a value in each stratum ``(H,)`` and the variance of that mean (Cochran 1977, 5.11)."""
+        stratum, count = self.stratum[known], len(self.area)
+        number = np.bincount(stratum, minlength=count)
+        mean = np.bincount(stratum, weights=values, minlength=count) / number
+        squares = np.bincount(stratum, weights=(values - mean[stratum]) ** 2, minlength=count)
+        return mean, squares / (number - 1) / number * self._left(number)
+
+    def _left(self, number: NDArray[np.int64]) -> Float64:
+        """Share of each stratum's pixels that the sample leaves: what is known of all of it has no error."""
+        return np.clip(1 - number / self.pixels, 1e-6, 1)
+
+    def _total(self, known: NDArray[np.bool_], yes: NDArray[np.bool_], level: float) -> Estimate:
+        """Hectares of what is true at so many places of each stratum."""
+        stratum, count = self.stratum[known], len(self.area)
+        number = np.bincount(stratum, minlength=count)
+        found = np.bincount(stratum, weights=yes.astype(np.float64), minlength=count)
+        share = found / number
+        effective = number / self._left(number)
+        low, high = find_jeffreys_interval(share * effective, effective, level)
+        central = float(self.area @ share)
+        below = float(np.sqrt(((self.area * (share - low)) ** 2).sum()))
+        above = float(np.sqrt(((self.area * (high - share)) ** 2).sum()))
+        return Estimate(max(central - below, 0.0), central, min(central + above, float(self.area.sum())))
 
     def assess(self, year: int) -> Accuracy | None:
         """Accuracy of a year's map and the true shares; None where a stratum has fewer than two places."""
-        known = self.truth[:, year] >= 0
-        number = np.bincount(self.stratum[known], minlength=len(self.area))
-        if (number < 2).any():
+        known = self._known((year,))
+        if known is None:
             return None
         weights = self.area / self.area.sum()
         return assess_strata(self.stratum[known], self.mapped[known, year], self.truth[known, year], weights)
 
 
-@dataclass(frozen=True, eq=False)
-class Shares:
-    """``(H,)`` share of places of which something is true, of ``number`` ``(H,)`` in each stratum."""
+def find_jeffreys_interval(found: Float64, number: Float64, level: float) -> tuple[Float64, Float64]:
+    """Ends of Jeffreys's interval of shares ``found / number``; 0 where none was found, 1 where all were."""
+    tail = (1 - level) / 2
+    share = found / number
+    low = np.where(found <= 0, 0.0, betaincinv(found + 0.5, number - found + 0.5, tail))
+    high = np.where(found >= number, 1.0, betaincinv(found + 0.5, number - found + 0.5, 1 - tail))
+    return np.minimum(low, share), np.maximum(high, share)
 
-    share: Float64
-    number: NDArray[np.int64]
 
-
-def find_drawn_strata(units: Units, ground_ha: float) -> Drawn | None:
+def find_drawn_strata(units: Units, ground_ha: float, pixel_ha: float) -> Drawn | None:
     """The strata that a sample says it was drawn by, with their areas.
 
     None where it does not say them, where there is but one, where one has no
@@ -90,8 +133,9 @@ def find_drawn_strata(units: Units, ground_ha: float) -> Drawn | None:
 
     Parameters
     ----------
-    ground_ha
-        Hectares that the strata's areas are scaled to: the file may give them in another unit.
+    ground_ha, pixel_ha
+        Hectares that the strata's areas are scaled to, because the file may give them in another unit,
+        and those of a pixel, the unit that is drawn.
     """
     if units.stratum is None or units.strata_area is None:
         return None
@@ -105,8 +149,10 @@ def find_drawn_strata(units: Units, ground_ha: float) -> Drawn | None:
     area = np.array([units.strata_area[name] for name in names])
     order = {name: index for index, name in enumerate(names)}
     known = parts[seen] > 0
+    area = area / area.sum() * ground_ha
     return Drawn(
-        area / area.sum() * ground_ha,
+        area,
+        area / pixel_ha,
         np.array([order[str(name)] for name in units.stratum[seen]], dtype=np.int64),
         np.where(known, units.size[seen].argmax(axis=2), -1),
         np.where(known, units.truth[seen], -1).astype(np.int64),
