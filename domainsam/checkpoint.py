@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 METADATA_KEY = "domainsam"
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 """First bytes of torch.save's zip archive and of a bare pickle, protocol 2 and later."""
-JSON_TYPES = {"labels": list, "config": dict, "metrics": dict, "format_version": int}
+JSON_TYPES = {"labels": list, "config": dict, "metrics": dict, "format_version": int, "knows": dict}
 """What JSON makes of the header's fields; those not named are texts."""
 MOST_HEADER = 4 << 20
 MOST_LABELS, LONGEST_LABEL = 1024, 200
@@ -64,6 +64,9 @@ class CheckpointHeader:
         The configuration it was built and trained with, as nested tables.
     metrics
         Scores on the validation blocks, by name.
+    knows
+        What the training data were like, :meth:`domainsam.familiar.Known.table`; empty if not told.
+        Left out of the file where empty, so that files of earlier releases have the same keys.
     format_version
         Version of this format; readers accept their own only.
     domainsam_version
@@ -81,6 +84,7 @@ class CheckpointHeader:
     format_version: int = FORMAT_VERSION
     domainsam_version: str = __version__
     created: str = field(default_factory=_now)
+    knows: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], header: CheckpointHeader, ha
     OutputError
         If it cannot be written; an earlier file of that name is then untouched.
     """
-    text = json.dumps(asdict(header), sort_keys=True)
+    values = asdict(header)
+    if not values["knows"]:
+        del values["knows"]
+    text = json.dumps(values, sort_keys=True)
     write_safetensors(path, halve(tensors) if half else tensors, {METADATA_KEY: text})
 
 
@@ -202,6 +209,7 @@ def _parse_header(path: Path, text: str | None) -> CheckpointHeader:
             "install the version that wrote it, or train again"
         )
     kinds = {item.name: JSON_TYPES.get(item.name, str) for item in fields(CheckpointHeader)}
+    values.setdefault("knows", {})
     if set(values) != set(kinds):
         raise CheckpointError(f"the header of {path} has keys {sorted(values)}, expected {sorted(kinds)}")
     unfit = [name for name, kind in kinds.items() if not isinstance(values[name], kind)]

@@ -36,6 +36,9 @@ WEIGHT_COLUMNS = ("weight", "weight_ha", "area_weight")
 STRATUM_COLUMNS = ("stratum", "strata")
 CSV_COPIES = 12
 """Bytes in memory for one of a table's text."""
+STRATUM_AREA_COLUMNS = ("stratum_ha", "stratum_area")
+EQUAL = 1e-4
+"""Weights of one stratum that differ by no more than this share are one weight."""
 LONGITUDES, LATITUDES = ("lon", "longitude", "x"), ("lat", "latitude", "y")
 
 
@@ -57,6 +60,9 @@ class Reference:
         Whether the file says the weights.
     stratum
         ``(N,)`` names of the strata that the sample was drawn by, if the file says them.
+    strata_area
+        Area of each stratum by name, in any unit; None where the file does not tell it: the places of a
+        stratum then have different weights, or none.
     """
 
     shapes: NDArray[np.object_]
@@ -65,6 +71,7 @@ class Reference:
     notes: tuple[str, ...] = ()
     weighted: bool = False
     stratum: NDArray[np.str_] | None = None
+    strata_area: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +85,7 @@ class Units:
         point has one.
     truth
         ``(N, Y)`` as in :class:`Reference`.
-    weighted, stratum
+    weighted, stratum, strata_area
         As in :class:`Reference`.
     """
 
@@ -86,6 +93,7 @@ class Units:
     truth: NDArray[np.int8]
     weighted: bool = False
     stratum: NDArray[np.str_] | None = None
+    strata_area: Mapping[str, float] | None = None
 
 
 @reads("a reference sample")
@@ -103,7 +111,8 @@ def read_reference(
     "Estimating area and map accuracy for stratified random sampling when the
     strata are different from the map classes"). Without it, all stand for as
     much, unless the sample itself shows that it was drawn by strata of change,
-    see :mod:`domainsam_urban.trend.measure.design`.
+    see :mod:`domainsam_urban.trend.measure.design`. With weights and strata, as
+    ``domainsam urban sample`` writes them, areas are estimated within those strata.
 
     Raises
     ------
@@ -126,6 +135,8 @@ def read_reference(
     notes: list[str] = []
     weight, weighted = _weights(table, path)
     stratum = _strata(table)
+    # Before rows without truth go: the strata are as large as they were when the sample was drawn.
+    strata_area = _strata_area(table, stratum, weight) if weighted and stratum is not None else None
     if wide:
         truth = np.full((len(table), len(labels)), -1, dtype=np.int8)
         for index, column in wide.items():
@@ -134,6 +145,8 @@ def read_reference(
     else:
         rows, truth, foreign = _from_rows(table, shapes, path, labels, options)
         shapes, weight = shapes[rows], weight[rows]
+        if strata_area is not None and len(rows) < len(table) and not _tells_area(table):
+            strata_area = _sum_weights(stratum[rows], weight) if stratum is not None else None
         stratum = None if stratum is None else stratum[rows]
         if foreign:
             notes.append(f"{foreign} reference rows are of years that are not compared; they were left out")
@@ -144,7 +157,9 @@ def read_reference(
             "expected columns year and class, or a column for each year, with 1 and 0"
         )
     named = None if stratum is None else stratum[usable]
-    return Reference(shapes[usable], truth[usable], weight[usable], tuple(notes), weighted, named)
+    return Reference(
+        shapes[usable], truth[usable], weight[usable], tuple(notes), weighted, named, strata_area
+    )
 
 
 def look_up(stack: YearStack, reference: Reference) -> Units:
@@ -156,7 +171,7 @@ def look_up(stack: YearStack, reference: Reference) -> Units:
                 for place, shape in enumerate(reference.shapes):
                     if reference.truth[place, index] >= 0:
                         size[place, index] = reference.weight[place] * _sizes(shape, values, valid, stack)
-    return Units(size, reference.truth, reference.weighted, reference.stratum)
+    return Units(size, reference.truth, reference.weighted, reference.stratum, reference.strata_area)
 
 
 def _sizes(shape: Any, values: Any, valid: Any, stack: YearStack) -> Float64:
@@ -300,6 +315,30 @@ def _refuse_contradicted(contradicted: Sequence[str], path: Path) -> None:
 def _strata(table: Any) -> NDArray[np.str_] | None:
     column = _first(table, STRATUM_COLUMNS)
     return None if column is None else np.asarray(table[column].map(str), dtype=np.str_)
+
+
+def _tells_area(table: Any) -> bool:
+    return _first(table, STRATUM_AREA_COLUMNS) is not None
+
+
+def _strata_area(table: Any, stratum: NDArray[np.str_], weight: Float64) -> dict[str, float] | None:
+    """Area of each stratum: as the file tells it, else the weights of its places together."""
+    for name in np.unique(stratum):
+        here = weight[stratum == name]
+        if np.ptp(here) > EQUAL * here.mean():
+            return None
+    column = _first(table, STRATUM_AREA_COLUMNS)
+    if column is None:
+        return _sum_weights(stratum, weight)
+    area = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+    told = {str(name): area[stratum == name] for name in np.unique(stratum)}
+    if any(not (np.isfinite(a) & (a > 0)).all() or np.ptp(a) > EQUAL * a.mean() for a in told.values()):
+        return None
+    return {name: float(areas[0]) for name, areas in told.items()}
+
+
+def _sum_weights(stratum: NDArray[np.str_], weight: Float64) -> dict[str, float]:
+    return {str(name): float(weight[stratum == name].sum()) for name in np.unique(stratum)}
 
 
 def _weights(table: Any, path: Path) -> tuple[Float64, bool]:
