@@ -11,6 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import domainsam
 from domainsam.errors import ConfigError
 from domainsam.infer import batch
@@ -24,16 +27,17 @@ from domainsam_ct.identifiers import make_public_stem
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.measure.cleanup import Cleaned
 from domainsam_ct.measure.statistics import OrganStatistics, Tally
-from domainsam_ct.model.organs import MarkedOrgans, OrganModel
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import Volume
-from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES, VOLUME_SUFFIXES, OutputOptions, SegmentOptions
+from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES, VOLUME_SUFFIXES, OutputOptions
 
 COHORT_TABLE = "cohort.csv"
 _EXTENSION = re.compile(r"\.[A-Za-z]{2,5}")
 
 DICOM_KINDS = ("DICOM SEG", "RTSTRUCT")
 """Files that refer to the images they were made from, and that cannot be empty."""
+STRAIGHT_KINDS = ("straight mask", "straight scan")
+"""Files that there are only of slices that are shifted against each other."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,10 @@ class CasePlan(OutputPlan):
 
     @property
     def complete(self) -> bool:
-        """Whether every file is there already; without organs there are no DICOM objects."""
+        """Whether every file is there already; some scans have no DICOM objects or straight masks."""
         missing = {kind for kind, path in self.side.items() if not path.is_file()}
+        if missing.issuperset(STRAIGHT_KINDS):
+            missing -= set(STRAIGHT_KINDS)
         if not all(path.is_file() for path in self.masks.values()) or missing - set(DICOM_KINDS):
             return False
         return not missing or not _found_any(self)
@@ -119,6 +125,29 @@ def plan_outputs(
     )
     check_apart((path for plan in plans for path in plan.files), inputs, "cases")
     return plans
+
+
+def plan_export(scan: Path, mask: Path, organs: Iterable[str], outputs: OutputOptions) -> CasePlan:
+    """The files that are made of a mask and its scan; they are called after the scan.
+
+    Raises
+    ------
+    ConfigError
+        If nothing is to be written, or one mask file is named for separate organs.
+    InputError
+        If an organ's name cannot be part of a file's name.
+    OutputError
+        If an output would replace the mask or the scan.
+    """
+    (stem,) = name_cases([scan])
+    plan = _plan_case(scan, stem, tuple(organs), outputs, several=False)
+    if not (plan.masks or plan.side.keys() - {"labels"}):
+        raise ConfigError(
+            "nothing to write: name it with --dicom-seg, --rtstruct, --statistics, --report, --preview, "
+            "--mask, --per-organ or --deskew"
+        )
+    check_apart(plan.files, [scan, mask], "cases")
+    return plan
 
 
 def was_interrupted(plan: CasePlan) -> bool:
@@ -168,18 +197,20 @@ def _plan_case(
             raise ConfigError(f"--per-organ writes several masks: name a folder instead of '{out}'")
         mask = out
         side_stem = out.with_name(without_ending(out.name, MASK_SUFFIXES))
-    masks = {"": mask}
+    masks = {"": mask} if outputs.mask else {}
     if outputs.per_organ:
         folder = out / stem if several else out
         masks = {name: folder / f"{check_part(name, 'the model')}.nii.gz" for name in organs}
     wanted = {
-        "labels": True,
+        "labels": bool(masks) or outputs.dicom_seg or outputs.rtstruct,
         "statistics": outputs.statistics or several,
         "statistics table": outputs.statistics,
         "report": outputs.report,
         "preview": outputs.preview,
         "DICOM SEG": outputs.dicom_seg,
         "RTSTRUCT": outputs.rtstruct,
+        "straight mask": outputs.deskew,
+        "straight scan": outputs.deskew,
     }
     side = {kind: side_stem.with_name(side_stem.name + SIDE_FILES[kind]) for kind, on in wanted.items() if on}
     return CasePlan(source, stem, masks, side)
@@ -252,6 +283,11 @@ class CaseResult:
         """Names of the organs that were looked for and not found."""
         return tuple(organ.name for organ in self.organs if not organ.found)
 
+    @property
+    def notice(self) -> str:
+        """What nobody may forget who reads the figures."""
+        return NOTICE if "model" in self.settings else GIVEN_NOTICE
+
     def sentence(self) -> str:
         """The result in a line for a person."""
         size = " x ".join(map(str, self.shape))
@@ -268,7 +304,7 @@ class CaseResult:
         names = {organ.value: organ.name for organ in self.organs}
         return {
             "domainsam": domainsam.__version__,
-            "notice": NOTICE,
+            "notice": self.notice,
             "case": self.case,
             **({"patient": self.patient} if self.patient else {}),
             "shape": list(self.shape),
@@ -289,6 +325,9 @@ class CaseResult:
         }
 
 
+GIVEN_NOTICE = (
+    "Figures of a mask that was given. Not a medical device; no decision about a patient may rest on it."
+)
 NOTICE = (
     "Made by a computer model for research. Not a medical device; no decision about a patient may rest on it."
 )
@@ -344,6 +383,8 @@ class Segmented:
     """A segmented, cleaned and measured CT; its mask is still staged.
 
     ``labels`` are the values of the mask; ``tally`` knows where organs lie.
+    ``whole`` are organs that share voxels with others, by value, canonical
+    ``(X, Y, Z)``; of those the mask holds a part.
     """
 
     volume: Volume
@@ -353,13 +394,20 @@ class Segmented:
     organs: tuple[OrganStatistics, ...]
     cleaned: Cleaned
     resumed: bool
+    whole: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A segmented case and what is told about its making; ``begin`` is ``perf_counter()`` at its opening."""
+    """A segmented case and what is told about its making.
+
+    ``settings`` are what decided the answer, ``origin`` is how the mask came
+    about (:data:`~domainsam_ct.settings.ORIGINS`, None where nobody says), and
+    ``begin`` is ``perf_counter()`` at the case's opening.
+    """
 
     segmented: Segmented
-    model: OrganModel | MarkedOrgans
-    options: SegmentOptions
+    settings: Mapping[str, Any]
+    outputs: OutputOptions
+    origin: str | None
     begin: float

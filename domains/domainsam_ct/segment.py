@@ -23,6 +23,7 @@ from domainsam.progress import Progress, report_progress
 from domainsam.versions import content_digest
 from domainsam_ct.job import (
     DICOM_KINDS,
+    STRAIGHT_KINDS,
     Batch,
     CasePlan,
     CaseResult,
@@ -42,7 +43,8 @@ from domainsam_ct.read.staged import CHUNK, StagedVolume
 from domainsam_ct.read.volume import Volume
 from domainsam_ct.settings import EVERY, NOBODY, CleanOptions, SegmentOptions
 from domainsam_ct.write.cohort import write_table
-from domainsam_ct.write.products import write_products
+from domainsam_ct.write.products import describe_making, write_products
+from domainsam_ct.write.straight import straighten
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +124,7 @@ def segment_case(plan: CasePlan, options: SegmentOptions, model: OrganModel) -> 
         with report_progress(plan.stem, options.quiet) as progress:
             segmented = segment(volume, model, options, room, plan.source, progress)
         with segmented.mask:
-            made = Made(segmented, model, options, begin)
+            made = Made(segmented, describe_making(model, options), options.outputs, "automatic", begin)
             return write_products(drop_unwritable(plan, made), made, room, may_replace(plan, options))
 
 
@@ -149,11 +151,20 @@ def may_replace(plan: CasePlan, options: SegmentOptions) -> bool:
 
 
 def drop_unwritable(plan: CasePlan, made: Made) -> CasePlan:
-    """The plan without what cannot be written when no organ was found."""
+    """The plan without what cannot be written when no organ was found, or no slice is shifted."""
+    plan = drop_straight(plan, made.segmented.volume)
     if any(organ.found for organ in made.segmented.organs) or not plan.side.keys() & set(DICOM_KINDS):
         return plan
     log.warning("%s: no organ was found, so there is no DICOM SEG or RTSTRUCT", plan.stem)
     return plan.without(DICOM_KINDS)
+
+
+def drop_straight(plan: CasePlan, volume: Volume) -> CasePlan:
+    """The plan without straight masks where the scan's axes are perpendicular already."""
+    if not plan.side.keys() & set(STRAIGHT_KINDS) or straighten(volume) is not None:
+        return plan
+    log.warning("%s: slices are not shifted against each other, so there is nothing to straighten", plan.stem)
+    return plan.without(STRAIGHT_KINDS)
 
 
 def _tidy(plan: CasePlan) -> None:

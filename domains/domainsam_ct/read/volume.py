@@ -154,6 +154,7 @@ class MaskGeometry:
     belongs to them. Along ``open_axes`` (canonical) the file may leave out
     what is empty, so that its edge is not the scan's. With ``own_numbers``
     values are the file's own count of its organs and no label map's.
+    ``frame_uid`` is the Frame of Reference UID where the file has one.
     """
 
     grid: Grid
@@ -164,12 +165,34 @@ class MaskGeometry:
     whole: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
     open_axes: tuple[bool, bool, bool] = (False, False, False)
     own_numbers: bool = False
+    frame_uid: str = ""
 
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Millimetres between centres along canonical ``x``, ``y``, ``z``."""
         x, y, z = self.grid.spacing
         return x, y, z
+
+
+@dataclass(frozen=True, eq=False)
+class ScanGrid:
+    """The voxels of a scan, for masks that have none of their own.
+
+    ``grid`` is canonical, ``native`` that of the file's own axes; ``frame_uid``
+    is the Frame of Reference UID, empty where it is not known.
+    """
+
+    grid: Grid
+    native: Grid
+    name: str
+    frame_uid: str = ""
+
+
+def get_scan_grid(volume: Volume) -> ScanGrid:
+    """The voxels of an opened CT."""
+    series = volume.native.series
+    frame = "" if series is None else series.headers[0].text("FrameOfReferenceUID")
+    return ScanGrid(volume.grid, volume.native.native_grid(), volume.source_name, frame)
 
 
 class ReadMask(NamedTuple):

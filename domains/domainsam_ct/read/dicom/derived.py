@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pydicom
@@ -80,6 +80,7 @@ def read_dicom_seg(path: Path) -> ReadMask:
         {value: turn.to_canonical(mask) for value, mask in whole.items()},
         (turn.axes[0] == 2, turn.axes[1] == 2, turn.axes[2] == 2),
         own_numbers=True,
+        frame_uid=str(dataset.get("FrameOfReferenceUID") or ""),
     )
     return ReadMask(turn.to_canonical(kept), geometry)
 
@@ -222,6 +223,8 @@ def _decoded(
 MAKER = "domainsam"
 MODEL = "domainsam ct"
 
+Scalar = TypeVar("Scalar", bound=np.generic)
+
 
 def get_series(volume: Volume, what: str) -> Series:
     """The DICOM series a volume was read from.
@@ -232,11 +235,6 @@ def get_series(volume: Volume, what: str) -> Series:
         If it came from no DICOM files, so there is nothing that ``what`` could refer to.
     """
     series = volume.native.series
-    if series is not None and series.headers[0].frame is not None:
-        raise InputError(
-            f"{volume.source_name}: {what} refers to single images, and this is an enhanced CT with all of "
-            "them in one; convert it to classic CT images, or leave that output out"
-        )
     if series is None:
         raise InputError(
             f"{volume.source_name}: {what} refers to DICOM images, and this volume is none; "
@@ -245,7 +243,7 @@ def get_series(volume: Volume, what: str) -> Series:
     return series
 
 
-def to_frames(mask: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
+def to_frames(mask: NDArray[Scalar], volume: Volume) -> NDArray[Scalar]:
     """A canonical mask ``(x, y, z)`` as the series' own images ``(slice, row, column)``.
 
     Raises
@@ -258,15 +256,23 @@ def to_frames(mask: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
     return np.ascontiguousarray(volume.native.orientation.to_native(mask).transpose(2, 1, 0))
 
 
-def present_values(mask: NDArray[np.uint8], labels: Iterable[int], volume: Volume, what: str) -> list[int]:
-    """Values of the organs that a mask ``(x, y, z)`` holds, in order.
+def present_values(
+    mask: NDArray[np.uint8],
+    labels: Iterable[int],
+    volume: Volume,
+    what: str,
+    whole: Mapping[int, NDArray[np.bool_]] | None = None,
+) -> list[int]:
+    """Values of the organs that a mask ``(x, y, z)``, or the masks of overlapping organs hold, in order.
 
     Raises
     ------
     InputError
         If there is none: ``what`` is to be written, ``"an RTSTRUCT"`` for instance, cannot be empty.
     """
-    present = [value for value in sorted(labels) if value > 0 and np.any(mask == value)]
+    found = {int(value) for value in np.flatnonzero(np.bincount(mask.ravel()))}
+    found |= {value for value, inside in (whole or {}).items() if inside.any()}
+    present = [value for value in sorted(labels) if value > 0 and value in found]
     if not present:
         raise InputError(f"{volume.source_name}: no organ was found, and {what} cannot be empty")
     return present
