@@ -13,7 +13,9 @@ MADE_BY = "domainsam"
 LEAST_AREA_M2 = 500.0
 """Smaller settlements are specks: left out unless a person, or the model's file, says otherwise."""
 METHODS = ("full", "coarse")
-"""``full``: prompts decoded by the foundation. ``coarse``: the prompter's first look alone, no foundation."""
+"""``full``: prompts decoded by the foundation. ``coarse``: the prompter's first look alone, no foundation.
+
+Which of them is the default, the model's file says: the better one on its validation ground."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class RunOptions:
     batch_size: int = 4
     workers: int = 2
     method: str = "full"
+    """What a model's file says comes by :func:`domainsam_urban.model.settlement.get_method`."""
     disabled: frozenset[str] = frozenset()
     """Prompt parts that are switched off: ``box``, ``mask``, ``sam_embedding``, ``segformer_embedding``."""
 

@@ -24,6 +24,8 @@ from domainsam.trunks import Normalisation, Triple, find_normalisation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET = Normalisation(IMAGENET_MEAN, IMAGENET_STD)
+"""What SegFormer's published weights were trained with."""
 BOX_TOKENS = 2
 """SAM words a box as two corner tokens."""
 
@@ -108,8 +110,10 @@ class SegFormerPrompter(nn.Module):
         config = config or PrompterConfig()
         if not config.temperature > 0:
             raise ConfigError(f"temperature is {config.temperature}, expected a number above 0")
-        usual = find_usual_look(config.encoder)
-        self.config = config = replace(config, mean=config.mean or usual.mean, std=config.std or usual.std)
+        look = find_normalisation(config.encoder) if config.encoder not in MIT_SIZES else IMAGENET
+        mean, std = config.mean or look.mean, config.std or look.std
+        # A model file says what its trunk wants, whatever a later timm says.
+        self.config = config = config if config.encoder in MIT_SIZES else replace(config, mean=mean, std=std)
         if config.mixer not in ("mlp", "add"):
             raise ConfigError(f"mixer is {config.mixer!r}, expected 'mlp' or 'add'")
         if config.fusion not in ("sam", "gate"):
@@ -123,8 +127,8 @@ class SegFormerPrompter(nn.Module):
         )
         self.mixer = MlpMixer() if config.mixer == "mlp" else AddMixer()
         self.gate = nn.Parameter(torch.zeros(())) if config.fusion == "gate" else None
-        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def freeze_segformer(self) -> None:
         """From now on train only what speaks to the foundation: projection, mixer and gate."""
@@ -244,13 +248,6 @@ class SegFormerPrompter(nn.Module):
             return mask_logits
         share = torch.sigmoid(self.gate)
         return share * mask_logits + (1 - share) * coarse_logits
-
-
-def find_usual_look(encoder: str) -> Normalisation:
-    """Mean and standard deviation that an encoder's published weights were trained with."""
-    if encoder in MIT_SIZES:
-        return Normalisation(IMAGENET_MEAN, IMAGENET_STD)
-    return find_normalisation(encoder)
 
 
 def compute_log_odds(logits: Tensor) -> Tensor:
