@@ -67,6 +67,9 @@ class StageOptions:
         Steps between evaluations; states are saved as often.
     patience
         Evaluations without a better score before the stage ends early; 0 for never.
+    keep
+        ``"best"``: the weights of the best evaluation; ``"last"``: those of the last step, so that
+        validation ground has chosen nothing and its score means what it says.
     """
 
     steps: int
@@ -83,6 +86,7 @@ class StageOptions:
     ema: float = 0.99
     eval_every: int = 50
     patience: int = 0
+    keep: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.eval_every < 1 or not 0 <= self.ema < 1:
@@ -319,7 +323,8 @@ class _Trainer:
         score = scores.get(self.stage.score, math.nan)
         state.stale += 1
         # Without a score (nothing to judge) the latest weights are the best guess.
-        if score > state.best_score or not state.best or math.isnan(score):
+        last = self.options.keep == "last"
+        if score > state.best_score or not state.best or math.isnan(score) or last:
             state.best, state.stale = copy_tensors(judged), 0
             state.best_score = state.best_score if math.isnan(score) else score
         state.history.append({**row, **self.history.recent(), **scores})
