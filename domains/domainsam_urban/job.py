@@ -11,6 +11,7 @@ import domainsam
 from domainsam.errors import ConfigError
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output, safe_name
+from domainsam.limits import tell_changing
 from domainsam.staging import check_apart
 from domainsam_urban.settings import MapOptions, OutputOptions, find_grid_path, find_vector_format
 
@@ -197,7 +198,10 @@ class SceneResult:
             **{key: value for key, value in vars(self).items() if key not in ("paths", "options")},
             "hectares": None if self.hectares != self.hectares else self.hectares,
             "left_out_ha": None if self.left_out_ha != self.left_out_ha else self.left_out_ha,
-            "megapixels_per_second": self.megapixels_per_second,
+            "seconds": tell_changing(self.seconds),
+            "peak_rss_mb": tell_changing(self.peak_rss_mb),
+            "resumed": bool(tell_changing(self.resumed)),
+            "megapixels_per_second": tell_changing(self.megapixels_per_second),
             "paths": {kind: str(path) for kind, path in self.paths.items()},
             "options": _told_options(self.options),
         }

@@ -93,7 +93,7 @@ def map_scenes(
         prepare,
         Batch,
         resume=options.resume,
-        overwrite=options.outputs.overwrite,
+        overwrite=lambda plan: plan.may_replace(options.outputs.overwrite, options.resume),
     )
 
 

@@ -23,9 +23,11 @@ def save_prompter(
     config: Mapping[str, Any],
     metrics: Mapping[str, float],
     half: bool = False,
+    knows: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a trained prompter; ``config`` holds the pack's own tables beside ``prompter``.
 
+    ``knows`` is what the training data were like, see :func:`domainsam.familiar.learn_known`;
     ``half`` stores float16, which halves the file; loading gives float32 again.
 
     Raises
@@ -42,6 +44,7 @@ def save_prompter(
         labels=labels,
         config={**config, PREFIX: to_table(prompter.config)},
         metrics=metrics,
+        knows=knows or {},
     )
     save(path, collect_tensors(prompter, PREFIX), header, half)
 

@@ -218,3 +218,12 @@ def test_a_header_for_an_unknown_prompter_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "m", {}, replace(HEADER, config={"prompter": {"encoder": "mit_b0", "wings": 2}}))
     with pytest.raises(ConfigError, match="unknown key wings"):
         load_prompter(tmp_path / "m", "urban")
+
+
+def test_what_a_model_knows_is_kept_and_files_without_it_are_read(
+    tmp_path: Path, model_file: Path, module: nn.Module
+) -> None:
+    assert read_header(model_file).knows == {}
+    known = {"channels": [], "samples": 3}
+    save(tmp_path / "knowing", collect_tensors(module, "prompter"), replace(HEADER, knows=known))
+    assert read_header(tmp_path / "knowing").knows == known

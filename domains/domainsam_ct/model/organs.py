@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from domainsam.checkpoint import CheckpointHeader, collect_tensors, load, model_file, read_header, save
+from domainsam.checkpoint import (
+    CheckpointHeader,
+    collect_tensors,
+    load,
+    model_file,
+    read_header,
+    save,
+)
 from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError
 from domainsam.foundation import load_foundation
@@ -226,8 +233,11 @@ def save_model(
     training: Mapping[str, Any],
     metrics: Mapping[str, float],
     half: bool = False,
+    knows: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model file; ``training`` is the recipe's table, ``half`` stores float16.
+
+    ``knows`` is what the training data were like, see :func:`domainsam.familiar.learn_known`.
 
     Raises
     ------
@@ -243,6 +253,7 @@ def save_model(
         labels=labels,
         config={"model": to_table(config), "training": dict(training)},
         metrics=metrics,
+        knows=knows or {},
     )
     save(path, collect_tensors(network, PREFIX), header, half)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from domainsam import __version__
 from domainsam.io.charts import encode_png
 from domainsam.io.pages import render
-from domainsam_ct.job import NOTICE, CaseResult
+from domainsam_ct.job import CaseResult
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.write.preview import Colours
 
@@ -27,6 +27,6 @@ def render_case(result: CaseResult, labels: LabelMap, pictures: Mapping[str, Col
         organs={organ.name: labels[organ.value] for organ in result.organs},
         pictures={name: encode_png(picture) for name, picture in pictures.items()},
         plane_text=PLANE_TEXT,
-        notice=NOTICE,
+        notice=result.notice,
         version=__version__,
     )

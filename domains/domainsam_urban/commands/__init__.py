@@ -17,6 +17,10 @@ from domainsam_cli.lazy import LazyGroup
             "Train the classifier that passes over ground without settlement.",
         ),
         "evaluate": ("domainsam_urban.commands.evaluate:evaluate", "Compare a model with labels."),
+        "sample": (
+            "domainsam_urban.commands.sample:sample",
+            "Draw the reference sample for an estimate of area or change.",
+        ),
         "change": ("domainsam_urban.commands.change:change", "Tell what changed between two scenes."),
         "trend": ("domainsam_urban.commands.trend:trend", "Tell how settlements change over the years."),
     },

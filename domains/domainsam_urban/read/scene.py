@@ -18,8 +18,6 @@ from domainsam.infer.tiling import TileGrid
 from domainsam.io.rasters import (
     RASTER_ERRORS,
     Handles,
-    file_facts,
-    head_digest,
     overview_size,
     reason,
     silence_rasterio,
@@ -27,6 +25,7 @@ from domainsam.io.rasters import (
 )
 from domainsam.io.resample import LEAST_COVER, AxisWeights, compute_axis_weights, resample
 from domainsam.protocols import Block, Window
+from domainsam.versions import content_digest, file_facts
 from domainsam_urban.read.area import PixelArea, SceneProfile, WantedArea, compute_work_shape
 from domainsam_urban.read.bands import (
     Radiometry,
@@ -515,7 +514,7 @@ class RasterSource:
         files = [path for path in self._files if path.is_file()]
         return {
             "source": [file_facts(path) for path in files],
-            "source_head": head_digest(files),
+            "source_content": content_digest(files),
             "source_reading": {
                 "bands": list(self.bands),
                 "nodata": self._nodata if self._fill is None else self._fill.value,

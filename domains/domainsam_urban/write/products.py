@@ -88,7 +88,10 @@ def write_products(plan: ScenePlan, mapped: Mapped, room: WorkRoom) -> SceneResu
     OutputError
         If a file cannot be written; those that existed are untouched then.
     """
-    with Staging(plan.files, overwrite=mapped.options.outputs.overwrite) as staging:
+    options = mapped.options
+    with Staging(
+        plan.files, overwrite=plan.may_replace(options.outputs.overwrite, options.resume)
+    ) as staging:
         room.note_staged({staging[path].parent for path in plan.files})
         products = _Products(plan, mapped, staging, room.folder)
         products.write_rasters()

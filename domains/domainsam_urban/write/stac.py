@@ -20,6 +20,7 @@ from pyproj import Transformer
 import domainsam
 from domainsam.grid import Float64
 from domainsam.io.rasters import open_raster
+from domainsam.limits import tell_moment
 from domainsam.staging import Staging
 from domainsam_urban.job import MARKED
 from domainsam_urban.read.geodesy import apply_affine, parse_crs
@@ -139,7 +140,7 @@ def make_item(
     pystac.Item
         Without a CRS its geometry is null.
     """
-    created = created or datetime.now(UTC)
+    created = created or tell_moment()
     acquired = provenance.acquired
     if place is None:
         with open_raster(raster_path) as dataset:

@@ -31,6 +31,7 @@ from domainsam_urban.trend.measure.areas import (
 )
 from domainsam_urban.trend.measure.bounds import Estimate, subtract_estimates
 from domainsam_urban.trend.measure.design import find_design
+from domainsam_urban.trend.measure.drawn import Drawn, find_drawn_strata
 from domainsam_urban.trend.measure.olofsson import Accuracy, assess_clusters, compute_z_value
 from domainsam_urban.trend.measure.tallies import CENTRAL, Tally
 from domainsam_urban.trend.read.reference import Units
@@ -108,7 +109,8 @@ def adjust(
     samples are small: the map is taken to err there as it does elsewhere.
     Between two years whose sample has the same places looked at in both, gain
     and loss are estimated from strata of change; otherwise the net change
-    alone is, as a difference of two independent estimates.
+    alone is, as a difference of two independent estimates. Where the sample says
+    by which strata it was drawn, figures of the whole ground come from those.
     """
     ground = next(tally for tally in tallies if tally.zoning.kind == WHOLE)
     design = find_design(
@@ -120,6 +122,7 @@ def adjust(
     mapped = _mapped(ground)[0]
     rates: dict[int, Rates] = {}
     accuracies, notes = [], list(design.notes)
+    strata = _Strata(find_drawn_strata(units, float(ground.valid_ha[0]), stack.ground.pixel_ha), level)
     for year, label in enumerate(stack.labels):
         stratum, size, truth = _year_sample(units, year)
         number = np.bincount(stratum, minlength=2)
@@ -134,7 +137,9 @@ def adjust(
                 f"{label}: only {number[1]} reference places where the map says settlement and {number[0]} "
                 f"elsewhere; {FEW} or more of each make intervals that can be relied upon"
             )
-        accuracy = assess_clusters(stratum, size, np.column_stack([size - truth, truth]), mapped[year])
+        accuracy = strata.assess(year) or assess_clusters(
+            stratum, size, np.column_stack([size - truth, truth]), mapped[year]
+        )
         accuracies.append(
             YearAccuracy(series, label, float(mapped[year][1]), accuracy, float(mapped[year].sum()))
         )
@@ -143,12 +148,31 @@ def adjust(
         pair: _change_rates(units, pair, _moved(ground, index)[0], level)
         for index, pair in enumerate(ground.pairs)
     }
-    years_out = [_adjusted_year(figure, stack, tallies, rates, series) for figure in figures.years]
+    years_out = [_adjusted_year(figure, stack, tallies, rates, series, strata) for figure in figures.years]
     areas = {(f.kind, f.place, f.year): f for f in years_out if f.extent == COMMON}
     changes_out = [
-        _adjusted_change(figure, stack, tallies, rates, changes, areas) for figure in figures.changes
+        _adjusted_change(figure, stack, tallies, rates, changes, areas, strata) for figure in figures.changes
     ]
     return Adjustment(Figures(tuple(years_out), tuple(changes_out)), tuple(accuracies), tuple(notes))
+
+
+@dataclass(frozen=True, eq=False)
+class _Strata:
+    """The strata that the sample says it was drawn by; everything is None where it does not."""
+
+    drawn: Drawn | None
+    level: float
+
+    def assess(self, year: int) -> Accuracy | None:
+        return None if self.drawn is None else self.drawn.assess(year)
+
+    def year(self, year: int) -> Estimate | None:
+        """Settlement of a year on the whole ground."""
+        return None if self.drawn is None else self.drawn.estimate_area(year, self.level)
+
+    def change(self, pair: tuple[int, int]) -> tuple[Estimate, Estimate, Estimate] | None:
+        """Gain, loss and net change on the whole ground."""
+        return None if self.drawn is None else self.drawn.estimate_change(pair, self.level)
 
 
 def _mapped(tally: Tally) -> Float64:
@@ -213,13 +237,19 @@ def _change_rates(
 
 
 def _adjusted_year(
-    figure: YearFigure, stack: YearStack, tallies: Sequence[Tally], rates: dict[int, Rates], series: str
+    figure: YearFigure,
+    stack: YearStack,
+    tallies: Sequence[Tally],
+    rates: dict[int, Rates],
+    series: str,
+    strata: _Strata,
 ) -> YearFigure:
     year = stack.labels.index(figure.year)
     if figure.extent != COMMON or figure.series != series or year not in rates:
         return figure
     tally, place = _place(tallies, figure.kind, figure.place)
-    area = rates[year].total(_mapped(tally)[place, year])
+    whole = strata.year(year) if figure.kind == WHOLE else None
+    area = whole or rates[year].total(_mapped(tally)[place, year])
     return replace(figure, area=area, method=SAMPLE if figure.kind == WHOLE else POOLED)
 
 
@@ -230,21 +260,25 @@ def _adjusted_change(
     rates: dict[int, Rates],
     changes: dict[tuple[int, int], tuple[Rates, Rates] | None],
     areas: dict[tuple[str, str, str], YearFigure],
+    strata: _Strata,
 ) -> ChangeFigure:
     pair = (stack.labels.index(figure.early), stack.labels.index(figure.late))
     if not (pair[0] in rates and pair[1] in rates):
         return figure
     early, late = (areas[figure.kind, figure.place, label].area for label in (figure.early, figure.late))
     net = subtract_estimates(late, early)
+    moves = strata.change(pair) if figure.kind == WHOLE else None
     paired = changes[pair]
-    if paired is None:
+    if moves is None and paired is not None:
+        tally, place = _place(tallies, figure.kind, figure.place)
+        moved = _moved(tally, tally.pairs.index(pair))[place]
+        gain, loss = paired[0].total(moved), paired[1].total(moved)
+        moves = gain, loss, subtract_estimates(gain, loss)
+    if moves is None:
         rate = compute_annual_rate(early, net, figure.years)
         return replace(figure, net=net, rate=rate, method=NET_ONLY)
-    tally, place = _place(tallies, figure.kind, figure.place)
-    moved = _moved(tally, tally.pairs.index(pair))[place]
-    gain, loss = (kind.total(moved) for kind in paired)
+    gain, loss, net = moves
     method = SAMPLE if figure.kind == WHOLE else POOLED
-    net = subtract_estimates(gain, loss)
     rate = compute_annual_rate(early, net, figure.years)
     return replace(figure, net=net, gain=gain, loss=loss, rate=rate, method=method)
 

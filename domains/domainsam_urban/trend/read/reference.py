@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam.grid import Float64
 from domainsam.io.rasters import GDAL_OPTIONS
+from domainsam.io.vectors import read_table
+from domainsam.limits import require_memory
+from domainsam.reading import reading, reads
 from domainsam_urban.trend.ground import CommonGround
 from domainsam_urban.trend.read.zones import compute_pixel_coverage
 from domainsam_urban.trend.settings import UncertaintyOptions
@@ -31,6 +34,11 @@ YES = {"1", "true", "t", "yes", "y", "settlement", "urban village", "village", "
 NO = {"0", "false", "f", "no", "n", "other", "none", "background", "not settlement", "formal"}
 WEIGHT_COLUMNS = ("weight", "weight_ha", "area_weight")
 STRATUM_COLUMNS = ("stratum", "strata")
+CSV_COPIES = 12
+"""Bytes in memory for one of a table's text."""
+STRATUM_AREA_COLUMNS = ("stratum_ha", "stratum_area")
+EQUAL = 1e-4
+"""Weights of one stratum that differ by no more than this share are one weight."""
 LONGITUDES, LATITUDES = ("lon", "longitude", "x"), ("lat", "latitude", "y")
 
 
@@ -52,6 +60,9 @@ class Reference:
         Whether the file says the weights.
     stratum
         ``(N,)`` names of the strata that the sample was drawn by, if the file says them.
+    strata_area
+        Area of each stratum by name, in any unit; None where the file does not tell it: the places of a
+        stratum then have different weights, or none.
     """
 
     shapes: NDArray[np.object_]
@@ -60,6 +71,7 @@ class Reference:
     notes: tuple[str, ...] = ()
     weighted: bool = False
     stratum: NDArray[np.str_] | None = None
+    strata_area: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +85,7 @@ class Units:
         point has one.
     truth
         ``(N, Y)`` as in :class:`Reference`.
-    weighted, stratum
+    weighted, stratum, strata_area
         As in :class:`Reference`.
     """
 
@@ -81,8 +93,10 @@ class Units:
     truth: NDArray[np.int8]
     weighted: bool = False
     stratum: NDArray[np.str_] | None = None
+    strata_area: Mapping[str, float] | None = None
 
 
+@reads("a reference sample")
 def read_reference(
     path: Path, ground: CommonGround, labels: Sequence[str], options: UncertaintyOptions
 ) -> Reference:
@@ -97,7 +111,8 @@ def read_reference(
     "Estimating area and map accuracy for stratified random sampling when the
     strata are different from the map classes"). Without it, all stand for as
     much, unless the sample itself shows that it was drawn by strata of change,
-    see :mod:`domainsam_urban.trend.measure.design`.
+    see :mod:`domainsam_urban.trend.measure.design`. With weights and strata, as
+    ``domainsam urban sample`` writes them, areas are estimated within those strata.
 
     Raises
     ------
@@ -120,6 +135,8 @@ def read_reference(
     notes: list[str] = []
     weight, weighted = _weights(table, path)
     stratum = _strata(table)
+    # Before rows without truth go: the strata are as large as they were when the sample was drawn.
+    strata_area = _strata_area(table, stratum, weight) if weighted and stratum is not None else None
     if wide:
         truth = np.full((len(table), len(labels)), -1, dtype=np.int8)
         for index, column in wide.items():
@@ -128,6 +145,8 @@ def read_reference(
     else:
         rows, truth, foreign = _from_rows(table, shapes, path, labels, options)
         shapes, weight = shapes[rows], weight[rows]
+        if strata_area is not None and len(rows) < len(table) and not _tells_area(table):
+            strata_area = _sum_weights(stratum[rows], weight) if stratum is not None else None
         stratum = None if stratum is None else stratum[rows]
         if foreign:
             notes.append(f"{foreign} reference rows are of years that are not compared; they were left out")
@@ -138,7 +157,9 @@ def read_reference(
             "expected columns year and class, or a column for each year, with 1 and 0"
         )
     named = None if stratum is None else stratum[usable]
-    return Reference(shapes[usable], truth[usable], weight[usable], tuple(notes), weighted, named)
+    return Reference(
+        shapes[usable], truth[usable], weight[usable], tuple(notes), weighted, named, strata_area
+    )
 
 
 def look_up(stack: YearStack, reference: Reference) -> Units:
@@ -150,7 +171,7 @@ def look_up(stack: YearStack, reference: Reference) -> Units:
                 for place, shape in enumerate(reference.shapes):
                     if reference.truth[place, index] >= 0:
                         size[place, index] = reference.weight[place] * _sizes(shape, values, valid, stack)
-    return Units(size, reference.truth, reference.weighted, reference.stratum)
+    return Units(size, reference.truth, reference.weighted, reference.stratum, reference.strata_area)
 
 
 def _sizes(shape: Any, values: Any, valid: Any, stack: YearStack) -> Float64:
@@ -179,25 +200,19 @@ def _sizes(shape: Any, values: Any, valid: Any, stack: YearStack) -> Float64:
 def _table(path: Path) -> Any:
     if not path.exists():
         raise MissingInputError(f"reference '{path}' does not exist: check the path")
-    try:
-        if path.suffix.lower() == ".csv":
-            table = pd.read_csv(path)
-            lower = {str(column).lower(): column for column in table.columns}
-            x = next((lower[name] for name in LONGITUDES if name in lower), None)
-            y = next((lower[name] for name in LATITUDES if name in lower), None)
-            if x is None or y is None:
-                raise InputError(f"reference '{path}' needs columns lon and lat, in degrees")
-            return gpd.GeoDataFrame(
-                table, geometry=gpd.points_from_xy(table[x], table[y]), crs="EPSG:4326"
-            ).drop(columns=[x, y])
-        return gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
-    except InputError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"reference '{path}' cannot be read ({reason}); expected GeoPackage, GeoJSON or CSV"
-        ) from error
+    if path.suffix.lower() != ".csv":
+        return read_table(path)
+    with reading(f"reference '{path}'", "a sample; expected GeoPackage, GeoJSON or CSV"):
+        require_memory(path, CSV_COPIES * path.stat().st_size, "a table of that size")
+        table = pd.read_csv(path)
+        lower = {str(column).lower(): column for column in table.columns}
+        x = next((lower[name] for name in LONGITUDES if name in lower), None)
+        y = next((lower[name] for name in LATITUDES if name in lower), None)
+        if x is None or y is None:
+            raise InputError(f"reference '{path}' needs columns lon and lat, in degrees")
+        return gpd.GeoDataFrame(table, geometry=gpd.points_from_xy(table[x], table[y]), crs="EPSG:4326").drop(
+            columns=[x, y]
+        )
 
 
 def _on_ground(table: Any, path: Path, ground: CommonGround) -> NDArray[np.object_]:
@@ -300,6 +315,30 @@ def _refuse_contradicted(contradicted: Sequence[str], path: Path) -> None:
 def _strata(table: Any) -> NDArray[np.str_] | None:
     column = _first(table, STRATUM_COLUMNS)
     return None if column is None else np.asarray(table[column].map(str), dtype=np.str_)
+
+
+def _tells_area(table: Any) -> bool:
+    return _first(table, STRATUM_AREA_COLUMNS) is not None
+
+
+def _strata_area(table: Any, stratum: NDArray[np.str_], weight: Float64) -> dict[str, float] | None:
+    """Area of each stratum: as the file tells it, else the weights of its places together."""
+    for name in np.unique(stratum):
+        here = weight[stratum == name]
+        if np.ptp(here) > EQUAL * here.mean():
+            return None
+    column = _first(table, STRATUM_AREA_COLUMNS)
+    if column is None:
+        return _sum_weights(stratum, weight)
+    area = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+    told = {str(name): area[stratum == name] for name in np.unique(stratum)}
+    if any(not (np.isfinite(a) & (a > 0)).all() or np.ptp(a) > EQUAL * a.mean() for a in told.values()):
+        return None
+    return {name: float(areas[0]) for name, areas in told.items()}
+
+
+def _sum_weights(stratum: NDArray[np.str_], weight: Float64) -> dict[str, float]:
+    return {str(name): float(weight[stratum == name].sum()) for name in np.unique(stratum)}
 
 
 def _weights(table: Any, path: Path) -> tuple[Float64, bool]:

@@ -40,7 +40,9 @@ class Year:
     stated: str
 
 
-def read_years(inputs: Sequence[str], masks: bool = False, asset: str | None = None) -> tuple[Year, ...]:
+def read_years(
+    inputs: Sequence[str], masks: bool = False, asset: str | None = None, least: int = 2
+) -> tuple[Year, ...]:
     """The years of a comparison, in order of time.
 
     Parameters
@@ -52,18 +54,22 @@ def read_years(inputs: Sequence[str], masks: bool = False, asset: str | None = N
         The paths are existing results and not scenes.
     asset
         Key of the STAC asset to take.
+    least
+        How many years there have to be.
 
     Raises
     ------
     ConfigError
         If a date on the command line cannot be read.
     InputError
-        If a file is absent or has no date, there are fewer than two years, or
+        If a file is absent or has no date, there are fewer years than ``least``, or
         two inputs are of the same time.
     """
     listed = [item for given in inputs for item in _expand(given, masks, asset)]
     dated = sorted(((item, _dated(item)) for item in listed), key=lambda pair: pair[1].middle)
-    if len(dated) < 2:
+    if len(dated) < least == 1:
+        raise InputError("no map was given: name one, such as 2020=b.tif")
+    if len(dated) < least:
         known = f"only one was given ({dated[0][0].path})" if dated else "none was given"
         raise InputError(f"a comparison needs at least two years, {known}: add another, such as 2020=b.tif")
     _refuse_same_time(dated)
