@@ -450,7 +450,7 @@ class RasterSource:
             inside = slice_within(part, (view.row, view.col))
             image[:, *inside], seen[inside], wanted = self._scaled(dataset, rows, cols)
             valid[inside] = seen[inside] & wanted
-        return Block(window, image, valid, seen)
+        return Block(window, image, valid, seen=seen)
 
     def _scaled(
         self, dataset: Any, rows: tuple[int, int], cols: tuple[int, int]
@@ -477,7 +477,7 @@ class RasterSource:
                 continue
             part = slice(start, start + count)
             image[:, part], valid[part], seen[part] = self._resampled_part(dataset, down, across)
-        return Block(window, image, valid, seen)
+        return Block(window, image, valid, seen=seen)
 
     def _resampled_part(
         self, dataset: Any, down: AxisWeights, across: AxisWeights
@@ -501,7 +501,7 @@ class RasterSource:
         # A hair of tolerance, for weights are rounded to float32.
         seen, wanted = cover >= LEAST_COVER - 1e-6, planes[count + 1] >= LEAST_COVER - 1e-6
         image = np.divide(planes[:count], cover, out=np.zeros_like(planes[:count]), where=seen)
-        return Block(window, np.clip(image, 0, 1), wanted & seen, seen)
+        return Block(window, np.clip(image, 0, 1), wanted & seen, seen=seen)
 
     def blocks(self, size: int, overlap: int) -> Iterator[Block]:
         """Blocks of side ``size`` that cover the scene, row by row, neighbours sharing ``overlap`` pixels."""
