@@ -271,7 +271,7 @@ def map_picture(
     path = folder / f"{name}.tif"
     picture.write(path)
     files = {kind: folder / f"{name}_{kind}.tif" for kind in ("mask", "probability")}
-    outputs = replace(options.outputs, **files)
+    outputs = replace(options.outputs, mask=files["mask"], probability=files["probability"])
     batch = map_scenes([str(path)], replace(options, outputs=outputs), model)
     if batch.failures:
         raise SystemExit(batch.failures[0][1])

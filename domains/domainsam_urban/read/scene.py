@@ -217,7 +217,7 @@ class RasterSource:
     def on_own_grid(self) -> bool:
         """Whether the work grid is the scene's own, pixel for pixel."""
         straight = self._work.straight
-        whole = straight is not None and straight.whole and straight.starts == (0, 0)
+        whole = straight is not None and straight.whole and straight.starts == (0.0, 0.0)
         return whole and not self._turn.any and self._work.shape == self.scene_shape
 
     @property
@@ -407,7 +407,7 @@ class RasterSource:
             ground_pixel=self._ground,
             work_shape=self._work.shape,
             work_pixel=work_pixel,
-            resampled=straight is None or straight.scale != (1, 1),
+            resampled=straight is None or straight.scale != (1.0, 1.0),
             radiometry=self.radiometry,
             tags=dict(dataset.tags()),
         )
