@@ -118,7 +118,9 @@ SAM2_STEM = "image_encoder.trunk.patch_embed.proj.weight"
 SAM2_DEEP = "image_encoder.trunk.blocks.15.norm1.weight"
 """Tiny and small share their width; tiny has 12 blocks, small 16."""
 SAM21_ONLY = "no_obj_embed_spatial"
-OWN_LICENCE = "Apache-2.0; trained in part on research-only imagery, see the model card"
+RESEARCH_LICENCE = "LicenseRef-domainsam-research-weights"
+"""SPDX's way to name a licence of one's own; its text is in ``LICENSES/`` and in the distribution."""
+OWN_LICENCE = f"{RESEARCH_LICENCE} (trained in part on research-only imagery, see the model card)"
 
 
 def _sam(letter: str, mark: str, megabytes: int, width: int, sha256: str) -> FoundationSpec:
