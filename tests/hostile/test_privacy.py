@@ -84,7 +84,6 @@ def test_a_parent_folder_of_the_patients_name_is_not_told(
 def test_the_journal_of_a_killed_run_is_private_and_tells_nothing(
     tmp_path: Path,
     ct_segment: Callable[..., int],
-    density_model: DensityModel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     case, out, asked = named_case(tmp_path / "in"), tmp_path / "out", []
