@@ -123,6 +123,20 @@ RESEARCH_LICENCE = "LicenseRef-domainsam-research-weights"
 OWN_LICENCE = f"{RESEARCH_LICENCE} (trained in part on research-only imagery, see the model card)"
 
 
+MODEL_LICENCES = {
+    "urban_villages": f"{RESEARCH_LICENCE} (trained on UV-SAM's sample, which states none)",
+    "abdomen": "Apache-2.0",
+    "generated": "Apache-2.0",
+}
+"""Of the models inside the packages, by the names of their files."""
+
+
+def tell_licences(*names: str | None) -> dict[str, str]:
+    """Licences of weights by the names of foundations and models, as far as they are known."""
+    known = {**MODEL_LICENCES, **{name: row.licence for name, row in FOUNDATIONS.items()}}
+    return {name: known[name] for name in names if name in known}
+
+
 def _sam(letter: str, mark: str, megabytes: int, width: int, sha256: str) -> FoundationSpec:
     name, file = f"sam_vit_{letter}", f"sam_vit_{letter}_{mark}.pth"
     weights = WeightFile(

@@ -45,7 +45,7 @@ sys.exit(run_guarded(command, []))
 
 def launch(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
@@ -215,3 +215,10 @@ def test_two_reproducible_runs_are_equal_bytes(tmp_path: Path, ct_segment: objec
         contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert contents[0] == contents[1]
     assert json.loads(contents[0]["ct_statistics.json"])["seconds"] is None
+
+
+@pytest.mark.slow
+def test_kills_at_random_leave_no_trace() -> None:
+    code = "import sys; from tests.kills import kill; print(*kill(12, 1), sep='\\n', end=''); sys.exit(0)"
+    done = launch(code)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr[-2000:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 
-from domainsam.foundations import OWN_LICENCE, RESEARCH_LICENCE, find_foundations
+from domainsam.foundations import OWN_LICENCE, RESEARCH_LICENCE, find_foundations, tell_licences
 from domainsam.signatures import shipped_weights
 from tests.conftest import ROOT
 
@@ -25,3 +25,11 @@ def test_foundations_say_their_own() -> None:
         assert RESEARCH_LICENCE in rows[name].licence
         assert rows[name].licence == OWN_LICENCE
     assert rows["sam_vit_b"].licence == "Apache-2.0"
+
+
+def test_outputs_tell_the_licences_of_the_weights_that_made_them() -> None:
+    told = tell_licences("urban_villages", "embedded", "mine", None)
+    assert set(told) == {"urban_villages", "embedded"}
+    assert all(RESEARCH_LICENCE in licence for licence in told.values())
+    assert tell_licences("abdomen") == {"abdomen": "Apache-2.0"}
+    assert set(shipped_weights()) <= set(tell_licences(*shipped_weights()))
