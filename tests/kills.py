@@ -33,11 +33,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Command:
-    """A command by its words, and how its inputs are made in the folder that it runs in."""
+    """A command line, and how its inputs are made in the folder that it runs in."""
 
-    words: tuple[str, ...]
+    line: str
     prepare: Callable[[Path], object]
     resumes: bool = True
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command's words."""
+        return tuple(self.line.split())
 
     def again(self) -> tuple[str, ...]:
         """The words with which a killed run is gone on with."""
@@ -81,25 +86,17 @@ def _stack(folder: Path) -> None:
 
 COMMANDS = (
     Command(
-        ("urban", "map", "scene.tif", "-o", "out/s.gpkg", "--mask", "out/m.tif", "--probability", "out/p.tif")
-        + ("--tile", "64", "--overlap", "16", "--device", "cpu", "-q", "--reproducible"),
+        "urban map scene.tif -o out/s.gpkg --mask out/m.tif --probability out/p.tif --tile 64 --overlap 16 "
+        "--device cpu -q --reproducible",
         _scene,
     ),
+    Command("urban trend --masks 2016=m2016.tif 2018=m2018.tif 2020=m2020.tif -o out --layers -q", _masks),
+    Command("urban change --masks 2016=m2016.tif 2020=m2020.tif -o out/c.gpkg -q", _masks),
+    Command("ct segment ct.nii.gz -o out --statistics -q --reproducible", _scan),
+    Command("ct statistics mask.nii.gz -o out.json -o out.csv -q", _scan, resumes=False),
     Command(
-        ("urban", "trend", "--masks", "2016=m2016.tif", "2018=m2018.tif", "2020=m2020.tif", "-o", "out")
-        + ("--layers", "-q"),
-        _masks,
-    ),
-    Command(
-        ("urban", "change", "--masks", "2016=m2016.tif", "2020=m2020.tif", "-o", "out/c.gpkg", "-q"), _masks
-    ),
-    Command(("ct", "segment", "ct.nii.gz", "-o", "out", "--statistics", "-q", "--reproducible"), _scan),
-    Command(
-        ("ct", "statistics", "mask.nii.gz", "-o", "out.json", "-o", "out.csv", "-q"), _scan, resumes=False
-    ),
-    Command(
-        ("scene", "segment", "--geotiff", "--modality", "rgb=rgb.tif", "--modality", "depth=depth.tif")
-        + ("-o", "out/map.tif", "--tile", "64", "--device", "cpu", "-q", "--reproducible"),
+        "scene segment --geotiff --modality rgb=rgb.tif --modality depth=depth.tif -o out/map.tif --tile 64 "
+        "--device cpu -q --reproducible",
         _stack,
     ),
 )
@@ -129,7 +126,7 @@ def prepare_models() -> None:
 
 
 def run(command: tuple[str, ...], folder: Path, seconds: float | None = None) -> int:
-    """Run a command in a folder, in a process of its own that is killed after some seconds; its wait status."""
+    """Run a command in a folder, in a process that is killed after some seconds; its wait status."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
@@ -204,7 +201,7 @@ def kill(count: int, seed: int) -> list[str]:
             command.prepare(folder)
             begin = time.monotonic()
             if run(command.words, folder):
-                return [f"{' '.join(command.words)}: fails unbroken"]
+                return [f"{command.line}: fails unbroken"]
             wholes.append((contents(folder), time.monotonic() - begin))
         for number in range(count):
             command = COMMANDS[number % len(COMMANDS)]
