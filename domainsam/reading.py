@@ -97,7 +97,7 @@ def reads_by(
 ) -> Callable[
     [Callable[Concatenate[Owner, Source, Rest], Result]], Callable[Concatenate[Owner, Source, Rest], Result]
 ]:
-    """Decorate a method that reads: :func:`reads` for one whose first parameter after ``self`` is the file."""
+    """Decorate a method whose first parameter after ``self`` is the file, as :func:`reads` does functions."""
 
     def decorate(
         reader: Callable[Concatenate[Owner, Source, Rest], Result],
