@@ -95,7 +95,7 @@ COMMANDS = (
     Command("ct segment ct.nii.gz -o out --statistics -q --reproducible", _scan),
     Command("ct statistics mask.nii.gz -o out.json -o out.csv -q", _scan, resumes=False),
     Command(
-        "scene segment --geotiff --modality rgb=rgb.tif --modality depth=depth.tif -o out/map.tif --tile 64 "
+        "scene segment --geotiff rgb=rgb.tif depth=depth.tif -o out/map.tif --tile 64 "
         "--device cpu -q --reproducible",
         _stack,
     ),
