@@ -16,6 +16,7 @@ from domainsam.errors import ConfigError, MissingInputError
 from domainsam.names import lift_veils, show
 from domainsam.pseudonyms import Veil, find_key, hide_path, make_pseudonym, read_key
 from domainsam_ct.job import make_case_stem
+from domainsam_ct.read.geometry import to_axial
 from tests.ct.made import write_dicom
 from tests.ct.standin import abdomen, affine, write_case
 
@@ -94,10 +95,8 @@ def test_the_journal_of_a_killed_run_is_private_and_tells_nothing(
             raise KeyboardInterrupt
         return read(slices)
 
-    from domainsam_ct.model import sweep
-
-    read = sweep.to_axial
-    monkeypatch.setattr(sweep, "to_axial", interrupted)
+    read = to_axial
+    monkeypatch.setattr("domainsam_ct.model.sweep.to_axial", interrupted)
     assert ct_segment(case, "-o", out, "-q", "--workers", "1") == 130
     (room,) = out.iterdir()
     assert stat.S_IMODE(room.stat().st_mode) == 0o700
