@@ -118,7 +118,23 @@ SAM2_STEM = "image_encoder.trunk.patch_embed.proj.weight"
 SAM2_DEEP = "image_encoder.trunk.blocks.15.norm1.weight"
 """Tiny and small share their width; tiny has 12 blocks, small 16."""
 SAM21_ONLY = "no_obj_embed_spatial"
-OWN_LICENCE = "Apache-2.0; trained in part on research-only imagery, see the model card"
+RESEARCH_LICENCE = "LicenseRef-domainsam-research-weights"
+"""SPDX's way to name a licence of one's own; its text is in ``LICENSES/`` and in the distribution."""
+OWN_LICENCE = f"{RESEARCH_LICENCE} (trained in part on research-only imagery, see the model card)"
+
+
+MODEL_LICENCES = {
+    "urban_villages": f"{RESEARCH_LICENCE} (trained on UV-SAM's sample, which states none)",
+    "abdomen": "Apache-2.0",
+    "generated": "Apache-2.0",
+}
+"""Of the models inside the packages, by the names of their files."""
+
+
+def tell_licences(*names: str | None) -> dict[str, str]:
+    """Licences of weights by the names of foundations and models, as far as they are known."""
+    known = {**MODEL_LICENCES, **{name: row.licence for name, row in FOUNDATIONS.items()}}
+    return {name: known[name] for name in names if name in known}
 
 
 def _sam(letter: str, mark: str, megabytes: int, width: int, sha256: str) -> FoundationSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     try:
+        _check_archive(path)
         # An open file, because torch.load chooses another reader for some names of files.
         with path.open("rb") as file, warnings.catch_warnings():
             # Torch warns of pickles that it then refuses; our own error says it in one line.
@@ -59,11 +61,21 @@ def _read_torch(path: Path) -> Any:
             f"weight file {path} holds more than tensors (it could run code) or is no weight file at all; "
             "it was not opened: fetch the official file, or save its state dict as safetensors"
         ) from error
-    except MemoryError:
+    except (MemoryError, CheckpointError):
         raise
     except Exception as error:
         # A damaged archive fails in whatever part of torch, zip or pickle meets it first.
         raise CheckpointError(describe_damage(path, error)) from error
+
+
+def _check_archive(path: Path) -> None:
+    """Compare the checksums of the archive that torch writes; torch itself passes over them."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(describe_damage(path, ValueError("a checksum is wrong")))
 
 
 def unwrap(content: Any, source: str | Path) -> dict[str, Tensor]:

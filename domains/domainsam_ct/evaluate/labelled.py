@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from domainsam.documents import read_json, take
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
 from domainsam.infer.outputs import without_ending
+from domainsam.names import show
 from domainsam_ct.labels import LabelMap, Organ, find_organ, load_catalogue, match_name
 from domainsam_ct.read.open import read_mask
 from domainsam_ct.read.volume import ScanGrid
@@ -315,8 +316,8 @@ def read_warnings(path: Path) -> tuple[str, ...]:
 
 def _parse(file: Path) -> LabelMap:
     try:
-        table: Any = json.loads(file.read_text(encoding="utf-8"))["labels"]
-        return _organs({int(value): str(name) for name, value in table.items()})
+        table = take(read_json(file, "the values of organs"), "labels", dict, file)
+        return _organs({int(value): show(str(name)) for name, value in table.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: does not tell which value is which organ; remove it or mend it") from error
 
