@@ -1,8 +1,9 @@
 """Fill planar contours on a lattice of pixels, by the rule that a pixel is where its centre is.
 
-Tools draw contours in two ways: half way between pixels inside and outside, or
-through the centres of the outermost pixels inside. A centre on a line counts as
-inside, and of a hole as outside it, so that both ways give the pixels that were drawn.
+Tools that outline pixels do it in two ways: half way between those inside and
+outside, or from centre to centre of the outermost ones inside. Of contours whose
+corners are centres, a centre on the line counts as inside, and of a hole as
+outside it, so that both ways give the pixels that were outlined.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 ON_LINE = 0.01
 """Pixels between a centre and a line that is meant to go through it: headers round coordinates."""
+MOSTLY = 0.9
+"""Share of a contour's corners that are centres, where it was drawn from centre to centre."""
 
 Points = NDArray[np.float64]
 Pixels = NDArray[np.bool_]
@@ -50,6 +53,12 @@ def fill_even_odd(points: Points, shape: tuple[int, int]) -> Pixels:
     toggles = np.zeros((rows, columns + 1), np.int32)
     np.add.at(toggles, (row, column), 1)
     return np.asarray(np.cumsum(toggles, axis=1)[:, :columns] % 2 == 1)
+
+
+def joins_centres(points: Points) -> bool:
+    """Whether a polygon ``(n, 2)`` was drawn from centre to centre of pixels."""
+    on_centres = (np.abs(points - np.round(points)) <= ON_LINE).all(axis=1)
+    return bool(on_centres.mean() >= MOSTLY)
 
 
 def find_line_pixels(points: Points, shape: tuple[int, int]) -> Pixels:
@@ -95,7 +104,7 @@ def fill_contours(
     seen: list[Pixels] = []
     crossed = False
     for points in sorted(contours, key=measure_area, reverse=True):
-        line = find_line_pixels(points, shape)
+        line = find_line_pixels(points, shape) if joins_centres(points) else np.zeros(shape, bool)
         inside = fill_even_odd(points, shape)
         full, core = inside | line, inside & ~line
         if xor:
