@@ -16,6 +16,7 @@ from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
 from domainsam.infer.outputs import without_ending
 from domainsam_ct.labels import LabelMap, Organ, find_organ, load_catalogue, match_name
+from domainsam_ct.read.dicom.files import is_dicom_file
 from domainsam_ct.read.open import read_mask
 from domainsam_ct.read.volume import ScanGrid
 from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES
@@ -124,6 +125,7 @@ def read_labelled(path: Path, labels: LabelMap | None = None, scan: ScanGrid | N
     InputError
         If it is no mask, or organs of a folder lie on different grids.
     """
+    path = find_single_object(path)
     if path.is_dir():
         return _read_folder(find_organ_folder(path))
     values, geometry = read_mask(path, scan)
@@ -232,6 +234,14 @@ def find_organ_folder(path: Path) -> Path:
     """The folder ``segmentations`` within a case's folder, as public data sets have it; else the folder."""
     within = path / ORGANS_WITHIN
     return within if within.is_dir() else path
+
+
+def find_single_object(path: Path) -> Path:
+    """The one DICOM file of a folder that holds nothing else, as archives export objects; else the path."""
+    if not path.is_dir():
+        return path
+    files = [file for file in path.iterdir() if not file.name.startswith(".")]
+    return files[0] if len(files) == 1 and is_dicom_file(files[0]) else path
 
 
 def _read_folder(path: Path) -> LabelledMask:
@@ -394,4 +404,4 @@ def get_case_name(path: Path) -> str:
 
 
 def _is_mask(path: Path) -> bool:
-    return is_mask_file(path) or is_organ_folder(path) or (path.is_file() and path.suffix.lower() == ".dcm")
+    return is_mask_file(path) or is_organ_folder(path) or is_dicom_file(find_single_object(path))

@@ -251,5 +251,10 @@ def test_statistics_and_evaluate_take_contours(study: Study, capsys: pytest.Capt
         assert "frame of reference of m.nii.gz is not known" in " ".join(told["notes"])
     assert main(["ct", "evaluate", str(path), str(path)]) == 2
     assert "--images" in capsys.readouterr().err
-    assert main(["ct", "evaluate", str(path), str(path), "--images", str(study.scan), "--json"]) == 0
+    # As archives export it: a folder with one file, whose name has no ending.
+    alone = study.path.with_name("export") / "RS.1.2.3"
+    alone.parent.mkdir()
+    alone.write_bytes(path.read_bytes())
+    words = [alone.parent, path, "--images", study.scan, "--json"]
+    assert main(["ct", "evaluate", *map(str, words)]) == 0
     assert json.loads(capsys.readouterr().out)["organs"]["liver"]["dice"]["value"] == 1.0

@@ -68,7 +68,8 @@ def find_line_pixels(points: Points, shape: tuple[int, int]) -> Pixels:
     for axis in (0, 1):
         # Of every edge the places where it has a whole number along this axis.
         low, high = np.minimum(points[:, axis], ends[:, axis]), np.maximum(points[:, axis], ends[:, axis])
-        first, last = np.ceil(low - ON_LINE).astype(int), np.floor(high + ON_LINE).astype(int)
+        first = np.clip(np.ceil(low - ON_LINE), 0, shape[1 - axis]).astype(int)
+        last = np.clip(np.floor(high + ON_LINE), -1, shape[1 - axis] - 1).astype(int)
         counts = np.maximum(last - first + 1, 0)
         edge = np.repeat(np.arange(len(points)), counts)
         whole = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
@@ -76,8 +77,9 @@ def find_line_pixels(points: Points, shape: tuple[int, int]) -> Pixels:
         share = np.divide(whole - points[edge, axis], length, out=np.zeros(len(edge)), where=length != 0)
         start, end = points[edge, 1 - axis], ends[edge, 1 - axis]
         across = start + np.clip(share, 0, 1) * (end - start)
-        near = np.abs(across - np.round(across)) <= ON_LINE
+        near = (np.abs(across - np.round(across)) <= ON_LINE) & (np.abs(across) < max(shape) + 1)
         pair = (np.round(across[near]).astype(int), whole[near])
+        # Along x whole numbers are columns and what lies across are rows; along y it is the other way.
         row, column = pair if axis == 0 else pair[::-1]
         kept = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
         found[row[kept], column[kept]] = True
