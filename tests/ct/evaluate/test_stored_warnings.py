@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from domainsam_cli import main
-from domainsam_ct.evaluate.labelled import read_labelled, read_warnings
+from domainsam_ct.evaluate.labelled import read_labelled
+from domainsam_ct.evaluate.sidecar import read_warnings
 from tests.ct.made import stored, write_dicom
 from tests.ct.read.series import HEAD_FIRST
 from tests.ct.standin import abdomen, affine
@@ -73,6 +74,9 @@ def test_organ_masks_and_objects_keep_them_too(
     else:
         masks = [out / "study_seg.dcm", out / "study_seg.nii.gz"]
         assert "Rescale Type" in " ".join(read_warnings(out / "study_rtstruct.dcm"))
+    if "--per-organ" in words:
+        alone = make_plain(out / "liver.nii.gz")
+        assert [organ.name for organ in read_labelled(alone).labels.values()] == ["liver"]
     for mask in masks:
         assert "Rescale Type is US" in " ".join(read_labelled(mask).warnings)
 
