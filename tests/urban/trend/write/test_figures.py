@@ -12,8 +12,8 @@ from affine import Affine
 from matplotlib.figure import Figure
 
 from domainsam_urban.trend.ground import CommonGround
-from domainsam_urban.trend.measure.areas import ZONES
 from domainsam_urban.trend.measure.bounds import Estimate
+from domainsam_urban.trend.read.zones import ZONES
 from domainsam_urban.trend.write.charts import (
     draw_change_chart,
     draw_count_chart,
