@@ -15,7 +15,7 @@ two histograms, as a share of the samples' own spread.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -106,12 +106,57 @@ class Known:
 class Doubt:
     """One reason not to rely on an answer.
 
-    ``kind`` is one word for programs: ``values``, ``resolution``, ``spacing`` and ``sensor`` of an
-    input; packs add theirs for answers. ``text`` is a sentence for a person.
+    ``kind`` is one word for programs: ``values``, ``resolution`` and ``spacing`` of an input; packs
+    add theirs for answers. ``text`` is a sentence for a person, ``about`` the object that it is about,
+    empty where it is about all.
     """
 
     kind: str
     text: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is to be thought of an answer whose truth nobody knows.
+
+    ``compared`` says whether the input could be compared with what the model
+    was trained on: without that, no doubt does not mean none.
+    """
+
+    doubts: tuple[Doubt, ...] = ()
+    compared: bool = False
+
+    def __bool__(self) -> bool:
+        """Whether there is a doubt."""
+        return bool(self.doubts)
+
+    def joined(self, doubts: Iterable[Doubt]) -> Judgement:
+        """The same with further doubts; one that is there already is not told twice."""
+        return replace(self, doubts=tuple(dict.fromkeys((*self.doubts, *doubts))))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The sentences."""
+        return tuple(doubt.text for doubt in self.doubts)
+
+    @property
+    def line(self) -> str:
+        """The verdict in a few words, empty where there is no doubt: ``doubtful: values, side``."""
+        kinds = dict.fromkeys(doubt.kind for doubt in self.doubts)
+        return f"doubtful: {', '.join(kinds)}" if kinds else ""
+
+    def document(self) -> dict[str, Any]:
+        """As values that JSON can hold."""
+        return {
+            "doubtful": bool(self.doubts),
+            "compared_with_training": self.compared,
+            "doubts": [asdict(doubt) for doubt in self.doubts],
+        }
+
+
+NOT_COMPARED = "the model file does not say what it was trained on, so nobody compared this input with it"
+"""What is told where :class:`Judgement` was not compared."""
 
 
 def learn_known(
