@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from domainsam import __version__
-from domainsam.errors import CheckpointError, WeightsError
+from domainsam.documents import check_document, shorten
+from domainsam.errors import CheckpointError, WeightsError, one_line
+from domainsam.limits import tell_moment
+from domainsam.names import show
 from domainsam.protocols import Foundation
 from domainsam.tensorfile import (
     halve,
@@ -33,12 +35,17 @@ PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 """First bytes of torch.save's zip archive and of a bare pickle, protocol 2 and later."""
 JSON_TYPES = {"labels": list, "config": dict, "metrics": dict, "format_version": int, "knows": dict}
 """What JSON makes of the header's fields; those not named are texts."""
+MOST_HEADER = 4 << 20
+MOST_LABELS, LONGEST_LABEL = 1024, 200
+"""Classes of a model, and letters of one's name; labels of masks are bytes."""
+LARGEST_SIZE = 1 << 13
+"""Widths, depths and pixels of networks stay far below."""
 DIGEST_SHOWN = 12
 """Hexadecimal digits of a digest that an error message shows."""
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return tell_moment().isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
@@ -189,11 +196,13 @@ def _parse_header(path: Path, text: str | None) -> CheckpointHeader:
         raise CheckpointError(
             f"{path} holds tensors but no domainsam header: give a file that training wrote"
         )
+    if len(text) > MOST_HEADER:
+        raise CheckpointError(f"the header of {path} has {len(text)} letters, more than {MOST_HEADER}")
     try:
-        values = json.loads(text)
+        values = check_document(json.loads(text), f"the header of {path}", "a model's header")
         version = values["format_version"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"the header of {path} cannot be read: {error}") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"the header of {path} cannot be read: {one_line(error)[:160]}") from error
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {version}, this domainsam reads {FORMAT_VERSION}: "
@@ -206,7 +215,34 @@ def _parse_header(path: Path, text: str | None) -> CheckpointHeader:
     unfit = [name for name, kind in kinds.items() if not isinstance(values[name], kind)]
     if unfit:
         raise CheckpointError(f"the header of {path} has values of a wrong type: {', '.join(unfit)}")
-    return CheckpointHeader(**{**values, "labels": tuple(map(str, values["labels"]))})
+    _check_sizes(path, values)
+    return CheckpointHeader(**{**values, "labels": tuple(_plain(label) for label in values["labels"])})
+
+
+def _check_sizes(path: Path, values: Mapping[str, Any]) -> None:
+    """Refuse labels and sizes of networks beyond any that there are."""
+    labels = values["labels"]
+    if len(labels) > MOST_LABELS or any(len(str(label)) > LONGEST_LABEL for label in labels):
+        raise CheckpointError(
+            f"the header of {path} names {len(labels)} labels; expected at most {MOST_LABELS} of "
+            f"{LONGEST_LABEL} letters at most"
+        )
+    level: list[Any] = [table for name, table in values["config"].items() if name != "training"]
+    while level:
+        large = [value for value in level if isinstance(value, int) and abs(value) > LARGEST_SIZE]
+        if large:
+            raise CheckpointError(f"the header of {path} gives {shorten(large[0])} as a size of the network")
+        parts = (value.values() if isinstance(value, dict) else value for value in level if _is_nested(value))
+        level = [part for inner in parts for part in inner]
+
+
+def _plain(label: object) -> str:
+    """A label on one line; it goes into tables, charts, pages and names of files."""
+    return " ".join(show(str(label)).split())
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, dict | list)
 
 
 def model_file(path: Path | None, shipped: Path, pack: str, what: str) -> Path:

@@ -8,16 +8,19 @@ dataclasses are TOML tables. None is written by leaving the key out.
 from __future__ import annotations
 
 import difflib
-import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from domainsam.documents import read_toml, shorten
 from domainsam.errors import ConfigError, MissingInputError
 
 Settings = TypeVar("Settings")
+
+LARGEST = 2**1000
+"""Whole numbers of JSON and TOML may have any length; floats end at 2**1024."""
 
 
 def read_config(kind: type[Settings], path: Path, defaults: Settings | None = None) -> Settings:
@@ -33,14 +36,9 @@ def read_config(kind: type[Settings], path: Path, defaults: Settings | None = No
     ConfigError
         If it is not TOML, has an unknown key, or a value of the wrong type.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MissingInputError(f"no configuration file {path}") from error
-    except OSError as error:
-        raise MissingInputError(f"configuration file {path} cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if not path.exists():
+        raise MissingInputError(f"no configuration file {path}")
+    table = read_toml(path, "a configuration")
     if defaults is not None:
         table = _overlaid(to_table(defaults), table)
     return from_table(kind, table, str(path))
@@ -123,7 +121,9 @@ def _convert(hint: Any, value: Any, source: str, where: str) -> Any:
     if origin is Literal:
         if value in arguments:
             return value
-        raise _WrongTypeError(f"{where} is {value!r}, expected one of {', '.join(map(repr, arguments))}")
+        raise _WrongTypeError(
+            f"{where} is {shorten(value)}, expected one of {', '.join(map(repr, arguments))}"
+        )
     if origin in (Union, types.UnionType):
         if value is None:
             return None
@@ -132,22 +132,24 @@ def _convert(hint: Any, value: Any, source: str, where: str) -> Any:
         return _convert(inner, value, source, where)
     if is_dataclass(hint):
         if not isinstance(value, Mapping):
-            raise _WrongTypeError(f"{where} is {value!r}, expected a table")
+            raise _WrongTypeError(f"{where} is {shorten(value)}, expected a table")
         return _build(hint, value, source, f"{where}.")  # type: ignore[arg-type]
     if origin is tuple:
         return _convert_tuple(arguments, value, source, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > LARGEST:
+            raise _WrongTypeError(f"{where} is {shorten(value)}, too large for a number")
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        raise _WrongTypeError(f"{where} is {value!r}, expected {hint.__name__}")
+        raise _WrongTypeError(f"{where} is {shorten(value)}, expected {hint.__name__}")
     return value
 
 
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, source: str, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise _WrongTypeError(f"{where} is {value!r}, expected a list")
+        raise _WrongTypeError(f"{where} is {shorten(value)}, expected a list")
     if arguments[-1] is Ellipsis:
         kinds = (arguments[0],) * len(value)
     else:

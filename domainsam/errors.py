@@ -13,7 +13,10 @@ code meaning
 2    wrong usage or bad input (also click's own code for usage)
 3    a model, weight file or optional package is missing or unfit
 4    an output could not be written
+129  ended by SIGHUP
 130  interrupted by Ctrl-C
+141  whoever read the output has gone
+143  ended by SIGTERM
 ==== =============================================================
 """
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from domainsam.errors import missing_extra
+from domainsam.limits import limited
 from domainsam.packs import load_pack
+
+LIMITS = {"max_memory": "memory", "allow_network": "network", "reproducible": "reproducible"}
+"""Keywords that every pack's job takes, and the limits that they set."""
 
 
 def run(pack: str, inputs: Any, out: Any = None, **options: Any) -> Any:
@@ -25,6 +29,8 @@ def run(pack: str, inputs: Any, out: Any = None, **options: Any) -> Any:
     **options
         The options of the pack's command by their names, ``min_area=1000`` for
         ``--min-area 1000``; ``domainsam PACK COMMAND --help`` lists them.
+        ``max_memory``, ``allow_network`` and ``reproducible`` hold for this call,
+        see :class:`domainsam.limits.Limits`.
 
     Returns
     -------
@@ -50,8 +56,10 @@ def run(pack: str, inputs: Any, out: Any = None, **options: Any) -> Any:
     >>> domainsam.run("scene", {"rgb": "a.png", "depth": "a_d.png"}, "map.png")  # doctest: +SKIP
     """
     job = load_pack(pack).load("run")
+    limits = {name: options.pop(word) for word, name in LIMITS.items() if word in options}
     try:
-        return job(inputs, out, **options)
+        with limited(**limits):
+            return job(inputs, out, **options)
     except ModuleNotFoundError as error:
         if missing := missing_extra(error):
             raise missing from error

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from domainsam.errors import ConfigError
+from domainsam.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -107,6 +107,24 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
 
     dtype: torch.dtype = getattr(torch, choose_precision(name, device))
     return dtype
+
+
+def require_finite(values: torch.Tensor, what: str) -> torch.Tensor:
+    """The same values, if all are finite: NaN is below every threshold and would pass for "nothing found".
+
+    Raises
+    ------
+    domainsam.errors.CheckpointError
+        If one is not.
+    """
+    import torch
+
+    if not torch.isfinite(values).all():
+        raise CheckpointError(
+            f"{what} gave values that are NaN or infinite: try --precision fp32; if they stay, the model or "
+            "its weights are damaged"
+        )
+    return values
 
 
 def choose_precision(name: str, device: str) -> Precision:

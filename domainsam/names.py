@@ -8,6 +8,7 @@ as a formula in a spreadsheet, nor steer a terminal.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from domainsam.errors import InputError
 
@@ -45,8 +46,27 @@ def check_part(name: str, origin: str) -> str:
     return name
 
 
+_veils: dict[object, Callable[[str], str]] = {}
+"""What hides names of persons in this process, see :mod:`domainsam.pseudonyms`."""
+
+
+def add_veil(veil: Callable[[str], str]) -> None:
+    """Have :func:`show` pass texts through ``veil`` from now on."""
+    _veils[veil] = veil
+
+
+def lift_veils() -> None:
+    """Show everything again: a new command begins."""
+    _veils.clear()
+
+
 def show(text: str) -> str:
-    """A text for a person: control characters are shown as codes such as x1b, tabs and new lines stay."""
+    """A text for a person: control characters are shown as codes such as x1b, tabs and new lines stay.
+
+    Persons that run under pseudonyms are called by these.
+    """
+    for veil in tuple(_veils.values()):
+        text = veil(text)
     return CONTROL.sub(lambda found: found.group().encode("unicode_escape", "surrogatepass").decode(), text)
 
 

@@ -47,11 +47,15 @@ class Block:
 
     ``image`` is ``(C, H, W)`` float32 in 0 to 1, ``valid`` is ``(H, W)`` bool
     and false where the source has no data (there ``image`` is 0).
+
+    ``seen`` ``(H, W)`` bool is true where the picture shows ground, be it that
+    nobody wants an answer there; None where that is what is valid.
     """
 
     index: Window
     image: NDArray[np.float32]
     valid: NDArray[np.bool_]
+    seen: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from domainsam.errors import ConfigError, OutputError
+from domainsam.private import Claim, sweep
 
 
 class Staging:
@@ -42,7 +41,7 @@ class Staging:
         self.targets = tuple(Path(target) for target in targets)
         self.overwrite = overwrite
         self._staged: dict[Path, Path] = {}
-        self._rooms: dict[Path, Path] = {}
+        self._rooms: dict[Path, Claim] = {}
         self._made: list[Path] = []
 
     def __enter__(self) -> Staging:
@@ -134,8 +133,10 @@ class Staging:
             for parent in reversed(missing):
                 parent.mkdir()
                 self._made.append(parent)
-            self._rooms[folder] = Path(tempfile.mkdtemp(prefix=".domainsam-", suffix=".part", dir=folder))
-        return self._rooms[folder]
+            # What a killed run left half made in this place.
+            sweep(folder)
+            self._rooms[folder] = Claim(folder)
+        return self._rooms[folder].path
 
     def _publish(self) -> None:
         try:
@@ -156,7 +157,7 @@ class Staging:
 
     def _clear(self, *, failed: bool) -> None:
         for room in self._rooms.values():
-            shutil.rmtree(room, ignore_errors=True)
+            room.remove()
         if failed:
             for folder in reversed(self._made):
                 if folder.is_dir() and not any(folder.iterdir()):
@@ -209,7 +210,7 @@ def check_apart(targets: Iterable[Path], inputs: Iterable[Path], what: str) -> N
             raise OutputError(f"output '{path}' is one of the {what}: choose another name")
 
 
-def make_scratch(path: Path) -> Path:
+def make_scratch(path: Path) -> Claim:
     """A new hidden folder beside a file in the making; the caller removes it.
 
     Raises
@@ -218,7 +219,8 @@ def make_scratch(path: Path) -> Path:
         If it cannot be made.
     """
     try:
-        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        sweep(path.parent, f".{path.name}.")
+        return Claim(path.parent, f".{path.name}.")
     except OSError as error:
         raise OutputError(
             f"cannot write to folder {path.parent}: {error.strerror}; choose a folder you may write to"
@@ -228,11 +230,8 @@ def make_scratch(path: Path) -> Path:
 @contextmanager
 def open_scratch(path: Path) -> Iterator[Path]:
     """The folder of :func:`make_scratch`, which goes away whatever happens."""
-    room = make_scratch(path)
-    try:
+    with make_scratch(path) as room:
         yield room
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
 
 
 def move_into_place(made: Path, path: Path) -> None:
@@ -246,7 +245,8 @@ def _try_folder(folder: Path) -> None:
     """Make and remove a trial folder in the nearest folder that exists."""
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
-        with tempfile.TemporaryDirectory(prefix=".domainsam-", suffix=".part", dir=nearest):
+        sweep(nearest)
+        with Claim(nearest):
             pass
     except OSError as error:
         raise OutputError(

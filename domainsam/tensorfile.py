@@ -18,6 +18,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from domainsam.errors import CheckpointError, OutputError
+from domainsam.limits import require_memory
 
 NAMES_SHOWN = 4
 """Tensor names that an error message lists before it says how many more there are."""
@@ -42,11 +43,40 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     CheckpointError
         If the file is damaged.
     """
+    require_memory(path, path.stat().st_size if path.is_file() else 0, "tensors of that size")
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(describe_damage(path, error)) from error
+    check_finite(path, tensors)
+    return tensors
+
+
+def check_finite(path: object, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are NaN or infinite: a network of them finds nothing and says so with certainty.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the tensors.
+    """
+    unfit = [
+        name
+        for name, tensor in tensors.items()
+        if (tensor.is_floating_point() or tensor.is_complex()) and not _is_finite(tensor)
+    ]
+    if unfit:
+        raise CheckpointError(
+            f"weight file {path} holds values that are NaN or infinite in {list_names(unfit)}: damaged, or "
+            "from a training that failed; fetch or copy it again"
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # Types of 8 bits have no such test of their own.
+    values = tensor.float() if tensor.dtype.itemsize < 2 else tensor
+    return bool(torch.isfinite(values).all())
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -60,7 +90,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(str(path), framework="pt") as file:
             return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(describe_damage(path, error)) from error
 
 

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from domainsam.errors import DomainSamError, explain
+from domainsam.limits import limited
+from domainsam.names import lift_veils
+from domainsam.network import lock_process
 from domainsam.progress import show_progress
 from domainsam_cli.console import echo, show_pixel_progress
 
-INTERRUPTED = 130
-"""128 + SIGINT, as shells report it."""
+ENDINGS = ("SIGTERM", "SIGHUP")
+"""Signals that end a run as Ctrl-C does: with a line, and after it has put its things away."""
+NO_READER = 141
+"""128 + SIGPIPE: whoever read the output has gone."""
 TORCH_LEVEL = "TORCH_CPP_LOG_LEVEL"
 """Variable that torch reads once, when it is imported: what its C++ parts print, past Python's warnings."""
 
@@ -34,7 +41,10 @@ class RunState:
 def run_guarded(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     """Run a command; print every failure as one line on stderr; return the exit code."""
     state = RunState()
-    with quiet_libraries(), show_progress(show_pixel_progress):
+    lift_veils()
+    if "--allow-network" not in (sys.argv if arguments is None else arguments):
+        lock_process()
+    with quiet_libraries(), show_progress(show_pixel_progress), limited(), ending_by_signals():
         try:
             result = command.main(
                 args=None if arguments is None else list(arguments),
@@ -42,6 +52,7 @@ def run_guarded(command: click.Command, arguments: Sequence[str] | None = None) 
                 standalone_mode=False,
                 obj=state,
             )
+            flush_output()
         # SystemExit passes: it is somebody's deliberate exit code.
         except (Exception, KeyboardInterrupt) as error:
             return report(error, state)
@@ -51,15 +62,20 @@ def run_guarded(command: click.Command, arguments: Sequence[str] | None = None) 
 def report(error: BaseException, state: RunState) -> int:
     """Print one line about a failure, or a traceback with ``--verbose``, and return its exit code."""
     if isinstance(error, click.Abort | KeyboardInterrupt):
+        ended = error if isinstance(error, EndedError) else error.__cause__
+        number = ended.number if isinstance(ended, EndedError) else signal.SIGINT
         hint = "; run the same command with --resume to go on" if state.resumable else ""
-        return say(f"interrupted{hint}", INTERRUPTED)
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        return say(f"interrupted{by}{hint}", SIGNALLED + number)
     if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
     if isinstance(error, BrokenPipeError):
-        # The reader of a pipe has gone; stop Python from complaining again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        drop_output()
+        return say("whoever read the output has gone; files that were finished are kept", NO_READER)
+    if isinstance(error, UnprintableError):
+        drop_output()
+        return say(f"the result cannot be printed ({error}); files that were finished are kept", 4)
     if state.verbose:
         echo("".join(traceback.format_exception(error)), err=True, nl=False)
     line, code = explain(error)
@@ -69,9 +85,77 @@ def report(error: BaseException, state: RunState) -> int:
 
 
 def say(line: str, code: int) -> int:
-    """Print ``domainsam: line`` on stderr and return ``code``."""
-    echo(f"domainsam: {line}", err=True)
+    """Print ``domainsam: line`` on stderr, if there is one, and return ``code``."""
+    with suppress(OSError):
+        echo(f"domainsam: {line}", err=True)
     return code
+
+
+SIGNALLED = 128
+"""What shells add to the number of the signal that ended a command."""
+
+
+class EndedError(KeyboardInterrupt):
+    """A signal asked the run to end; handled wherever Ctrl-C is."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class UnprintableError(Exception):
+    """What was printed cannot be written: a full disk behind ``>``, for instance."""
+
+
+@contextmanager
+def ending_by_signals() -> Iterator[None]:
+    """Raise :class:`EndedError` for signals of :data:`ENDINGS`; a second one ends the process at once.
+
+    What is ignored stays so: ``nohup`` means it.
+    """
+    before: dict[int, Any] = {}
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise EndedError(number)
+
+    for name in ENDINGS:
+        number = getattr(signal, name, None)
+        if number is None or signal.getsignal(number) == signal.SIG_IGN:
+            continue
+        # Only the main thread may set handlers.
+        with suppress(ValueError):
+            before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def flush_output() -> None:
+    """Have what was printed written now, while a failure can still be told.
+
+    Raises
+    ------
+    BrokenPipeError
+        If whoever read it has gone.
+    UnprintableError
+        If the system refuses it.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnprintableError(error.strerror or str(error)) from error
+
+
+def drop_output() -> None:
+    """Send what is left to be printed nowhere, so that Python does not complain again at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class StderrLines(logging.Handler):

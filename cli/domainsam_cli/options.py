@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from domainsam.keywords import PRECISIONS
+from domainsam.limits import get_limits, parse_size, set_limits
 from domainsam_cli.errors import RunState, speak_up
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -39,6 +41,48 @@ def _on_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
         state.verbose = True
         speak_up()
     return value
+
+
+def _on_limit(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Set a limit of the process; what is not given stays as it is."""
+    if value:
+        given = {str(parameter.name): parse_size(value) if parameter.name == "memory" else value}
+        set_limits(replace(get_limits(), **given))
+    return value
+
+
+def limit_options(command: Command) -> Command:
+    """``--max-memory``, ``--allow-network`` and ``--reproducible``: see :mod:`domainsam.limits`.
+
+    They are no options of a command's own but hold for the process, and no command is handed them.
+    """
+    for option in (
+        click.option(
+            "--reproducible",
+            is_flag=True,
+            expose_value=False,
+            callback=_on_limit,
+            help="Leave out of outputs what differs from run to run: seconds, memory, dates.",
+        ),
+        click.option(
+            "--allow-network",
+            "network",
+            is_flag=True,
+            expose_value=False,
+            callback=_on_limit,
+            help="Let files name addresses that are then opened; else only those you type are.",
+        ),
+        click.option(
+            "--max-memory",
+            "memory",
+            metavar="SIZE",
+            expose_value=False,
+            callback=_on_limit,
+            help="Refuse files whose content takes more, such as 8G [default: half the machine's].",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 overwrite_option = click.option("-f", "--overwrite", is_flag=True, help="Replace outputs that exist.")
@@ -96,8 +140,8 @@ def mark_options(command: Command) -> Command:
 
 
 def talk_options(command: Command) -> Command:
-    """``--quiet``, ``--verbose`` and ``--json``: how much a command says, and how."""
-    return quiet_option(verbose_option(json_option(command)))
+    """``--quiet``, ``--verbose`` and ``--json``, and with them :func:`limit_options`."""
+    return limit_options(quiet_option(verbose_option(json_option(command))))
 
 
 def run_options(command: Command) -> Command:

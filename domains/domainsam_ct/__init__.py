@@ -7,6 +7,7 @@ from domainsam.packs import DomainPack
 
 if TYPE_CHECKING:
     from domainsam_ct.model.organs import load_model as load_model
+    from domainsam_ct.run import export_mask as export_mask
 
 PACK = DomainPack(
     name="ct",
@@ -31,10 +32,13 @@ PACK = DomainPack(
     describe="domainsam_ct.commands.demo:describe",
 )
 
-__all__ = ["PACK", "load_model"]
+__all__ = ["PACK", "export_mask", "load_model"]
+
+LAZY = {"load_model": "domainsam_ct.model.organs", "export_mask": "domainsam_ct.run"}
+"""Where names are that the package's root gives out."""
 
 
 def __getattr__(name: str) -> Any:
-    if name != "load_model":
+    if name not in LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module("domainsam_ct.model.organs").load_model
+    return getattr(import_module(LAZY[name]), name)

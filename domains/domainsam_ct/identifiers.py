@@ -7,32 +7,45 @@ of the patient, and replaced where it tells any of it.
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from domainsam.errors import DomainSamError
+from domainsam.pseudonyms import hide_path, make_pseudonym
+from domainsam_ct.read.dicom.account import join_letters, split_words
 from domainsam_ct.read.dicom.files import DicomFiles, is_dicom_file, read_dataset
 from domainsam_ct.read.volume import Volume
 
 IDENTIFYING = ["PatientName", "PatientID", "OtherPatientNames", "PatientBirthDate", "AccessionNumber"]
-SHORTEST_WORD = 3
-"""Letters or digits from which part of a name is taken for the patient's; shorter ones are anywhere."""
 
 
-def make_public_stem(source: Path, stem: str) -> str:
-    """A case's name that tells nothing of the patient.
+def make_public_stem(source: Path, stem: str, find_key: Callable[[], bytes]) -> str:
+    """A case's name that tells nothing of the patient; hides the input's path wherever it tells of one.
 
-    Returns ``stem``, or ``case-`` and eight digits of a hash of it where it
-    holds part of the patient's name or number. Files that are no DICOM have
-    only the name that the user gave them.
+    Returns ``stem``, or where it holds part of the patient's name or number
+    ``case-`` and digits that follow from it and a key. Files that are no
+    DICOM have only the name that the user gave them.
+
+    Parameters
+    ----------
+    find_key
+        Gives the key; called only where one is needed.
     """
-    plain = re.sub(r"[\W_]+", "", stem).lower()
-    if any(word in plain for word in find_patient_words(source)):
-        return "case-" + hashlib.sha256(stem.encode()).hexdigest()[:8]
-    return stem
+    words = find_patient_words(source)
+    public = stem
+    if _tells(stem, words):
+        public = make_pseudonym(stem, find_key(), "case")
+    if _tells(str(source.absolute()), words):
+        named = [name for name in (source.name, stem) if _tells(name, words)]
+        hide_path(source, public, named)
+    return public
+
+
+def _tells(text: str, words: set[str]) -> bool:
+    """Whether a text holds one of the words, whatever stands between its letters."""
+    plain = join_letters(text)
+    return any(word in plain for word in words)
 
 
 def find_patient_words(source: Path) -> set[str]:
@@ -42,7 +55,7 @@ def find_patient_words(source: Path) -> set[str]:
     try:
         with DicomFiles(source) as files:
             return next(_words(files), set())
-    except (DomainSamError, OSError):
+    except (DomainSamError, OSError, MemoryError):
         # Opening the volume will say what is wrong with it.
         return set()
 
@@ -62,7 +75,4 @@ def _words(files: DicomFiles) -> Iterator[set[str]]:
             dataset: Any = read_dataset(stream, IDENTIFYING)
         if dataset is None:
             continue
-        texts = [str(dataset.get(keyword, "") or "") for keyword in IDENTIFYING]
-        words = {word.lower() for text in texts for word in re.split(r"[\W_]+", text)}
-        whole = {re.sub(r"[\W_]+", "", text).lower() for text in texts}
-        yield {word for word in words | whole if len(word) >= SHORTEST_WORD}
+        yield split_words(str(dataset.get(keyword, "") or "") for keyword in IDENTIFYING)

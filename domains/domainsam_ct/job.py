@@ -7,8 +7,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 import domainsam
 from domainsam.errors import ConfigError
@@ -16,22 +20,25 @@ from domainsam.familiar import Judgement
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, fill_stem, safe_name, without_ending
 from domainsam.infer.workroom import count_units
+from domainsam.limits import tell_changing
 from domainsam.names import check_part
+from domainsam.pseudonyms import find_key, read_key
 from domainsam.staging import check_apart
 from domainsam_ct.identifiers import make_public_stem
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.measure.cleanup import Cleaned
 from domainsam_ct.measure.statistics import OrganStatistics, Tally
-from domainsam_ct.model.organs import MarkedOrgans, OrganModel
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import Volume
-from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES, VOLUME_SUFFIXES, OutputOptions, SegmentOptions
+from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES, VOLUME_SUFFIXES, OutputOptions
 
 COHORT_TABLE = "cohort.csv"
 _EXTENSION = re.compile(r"\.[A-Za-z]{2,5}")
 
 DICOM_KINDS = ("DICOM SEG", "RTSTRUCT")
 """Files that refer to the images they were made from, and that cannot be empty."""
+STRAIGHT_KINDS = ("straight mask", "straight scan")
+"""Files that there are only of slices that are shifted against each other."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,10 @@ class CasePlan(OutputPlan):
 
     @property
     def complete(self) -> bool:
-        """Whether every file is there already; without organs there are no DICOM objects."""
+        """Whether every file is there already; some scans have no DICOM objects or straight masks."""
         missing = {kind for kind, path in self.side.items() if not path.is_file()}
+        if missing.issuperset(STRAIGHT_KINDS):
+            missing -= set(STRAIGHT_KINDS)
         if not all(path.is_file() for path in self.masks.values()) or missing - set(DICOM_KINDS):
             return False
         return not missing or not _found_any(self)
@@ -119,6 +128,29 @@ def plan_outputs(
     return plans
 
 
+def plan_export(scan: Path, mask: Path, organs: Iterable[str], outputs: OutputOptions) -> CasePlan:
+    """The files that are made of a mask and its scan; they are called after the scan.
+
+    Raises
+    ------
+    ConfigError
+        If nothing is to be written, or one mask file is named for separate organs.
+    InputError
+        If an organ's name cannot be part of a file's name.
+    OutputError
+        If an output would replace the mask or the scan.
+    """
+    (stem,) = name_cases([scan])
+    plan = _plan_case(scan, stem, tuple(organs), outputs, several=False)
+    if not (plan.masks or plan.side.keys() - {"labels"}):
+        raise ConfigError(
+            "nothing to write: name it with --dicom-seg, --rtstruct, --statistics, --report, --preview, "
+            "--mask, --per-organ or --deskew"
+        )
+    check_apart(plan.files, [scan, mask], "cases")
+    return plan
+
+
 def was_interrupted(plan: CasePlan) -> bool:
     """Whether a run that was killed left work to go on with; its files may be half in place."""
     return count_units(plan.work) > 0
@@ -154,7 +186,7 @@ def _plan_case(
     source: Path, stem: str, organs: tuple[str, ...], outputs: OutputOptions, several: bool
 ) -> CasePlan:
     if not outputs.keep_identifiers:
-        stem = make_public_stem(source, stem)
+        stem = make_public_stem(source, stem, partial(find_pseudonym_key, outputs))
     out = fill_stem(outputs.out, stem)
     if is_folder(out):
         if _EXTENSION.fullmatch(out.suffix) and not out.is_dir():
@@ -166,21 +198,40 @@ def _plan_case(
             raise ConfigError(f"--per-organ writes several masks: name a folder instead of '{out}'")
         mask = out
         side_stem = out.with_name(without_ending(out.name, MASK_SUFFIXES))
-    masks = {"": mask}
+    masks = {"": mask} if outputs.mask else {}
     if outputs.per_organ:
         folder = out / stem if several else out
         masks = {name: folder / f"{check_part(name, 'the model')}.nii.gz" for name in organs}
     wanted = {
-        "labels": True,
+        "labels": bool(masks) or outputs.dicom_seg or outputs.rtstruct,
         "statistics": outputs.statistics or several,
         "statistics table": outputs.statistics,
         "report": outputs.report,
         "preview": outputs.preview,
         "DICOM SEG": outputs.dicom_seg,
         "RTSTRUCT": outputs.rtstruct,
+        "straight mask": outputs.deskew,
+        "straight scan": outputs.deskew,
     }
     side = {kind: side_stem.with_name(side_stem.name + SIDE_FILES[kind]) for kind, on in wanted.items() if on}
     return CasePlan(source, stem, masks, side)
+
+
+def find_pseudonym_key(outputs: OutputOptions) -> bytes:
+    """The key of pseudonyms: the user's, or that of the folder of outputs.
+
+    Raises
+    ------
+    MissingInputError, ConfigError, OutputError
+        If it cannot be read, is none, or cannot be kept.
+    """
+    if outputs.pseudonym_key is not None:
+        return read_key(outputs.pseudonym_key)
+    if "{stem}" not in str(outputs.out):
+        return find_key(outputs.out, is_folder(outputs.out))
+    # What differs from case to case has no place for a key of all.
+    above = next(path for path in outputs.out.parents if "{stem}" not in str(path))
+    return find_key(above / "cases", folder=False)
 
 
 @dataclass(frozen=True)
@@ -236,6 +287,11 @@ class CaseResult:
         """Names of the organs that were looked for and not found."""
         return tuple(organ.name for organ in self.organs if not organ.found)
 
+    @property
+    def notice(self) -> str:
+        """What nobody may forget who reads the figures."""
+        return NOTICE if "model" in self.settings else GIVEN_NOTICE
+
     def sentence(self) -> str:
         """The result in a line for a person."""
         size = " x ".join(map(str, self.shape))
@@ -275,7 +331,7 @@ class CaseResult:
         scores = self.validated
         return {
             "domainsam": domainsam.__version__,
-            "notice": NOTICE,
+            "notice": self.notice,
             "case": self.case,
             **({"patient": self.patient} if self.patient else {}),
             "shape": list(self.shape),
@@ -296,13 +352,16 @@ class CaseResult:
             "settings": dict(self.settings),
             "removed_voxels": {names[value]: count for value, count in self.cleaned.removed.items()},
             "filled_voxels": {names[value]: count for value, count in self.cleaned.filled.items()},
-            "resumed": self.resumed,
-            "seconds": self.seconds,
-            "seconds_per_slice": self.seconds / self.slices,
-            "peak_rss_mb": self.peak_rss_mb if math.isfinite(self.peak_rss_mb) else None,
+            "resumed": bool(tell_changing(self.resumed)),
+            "seconds": tell_changing(self.seconds),
+            "seconds_per_slice": tell_changing(self.seconds / self.slices),
+            "peak_rss_mb": tell_changing(self.peak_rss_mb if math.isfinite(self.peak_rss_mb) else None),
         }
 
 
+GIVEN_NOTICE = (
+    "Figures of a mask that was given. Not a medical device; no decision about a patient may rest on it."
+)
 NOTICE = (
     "Made by a computer model for research. Not a medical device; no decision about a patient may rest on it."
 )
@@ -356,8 +415,10 @@ class Batch(batch.Batch[CaseResult]):
 class Segmented:
     """A segmented, cleaned and measured CT; its mask is still staged.
 
-    ``labels`` are the values of the mask; ``tally`` knows where organs lie;
-    ``judgement`` says whether the answer is to be doubted.
+    ``labels`` are the values of the mask; ``tally`` knows where organs lie.
+    ``whole`` are organs that share voxels with others, by value, canonical
+    ``(X, Y, Z)``; of those the mask holds a part. ``judgement`` says whether the
+    answer is to be doubted.
     """
 
     volume: Volume
@@ -367,14 +428,21 @@ class Segmented:
     organs: tuple[OrganStatistics, ...]
     cleaned: Cleaned
     resumed: bool
+    whole: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
     judgement: Judgement = field(default_factory=Judgement)
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A segmented case and what is told about its making; ``begin`` is ``perf_counter()`` at its opening."""
+    """A segmented case and what is told about its making.
+
+    ``settings`` are what decided the answer, ``origin`` is how the mask came
+    about (:data:`~domainsam_ct.settings.ORIGINS`, None where nobody says), and
+    ``begin`` is ``perf_counter()`` at the case's opening.
+    """
 
     segmented: Segmented
-    model: OrganModel | MarkedOrgans
-    options: SegmentOptions
+    settings: Mapping[str, Any]
+    outputs: OutputOptions
+    origin: str | None
     begin: float

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from domainsam.documents import parse_toml, read_toml
 from domainsam.errors import ConfigError, MissingInputError
 
 SHIPPED = ("synapse", "btcv", "totalsegmentator")
@@ -19,6 +20,8 @@ DEFAULT = "synapse"
 
 SCT = "SCT"
 """DICOM's designator of SNOMED CT (PS3.16, table 8-1)."""
+MOST_LABELS = 65535
+"""Values of a mask of 16 bits."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _GREY = "#b0b0b0"
@@ -134,10 +137,7 @@ def load_label_map(name_or_path: str | Path) -> LabelMap:
         raise MissingInputError(
             f"label map '{name_or_path}' is neither a file nor one of {', '.join(SHIPPED)}: check the path"
         )
-    try:
-        return _parse(path.read_text(encoding="utf-8"), path.name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"label map '{path}' cannot be read: {error}") from error
+    return _parse_tables(read_toml(path, "a label map"), path.name)
 
 
 def make_label_map(names: Iterable[str]) -> LabelMap:
@@ -162,10 +162,10 @@ def choose_organs(labels: LabelMap, wanted: Iterable[str]) -> LabelMap:
 
 
 def _parse(text: str, where: str) -> LabelMap:
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"label map '{where}' is no TOML file: {error}") from error
+    return _parse_tables(parse_toml(text, where, "a label map"), where)
+
+
+def _parse_tables(document: Mapping[str, Any], where: str) -> LabelMap:
     table = document.get("labels")
     if not isinstance(table, dict) or not table or set(document) - {"labels", "organs"}:
         raise ConfigError(
@@ -173,6 +173,8 @@ def _parse(text: str, where: str) -> LabelMap:
             "and may hold [organs.NAME], nothing else"
         )
     own = {name: _organ(name, entry, where) for name, entry in _table(document, "organs", where).items()}
+    if len(table) > MOST_LABELS:
+        raise ConfigError(f"label map '{where}' has {len(table)} names, expected at most {MOST_LABELS}")
     labels: LabelMap = {}
     for name, value in table.items():
         _check_entry(name, value, labels, where)
@@ -180,7 +182,7 @@ def _parse(text: str, where: str) -> LabelMap:
     return dict(sorted(labels.items()))
 
 
-def _table(document: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+def _table(document: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     found = document.get(key, {})
     if not isinstance(found, dict):
         raise ConfigError(f"label map '{where}': [{key}] must be a table")

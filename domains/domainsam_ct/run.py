@@ -21,9 +21,12 @@ from domainsam.keywords import (
 from domainsam.marks import MarkFiles
 from domainsam_ct.settings import (
     MASK_SUFFIXES,
+    ORIGINS,
+    SEG_TYPES,
     SIDE_FILES,
     VOLUME_SUFFIXES,
     CleanOptions,
+    ExportOptions,
     OutputOptions,
     RunOptions,
     SegmentOptions,
@@ -36,8 +39,8 @@ if TYPE_CHECKING:
     from domainsam_ct.read.open import VolumeSource
 
 SAVED = (
-    *("per_organ", "dicom_seg", "rtstruct", "statistics", "report", "preview", "keep_identifiers"),
-    *("organs", "label_map", "overwrite"),
+    *("per_organ", "dicom_seg", "rtstruct", "statistics", "report", "preview"),
+    *("keep_identifiers", "pseudonym_key", "organs", "label_map", "overwrite", "seg_type", "deskew"),
 )
 """Options of :func:`segment_options` that say how something found is written."""
 
@@ -49,11 +52,14 @@ def segment_options(
     out: str | Path,
     per_organ: bool = False,
     dicom_seg: bool = False,
+    seg_type: str = "binary",
     rtstruct: bool = False,
+    deskew: bool = False,
     statistics: bool = False,
     report: bool = False,
     preview: bool = False,
     keep_identifiers: bool = False,
+    pseudonym_key: str | Path | None = None,
     organs: Names | None = None,
     label_map: str | Path | None = None,
     cleanup: Names = "all",
@@ -100,6 +106,9 @@ def segment_options(
             preview=preview,
             overwrite=overwrite,
             keep_identifiers=keep_identifiers,
+            pseudonym_key=path_of(pseudonym_key),
+            seg_type=check_choice("seg_type", seg_type, SEG_TYPES),
+            deskew=deskew,
         ),
         model=path_of(model),
         foundation=foundation,
@@ -121,6 +130,87 @@ def segment_options(
         resume=resume,
         quiet=quiet,
     )
+
+
+def export_options(
+    *,
+    out: str | Path,
+    nifti: bool = False,
+    per_organ: bool = False,
+    dicom_seg: bool = False,
+    seg_type: str = "binary",
+    rtstruct: bool = False,
+    deskew: bool = False,
+    statistics: bool = False,
+    report: bool = False,
+    preview: bool = False,
+    keep_identifiers: bool = False,
+    organs: Names | None = None,
+    label_map: str | Path | None = None,
+    series: str | None = None,
+    origin: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> ExportOptions:
+    """The options of ``domainsam ct export`` as one value.
+
+    A mask file as ``out`` means ``nifti``.
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible, or nothing is to be written.
+    """
+    named = not Path(out).is_dir() and str(out).lower().endswith(MASK_SUFFIXES)
+    outputs = OutputOptions(
+        out=Path(out),
+        mask=nifti or named,
+        per_organ=per_organ,
+        dicom_seg=dicom_seg,
+        rtstruct=rtstruct,
+        statistics=statistics,
+        report=report,
+        preview=preview,
+        overwrite=overwrite,
+        keep_identifiers=keep_identifiers,
+        seg_type=check_choice("seg_type", seg_type, SEG_TYPES),
+        deskew=deskew,
+    )
+    return ExportOptions(
+        outputs,
+        organs=None if organs is None else parts_of(organs, str),
+        label_map=None if label_map is None else str(label_map),
+        series_uid=series,
+        origin=None if origin is None else check_choice("origin", origin, ORIGINS),
+        quiet=quiet,
+    )
+
+
+def export_mask(mask: str | Path, scan: str | Path, out: str | Path, **options: Any) -> CaseResult:
+    """Write DICOM objects, statistics, pictures or a report of a mask of any tool and its CT.
+
+    Parameters
+    ----------
+    mask
+        NIfTI, NRRD, MetaImage, DICOM SEG, RTSTRUCT, or a folder of masks named after organs.
+    scan
+        A volume file, DICOM folder or zip of one.
+    out
+        Folder, or a mask file.
+    **options
+        Keywords of :func:`export_options`.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown or impossible, or nothing is to be written.
+    DomainSamError
+        If mask or scan cannot be read, do not belong together, or an output cannot be written.
+    """
+    from domainsam_ct.export import export_case
+
+    check_keywords("ct export", options, keyword_names(export_options))
+    return export_case(Path(mask), Path(scan), export_options(out=out, **options))
 
 
 def _limits(window: str | Iterable[float] | None) -> tuple[float, float] | None:

@@ -19,16 +19,18 @@ from domainsam.grid import Grid
 from domainsam.infer.batch import run_batch
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.machine import keep_freed_memory
+from domainsam.names import show
 from domainsam.progress import Progress, report_progress
+from domainsam.versions import content_digest
 from domainsam_ct.job import (
     DICOM_KINDS,
+    STRAIGHT_KINDS,
     Batch,
     CasePlan,
     CaseResult,
     Made,
     Segmented,
     plan_outputs,
-    was_interrupted,
 )
 from domainsam_ct.labels import LabelMap, choose_organs, load_label_map, make_label_map
 from domainsam_ct.measure.cleanup import CleanUp, clean_up
@@ -43,7 +45,8 @@ from domainsam_ct.read.staged import CHUNK, StagedVolume
 from domainsam_ct.read.volume import Volume
 from domainsam_ct.settings import EVERY, NOBODY, CleanOptions, SegmentOptions
 from domainsam_ct.write.cohort import write_table
-from domainsam_ct.write.products import write_products
+from domainsam_ct.write.products import describe_making, write_products
+from domainsam_ct.write.straight import straighten
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +129,7 @@ def segment_case(plan: CasePlan, options: SegmentOptions, model: OrganModel) -> 
             judgement = judge_case(volume, segmented.organs, segmented.cleaned, model.known)
             refuse_doubtful(plan, judgement, options)
             segmented = replace(segmented, judgement=judgement)
-            made = Made(segmented, model, options, begin)
+            made = Made(segmented, describe_making(model, options), options.outputs, "automatic", begin)
             return write_products(drop_unwritable(plan, made), made, room, may_replace(plan, options))
 
 
@@ -164,15 +167,24 @@ def vet_volume(volume: Volume, plan: CasePlan) -> Volume:
 
 def may_replace(plan: CasePlan, options: SegmentOptions) -> bool:
     """Whether files of a case may be replaced: a killed run may have left some of them in place."""
-    return options.outputs.overwrite or (options.resume and was_interrupted(plan))
+    return plan.may_replace(options.outputs.overwrite, options.resume)
 
 
 def drop_unwritable(plan: CasePlan, made: Made) -> CasePlan:
-    """The plan without what cannot be written when no organ was found."""
+    """The plan without what cannot be written when no organ was found, or no slice is shifted."""
+    plan = drop_straight(plan, made.segmented.volume)
     if any(organ.found for organ in made.segmented.organs) or not plan.side.keys() & set(DICOM_KINDS):
         return plan
     log.warning("%s: no organ was found, so there is no DICOM SEG or RTSTRUCT", plan.stem)
     return plan.without(DICOM_KINDS)
+
+
+def drop_straight(plan: CasePlan, volume: Volume) -> CasePlan:
+    """The plan without straight masks where the scan's axes are perpendicular already."""
+    if not plan.side.keys() & set(STRAIGHT_KINDS) or straighten(volume) is not None:
+        return plan
+    log.warning("%s: slices are not shifted against each other, so there is nothing to straighten", plan.stem)
+    return plan.without(STRAIGHT_KINDS)
 
 
 def _tidy(plan: CasePlan) -> None:
@@ -337,7 +349,7 @@ def get_native_grid(volume: Volume) -> Grid:
 
 
 def identify_source(source: Path) -> dict[str, Any]:
-    """What tells one input from another without reading it all: name, size, time."""
+    """What tells one input from another: name, size, time and samples of its content."""
     if source.is_file() and is_dicom_file(source):
         # Its neighbours are slices of the same series.
         files = sorted(path for path in source.parent.iterdir() if path.is_file())
@@ -345,9 +357,11 @@ def identify_source(source: Path) -> dict[str, Any]:
         files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     facts = [path.stat() for path in files]
     return {
-        "input": source.name,
+        # The journal lies beside the outputs: it tells no more of a patient than they do.
+        "input": show(source.name),
         "bytes": sum(fact.st_size for fact in facts),
         "changed": max((fact.st_mtime_ns for fact in facts), default=0),
+        "content": content_digest(files),
     }
 
 

@@ -46,7 +46,7 @@ from domainsam_ct.segment import (
     vet_volume,
 )
 from domainsam_ct.settings import SegmentOptions
-from domainsam_ct.write.products import write_products
+from domainsam_ct.write.products import describe_making, write_products
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ def _write(
         tally = measure(volume, mask, mask, confidence, labels)
         organs = tally.statistics(get_native_grid(volume))
         segmented = Segmented(volume, mask, labels, tally, organs, Cleaned({}, {}), answer.resumed)
-        made = Made(segmented, model, options, begin)
+        made = Made(segmented, describe_making(model, options), options.outputs, "semiautomatic", begin)
         return write_products(drop_unwritable(plan, made), made, room, may_replace(plan, options))
 
 

@@ -1,4 +1,4 @@
-"""Options of ``domainsam ct segment`` as frozen values."""
+"""Options of ``domainsam ct segment`` and ``domainsam ct export`` as frozen values."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ NOBODY = "none"
 MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 VOLUME_SUFFIXES = (*MASK_SUFFIXES, ".nhdr", ".mhd", ".dcm", ".zip")
 
+SEG_TYPES = ("binary", "deflated", "labelmap")
+"""Forms of a DICOM SEG: frames of bits for each organ, the same compressed, and one frame a slice for all."""
+ORIGINS = ("automatic", "semiautomatic", "manual")
+"""How a mask came about (DICOM PS3.3, C.8.20.4, Segment Algorithm Type)."""
+
 SIDE_FILES = {
     "labels": "_labels.json",
     "statistics": "_statistics.json",
@@ -21,6 +26,8 @@ SIDE_FILES = {
     "preview": "_preview.png",
     "DICOM SEG": "_seg.dcm",
     "RTSTRUCT": "_rtstruct.dcm",
+    "straight mask": "_straight_seg.nii.gz",
+    "straight scan": "_straight.nii.gz",
 }
 """What the files beside a mask are called, after its stem."""
 
@@ -52,9 +59,14 @@ class CleanOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where results go and which; ``out`` is a mask file or a folder, and may hold ``{stem}``."""
+    """Where results go and which; ``out`` is a mask file or a folder, and may hold ``{stem}``.
+
+    Without ``mask`` none is written, however ``out`` is called; ``seg_type`` is
+    one of :data:`SEG_TYPES`; ``deskew`` asks for mask and scan on perpendicular axes.
+    """
 
     out: Path
+    mask: bool = True
     per_organ: bool = False
     dicom_seg: bool = False
     rtstruct: bool = False
@@ -63,6 +75,33 @@ class OutputOptions:
     preview: bool = False
     overwrite: bool = False
     keep_identifiers: bool = False
+    pseudonym_key: Path | None = None
+    seg_type: str = "binary"
+    deskew: bool = False
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """One call of ``domainsam ct export``, without its inputs.
+
+    Parameters
+    ----------
+    organs
+        Names of the organs to write, None for all that the mask names.
+    label_map
+        Names of the mask's values: a name or file, None for what its file says.
+    series_uid
+        DICOM series to read where there are several.
+    origin
+        How the mask came about, one of :data:`ORIGINS`; None where nobody says.
+    """
+
+    outputs: OutputOptions
+    organs: tuple[str, ...] | None = None
+    label_map: str | None = None
+    series_uid: str | None = None
+    origin: str | None = None
+    quiet: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import domainsam
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output
+from domainsam.limits import tell_changing
 from domainsam.names import check_part
 from domainsam.staging import check_apart
 from domainsam_scene.settings import OutputOptions
@@ -165,7 +166,7 @@ class SegmentResult:
             "contribution": dict(self.contribution),
             "confidence": self.confidence,
             "valid_share": self.valid_share,
-            "seconds": self.seconds,
+            "seconds": tell_changing(self.seconds),
             "model": self.model,
             "foundation": self.foundation,
             "paths": {kind: str(path) for kind, path in self.paths.items()},

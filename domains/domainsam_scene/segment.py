@@ -68,7 +68,8 @@ def run_single(
     plan: SamplePlan, prepare: Callable[[], Callable[[SamplePlan], SegmentResult]], options: SegmentOptions
 ) -> Batch:
     """Run one plan, as :func:`~domainsam.infer.batch.run_batch` runs many."""
-    resume, overwrite = options.resume, options.outputs.overwrite
+    resume = options.resume
+    overwrite = plan.may_replace(options.outputs.overwrite, resume)
     return run_batch([plan], _name, prepare, Batch, resume=resume, overwrite=overwrite)
 
 
@@ -121,7 +122,7 @@ def segment_layout(
         prepare,
         Batch,
         resume=options.resume,
-        overwrite=options.outputs.overwrite,
+        overwrite=lambda plan: plan.may_replace(options.outputs.overwrite, options.resume),
         raise_single=False,
         watch=watch,
     )
@@ -176,7 +177,8 @@ def write_sample(
     OutputError
         If an output cannot be written.
     """
-    with Staging(plan.files, overwrite=options.outputs.overwrite) as staging:
+    overwrite = plan.may_replace(options.outputs.overwrite, options.resume)
+    with Staging(plan.files, overwrite=overwrite) as staging:
         for kind, path in plan.paths.items():
             if kind == "preview":
                 facts = f"{', '.join(sample.images)}; model {model.name}"

@@ -111,7 +111,8 @@ def _segment_stack(
             with report_progress(plan.name, options.quiet) as progress:
                 answer = segment_stack(source, model, room.folder, tiles, progress)
             products = StackProducts(plan, source, answer, model, missing, options.made_by)
-            return products.write(options.outputs.overwrite, room, begin)
+            overwrite = plan.may_replace(options.outputs.overwrite, options.resume)
+            return products.write(overwrite, room, begin)
 
 
 def find_readable(

@@ -11,6 +11,7 @@ import domainsam
 from domainsam.errors import ConfigError
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output, safe_name
+from domainsam.limits import tell_changing
 from domainsam.staging import check_apart
 from domainsam_urban.settings import MapOptions, OutputOptions, find_grid_path, find_vector_format
 
@@ -139,7 +140,8 @@ class SceneResult:
     """One finished scene.
 
     ``hectares`` is the area of all polygons on the ellipsoid, NaN without a
-    CRS; ``megapixels`` are of the grid that the networks saw; ``peak_rss_mb``
+    CRS; ``left_out`` and ``left_out_ha`` tell of those that were smaller than
+    the least area; ``megapixels`` are of the grid that the networks saw; ``peak_rss_mb``
     is the whole process's, so far.
     """
 
@@ -151,6 +153,8 @@ class SceneResult:
     polygons: int
     hectares: float
     objects_found: int
+    left_out: int
+    left_out_ha: float
     valid_share: float
     crops: int
     resumed: bool
@@ -176,7 +180,16 @@ class SceneResult:
         area = "" if self.hectares != self.hectares else f", {self.hectares:.1f} ha"
         speed = f"{self.seconds['total']:.1f} s, {self.megapixels_per_second:.2f} Mpx/s"
         found = count_objects(self.polygons, self.method)
+        area += self._tell_left_out()
         return f"{self.source} ({size}): {found}{area}; {speed}, {self.peak_rss_mb:.0f} MB"
+
+    def _tell_left_out(self) -> str:
+        if not self.left_out:
+            return ""
+        if self.left_out_ha != self.left_out_ha:
+            return f" ({self.left_out} smaller than {self.options.shape.min_area:g} pixels left out)"
+        least, area = self.options.shape.min_area, self.left_out_ha
+        return f" ({self.left_out} smaller than {least:g} m² left out, {area:.2f} ha in all)"
 
     def document(self) -> dict[str, Any]:
         """The result as values that JSON can hold."""
@@ -184,7 +197,11 @@ class SceneResult:
             "domainsam": domainsam.__version__,
             **{key: value for key, value in vars(self).items() if key not in ("paths", "options")},
             "hectares": None if self.hectares != self.hectares else self.hectares,
-            "megapixels_per_second": self.megapixels_per_second,
+            "left_out_ha": None if self.left_out_ha != self.left_out_ha else self.left_out_ha,
+            "seconds": tell_changing(self.seconds),
+            "peak_rss_mb": tell_changing(self.peak_rss_mb),
+            "resumed": bool(tell_changing(self.resumed)),
+            "megapixels_per_second": tell_changing(self.megapixels_per_second),
             "paths": {kind: str(path) for kind, path in self.paths.items()},
             "options": _told_options(self.options),
         }

@@ -17,6 +17,7 @@ from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.engine import prompt_scene
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
+from domainsam.infer.tiling import ALIGN
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.marks import read_mark_files
 from domainsam.machine import keep_freed_memory
@@ -44,6 +45,8 @@ from domainsam_urban.write.products import Mapped, write_products
 
 log = logging.getLogger(__name__)
 
+CONTEXT_OVERLAP = 256
+"""Pixels that neighbouring tiles share: 96 of them are margin, about as far as an edge is noticed."""
 STAGED_BYTES = 2
 """Bytes a pixel that the engine stages: coarse and final probability."""
 WRITTEN_BYTES = 2
@@ -90,7 +93,7 @@ def map_scenes(
         prepare,
         Batch,
         resume=options.resume,
-        overwrite=options.outputs.overwrite,
+        overwrite=lambda plan: plan.may_replace(options.outputs.overwrite, options.resume),
     )
 
 
@@ -123,6 +126,7 @@ def map_scene(
         area=area,
         # Marks in pixels are counted as the file has them.
         north_up=not options.marks,
+        on_ground=True,
     ) as source:
         if source.crs is None:
             log.warning("%s: no CRS, so sizes are in pixels and there are no areas", plan.source)
@@ -192,7 +196,7 @@ def find_settlements(
         model.specialist,
         model.foundation,
         folder,
-        make_engine_options(options, model, source.profile_info.work_pixel),
+        make_engine_options(options, model, source.profile_info.work_pixel, source.work.anchor),
         device=model.device,
         identity=source.fingerprint,
         resume=options.resume,
@@ -255,15 +259,28 @@ def write_marked(
 
 
 def make_engine_options(
-    options: MapOptions, model: SettlementModel, pixel: tuple[float, float] | None
+    options: MapOptions,
+    model: SettlementModel,
+    pixel: tuple[float, float] | None,
+    anchor: tuple[int, int] = (0, 0),
 ) -> EngineOptions:
-    """What the engine is told; ``pixel`` is the work grid's, height and width in metres."""
+    """What the engine is told.
+
+    Parameters
+    ----------
+    pixel
+        The work grid's, height and width in metres.
+    anchor
+        Rows and columns from the origin of the ground's lattice to the work
+        grid's first pixel: tiles begin at whole strides from that origin, so that
+        the same tiles show the same ground of any file.
+    """
     run = options.run
     # Half of what is asked for, because pass two may still enlarge an object.
     least = options.shape.min_area / 2 / (pixel[0] * pixel[1] if pixel else 1.0)
     tile = model.tile if run.tile is None else run.tile
-    # A quarter, as by default, where the model's own overlap was for another tile.
-    overlap = model.overlap if run.tile is None else tile // 4
+    # Half a tile, as far as a network looks: with a quarter, tiles of other sizes answer otherwise.
+    overlap = max(model.overlap if run.tile is None else 0, min(CONTEXT_OVERLAP, tile // 2 // ALIGN * ALIGN))
     return EngineOptions(
         tile=tile,
         overlap=overlap if run.overlap is None else run.overlap,
@@ -271,6 +288,8 @@ def make_engine_options(
         workers=run.workers,
         threshold=options.shape.threshold,
         min_pixels=max(1, model.speck_pixels, int(least)),
+        views=run.views,
+        offset=anchor,
         method="coarse" if run.method == "coarse" else "objects",
         dtype=model.precision,
     )

@@ -23,6 +23,7 @@ from domainsam_urban.settings import (
     FORMATS,
     MADE_BY,
     METHODS,
+    VIEWS,
     MapOptions,
     OutputOptions,
     ReadOptions,
@@ -84,6 +85,7 @@ def map_options(
     precision: str = "auto",
     batch_size: int = 4,
     workers: int = 2,
+    views: int | str = 1,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -132,6 +134,7 @@ def map_options(
         ),
         run=RunOptions(
             device=str(device),
+            views=int(check_choice("views", str(views), tuple(map(str, VIEWS)))),
             precision=check_choice("precision", precision, PRECISIONS),
             tile=tile,
             overlap=overlap,

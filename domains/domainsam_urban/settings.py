@@ -11,7 +11,13 @@ from domainsam.marks import MarkFiles
 
 MADE_BY = "domainsam"
 LEAST_AREA_M2 = 500.0
-"""Smaller settlements are specks: left out unless a person, or the model's file, says otherwise."""
+"""Smaller settlements are specks: left out unless a person, or the model's file, says otherwise.
+
+India's National Sample Survey (69th round, 2012, Report 561) calls a cluster a slum from 20 households on; at
+25 m² of ground each that is 500 m².
+"""
+VIEWS = (1, 4, 8)
+"""Pictures that a first look may be averaged over: one, its quarter turns, these and their mirror images."""
 METHODS = ("full", "coarse")
 """``full``: prompts decoded by the foundation. ``coarse``: the prompter's first look alone, no foundation."""
 
@@ -39,7 +45,12 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How the networks are run; ``tile`` and ``overlap`` are in pixels of the model's resolution."""
+    """How the networks are run.
+
+    ``tile`` and ``overlap`` are in pixels of the model's resolution; ``views``
+    is 1, or 4 or 8 for the mean of the first look over turned and mirrored
+    pictures.
+    """
 
     device: str = "auto"
     precision: str = "auto"
@@ -50,6 +61,7 @@ class RunOptions:
     method: str = "full"
     disabled: frozenset[str] = frozenset()
     """Prompt parts that are switched off: ``box``, ``mask``, ``sam_embedding``, ``segformer_embedding``."""
+    views: int = 1
 
 
 @dataclass(frozen=True)

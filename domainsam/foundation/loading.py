@@ -13,7 +13,7 @@ from torch import Tensor
 
 from domainsam import foundations
 from domainsam.errors import CheckpointError, WeightsError
-from domainsam.tensorfile import describe_damage, is_safetensors, read_safetensors
+from domainsam.tensorfile import check_finite, describe_damage, is_safetensors, read_safetensors
 
 WRAPPERS = ("model", "state_dict")
 """Keys under which training code stores a state dict beside other things."""
@@ -39,11 +39,12 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"weight file {path} does not exist; give the path of a .safetensors, .pth or .pt file"
         )
-    content = read_safetensors(path) if is_safetensors(path) else _read_torch(path)
-    return {
-        name: value.float() if value.is_floating_point() else value
-        for name, value in unwrap(content, path).items()
-    }
+    safe = is_safetensors(path)
+    content = read_safetensors(path) if safe else _read_torch(path)
+    tensors = unwrap(content, path)
+    if not safe:
+        check_finite(path, tensors)
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
 def _read_torch(path: Path) -> Any:
@@ -58,7 +59,10 @@ def _read_torch(path: Path) -> Any:
             f"weight file {path} holds more than tensors (it could run code) or is no weight file at all; "
             "it was not opened: fetch the official file, or save its state dict as safetensors"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A damaged archive fails in whatever part of torch, zip or pickle meets it first.
         raise CheckpointError(describe_damage(path, error)) from error
 
 

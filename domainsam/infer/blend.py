@@ -48,6 +48,32 @@ def hann_window(height: int, width: int) -> NDArray[np.float32]:
     return weights
 
 
+@cache
+def taper(size: int, margin: int, start: bool, end: bool) -> NDArray[np.float32]:
+    """Weights of a tile along an axis, ``(size,)`` float32: Hann's between margins that weigh nothing.
+
+    Parameters
+    ----------
+    size
+        Pixels of the tile.
+    margin
+        Pixels at either side that weigh nothing; 0 gives :func:`hann`.
+    start, end
+        Whether a neighbour answers at that side. Where the scene ends there is none, and no margin.
+    """
+    if not margin or not (start or end):
+        return hann(size)
+    place = np.arange(size) + 0.5
+    weights = np.ones(size)
+    for distance, shared in ((place, start), (size - place, end)):
+        first = margin if shared else 0
+        rise = np.clip((distance - first) / (size / 2 - first), 0, 1)
+        np.minimum(weights, np.sin(np.pi / 2 * rise) ** 2, out=weights)
+    answer: NDArray[np.float32] = weights.astype(np.float32)
+    answer.setflags(write=False)
+    return answer
+
+
 def clip_window(window: Window, rows: tuple[int, int], cols: tuple[int, int]) -> Window:
     """The part of a window inside half-open row and column ranges; may be empty."""
     top, left = max(window.row, rows[0]), max(window.col, cols[0])
@@ -110,18 +136,43 @@ class BandBlend:
         As of :class:`Band`.
     planes
         Number of planes that are blended.
+    margin
+        Pixels along the edges of a tile that weigh nothing where a neighbour
+        answers; less than half of what neighbours share.
+    shape
+        Rows and columns of the scene, whose edges have no neighbours; needed with a margin.
     """
 
-    def __init__(self, height: int, columns: tuple[int, int], top: int = 0, planes: int = 1) -> None:
+    def __init__(
+        self,
+        height: int,
+        columns: tuple[int, int],
+        top: int = 0,
+        planes: int = 1,
+        margin: int = 0,
+        shape: tuple[int, int] = (0, 0),
+    ) -> None:
         self.band = Band(planes + 1, height, columns, top)
+        self._margin, self._shape = margin, shape
 
     def add(self, window: Window, values: Sequence[NDArray[Any]], valid: NDArray[np.bool_]) -> None:
         """Add one tile's planes, each ``(h, w)``; pixels that are not valid carry no weight."""
         sums, part = self.band.view(window)
-        weight = hann_window(window.height, window.width)[part] * valid[part]
+        weight = self._weights(window)[part] * valid[part]
         for total, value in zip(sums[:-1], values, strict=True):
             total += weight * value[part].astype(np.float32, copy=False)
         sums[-1] += weight
+
+    def _weights(self, window: Window) -> NDArray[np.float32]:
+        if not self._margin:
+            return hann_window(window.height, window.width)
+        down, across = (
+            taper(size, self._margin, first > 0, first + size < length)
+            for size, first, length in zip(
+                (window.height, window.width), (window.row, window.col), self._shape, strict=True
+            )
+        )
+        return np.asarray(down[:, None] * across[None, :], dtype=np.float32)
 
     def finish(self, end: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Means ``(planes, rows, width)`` of all rows before ``end``, and where any tile was valid."""

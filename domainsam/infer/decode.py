@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.infer.blend import (
+    LEVELS,
     NODATA,
     Band,
     find_threshold_level,
@@ -104,7 +105,7 @@ def decode_strip(
             quality: list[list[Any]] = []
             for batch in group_blocks(blocks, len(windows), options.batch_size):
                 for crop, decoded in decoder.decode(batch, plan):
-                    band.add(crop, decoded)
+                    band.add(crop, decoded, coarse)
                     marked = decoded.prompt.mark is not None
                     bounds = decoded.find_bounds(level, frame) if marked else None
                     outline = Outline(round(decoded.iou, 4), decoded.prompt.area, bounds)
@@ -125,14 +126,16 @@ class ObjectBand:
     Logits of one large object, seen in several crops, are averaged with Hann
     weights, in a layer that other objects nearby do not use; whole objects are
     final. Where several objects claim a pixel, the highest probability holds,
-    and with it that object's label.
+    and with it that object's label. Between the box of an object that a
+    specialist found and the limit of its mask, the answer goes over into the
+    coarse probability, so that no edge of a box shows.
 
     Parameters
     ----------
     height, columns, top
         As of :class:`~domainsam.infer.blend.Band`.
     layers
-        Layers of large objects; each costs two planes of float32.
+        Layers of large objects; each costs three planes of float32.
     labelled
         Whether labels are kept: a plane more, and one more a layer.
     frame
@@ -148,55 +151,91 @@ class ObjectBand:
         labelled: bool = False,
         frame: int = 0,
     ) -> None:
-        self._each = 3 if labelled else 2
+        # Of whole objects the probability, of each layer logits, weights and shares; and labels.
+        self._first, self._each = (2, 4) if labelled else (1, 3)
         self.labelled, self.frame = labelled, frame
-        self.band = Band(self._each - 1 + self._each * layers, height, columns, top)
+        self.band = Band(self._first + self._each * layers, height, columns, top)
 
-    def add(self, crop: Window, decoded: Decoded) -> None:
+    def add(self, crop: Window, decoded: Decoded, coarse: RawRaster) -> None:
         """Add one mask that was decoded in a crop."""
         limit, label = decoded.prompt.limit, np.float32(decoded.prompt.label)
         planes, part = self.band.view(limit)
         logits = np.clip(decoded.logits[part], -LOGIT_LIMIT, LOGIT_LIMIT)
+        share = edge_share(decoded.prompt)[part]
         if decoded.prompt.whole:
             probability = sigmoid(logits)
+            if decoded.prompt.mark is None:
+                before = coarse.read(replace(limit, frame=self.frame))[part]
+                probability = share * probability + (1 - share) * _to_share(before)
             if self.labelled:
                 planes[1][probability > planes[0]] = label
             np.maximum(planes[0], probability, out=planes[0])
             return
         inside = Window(limit.row - crop.row, limit.col - crop.col, limit.height, limit.width)
         weight = hann_window(crop.height, crop.width)[inside.slices][part]
-        first = self._each - 1 + self._each * decoded.prompt.layer
+        first = self._first + self._each * decoded.prompt.layer
         planes[first] += weight * logits
         planes[first + 1] += weight
+        np.maximum(planes[first + 2], share, out=planes[first + 2])
         if self.labelled:
-            planes[first + 2] = label
+            planes[first + 3] = label
 
     def finish(self, end: int, coarse: RawRaster, level: int) -> tuple[NDArray[np.uint8], ...]:
         """Stored probabilities of all rows before ``end``, and their labels if those are kept.
 
-        Where no object claims a pixel it keeps its coarse probability, but
-        stays below the threshold: what was filtered out is off, and a near
-        miss is still seen as one. Labels are 0 below the threshold, 255 without data.
+        Where no object claims a pixel it keeps its coarse probability. Labels
+        are 0 below the threshold, 255 without data.
         """
         first, columns = self.band.top, self.band.columns
         planes = self.band.finish(end)
-        best = planes[0]
-        labels = planes[1] if self.labelled else None
-        for at in range(self._each - 1, len(planes), self._each):
-            seen = planes[at + 1] > 0
-            mean = np.divide(planes[at], planes[at + 1], out=np.zeros_like(best), where=seen)
-            share = np.where(seen, sigmoid(mean), 0)
-            if labels is not None:
-                labels = np.where(share > best, planes[at + 2], labels)
-            best = np.maximum(best, share)
         rows = Window(first, columns[0], end - first, columns[1] - columns[0], self.frame)
         before = coarse.read(rows)
-        values = np.where(best > 0, quantise(best), np.minimum(before, np.uint8(level - 1)))
+        around = _to_share(before)
+        best = planes[0]
+        labels = planes[1] if self.labelled else None
+        for at in range(self._first, len(planes), self._each):
+            seen = planes[at + 1] > 0
+            mean = np.divide(planes[at], planes[at + 1], out=np.zeros_like(best), where=seen)
+            share = planes[at + 2]
+            probability = np.where(seen, share * sigmoid(mean) + (1 - share) * around, 0)
+            if labels is not None:
+                labels = np.where(probability > best, planes[at + 3], labels)
+            best = np.maximum(best, probability)
+        values = np.where(best > 0, quantise(best), before)
         stored = np.where(before == NODATA, np.uint8(NODATA), values)
         if labels is None:
             return (stored,)
         labels = np.where(stored >= level, labels, 0).astype(np.uint8)
         return stored, np.where(stored == NODATA, np.uint8(NODATA), labels)
+
+
+def edge_share(prompt: CropPrompt) -> NDArray[np.float32]:
+    """How much of the answer is the mask's, ``(h, w)`` float32 over the prompt's limit.
+
+    1 within the box, from there falling to nothing at the limit, smoothly (``3 t^2 - 2 t^3``); 1 everywhere
+    for what a person marked, and at sides where the limit is cut by the scene or the crop.
+    """
+    limit, box = prompt.limit, prompt.box
+    if prompt.mark is not None:
+        return np.ones((limit.height, limit.width), np.float32)
+    sides = []
+    for first, size, inner, length in (
+        (limit.row, limit.height, box.row, box.height),
+        (limit.col, limit.width, box.col, box.width),
+    ):
+        place = np.arange(size) + 0.5
+        share = np.ones(size)
+        for distance, margin in ((place, inner - first), (size - place, first + size - inner - length)):
+            if margin > 0:
+                rise = np.clip(distance / margin, 0, 1)
+                share *= rise * rise * (3 - 2 * rise)
+        sides.append(share)
+    return np.asarray(sides[0][:, None] * sides[1][None], np.float32)
+
+
+def _to_share(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Stored probabilities as 0 to 1, 0 without data."""
+    return np.where(stored == NODATA, 0, stored).astype(np.float32) / np.float32(LEVELS)
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

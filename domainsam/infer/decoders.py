@@ -21,6 +21,7 @@ from domainsam.infer.decode import Decoded
 from domainsam.infer.networks import Networks, ScenePrompter, upsample
 from domainsam.infer.plan import CropPrompt, Plan, spot_of
 from domainsam.infer.store import RawRaster
+from domainsam.machine import require_finite
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Block, Coarse, Foundation, Masks, SceneObject, Window
 
@@ -174,7 +175,7 @@ def _decoded(
     jobs: Sequence[Job], batch: Sequence[Block], logits: Tensor, masks: Masks
 ) -> Iterator[tuple[Window, Decoded]]:
     """Logits ``(N, 1, h/4, w/4)`` of some prompts at the scene's pixels, with the expected IoU of each."""
-    fused = logits.float().cpu()
+    fused = require_finite(logits.float(), "the foundation").cpu()
     quality = masks.iou[:, 0].float().clamp(0, 1).cpu().tolist()
     for number, (index, prompt) in enumerate(jobs):
         crop = batch[index].index

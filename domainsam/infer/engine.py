@@ -52,6 +52,7 @@ def sweep_scene(
     resume: bool = False,
     progress: Progress = report_nothing,
     stage: str = SWEEP,
+    margin: int = 0,
 ) -> Swept:
     """Sweep a dense model over every frame of a scene.
 
@@ -71,6 +72,9 @@ def sweep_scene(
         together.
     resume
         Continue the run whose journal is in ``folder``; starts anew without one.
+    margin
+        Pixels along a block's edges from which no answer is taken where a
+        neighbour has one; less than half of what neighbours share.
 
     Raises
     ------
@@ -86,7 +90,7 @@ def sweep_scene(
         course = run.course(stage, tiles, strip_width, batch_size if single else 1)
 
         def sweep(strip: Strip, recorder: Recorder, advanced: Callable[[int], None]) -> None:
-            sweep_strip(read, model, course, strip, recorder, advanced, batch_size, workers)
+            sweep_strip(read, model, course, strip, recorder, advanced, batch_size, workers, margin)
 
         run.follow(course, tuple(stores.values()), sweep)
         paths = {name: store.path for name, store in stores.items()}
@@ -145,14 +149,15 @@ def map_scene(
     with ExitStack() as stack:
         run = ObjectRun(source, networks, chosen, folder, stack, marks, resume, progress)
         begin = perf_counter()
-        run.first_pass(FirstLook(prompter, networks), first_pass)
+        run.first_pass(FirstLook(prompter, networks, views=chosen.views), first_pass)
         run.lap("coarse", begin)
         begin = perf_counter()
-        run.find_objects()
+        alone = foundation is None or chosen.method == "coarse"
+        run.find_objects(chosen.threshold if alone else chosen.proposal)
         run.lap("components", begin)
         begin = perf_counter()
         if foundation is None or chosen.method == "coarse":
-            run.drop_small()
+            run.keep_coarse()
         else:
             run.decode(SpecialistDecoder(prompter, networks, foundation, run.coarse))
         run.lap("objects", begin)

@@ -12,11 +12,13 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard
 from zlib import crc32
 
 from domainsam.errors import InputError, OutputError
-from domainsam.infer.store import BINARY, OpenFile, sync_folder
+from domainsam.infer.store import OpenFile, sync_folder
+from domainsam.private import open_privately
+from domainsam.versions import content_digest
 
 Record = dict[str, Any]
 
@@ -51,9 +53,11 @@ class Journal(OpenFile):
         """Records of earlier runs, in order."""
         self.resumed = bool(records)
         try:
-            super().__init__(os.open(path, os.O_RDWR | os.O_CREAT | BINARY, 0o644))
+            super().__init__(open_privately(path, os.O_RDWR | os.O_CREAT))
             os.ftruncate(self._descriptor, length)
             os.lseek(self._descriptor, length, os.SEEK_SET)
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
         if not records:
@@ -75,12 +79,20 @@ class Journal(OpenFile):
 
 def _read(path: Path) -> tuple[list[Record], int]:
     """Whole records of a journal, and the length in bytes that they take."""
+    descriptor = None
     try:
-        content = path.read_bytes()
+        descriptor = open_privately(path, os.O_RDONLY)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read()
     except FileNotFoundError:
         return [], 0
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
     records: list[Record] = []
     length = 0
     for line in content.splitlines(keepends=True):
@@ -97,7 +109,19 @@ def _parse(line: bytes) -> Record | None:
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     if not line.endswith(b"\n") or checksum != f"{crc32(text):08x}".encode():
         return None
-    return cast(Record, json.loads(text))
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return record if _is_record(record) else None
+
+
+def _is_record(record: object) -> TypeGuard[Record]:
+    """Whether a line is of the type that lines are: an object, its unit a key, its run an object."""
+    if not isinstance(record, dict) or not isinstance(record.get("run", {}), dict):
+        return False
+    unit = record.get("unit", [])
+    return isinstance(unit, list) and all(isinstance(part, str | int) for part in unit)
 
 
 def _check_same_run(path: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -151,12 +175,17 @@ def digest(values: Any) -> str:
 
 
 def mark_file(path: str) -> Mapping[str, Any]:
-    """Identify a version of a file by its name, size and time of change."""
+    """Identify a version of a file by its name, size, time of change and samples of its content."""
     try:
         facts = Path(path).stat()
     except OSError:
         return {"path": path}
-    return {"path": str(Path(path).resolve()), "size": facts.st_size, "changed": facts.st_mtime_ns}
+    return {
+        "path": str(Path(path).resolve()),
+        "size": facts.st_size,
+        "changed": facts.st_mtime_ns,
+        "content": content_digest([Path(path)]),
+    }
 
 
 JOURNAL_FILE = "journal"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from domainsam.foundation.base import digest_tensors
-from domainsam.machine import Precision
+from domainsam.machine import Precision, require_finite
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Block, Coarse, Features, Foundation
 
@@ -77,8 +77,14 @@ def coarse_logits(prompter: ScenePrompter, images: Tensor) -> Tensor:
 
 
 def compute_foreground(logits: Tensor) -> Tensor:
-    """Probability ``(B, 1, h, w)`` of anything but background, from class logits ``(B, K, h, w)``."""
-    return 1 - torch.softmax(logits.float(), dim=1)[:, :1]
+    """Probability ``(B, 1, h, w)`` of anything but background, from class logits ``(B, K, h, w)``.
+
+    Raises
+    ------
+    CheckpointError
+        If a logit is not finite.
+    """
+    return 1 - torch.softmax(require_finite(logits.float(), "the specialist"), dim=1)[:, :1]
 
 
 def upsample(values: Tensor, size: tuple[int, int]) -> Tensor:

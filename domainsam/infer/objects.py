@@ -9,10 +9,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from domainsam.infer.blend import NODATA, find_threshold_level
-from domainsam.infer.components import Component, Ints, find_components, label_bands
+from domainsam.infer.components import Component, find_components
 from domainsam.infer.decode import (
     Decoder,
     Outline,
@@ -23,14 +21,14 @@ from domainsam.infer.decode import (
 from domainsam.infer.found import FoundObject, gather_objects
 from domainsam.infer.networks import Networks
 from domainsam.infer.options import EngineOptions
-from domainsam.infer.order import Recorder, Strip, make_padded_reader
+from domainsam.infer.order import Recorder, Strip, make_filled_reader
 from domainsam.infer.plan import Plan, plan_marks, plan_prompts
 from domainsam.infer.staged import PixelCounter, StagedRun
 from domainsam.infer.store import RawRaster
 from domainsam.infer.sweep import DenseModel, sweep_strip
 from domainsam.infer.tiling import Lattice, TileGrid
 from domainsam.progress import Progress
-from domainsam.protocols import Block, SceneObject, Source, Window
+from domainsam.protocols import Block, SceneObject, Source
 
 COARSE_FILE = "coarse.u8"
 FINAL_FILE = "probability.u8"
@@ -58,7 +56,7 @@ class EngineResult:
     found
         Objects in all.
     kept
-        Objects that were decoded, or kept by the coarse method.
+        Objects that were decoded; by the coarse method those of ``min_pixels`` from the threshold on.
     labels
         Raw file of bytes beside ``probability``: an index into ``names`` counted from 1, 0 where no object
         is, 255 without data; None where all objects are of one kind.
@@ -104,7 +102,7 @@ class ObjectRun(StagedRun):
     ) -> None:
         super().__init__(source.grid, folder, stack, {**options.fingerprint(), **identity}, resume, progress)
         self.networks, self.options, self.names = networks, options, names
-        self.read = make_padded_reader(source)
+        self.read = make_filled_reader(source)
         self.coarse = self.stage_file(COARSE_FILE)
         self.final = self.stage_file(FINAL_FILE)
         self.labels = self.stage_file(LABELS_FILE) if names else None
@@ -112,7 +110,6 @@ class ObjectRun(StagedRun):
         self.lattice = Lattice.cover(self.shape, self._field())
         self.plan: Plan = {}
         self.components: list[Component] = []
-        self.lookups: list[Ints] = []
         self.found = self.kept = 0
         self.marks: tuple[SceneObject, ...] = ()
         self.outlines: dict[OutlineKey, Outline] = {}
@@ -141,7 +138,15 @@ class ObjectRun(StagedRun):
 
         def sweep(strip: Strip, recorder: Recorder, advanced: Callable[[int], None]) -> None:
             sweep_strip(
-                self.read, model, course, strip, recorder, advanced, options.batch_size, options.workers
+                self.read,
+                model,
+                course,
+                strip,
+                recorder,
+                advanced,
+                options.batch_size,
+                options.workers,
+                options.margin,
             )
 
         self.follow(course, (self.coarse,), sweep)
@@ -155,13 +160,12 @@ class ObjectRun(StagedRun):
             copy.copy_from(self.coarse)
         making.replace(kept)
 
-    def find_objects(self) -> None:
-        """Take the connected objects of the coarse probability, frame by frame, and plan their crops."""
+    def find_objects(self, probability: float) -> None:
+        """Take what is connected from a coarse probability on as objects, frame by frame; plan crops."""
+        level = find_threshold_level(probability)
         plan: dict[tuple[int, int, int], Any] = {}
         for frame in range(self.frames):
-            found = find_components(
-                self.coarse.frame(frame), self.level, self.lattice, self.options.min_pixels
-            )
+            found = find_components(self.coarse.frame(frame), level, self.lattice, self.options.min_pixels)
             before = len(self.components)
             plan.update(plan_prompts(found, self.lattice, frame, before))
             self.components += [
@@ -169,7 +173,6 @@ class ObjectRun(StagedRun):
                 for item in found.items
             ]
             self.found += found.found
-            self.lookups.append(found.lookup)
         self.plan = plan
         self.kept = len(self.components)
 
@@ -205,17 +208,13 @@ class ObjectRun(StagedRun):
         stores = (self.final,) if self.labels is None else (self.final, self.labels)
         self.follow(course, stores, work)
 
-    def drop_small(self) -> None:
-        """The answer without pass two: the coarse probability, small objects just below the threshold."""
+    def keep_coarse(self) -> None:
+        """The answer without pass two: the coarse probability."""
         self.plan = {}
         counter = PixelCounter(OBJECTS, self.pixels, self.progress)
-        for frame in range(self.frames):
-            for row, values, labels in label_bands(self.coarse.frame(frame), self.level):
-                small = (labels > 0) & (self.lookups[frame][labels] == 0)
-                kept = np.where(small, np.uint8(self.level - 1), values)
-                self.final.write(Window(row, 0, len(values), self.shape[1], frame), kept)
-                counter.advance(values.size)
+        self.final.copy_from(self.coarse)
         self.final.sync()
+        counter.advance(self.pixels)
 
     def result(self) -> EngineResult:
         """What the run leaves behind."""

@@ -12,6 +12,8 @@ from domainsam.machine import Precision
 Method = Literal["objects", "coarse"]
 
 NOT_PART_OF_THE_ANSWER = ("workers",)
+VIEWS = (1, 4, 8)
+"""A picture alone, its quarter turns, and these with their mirror images."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,15 @@ class EngineOptions:
     workers
         Threads that read ahead; the answer does not depend on them.
     threshold
-        Probability from which a pixel belongs to an object, above 0 and at most 1.
+        Probability from which a pixel belongs to an object, above 0 and at most 1. It cuts the
+        probability and never changes it.
+    proposal
+        Probability from which what the specialist sees is proposed to the foundation, whatever the threshold.
     min_pixels
-        Smaller objects are left out.
+        Smaller objects are not proposed.
+    views
+        1, or 4 or 8 for the mean of pass one over quarter turns, and over their mirror images: steadier,
+        as many times as slow.
     strip_width
         Columns mapped at a time, which bounds memory for wide scenes; a multiple of 32.
     offset
@@ -53,6 +61,8 @@ class EngineOptions:
     batch_size: int = 4
     workers: int = 2
     threshold: float = 0.5
+    proposal: float = 0.5
+    views: int = 1
     min_pixels: int = 1
     strip_width: int = 8192
     offset: tuple[int, int] = (0, 0)
@@ -66,6 +76,8 @@ class EngineOptions:
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         _require(self.workers >= 1, "workers", self.workers, "1 or more")
         _require(0 < self.threshold <= 1, "threshold", self.threshold, "above 0 and at most 1")
+        _require(0 < self.proposal <= 1, "proposal", self.proposal, "above 0 and at most 1")
+        _require(self.views in VIEWS, "views", self.views, f"one of {', '.join(map(str, VIEWS))}")
         _require(self.min_pixels >= 1, "min_pixels", self.min_pixels, "1 or more")
         _require(self.strip_width >= ALIGN, "strip_width", self.strip_width, f"{ALIGN} or more")
         field_fits = self.field is None or (self.field >= ALIGN and self.field % ALIGN == 0)
@@ -73,6 +85,14 @@ class EngineOptions:
         _require(self.method in ("objects", "coarse"), "method", self.method, "'objects' or 'coarse'")
         precisions = ("float32", "bfloat16", "float16")
         _require(self.dtype in precisions, "dtype", self.dtype, f"one of {', '.join(precisions)}")
+
+    @property
+    def margin(self) -> int:
+        """Pixels along the edges of pass one's tiles from which no answer is taken where neighbours have one.
+
+        Three eighths of what neighbours share: the last quarter of it blends one answer into the other.
+        """
+        return self.overlap * 3 // 8
 
     def fingerprint(self) -> dict[str, Any]:
         """The options that decide the answer, for a journal."""

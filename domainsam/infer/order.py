@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from domainsam.infer.fill import fill_missing
 from domainsam.infer.journal import Journal
 from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import TileGrid, split_columns
@@ -172,21 +173,16 @@ def group_blocks(blocks: Iterator[Block], count: int, size: int) -> Iterator[Seq
         yield group
 
 
-def make_padded_reader(source: Source) -> Callable[[Window], Block]:
-    """Reads blocks whose overhang shows the scene's mirror image instead of black.
+def make_filled_reader(source: Source) -> Callable[[Window], Block]:
+    """Reads blocks that show what lies nearest, mirrored, where there is no data or the scene ends.
 
-    The overhang stays invalid; it only spares the networks a false edge.
+    Such pixels stay invalid; it only spares the networks a false edge.
     """
-    rows, cols = source.grid.frame_shape
 
     def read(window: Window) -> Block:
         block = source.read(window)
-        height, width = rows - window.row, cols - window.col
-        if window.height <= height and window.width <= width:
-            return block
-        pad = ((0, 0), (0, max(0, window.height - height)), (0, max(0, window.width - width)))
-        inside = block.image[:, : min(height, window.height), : min(width, window.width)]
-        return Block(block.index, np.pad(inside, pad, mode="symmetric"), block.valid)
+        seen = block.valid if block.seen is None else block.seen
+        return replace(block, image=fill_missing(block.image, seen))
 
     return read
 

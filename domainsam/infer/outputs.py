@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from domainsam.errors import ConfigError
+from domainsam.infer.workroom import count_units
 
 
 class OutputPlan:
@@ -27,6 +28,10 @@ class OutputPlan:
         """Hidden folder beside the first file, for what an interrupted run leaves to go on with."""
         first = self.files[0]
         return first.with_name(f".{first.stem}.domainsam")
+
+    def may_replace(self, overwrite: bool, resume: bool) -> bool:
+        """Whether files may be replaced: asked for, or some were put in place by the run to go on with."""
+        return overwrite or (resume and count_units(self.work) > 0)
 
 
 def safe_name(text: str, otherwise: str) -> str:

@@ -19,7 +19,7 @@ from domainsam.infer.components import EIGHT, Component, StoredScene, find_compo
 from domainsam.infer.engine import sweep_scene
 from domainsam.infer.networks import Networks, ScenePrompter
 from domainsam.infer.options import EngineOptions
-from domainsam.infer.order import make_padded_reader
+from domainsam.infer.order import make_filled_reader
 from domainsam.infer.sweep import FirstLook
 from domainsam.infer.tiling import Lattice, TileGrid
 from domainsam.protocols import Block, SceneObject, View, Window
@@ -64,7 +64,7 @@ class SpecialistSource:
         The specialist, in evaluation mode: a
         :class:`~domainsam.prompter.segformer.SegFormerPrompter` or another.
     options
-        Tiles, overlap, threshold, ``min_pixels`` and precision; those of the
+        Tiles, overlap, proposal, ``min_pixels`` and precision; those of the
         foundation are not looked at.
     label
         What its objects are called.
@@ -95,18 +95,19 @@ class SpecialistSource:
         """
         options, source = self.options, ViewSource(view)
         networks = Networks(None, self.device, options.dtype)
-        level = find_threshold_level(options.threshold)
+        level = find_threshold_level(options.proposal)
         with TemporaryDirectory(prefix="domainsam-") as folder:
             swept = sweep_scene(
                 source,
-                make_padded_reader(source),
-                FirstLook(self.prompter, networks),
+                make_filled_reader(source),
+                FirstLook(self.prompter, networks, views=options.views),
                 Path(folder),
                 TileGrid.cover(view.shape, options.tile, options.overlap, options.offset),
                 identity={},
                 batch_size=options.batch_size,
                 workers=options.workers,
                 strip_width=options.strip_width,
+                margin=options.margin,
             )
             with swept.open(FirstLook.outputs[0]) as stored:
                 for number in range(view.frames):

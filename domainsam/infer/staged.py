@@ -14,6 +14,7 @@ from domainsam.infer.journal import JOURNAL_FILE, Journal
 from domainsam.infer.order import Course, Recorder, Strip, WriteBehind, group_frames
 from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import TileGrid
+from domainsam.private import make_private_folder
 from domainsam.progress import Progress
 
 
@@ -51,7 +52,9 @@ class StagedRun:
         progress: Progress,
     ) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(f"cannot create folder {folder}: {error.strerror}") from error
         self.folder, self.progress = folder, progress

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from domainsam.errors import OutputError
 from domainsam.infer.blend import NODATA, clip_window, slice_within
+from domainsam.private import open_privately
 from domainsam.protocols import Window
 
 
@@ -40,8 +41,6 @@ class OpenFile:
         self.close()
 
 
-BINARY = getattr(os, "O_BINARY", 0)
-"""Windows would otherwise change line ends."""
 COPIED_AT_ONCE = 1 << 22
 """Bytes held while a raster is copied."""
 
@@ -80,7 +79,9 @@ class RawRaster(OpenFile):
         """
         size = frames * shape[0] * shape[1]
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | BINARY, 0o644)
+            descriptor = open_privately(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(
                 f"cannot create {path}: {error.strerror}; choose a folder you may write to"
@@ -106,7 +107,9 @@ class RawRaster(OpenFile):
             If it is missing or has another size than ``shape`` and ``frames`` ask for.
         """
         try:
-            descriptor = os.open(path, os.O_RDWR | BINARY)
+            descriptor = open_privately(path, os.O_RDWR)
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(
                 f"cannot open staged data {path}: {error.strerror}; run without --resume"

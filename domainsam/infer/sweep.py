@@ -12,7 +12,9 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from domainsam.infer.blend import BandBlend, store_shares
 from domainsam.infer.networks import Networks, ScenePrompter, coarse_logits, compute_foreground, upsample
@@ -103,6 +105,8 @@ class FirstLook:
     planes: int = 1
     outputs: tuple[str, ...] = ("coarse",)
     context: int = 0
+    views: int = 1
+    """How many of a picture's quarter turns (4), and of their mirror images (8), are averaged."""
 
     def running(self) -> AbstractContextManager[None]:
         """No gradients, and the asked-for precision."""
@@ -112,13 +116,43 @@ class FirstLook:
         self, blocks: Sequence[Block], before: Sequence[Block], after: Sequence[Block]
     ) -> Sequence[Answer]:
         """The probability of each block, at its own pixels."""
-        logits = coarse_logits(self.prompter, self.networks.images(blocks))
-        probability = upsample(compute_foreground(logits), blocks[0].valid.shape).cpu().numpy()
+        images = self.networks.images(blocks)
+        probability = average_views(self._look, images, self.views).cpu().numpy()
         return [Answer(list(planes), block.valid) for planes, block in zip(probability, blocks, strict=True)]
+
+    def _look(self, images: Tensor) -> Tensor:
+        """Probability ``(B, 1, h, w)`` at the pixels of images ``(B, 3, h, w)``."""
+        logits = coarse_logits(self.prompter, images)
+        return upsample(compute_foreground(logits), (images.shape[-2], images.shape[-1]))
 
     def finish(self, means: NDArray[np.float32], seen: NDArray[np.bool_]) -> Sequence[NDArray[np.uint8]]:
         """The stored probability."""
         return (store_shares(means[0], seen),)
+
+
+def average_views(look: Callable[[Tensor], Tensor], images: Tensor, views: int) -> Tensor:
+    """The mean answer to turned and mirrored images, each turned back.
+
+    Parameters
+    ----------
+    look
+        Answers images ``(B, C, h, w)`` with maps ``(B, K, h, w)``.
+    views
+        1; 4 for all quarter turns; 8 for these and their mirror images.
+
+    Returns
+    -------
+    ``(B, K, h, w)``.
+    """
+    if views == 1:
+        return look(images)
+    total = torch.zeros(())
+    for mirrored in (False, True)[: max(1, views // 4)]:
+        shown = images.flip(-1) if mirrored else images
+        for turn in range(min(views, 4)):
+            answer = torch.rot90(look(torch.rot90(shown, turn, (-2, -1))), -turn, (-2, -1))
+            total = total.to(answer) + (answer.flip(-1) if mirrored else answer)
+    return total / views
 
 
 @dataclass(frozen=True)
@@ -153,6 +187,7 @@ def sweep_strip(
     advanced: Callable[[int], None],
     batch_size: int = 1,
     workers: int = 1,
+    margin: int = 0,
 ) -> None:
     """Sweep what is left of one strip.
 
@@ -164,9 +199,11 @@ def sweep_strip(
         Told the number of pixels that each unit finished.
     batch_size
         Blocks that go through the network together, of one unit.
+    margin
+        Pixels along a block's edges from which no answer is taken where a neighbour has one.
     """
     bands = {
-        frame: BandBlend(course.grid.size[0], strip.columns, strip.top, model.planes)
+        frame: BandBlend(course.grid.size[0], strip.columns, strip.top, model.planes, margin, course.shape)
         for frame in strip.frames
     }
     around = _frames_around(strip.frames, model.context, course.frames[-1].stop)

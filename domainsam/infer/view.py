@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from domainsam.grid import Grid
 from domainsam.infer.networks import Networks
-from domainsam.infer.order import make_padded_reader
+from domainsam.infer.order import make_filled_reader
 from domainsam.protocols import Block, Features, Foundation, Source, Window
 
 KEPT = 8
@@ -26,7 +26,7 @@ class SceneView:
     """
 
     def __init__(self, source: Source, networks: Networks, foundation: Foundation) -> None:
-        self._read = make_padded_reader(source)
+        self._read = make_filled_reader(source)
         self._source, self._networks, self._foundation = source, networks, foundation
         self._features: dict[Window, Features] = {}
 

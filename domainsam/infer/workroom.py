@@ -1,7 +1,8 @@
-"""Hidden work folder beside an output, in which a run stages its files."""
+"""Hidden work folder beside an output, in which a run stages its files; nobody else may look into it."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import IO, Self
 
 from domainsam.errors import ConfigError, InputError, OutputError
 from domainsam.infer.journal import JOURNAL_FILE
+from domainsam.private import make_private_folder, open_privately, sweep
 
 try:
     import fcntl
@@ -17,6 +19,7 @@ except ImportError:  # Windows: two runs on one output are then the user's own c
     fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = "lock"
+NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 STAGED_FILE = "staged"
 """Lists the hidden folders of half-made outputs, which ``kill -9`` leaves and the next run removes."""
 
@@ -43,7 +46,7 @@ class WorkRoom:
     Raises
     ------
     OutputError
-        On entering, if the folder cannot be made or another run holds it.
+        On entering, if the folder cannot be made, is a link or another user's, or another run holds it.
     """
 
     def __init__(self, folder: Path, resume: bool, keep_on_bad_input: bool = False) -> None:
@@ -56,8 +59,10 @@ class WorkRoom:
     def __enter__(self) -> Self:
         self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.folder / LOCK_FILE).open("wb")
+            make_private_folder(self.folder)
+            self._lock = os.fdopen(open_privately(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT), "wb")
+        except OutputError:
+            raise
         except OSError as error:
             self._remove_made()
             raise OutputError(
@@ -78,17 +83,18 @@ class WorkRoom:
     def note_staged(self, folders: Iterable[Path]) -> None:
         """Remember the folders in which outputs are about to be made."""
         lines = "".join(f"{folder.absolute()}\n" for folder in folders)
-        (self.folder / STAGED_FILE).write_text(lines, encoding="utf-8")
+        with os.fdopen(open_privately(self.folder / STAGED_FILE, NEW), "w", encoding="utf-8") as file:
+            file.write(lines)
 
     def _clear_staged(self) -> None:
         """Remove what a killed run left half made; its folders had names that only staging gives."""
         try:
-            lines = (self.folder / STAGED_FILE).read_text(encoding="utf-8").splitlines()
-        except OSError:
+            with os.fdopen(open_privately(self.folder / STAGED_FILE, os.O_RDONLY), encoding="utf-8") as file:
+                lines = file.read().splitlines()
+        except (OSError, UnicodeDecodeError):
             return
-        for path in map(Path, lines):
-            if path.name.startswith(".domainsam-") and path.suffix == ".part":
-                shutil.rmtree(path, ignore_errors=True)
+        for parent in {Path(line).parent for line in lines}:
+            sweep(parent)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

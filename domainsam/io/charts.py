@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from domainsam.names import show
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -62,9 +64,20 @@ def svg_text(figure: Figure) -> str:
     import matplotlib as mpl
 
     file = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "domainsam", "svg.fonttype": "path"}):
+    _read_no_formulas(figure)
+    plain = {"svg.hashsalt": "domainsam", "svg.fonttype": "path", "text.parse_math": False}
+    with mpl.rc_context(plain):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     return file.getvalue()
+
+
+def _read_no_formulas(figure: Figure) -> None:
+    """Show texts as they are: names of places and classes hold dollars, and may hold what is no letter."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(show(text.get_text()))
 
 
 def encode_jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:

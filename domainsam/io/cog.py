@@ -6,7 +6,6 @@ reads it in place: no second copy on disk, no scene in memory.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,10 +154,11 @@ class CogWriter:
         self._staged: list[RawRaster] = []
 
     def __enter__(self) -> Self:
-        self._room = make_scratch(self.path)
+        self._claim = make_scratch(self.path)
+        room = self._claim.path
         try:
             for number in range(len(self.layout.names)):
-                self._staged.append(RawRaster.create(self._room / f"staged{number}.u8", self.shape))
+                self._staged.append(RawRaster.create(room / f"staged{number}.u8", self.shape))
             self._fill()
         except BaseException:
             self._clear()
@@ -180,14 +180,14 @@ class CogWriter:
     ) -> None:
         try:
             if kind is None:
-                _convert(self._staged, self.path, self.layout, self._room)
+                _convert(self._staged, self.path, self.layout, self._claim.path)
         finally:
             self._clear()
 
     def _clear(self) -> None:
         for band in self._staged:
             band.close()
-        shutil.rmtree(self._room, ignore_errors=True)
+        self._claim.remove()
 
 
 def _strips(shape: tuple[int, int]) -> Iterator[Window]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,10 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from domainsam.errors import InputError, MissingInputError, OutputError
+from domainsam.io.whole import check_whole
+from domainsam.limits import require_memory
+from domainsam.network import gdal_settings, require_local_content
+from domainsam.reading import reading
 
 GDAL_OPTIONS: dict[str, Any] = {"GDAL_CACHEMAX": 128 * 2**20, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 """Bytes of decoded blocks that GDAL may keep (by default 5 % of the machine's memory)."""
@@ -25,8 +29,8 @@ RASTER_ERRORS = (RasterioError, CPLE_BaseError)
 """What GDAL and rasterio raise."""
 OVERVIEW_SIDE = 1024
 """Longest side of the overview that a scene's scaling comes from: some 10^6 samples."""
-HEAD_BYTES = 1 << 16
-"""Bytes at a file's beginning, where headers are."""
+BLOCK_COPIES = 3
+"""Copies of a block that GDAL and we hold while it is read."""
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 """Formats that hold no place on the Earth themselves."""
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -86,7 +90,8 @@ class Handles:
                 self._idle.pop().close()
 
     def _open(self) -> Any:
-        with rasterio.Env(**{**GDAL_OPTIONS, **_find_sidecar_options(self.path)}):
+        options = {**GDAL_OPTIONS, **_find_sidecar_options(self.path), **gdal_settings(self.path)}
+        with reading(self.path, "a raster"), rasterio.Env(**options):
             try:
                 return open_quietly(self.path)
             except RASTER_ERRORS as error:
@@ -108,9 +113,49 @@ def silence_rasterio() -> Iterator[None]:
 
 
 def open_quietly(path: str | Path) -> Any:
-    """``rasterio.open`` without its complaint about a raster that has no place; any thread may call it."""
+    """``rasterio.open`` without its complaint about a raster that has no place; any thread may call it.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged in a way that GDAL passes over, names an address on the network, or has
+        blocks too large for the memory there is.
+    """
+    local = Path(path)
+    require_local_content(local)
+    check_whole(local)
     with silence_rasterio():
-        return rasterio.open(path)
+        dataset = rasterio.open(path)
+    try:
+        _vet_dataset(str(path), dataset)
+    except BaseException:
+        dataset.close()
+        raise
+    return dataset
+
+
+def _vet_dataset(name: str, dataset: Any) -> None:
+    """Refuse blocks that cannot be held, and pixels that all lie on one line."""
+    for (height, width), kind in zip(dataset.block_shapes, dataset.dtypes, strict=True):
+        needed = BLOCK_COPIES * height * width * np.dtype(kind).itemsize
+        size = f"{dataset.width} x {dataset.height} pixels in blocks of {width} x {height}"
+        require_memory(name, needed, size)
+    check_transform(name, dataset.transform)
+
+
+def check_transform(name: object, transform: Affine) -> None:
+    """Refuse a geotransform that is not finite, or lays all pixels on one line.
+
+    Raises
+    ------
+    InputError
+        If it does.
+    """
+    if not all(map(math.isfinite, transform)) or not transform.determinant:
+        raise InputError(
+            f"{name}: its geotransform {tuple(transform)[:6]} lays all pixels on one line or nowhere; give "
+            "it the right one (gdal_edit.py -a_ullr ...)"
+        )
 
 
 @contextmanager
@@ -134,13 +179,15 @@ def reading_raster(
     InputError
         If GDAL fails.
     """
-    try:
-        with rasterio.Env(**{**GDAL_OPTIONS, "GDAL_CACHEMAX": cache_bytes}):
-            yield
-    except RASTER_ERRORS as error:
-        raise InputError(
-            f"{path}: cannot read {what}; {verdict} ({reason(error)}); copy or download it again"
-        ) from error
+    options = {**GDAL_OPTIONS, "GDAL_CACHEMAX": cache_bytes, **gdal_settings(path)}
+    with reading(path, f"a raster: {what}"):
+        try:
+            with rasterio.Env(**options):
+                yield
+        except RASTER_ERRORS as error:
+            raise InputError(
+                f"{path}: cannot read {what}; {verdict} ({reason(error)}); copy or download it again"
+            ) from error
 
 
 @contextmanager
@@ -175,21 +222,6 @@ def to_centre_affine(transform: Affine) -> NDArray[np.float64]:
     return np.array(
         [[transform.b, transform.a, x], [transform.e, transform.d, y], [0, 0, 1]], dtype=np.float64
     )
-
-
-def head_digest(files: Iterable[Path]) -> str:
-    """SHA-256 over the first :data:`HEAD_BYTES` of each file, in order."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(file.read(HEAD_BYTES))
-    return digest.hexdigest()
-
-
-def file_facts(path: Path) -> list[Any]:
-    """Name, size in bytes and time of change in nanoseconds, which tell versions of a file apart."""
-    facts = path.stat()
-    return [path.name, facts.st_size, facts.st_mtime_ns]
 
 
 def _opening_error(name: str, error: Exception) -> InputError:
@@ -239,11 +271,10 @@ def open_raster(path: Path | str) -> Iterator[Any]:
     """
     if not str(path).startswith("/vsi") and not Path(path).is_file():
         raise MissingInputError(f"raster '{path}' does not exist: check the path")
-    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+    options = {"GDAL_CACHEMAX": CACHE_BYTES, **gdal_settings(path)}
+    with warnings.catch_warnings(), rasterio.Env(**options):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            dataset = rasterio.open(path)
-        except RasterioError as error:
-            raise InputError(f"'{path}' cannot be read as a raster ({error}); expected a GeoTIFF") from error
+        with reading(path, "a raster; expected a GeoTIFF"):
+            dataset = open_quietly(path)
         with dataset:
             yield dataset

@@ -35,7 +35,9 @@ class AxisWeights:
         return self.first + int(self.matrix.shape[1])
 
 
-def compute_axis_weights(first: int, count: int, scale: float, length: int) -> AxisWeights:
+def compute_axis_weights(
+    first: int, count: int, scale: float, length: int, offset: float = 0.0
+) -> AxisWeights:
     """Weights of output pixels ``first`` to ``first + count`` along an axis.
 
     Parameters
@@ -47,9 +49,11 @@ def compute_axis_weights(first: int, count: int, scale: float, length: int) -> A
         mean over the area it covers; below 1 it is interpolated linearly.
     length
         Source pixels of the whole axis.
+    offset
+        Where output pixel 0 begins, in source pixels from the first one's edge.
     """
     index = np.arange(first, first + count, dtype=np.float64)
-    start, end = index * scale, (index + 1) * scale
+    start, end = index * scale + offset, (index + 1) * scale + offset
     if scale < 1:
         # A triangle as wide as a source pixel on either side of the output pixel's centre.
         centre = (start + end) / 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from domainsam.config import read_config
 from domainsam.errors import MissingInputError
 from domainsam.foundation import load_foundation
 from domainsam.machine import choose_device
+from domainsam.private import Claim, sweep
 from domainsam.progress import report_progress
 from domainsam.protocols import Foundation
 from domainsam.train.devices import Devices, Precision, choose_devices, choose_training_precision
@@ -24,6 +24,9 @@ from domainsam.train.loop import Run
 from domainsam.train.state import prepare_run
 
 Recipe = TypeVar("Recipe")
+
+SCRATCH = "scratch-"
+"""How folders of a run begin that go away at its end."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +176,10 @@ def start_run(options: RunOptions) -> Iterator[Training]:
     device = choose_device(options.device)
     precision = choose_training_precision(options.precision, device)
     devices = choose_devices(device, options.devices, precision)
-    with tempfile.TemporaryDirectory(dir=options.workroom, prefix="scratch-") as scratch:
-        yield Training(options, devices, precision, Path(scratch))
+    # Copies of labels and the like, which a killed run leaves.
+    sweep(options.workroom, SCRATCH)
+    with Claim(options.workroom, SCRATCH) as scratch:
+        yield Training(options, devices, precision, scratch)
     devices.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +106,9 @@ def load_state(path: Path, signature: str, device: torch.device) -> RunState:
         values = torch.load(path, map_location=device, weights_only=True)
         version = values.pop("format")
         state = RunState(**values)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         raise CheckpointError(
             f"training state '{path}' is damaged ({type(error).__name__}): delete it and start anew"
         ) from error

@@ -75,7 +75,7 @@ def test_a_users_own_map(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("liver = [", "no TOML"),
+        ("liver = [", "not valid TOML"),
         ("[names]\nliver = 1", r"table \[labels\]"),
         ("[labels]\n", r"table \[labels\]"),
         ("[labels]\nliver = 0", "from 1 to 65535"),

@@ -27,7 +27,11 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_keywords_are_the_options_of_the_command() -> None:
-    options = {parameter.name for parameter in segment_command.params} - {"inputs", "as_json", "verbose"}
+    options = {item.name for item in segment_command.params if item.expose_value} - {
+        "inputs",
+        "as_json",
+        "verbose",
+    }
     assert options == set(keyword_names(segment_options))
 
 

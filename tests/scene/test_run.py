@@ -25,7 +25,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_keywords_are_the_options_of_the_command() -> None:
     given_as_inputs = {*SENSORS, "modality", "inputs", "as_json", "verbose"}
-    options = {parameter.name for parameter in segment_command.params} - given_as_inputs
+    options = {item.name for item in segment_command.params if item.expose_value} - given_as_inputs
     assert options == set(keyword_names(segment_options, segment_inputs)) - {"made_by", "watch"}
 
 

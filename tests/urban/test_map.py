@@ -258,4 +258,4 @@ def test_tile_is_the_models_unless_told(model: SettlementModel) -> None:
     for run in (RunOptions(), RunOptions(tile=128), RunOptions(overlap=64), RunOptions(tile=128, overlap=0)):
         options = pipeline.make_engine_options(MapOptions(OutputOptions(()), run=run), trained, None)
         sizes.append((options.tile, options.overlap))
-    assert sizes == [(256, 96), (128, 32), (256, 64), (128, 0)]
+    assert sizes == [(256, 128), (128, 64), (256, 64), (128, 0)]

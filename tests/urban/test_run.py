@@ -28,7 +28,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_keywords_are_the_options_of_the_command() -> None:
-    options = {parameter.name for parameter in map_command.params} - {"inputs"} - PRINTING
+    options = {item.name for item in map_command.params if item.expose_value} - {"inputs"} - PRINTING
     assert options == set(keyword_names(map_options)) - {"made_by"}
 
 

@@ -8,13 +8,14 @@ import click
 
 from domainsam.packs import describe_file
 from domainsam_cli.console import echo
-from domainsam_cli.options import json_option, verbose_option
+from domainsam_cli.options import json_option, limit_options, verbose_option
 
 
 @click.command()
 @click.argument("file")
 @json_option
 @verbose_option
+@limit_options
 def info(file: str, as_json: bool, verbose: bool) -> None:
     r"""Say what FILE holds and what each pack would do with it.
 

@@ -20,6 +20,10 @@ from domainsam_cli.lazy import LazyGroup
             "domainsam_ct.commands.statistics:statistics",
             "Volumes and Hounsfield units of any existing mask.",
         ),
+        "export": (
+            "domainsam_ct.commands.export:export_command",
+            "DICOM objects, statistics and reports of any existing mask.",
+        ),
         "demo": ("domainsam_ct.commands.demo:demo", "Segment a volume that is generated here."),
     },
 )

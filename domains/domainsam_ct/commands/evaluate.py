@@ -55,7 +55,7 @@ def comparing_options(command: Any) -> Any:
 @click.argument("predicted", type=PATH)
 @click.argument("truth", type=PATH)
 @comparing_options
-@click.option("--images", type=PATH, help="The scan, or a folder of scans, to show in the report.")
+@click.option("--images", type=PATH, help="The scan, or a folder of scans: shown in the report.")
 @click.option("--report", type=PATH, help="Report with the worst slices, one HTML file.")
 @click.option("--csv", "csv_path", type=PATH, help="Scores of every case and organ, CSV.")
 @seed_option
@@ -65,9 +65,9 @@ def comparing_options(command: Any) -> Any:
 def evaluate(ctx: click.Context, /, predicted: Path, truth: Path, **given: Any) -> None:
     """Compare masks with labels: Dice, HD95 and surface Dice in millimetres.
 
-    PREDICTED and TRUTH are two masks, or two folders in which X.nii.gz,
-    X_seg.nii.gz and X_label.nii.gz belong together; a folder of masks named
-    after organs counts as one mask. Names of values come from the files
+    PREDICTED and TRUTH are two masks (NIfTI, NRRD, MHA, DICOM SEG, RTSTRUCT),
+    or two folders in which X.nii.gz, X_seg.nii.gz and X_label.nii.gz belong
+    together; a folder of masks named after organs counts as one mask. Names of values come from the files
     themselves or from --label-map. Exit code 1 if some of several cases could
     not be compared.
 
@@ -93,7 +93,12 @@ def evaluate(ctx: click.Context, /, predicted: Path, truth: Path, **given: Any) 
     with Staging(outputs, overwrite=given["overwrite"]) as staging:
         with report_progress("compare", given["quiet"]) as progress:
             result = evaluate_pairs(
-                pairs, Names(maps[0], maps[1], given["organs"]), gather(given), worst, progress
+                pairs,
+                Names(maps[0], maps[1], given["organs"]),
+                gather(given),
+                worst,
+                progress,
+                make_image_finder(given["images"]),
             )
         if given["csv_path"] is not None:
             staging.write_text(given["csv_path"], result.csv_text())
@@ -125,11 +130,14 @@ def render_page(
 
 def make_image_finder(images: Path | None) -> FindImage:
     """Where the scan of a case is."""
+    from domainsam.errors import MissingInputError
     from domainsam_ct.job import make_case_stem
     from domainsam_ct.settings import VOLUME_SUFFIXES
 
     if images is None:
         return lambda case: None
+    if not images.exists():
+        raise MissingInputError(f"{images}: no such file or folder; check the path")
     if images.is_file() or not any(
         path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES) for path in images.iterdir()
     ):

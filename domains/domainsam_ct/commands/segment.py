@@ -22,6 +22,7 @@ from domainsam_cli.options import (
     resume_option,
     talk_options,
 )
+from domainsam_ct.commands.export import deskew_option, seg_type_option
 from domainsam_ct.run import segment_options
 
 if TYPE_CHECKING:
@@ -37,10 +38,17 @@ output_options = bundle(
         is_flag=True,
         help="Let patient names and numbers into file names and reports.",
     ),
+    click.option(
+        "--pseudonym-key",
+        type=PATH,
+        help="File with the key of the names that stand for patients [default: made beside the outputs].",
+    ),
     click.option("--preview", is_flag=True, help="Picture of three planes with contours, PNG."),
     click.option("--report", is_flag=True, help="One page with pictures and volumes, HTML."),
     click.option("--statistics", is_flag=True, help="Volumes and Hounsfield units, JSON and CSV."),
+    deskew_option,
     click.option("--rtstruct", is_flag=True, help="Contours as DICOM RTSTRUCT."),
+    seg_type_option,
     click.option("--dicom-seg", is_flag=True, help="Mask as DICOM SEG."),
     click.option("--per-organ", is_flag=True, help="A mask for each organ instead of one for all."),
     out_option("Mask: .nii.gz .nii .nrrd .mha, or a folder."),

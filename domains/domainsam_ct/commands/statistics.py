@@ -45,8 +45,8 @@ def statistics(
 ) -> None:
     """Volumes, Hounsfield units and places of the organs in any mask.
 
-    MASK is NIfTI, NRRD, MHA or DICOM SEG, or a folder of masks named after one
-    organ each. Names come from --label-map, else from the file itself.
+    MASK is NIfTI, NRRD, MHA, DICOM SEG or (with --image) RTSTRUCT, or a folder
+    of masks named after one organ each. Names come from --label-map, else from the file itself.
     What is not known is null or an empty cell, never 0.
 
     \b
@@ -54,7 +54,6 @@ def statistics(
     domainsam ct statistics seg.nii.gz --label-map totalsegmentator -o volumes.csv
     """  # noqa: D301 - click needs the control character itself
     from domainsam.staging import Staging
-    from domainsam_ct.evaluate.labelled import read_labelled
     from domainsam_ct.labels import load_label_map
     from domainsam_ct.write.products import format_table
 
@@ -63,8 +62,7 @@ def statistics(
             raise click.UsageError(f"--out {path}: statistics are written as .json or .csv")
     labels: LabelMap | None = None if label_map is None else load_label_map(label_map)
     with Staging(out, overwrite=overwrite) as staging:
-        read = read_labelled(mask, labels)
-        organs, notes = measure_mask(read, image, series_uid)
+        read, organs, notes = measure_mask(mask, labels, image, series_uid)
         document = make_document(read, organs, image, notes)
         text = json.dumps(document, indent=2) + "\n"
         for path in out:
@@ -81,44 +79,34 @@ def statistics(
 
 
 def measure_mask(
-    mask: LabelledMask, image: Path | None, series_uid: str | None
-) -> tuple[tuple[OrganStatistics, ...], tuple[str, ...]]:
-    """Figures of a mask's organs, and what is to be known of mask and image.
+    path: Path, labels: LabelMap | None, image: Path | None, series_uid: str | None
+) -> tuple[LabelledMask, tuple[OrganStatistics, ...], tuple[str, ...]]:
+    """A mask, figures of its organs, and what is to be known of mask and image.
 
     A mask that covers part of the image's grid is placed on it.
 
     Raises
     ------
     InputError
-        If the image cannot be read or lies on another grid.
+        If mask or image cannot be read or lie on different grids.
     """
     from contextlib import ExitStack
 
-    import numpy as np
-
-    from domainsam_ct.measure.statistics import Tally
+    from domainsam_ct.evaluate.labelled import read_labelled
+    from domainsam_ct.evaluate.measured import measure_labelled, tell_frames
     from domainsam_ct.read.open import open_volume
-    from domainsam_ct.read.staged import CHUNK
+    from domainsam_ct.read.volume import get_scan_grid
 
-    notes = (*mask.warnings, *mask.tell_unknown())
     with ExitStack() as stack:
         volume = None if image is None else stack.enter_context(open_volume(image, series_uid))
-        if volume is not None and image is not None:
+        scan = None if volume is None else get_scan_grid(volume)
+        mask = read_labelled(path, labels, scan)
+        notes = (*mask.warnings, *mask.tell_unknown())
+        if volume is not None and scan is not None and image is not None:
             mask = mask.place_on(volume.grid, image.name)
-            notes = (*notes, *(f"{image.name}: {warning}" for warning in volume.warnings))
-        tally = Tally(mask.grid, mask.labels)
-        shared = np.array(list(mask.whole), mask.values.dtype)
-        depth = mask.values.shape[2]
-        for start in range(0, depth, CHUNK):
-            stop = min(start + CHUNK, depth)
-            part = np.moveaxis(mask.values[:, :, start:stop], 2, 0)
-            if part.any():
-                hu = None if volume is None else np.moveaxis(volume.slices(start, stop), 2, 0)
-                tally.add(start, np.where(np.isin(part, shared), 0, part), hu)
-                for value, whole in mask.whole.items():
-                    inside = np.moveaxis(whole[:, :, start:stop], 2, 0)
-                    tally.add(start, inside * mask.values.dtype.type(value), hu)
-        return tally.statistics(mask.native, mask.open_axes), notes
+            of_scan = (f"{image.name}: {warning}" for warning in volume.warnings)
+            notes = (*notes, *tell_frames(mask, scan.frame_uid), *of_scan)
+        return mask, measure_labelled(mask, volume).statistics(mask.native, mask.open_axes), notes
 
 
 def make_document(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from domainsam.errors import DomainSamError, InputError
 from domainsam.progress import Progress
@@ -16,11 +17,14 @@ from domainsam_ct.evaluate.labelled import (
     read_labelled,
     require_same_grid,
 )
-from domainsam_ct.evaluate.report import WorstSlices
+from domainsam_ct.evaluate.report import FindImage, WorstSlices
 from domainsam_ct.evaluate.scores import score_organ
 from domainsam_ct.evaluate.summary import CaseScores, Evaluation, EvaluationOptions, summarise
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.measure.statistics import measure_voxel_ml
+from domainsam_ct.read.dicom.contours import is_rtstruct
+from domainsam_ct.read.open import open_volume
+from domainsam_ct.read.volume import ScanGrid, get_scan_grid
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,7 @@ def evaluate_pairs(
     options: EvaluationOptions,
     worst: WorstSlices | None,
     progress: Progress,
+    find_image: FindImage | None = None,
 ) -> Evaluation:
     """Compare every pair.
 
@@ -59,6 +64,8 @@ def evaluate_pairs(
     ----------
     worst
         Collects the slices with the largest errors, where they are wanted.
+    find_image
+        Where a case's scan is, for contours (RTSTRUCT) that are compared with contours.
 
     Raises
     ------
@@ -69,7 +76,8 @@ def evaluate_pairs(
     skipped: list[tuple[str, str]] = []
     for number, pair in enumerate(pairs):
         try:
-            cases.append(compare(pair, names, options, worst))
+            image = None if find_image is None else find_image(pair.case)
+            cases.append(compare(pair, names, options, worst, image))
         except DomainSamError as error:
             if len(pairs) == 1:
                 raise
@@ -82,7 +90,11 @@ def evaluate_pairs(
 
 
 def compare(
-    pair: Pair, names: Names, options: EvaluationOptions, worst: WorstSlices | None = None
+    pair: Pair,
+    names: Names,
+    options: EvaluationOptions,
+    worst: WorstSlices | None = None,
+    image: Path | None = None,
 ) -> CaseScores:
     """Scores of one case.
 
@@ -91,7 +103,7 @@ def compare(
     InputError
         If the masks are on different grids, or share no organ.
     """
-    predicted, truth = read_pair(pair, names)
+    predicted, truth = read_pair(pair, names, image)
     found, known = _values(predicted), _values(truth)
     unknown = [name for name in names.organs or () if name not in known or name not in found]
     if unknown:
@@ -115,25 +127,27 @@ def compare(
     return CaseScores(pair.case, scores, measure_voxel_ml(truth.grid), _notes(predicted, truth))
 
 
-def read_pair(pair: Pair, names: Names) -> tuple[LabelledMask, LabelledMask]:
+def read_pair(pair: Pair, names: Names, image: Path | None = None) -> tuple[LabelledMask, LabelledMask]:
     """Prediction and labels with their organs' names, on one grid.
 
     A label map that was given names the values of whichever lacks names; a
     prediction without any takes those of the labels, unless these are numbered
     by a count of their own, as a folder of organs is. Where one mask covers
-    part of the other's grid, the rest of it is background.
+    part of the other's grid, the rest of it is background. Contours take the
+    voxels of their scan where that is given, else those of the other mask.
 
     Raises
     ------
     InputError
         If names are missing, or the masks lie on different grids.
     """
-    truth = read_labelled(pair.truth, names.truth)
-    predicted = read_labelled(pair.predicted, names.predicted)
+    of_truth, of_predicted = _find_grids(pair, image)
+    truth = read_labelled(pair.truth, names.truth, of_truth)
+    predicted = read_labelled(pair.predicted, names.predicted, of_predicted)
     if not truth.named and names.predicted is not None:
-        truth = read_labelled(pair.truth, names.predicted)
+        truth = read_labelled(pair.truth, names.predicted, of_truth)
     if not predicted.named and names.truth is not None:
-        predicted = read_labelled(pair.predicted, names.truth)
+        predicted = read_labelled(pair.predicted, names.truth, of_predicted)
     if not truth.named:
         raise InputError(f"{pair.truth.name}: does not name its values; give --label-map")
     if not predicted.named and truth.own_numbers:
@@ -142,7 +156,7 @@ def read_pair(pair: Pair, names: Names) -> tuple[LabelledMask, LabelledMask]:
             "give --label-map"
         )
     if not predicted.named:
-        predicted = read_labelled(pair.predicted, truth.labels)
+        predicted = read_labelled(pair.predicted, truth.labels, of_predicted)
     if is_same_grid(predicted.grid, truth.grid):
         return predicted, truth
     whole = join_grids(truth.grid, predicted.grid)
@@ -150,6 +164,25 @@ def read_pair(pair: Pair, names: Names) -> tuple[LabelledMask, LabelledMask]:
         require_same_grid(predicted.grid, pair.predicted.name, truth.grid, pair.truth.name)
         return predicted, truth
     return predicted.place_on(whole, pair.truth.name), truth.place_on(whole, pair.predicted.name)
+
+
+def _find_grids(pair: Pair, image: Path | None) -> tuple[ScanGrid | None, ScanGrid | None]:
+    """The voxels that contours of the labels, and of the prediction, are to fill; None where none are."""
+    contours = [path.is_file() and is_rtstruct(path) for path in (pair.truth, pair.predicted)]
+    if not any(contours):
+        return None, None
+    if image is not None:
+        with open_volume(image) as volume:
+            scan = get_scan_grid(volume)
+        return scan, scan
+    if all(contours):
+        raise InputError(
+            f"{pair.case}: labels and prediction are both contours, which have no voxels: "
+            "give the scan that they were drawn on with --images"
+        )
+    if contours[0]:
+        return read_labelled(pair.predicted).scan_grid(), None
+    return None, read_labelled(pair.truth).scan_grid()
 
 
 def _values(mask: LabelledMask) -> dict[str, int]:

@@ -17,6 +17,7 @@ from domainsam.grid import Grid
 from domainsam.infer.outputs import without_ending
 from domainsam_ct.labels import LabelMap, Organ, find_organ, load_catalogue, match_name
 from domainsam_ct.read.open import read_mask
+from domainsam_ct.read.volume import ScanGrid
 from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES
 
 GRID_TOLERANCE_MM = 0.01
@@ -39,6 +40,7 @@ class LabelledMask:
     ``warnings`` are what was to be told when it was read. Along ``open_axes``
     its edge need not be the scan's. With ``own_numbers`` its values are its
     own count of organs, which says nothing of other masks' values.
+    ``frame_uid`` is its DICOM frame of reference, where it has one.
     """
 
     path: Path
@@ -52,6 +54,11 @@ class LabelledMask:
     whole: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
     open_axes: tuple[bool, bool, bool] = (False, False, False)
     own_numbers: bool = False
+    frame_uid: str = ""
+
+    def scan_grid(self) -> ScanGrid:
+        """Its voxels, for masks that have none of their own."""
+        return ScanGrid(self.grid, self.native, self.path.name, self.frame_uid)
 
     def inside(self, value: int) -> NDArray[np.bool_]:
         """All voxels of an organ, ``(X, Y, Z)``."""
@@ -97,12 +104,18 @@ class LabelledMask:
         )
 
 
-def read_labelled(path: Path, labels: LabelMap | None = None) -> LabelledMask:
+def read_labelled(path: Path, labels: LabelMap | None = None, scan: ScanGrid | None = None) -> LabelledMask:
     """Read a mask, or a folder of masks named after one organ each.
 
     Names come from ``labels`` where given, else from the file's own header,
     else from a ``_labels.json`` beside it; where nobody tells, values are
-    called ``label_1`` and so on.
+    called ``label_1`` and so on. Warnings that were stored with the mask when
+    it was made are among its own.
+
+    Parameters
+    ----------
+    scan
+        The voxels that contours are to fill; other masks have their own.
 
     Raises
     ------
@@ -113,7 +126,7 @@ def read_labelled(path: Path, labels: LabelMap | None = None) -> LabelledMask:
     """
     if path.is_dir():
         return _read_folder(find_organ_folder(path))
-    values, geometry = read_mask(path)
+    values, geometry = read_mask(path, scan)
     own = _organs(geometry.names)
     # A file that counts its own organs from 1 on means nothing of a label map by its numbers.
     names = own if geometry.own_numbers and own else labels or own or _beside(path)
@@ -128,10 +141,11 @@ def read_labelled(path: Path, labels: LabelMap | None = None) -> LabelledMask:
         Grid(geometry.native.shape, geometry.native.affine, "RAS"),
         dict(names),
         not unnamed,
-        tuple(f"{path.name}: {warning}" for warning in geometry.warnings),
+        tuple(f"{path.name}: {warning}" for warning in (*geometry.warnings, *read_warnings(path))),
         geometry.whole,
         geometry.open_axes,
         geometry.own_numbers,
+        geometry.frame_uid,
     )
 
 
@@ -248,6 +262,7 @@ def _read_folder(path: Path) -> LabelledMask:
     if left:
         warnings.append(f"not read, for their names are no organs: {', '.join(left[:UNKNOWN_SHOWN])}")
     native = Grid(first.geometry.native.shape, first.geometry.native.affine, "RAS")
+    warnings += read_warnings(path)
     told_once = tuple(f"{path.name}: {warning}" for warning in dict.fromkeys(warnings))
     return LabelledMask(
         path, values, first.geometry.grid, native, labels, True, told_once, whole, own_numbers=True
@@ -260,12 +275,42 @@ def _organs(names: Mapping[int, str]) -> LabelMap:
 
 def _beside(path: Path) -> LabelMap:
     """Names from the ``_labels.json`` that segmenting leaves beside a mask; none where there is none."""
+    file = _find_sidecar(path)
+    return {} if file is None else _parse(file)
+
+
+def _find_sidecar(path: Path) -> Path | None:
+    """The ``_labels.json`` of a mask: called after it, or beside it where masks are called after organs."""
+    ending = SIDE_FILES["labels"]
     stem = get_mask_stem(path)
-    for name in (f"{stem}{SIDE_FILES['labels']}", f"{stem.removesuffix('_seg')}{SIDE_FILES['labels']}"):
-        file = path.with_name(name)
-        if file.is_file():
-            return _parse(file)
-    return {}
+    for known in ("", "_seg", "_rtstruct", "_straight_seg"):
+        file = path.with_name(f"{stem.removesuffix(known)}{ending}")
+        if stem.endswith(known) and file.is_file():
+            return file
+    folder = path if path.is_dir() else path.parent
+    of_organs = [*sorted(folder.glob(f"*{ending}")), folder.parent / f"{folder.name}{ending}"]
+    names = {file.name for file in folder.iterdir()} if path.is_dir() else {path.name}
+    return next((file for file in of_organs if names & _list_masks(file)), None)
+
+
+def _list_masks(file: Path) -> set[str]:
+    """Names of the masks that a ``_labels.json`` is about; none where it cannot be read."""
+    try:
+        return set(map(str, json.loads(file.read_text(encoding="utf-8"))["files"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
+
+
+def read_warnings(path: Path) -> tuple[str, ...]:
+    """Warnings of a mask's scan, which were stored beside the mask when it was made; none where none were."""
+    file = _find_sidecar(path)
+    if file is None:
+        return ()
+    try:
+        told = json.loads(file.read_text(encoding="utf-8")).get("warnings") or []
+        return tuple(str(warning) for warning in told)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return (f"{file.name} cannot be read, so what was told of its scan is not known",)
 
 
 def _parse(file: Path) -> LabelMap:

@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from domainsam.checkpoint import CheckpointHeader, collect_tensors, load, model_file, read_header, save
+from domainsam.checkpoint import (
+    CheckpointHeader,
+    collect_tensors,
+    load,
+    model_file,
+    read_header,
+    save,
+)
 from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError
 from domainsam.familiar import Known, parse_known

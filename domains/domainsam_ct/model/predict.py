@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from domainsam.errors import InputError
+from domainsam.machine import require_finite
 from domainsam_ct.model.network import OrganNetwork
 
 Float32 = NDArray[np.float32]
@@ -103,7 +104,7 @@ def _logits(
         images = add_neighbours(stack, below, above)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         logits: Tensor = network(images.to(device))
-    return logits.float()
+    return require_finite(logits.float(), "the organ model")
 
 
 def _chosen(logits: Tensor, grid: SliceGrid) -> tuple[Tensor, Tensor]:

@@ -113,7 +113,7 @@ def _shear(name: str, affine: NDArray[np.float64]) -> tuple[str, ...]:
     return (
         f"axes are {90 - degrees:.2f} degrees apart instead of 90 (gantry tilt or shear): "
         "the mask keeps this grid, which ITK refuses in NIfTI files, and with it SimpleITK, 3D Slicer and "
-        "ITK-SNAP",
+        "ITK-SNAP; --deskew writes one on perpendicular axes besides",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import DependencyError, InputError, MissingInputError
+from domainsam.limits import require_memory
 from domainsam.names import check_part, show
 from domainsam_ct.read.geometry import NativeGeometry, Orientation, check_affine
+from domainsam_ct.read.itk_whole import check_voxels
 from domainsam_ct.read.planes import DEFLATE_RATIO, PlaneStore
 from domainsam_ct.read.volume import MaskGeometry, ReadMask, Volume, Voxels, check_values, collect_labels
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 SLAB_PLANES = 32
+COPIES = 3
+"""The voxels in ITK, as an array, and as labels or staged slabs."""
 ORIENTATION_WORDS = (b"space directions:", b"TransformMatrix", b"Rotation", b"Orientation =")
 """What the text of a header holds where it says how the volume lies."""
 HEADER_BYTES = 1 << 16
@@ -148,7 +153,7 @@ def _read(path: Path, mask: bool = False) -> tuple[NDArray[Any], NativeGeometry,
     """Values ``(i, j, k)``, of layers ``(i, j, k, layer)``, their grid, and what is to be known."""
     sitk = _simple_itk()
     # Before anything follows a header to another file.
-    _parts(path)
+    parts = _parts(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -169,6 +174,9 @@ def _read(path: Path, mask: bool = False) -> tuple[NDArray[Any], NativeGeometry,
     affine[:3, :3] = LPS_TO_RAS @ direction * np.array(reader.GetSpacing())
     affine[:3, 3] = LPS_TO_RAS @ np.array(reader.GetOrigin())
     notes = check_affine(str(path), affine)
+    expected = math.prod(size) * reader.GetNumberOfComponents() * _pixel_bytes(reader)
+    require_memory(path, COPIES * expected, f"{' x '.join(map(str, size))} voxels")
+    check_voxels(path, parts[-1], expected)
     try:
         values = sitk.GetArrayFromImage(reader.Execute())
     except (RuntimeError, MemoryError) as error:
@@ -178,6 +186,12 @@ def _read(path: Path, mask: bool = False) -> tuple[NDArray[Any], NativeGeometry,
     shape = (int(size[0]), int(size[1]), int(size[2]))
     native = NativeGeometry(shape, affine, Orientation.of(affine), "itk")
     return values.transpose(2, 1, 0, *range(3, values.ndim)), native, notes
+
+
+def _pixel_bytes(reader: Any) -> int:
+    """Bytes of one value, by the name that ITK gives its type."""
+    found = re.search(r"(\d+)-bit", _simple_itk().GetPixelIDValueAsString(reader.GetPixelID()))
+    return int(found[1]) // 8 if found else 1
 
 
 def _parts(path: Path) -> list[Path]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import DomainSamError, InputError, MissingInputError
+from domainsam.limits import require_memory
 from domainsam_ct.labels import load_catalogue
 from domainsam_ct.read.geometry import SHEAR_NOTICE_DEGREES, NativeGeometry, Orientation, measure_shear
 from domainsam_ct.read.nifti_header import (
@@ -29,6 +30,8 @@ from domainsam_ct.read.planes import DEFLATE_RATIO, PlaneStore
 from domainsam_ct.read.volume import MaskGeometry, ReadMask, Volume, Voxels, check_values, collect_labels
 
 READ_BYTES = 4 << 20
+PLANE_COPIES = 4
+"""Copies of the planes at hand: as read, as an array, in the other order, and tested for NaN."""
 
 
 def open_nifti(path: Path, scratch: Path | None = None) -> Volume:
@@ -123,6 +126,8 @@ def read_slabs(
         If the file holds fewer or more voxels than its header says, or NaN.
     """
     _check_size(stream, header, path)
+    told = f"planes of {header.shape[0]} x {header.shape[1]} voxels"
+    require_memory(path, PLANE_COPIES * max(length, 1) * header.plane_bytes, told)
     _skip(stream, header.start - len(header.raw) - len(header.extensions), header, path)
     for start in range(0, header.shape[2], length):
         count = min(length, header.shape[2] - start)

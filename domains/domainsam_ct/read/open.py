@@ -15,6 +15,8 @@ from domainsam.grid import Grid
 from domainsam.infer.blend import clip_window, slice_within
 from domainsam.infer.tiling import TileGrid
 from domainsam.protocols import Block, Window
+from domainsam.reading import reads
+from domainsam_ct.read.dicom.contours import is_rtstruct, read_rtstruct
 from domainsam_ct.read.dicom.derived import read_dicom_seg
 from domainsam_ct.read.dicom.files import is_dicom_file
 from domainsam_ct.read.geometry import axial_grid, to_axial
@@ -23,6 +25,7 @@ from domainsam_ct.read.volume import (
     ITK_NAMES,
     NIFTI_NAMES,
     ReadMask,
+    ScanGrid,
     Volume,
     check_histogram,
 )
@@ -34,6 +37,7 @@ SAMPLED_SLICES, SAMPLED_STEP = 24, 4
 """Slices over the whole volume, and every so many voxels in them, tell what values there are."""
 
 
+@reads("a CT")
 def open_volume(path: str | Path, series_uid: str | None = None, scratch: Path | None = None) -> Volume:
     """Open a CT and check it from end to end.
 
@@ -167,15 +171,22 @@ class VolumeSource:
         self.close()
 
 
-def read_mask(path: str | Path) -> ReadMask:
-    """Read an existing mask: NIfTI, ITK, or a DICOM SEG.
+@reads("a mask")
+def read_mask(path: str | Path, scan: ScanGrid | None = None) -> ReadMask:
+    """Read an existing mask: NIfTI, ITK, a DICOM SEG, or an RTSTRUCT.
+
+    Parameters
+    ----------
+    scan
+        The voxels that contours are to fill; other masks have their own.
 
     Raises
     ------
     MissingInputError
         If there is no such file.
     InputError
-        If it is damaged or is no mask: values must be whole, from 0 to 65535.
+        If it is damaged or is no mask: values must be whole, from 0 to 65535;
+        or if it holds contours and no scan is given.
     """
     path = Path(path)
     if not path.is_file():
@@ -189,5 +200,11 @@ def read_mask(path: str | Path) -> ReadMask:
         from domainsam_ct.read.itk import read_itk_mask
 
         return read_itk_mask(path)
-
+    if is_rtstruct(path):
+        if scan is None:
+            raise InputError(
+                f"{path}: is an RTSTRUCT, whose contours have no voxels: give the scan that they were drawn "
+                "on as well (--image, in evaluate --images)"
+            )
+        return read_rtstruct(path, scan)
     return read_dicom_seg(path)

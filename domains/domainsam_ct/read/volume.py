@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError
 from domainsam.grid import Grid
+from domainsam.limits import require_memory
 from domainsam_ct.read.geometry import NativeGeometry
 from domainsam_ct.read.planes import PlaneStore
 
@@ -158,6 +159,7 @@ class MaskGeometry:
     belongs to them. Along ``open_axes`` (canonical) the file may leave out
     what is empty, so that its edge is not the scan's. With ``own_numbers``
     values are the file's own count of its organs and no label map's.
+    ``frame_uid`` is the Frame of Reference UID where the file has one.
     """
 
     grid: Grid
@@ -168,6 +170,7 @@ class MaskGeometry:
     whole: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
     open_axes: tuple[bool, bool, bool] = (False, False, False)
     own_numbers: bool = False
+    frame_uid: str = ""
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -176,11 +179,36 @@ class MaskGeometry:
         return x, y, z
 
 
+@dataclass(frozen=True, eq=False)
+class ScanGrid:
+    """The voxels of a scan, for masks that have none of their own.
+
+    ``grid`` is canonical, ``native`` that of the file's own axes; ``frame_uid``
+    is the Frame of Reference UID, empty where it is not known.
+    """
+
+    grid: Grid
+    native: Grid
+    name: str
+    frame_uid: str = ""
+
+
+def get_scan_grid(volume: Volume) -> ScanGrid:
+    """The voxels of an opened CT."""
+    series = volume.native.series
+    frame = "" if series is None else series.headers[0].text("FrameOfReferenceUID")
+    return ScanGrid(volume.grid, volume.native.native_grid(), volume.source_name, frame)
+
+
 class ReadMask(NamedTuple):
     """A mask in memory: canonical labels ``(x, y, z)``, uint8 or uint16, and where they lie."""
 
     labels: NDArray[Any]
     geometry: MaskGeometry
+
+
+MASK_BYTES = 4
+"""Bytes a voxel of a mask in memory: 16 bits, and a copy in the canonical order."""
 
 
 def collect_labels(
@@ -193,6 +221,9 @@ def collect_labels(
     InputError
         If a value is no label.
     """
+    voxels = native.shape[0] * native.shape[1] * native.shape[2]
+    told = f"{' x '.join(map(str, native.shape))} voxels"
+    require_memory(path, MASK_BYTES * voxels, told)
     whole = np.empty(native.shape, np.uint16)
     start = 0
     for slab in slabs:

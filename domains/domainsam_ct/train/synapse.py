@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from domainsam.documents import read_lines
 from domainsam.errors import DependencyError, InputError, MissingInputError
+from domainsam.io.arrays import read_h5, read_npz
+from domainsam.names import check_part
 from domainsam_ct.labels import load_label_map
 from domainsam_ct.train.case import Case, Material
 
@@ -55,10 +58,11 @@ def read_synapse(root: Path, train_list: Path, test_list: Path | None) -> Materi
 
 
 def _names(path: Path) -> list[str]:
-    try:
-        names = path.read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise MissingInputError(f"list '{path}' cannot be read ({error.strerror}): check the path") from error
+    if not path.is_file():
+        raise MissingInputError(f"list '{path}' cannot be read (no such file): check the path")
+    names = [name for line in read_lines(path, "a list of names") for name in line.split()]
+    for name in names:
+        check_part(name, str(path))
     if not names:
         raise InputError(f"list '{path}' names nothing")
     return names
@@ -68,32 +72,24 @@ def _slices(root: Path, case: str, names: list[str], classes: int) -> Case:
     images, labels = [], []
     for name in names:
         path = root / "train_npz" / f"{name}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as held:
-                image, label = held["image"], held["label"]
-        except FileNotFoundError as error:
-            raise MissingInputError(f"{path}: no such file, though the list names it") from error
-        except (KeyError, ValueError, OSError) as error:
-            raise InputError(f"{path}: expected arrays 'image' and 'label' ({error})") from error
+        if not path.is_file():
+            raise MissingInputError(f"{path}: no such file, though the list names it")
+        held = read_npz(path, ("image", "label"))
+        image, label = held["image"], held["label"]
         images.append(image)
         labels.append(label)
     return _case(case, images, labels, classes)
 
 
 def _volume(root: Path, name: str, classes: int) -> Case:
+    path = root / "test_vol_h5" / f"{name}.npy.h5"
+    if not path.is_file():
+        raise MissingInputError(f"{path}: no such file, though the list names it")
     try:
-        import h5py
+        held = read_h5(path, ("image", "label"))
     except ImportError as error:
         raise DependencyError("reading test_vol_h5 needs h5py: run pip install 'domainsam[hdf5]'") from error
-    path = root / "test_vol_h5" / f"{name}.npy.h5"
-    try:
-        with h5py.File(path, "r") as held:
-            images, labels = held["image"][:], held["label"][:]
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such file, though the list names it") from error
-    except (KeyError, OSError) as error:
-        raise InputError(f"{path}: expected data sets 'image' and 'label' ({error})") from error
-    return _case(name, list(images), list(labels), classes)
+    return _case(name, list(held["image"]), list(held["label"]), classes)
 
 
 def _case(name: str, images: list[Any], labels: list[Any], classes: int) -> Case:

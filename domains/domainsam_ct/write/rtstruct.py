@@ -7,6 +7,7 @@ own images, whatever their orientation.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 from scipy.ndimage import find_objects, label
 
 from domainsam import __version__
 from domainsam.staging import Staging
 from domainsam_ct.labels import Code, Organ
+from domainsam_ct.read.dicom.contours import CONTOUR_DATA, STRUCTURE_SET
 from domainsam_ct.read.dicom.derived import (
     MAKER,
     MODEL,
@@ -33,17 +34,15 @@ from domainsam_ct.read.dicom.derived import (
     to_frames,
 )
 from domainsam_ct.read.dicom.files import silence_libraries
-from domainsam_ct.read.dicom.sources import TYPE_TWO, read_source_datasets
+from domainsam_ct.read.dicom.sources import TYPE_TWO, Reference, list_references, read_source_datasets
 from domainsam_ct.read.dicom.stack import LPS_TO_RAS
 from domainsam_ct.read.volume import Volume
 
-STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 STUDY_REFERENCE = "1.2.840.10008.3.1.2.3.1"
-"""SOP classes (PS3.4, B.5-1; PS3.6, A-1, retired but still what structure sets refer to)."""
+"""SOP class (PS3.6, A-1), retired but still what structure sets refer to."""
 DEIDENTIFIED = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
 """What says that the patient was made anonymous, and how; objects of the patient must say it too."""
 SERIES_NUMBER = 9002
-CONTOUR_DATA = Tag("ContourData")
 DIGITS = 4
 """Decimals of contour points in millimetres; with them a number fits the 16 letters of its type."""
 
@@ -55,6 +54,8 @@ def write_rtstruct(
     labels: Mapping[int, Organ],
     *,
     overwrite: bool = False,
+    whole: Mapping[int, NDArray[np.bool_]] | None = None,
+    origin: str | None = "automatic",
 ) -> None:
     """Write a mask as an RTSTRUCT: for each organ in it closed contours on the slices.
 
@@ -69,6 +70,10 @@ def write_rtstruct(
         The CT, read from DICOM.
     labels
         Organs by value. Values without an organ are not written.
+    whole
+        Organs that share voxels with others, by value, ``(x, y, z)``.
+    origin
+        ``automatic``, ``semiautomatic`` or ``manual``; None where nobody says.
 
     Raises
     ------
@@ -79,21 +84,24 @@ def write_rtstruct(
     """
     path = Path(path)
     series = get_series(volume, "an RTSTRUCT")
-    present = present_values(mask, labels, volume, "an RTSTRUCT")
+    shared = whole or {}
+    present = present_values(mask, labels, volume, "an RTSTRUCT", shared)
     with silence_libraries():
         sources = read_source_datasets(series, volume.native.spacing[2])
-        dataset = _frame(sources)
+        references = list_references(series, sources)
+        dataset = _frame(sources, references)
         images = to_frames(mask, volume)
         for number, value in enumerate(present, start=1):
             organ = labels[value]
-            dataset.StructureSetROISequence.append(_region(number, organ, sources[0]))
-            dataset.ROIContourSequence.append(_contours(number, organ, images == value, sources, volume))
+            inside = to_frames(shared[value], volume) if value in shared else images == value
+            dataset.StructureSetROISequence.append(_region(number, organ, sources[0], origin))
+            dataset.ROIContourSequence.append(_contours(number, organ, inside, references, volume))
             dataset.RTROIObservationsSequence.append(_observation(number, organ))
     with Staging([path], overwrite=overwrite) as staged:
         staged.write_with(path, partial(dataset.save_as, enforce_file_format=True))
 
 
-def _frame(sources: list[Any]) -> Any:
+def _frame(sources: list[Any], references: list[Reference]) -> Any:
     """The object without its regions."""
     first, now = sources[0], datetime.now()
     meta = FileMetaDataset()
@@ -115,21 +123,26 @@ def _frame(sources: list[Any]) -> Any:
     dataset.Manufacturer, dataset.ManufacturerModelName = MAKER, MODEL
     dataset.SoftwareVersions = __version__
     dataset.InstanceNumber = 1
-    dataset.StructureSetLabel, dataset.StructureSetName = "ORGANS", "Organs segmented automatically"
+    dataset.StructureSetLabel, dataset.StructureSetName = "ORGANS", "Organs as contours"
     dataset.StructureSetDate = dataset.InstanceCreationDate = now.strftime("%Y%m%d")
     dataset.StructureSetTime = dataset.InstanceCreationTime = now.strftime("%H%M%S")
     dataset.ApprovalStatus = "UNAPPROVED"
-    dataset.ReferencedFrameOfReferenceSequence = [_references(sources)]
+    dataset.ReferencedFrameOfReferenceSequence = [_references(sources, references)]
     dataset.StructureSetROISequence = Sequence()
     dataset.ROIContourSequence = Sequence()
     dataset.RTROIObservationsSequence = Sequence()
     return dataset
 
 
-def _references(sources: list[Any]) -> Any:
+def _references(sources: list[Any], references: list[Reference]) -> Any:
     series = Dataset()
     series.SeriesInstanceUID = sources[0].SeriesInstanceUID
-    series.ContourImageSequence = [_reference(source) for source in sources]
+    # Frames of one file are one image; slices that share a UID by mistake are listed all the same.
+    images = {
+        (one.instance_uid, number if one.frame is None else None): one
+        for number, one in enumerate(references)
+    }
+    series.ContourImageSequence = [_reference(replace(one, frame=None)) for one in images.values()]
     study = Dataset()
     study.ReferencedSOPClassUID = STUDY_REFERENCE
     study.ReferencedSOPInstanceUID = sources[0].StudyInstanceUID
@@ -140,24 +153,26 @@ def _references(sources: list[Any]) -> Any:
     return frame
 
 
-def _reference(source: Any) -> Any:
+def _reference(reference: Reference) -> Any:
     image = Dataset()
-    image.ReferencedSOPClassUID = source.SOPClassUID
-    image.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    image.ReferencedSOPClassUID = reference.class_uid
+    image.ReferencedSOPInstanceUID = reference.instance_uid
+    if reference.frame is not None:
+        image.ReferencedFrameNumber = reference.frame
     return image
 
 
-def _region(number: int, organ: Organ, source: Any) -> Any:
+def _region(number: int, organ: Organ, source: Any, origin: str | None) -> Any:
     region = Dataset()
     region.ROINumber = number
     region.ReferencedFrameOfReferenceUID = source.FrameOfReferenceUID
     region.ROIName = organ.name
-    region.ROIGenerationAlgorithm = "AUTOMATIC"
+    region.ROIGenerationAlgorithm = (origin or "").upper()
     return region
 
 
 def _contours(
-    number: int, organ: Organ, inside: NDArray[np.bool_], sources: list[Any], volume: Volume
+    number: int, organ: Organ, inside: NDArray[np.bool_], references: list[Reference], volume: Volume
 ) -> Any:
     to_lps = LPS_TO_RAS @ volume.native.affine
     made = Dataset()
@@ -169,7 +184,7 @@ def _contours(
             index = np.column_stack([polygon, np.full(len(polygon), level), np.ones(len(polygon))])
             points = (index @ to_lps.T)[:, :3]
             contour = Dataset()
-            contour.ContourImageSequence = [_reference(sources[level])]
+            contour.ContourImageSequence = [_reference(references[level])]
             contour.ContourGeometricType = "CLOSED_PLANAR"
             contour.NumberOfContourPoints = len(points)
             contour[CONTOUR_DATA] = _decimals(points)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from domainsam.errors import InputError
+from domainsam.machine import require_finite
 from domainsam_scene.model.network import SceneNetwork, SceneOutput
 
 NODATA = 255
@@ -140,7 +141,7 @@ def finish_prediction(
 ) -> ScenePrediction:
     """Resample the network's output to the scene's own size."""
     height, width = fit_size(shape, longest)
-    logits = output.logits.float()[..., :height, :width]
+    logits = require_finite(output.logits.float(), "the scene model")[..., :height, :width]
     probability = F.interpolate(logits, shape, mode="bilinear", align_corners=False).softmax(1)[0]
     confidence, labels = probability.max(0)
     anywhere = np.logical_or.reduce(list(seen.values()))

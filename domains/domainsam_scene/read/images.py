@@ -6,26 +6,30 @@ nodata; numpy reads its own files, never unpickling.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from domainsam.errors import InputError, MissingInputError
+from domainsam.io.arrays import read_npy, read_npz
 from domainsam.io.rasters import RASTER_ERRORS, open_quietly, reason
+from domainsam.limits import require_memory
+from domainsam.names import show
+from domainsam.network import gdal_settings
+from domainsam.reading import reads
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 ARRAYS = (".npy", ".npz")
 SUFFIXES = (*PICTURES, *ARRAYS)
 """File endings that can be read."""
 
-ENDINGS = {b"\x89PNG\r\n\x1a\n": b"IEND", b"\xff\xd8\xff": b"\xff\xd9"}
-"""How PNG and JPEG files begin, and what stands near their end."""
-TAIL_BYTES = 1024
+PIXEL_BYTES = 12
+"""Bytes a pixel and band while a picture is read: as stored, as float32, and a copy in 0 to 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,7 @@ class RawImage:
     valid: NDArray[np.bool_]
 
 
+@reads("an image")
 def read_image(path: Path, *, indices: bool = False) -> RawImage:
     """Read a file as it is.
 
@@ -64,6 +69,7 @@ def read_image(path: Path, *, indices: bool = False) -> RawImage:
     return _picture(path, indices)
 
 
+@reads("an array of numpy")
 def read_array(path: Path) -> NDArray[Any]:
     """The array of a ``.npy`` file, or the one array of a ``.npz`` file.
 
@@ -72,27 +78,13 @@ def read_array(path: Path) -> NDArray[Any]:
     InputError
         If the file is damaged, or holds anything but one array of numbers.
     """
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.lib.npyio.NpzFile):
-                names = loaded.files
-                if len(names) != 1:
-                    held = ", ".join(names[:6]) or "none"
-                    raise InputError(f"{path}: holds {len(names)} arrays ({held}), expected one")
-                loaded = loaded[names[0]]
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such file; check the path") from error
-    except InputError:
-        raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError) as error:
-        raise InputError(
-            f"{path}: is damaged, truncated or not a numpy file ({reason(error)}); copy or download it again"
-        ) from error
-    array: NDArray[Any] = np.asarray(loaded)
-    if array.dtype.kind not in "buif":
-        raise InputError(f"{path}: holds {array.dtype}, expected numbers")
-    return array
+    if path.suffix.lower() != ".npz":
+        return read_npy(path)
+    arrays = read_npz(path)
+    if len(arrays) != 1:
+        held = show(", ".join(list(arrays)[:6])) or "none"
+        raise InputError(f"{path}: holds {len(arrays)} arrays ({held}), expected one")
+    return next(iter(arrays.values()))
 
 
 def _array_image(path: Path) -> RawImage:
@@ -107,9 +99,11 @@ def _array_image(path: Path) -> RawImage:
 
 
 def _picture(path: Path, indices: bool) -> RawImage:
-    _check_ending(path)
     try:
-        with open_quietly(path) as dataset:
+        with rasterio.Env(**gdal_settings(path)), open_quietly(path) as dataset:
+            size = f"{dataset.width} x {dataset.height} pixels in {dataset.count} bands"
+            pixels = dataset.width * dataset.height * dataset.count
+            require_memory(path, PIXEL_BYTES * pixels, size)
             values = dataset.read()
             valid = _finite(values)
             if dataset.nodata is not None and not indices:
@@ -126,17 +120,6 @@ def _picture(path: Path, indices: bool) -> RawImage:
     elif alpha and len(values) in (2, 4):
         values = values[:-1]
     return RawImage(values, valid)
-
-
-def _check_ending(path: Path) -> None:
-    """Refuse a picture whose end is missing: GDAL would fill it with zeros without a word."""
-    with path.open("rb") as file:
-        start = file.read(8)
-        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        tail = file.read()
-    mark = next((mark for head, mark in ENDINGS.items() if start.startswith(head)), b"")
-    if mark not in tail:
-        raise InputError(f"{path}: is damaged, truncated or not an image; copy or download it again")
 
 
 def _has_palette(dataset: Any) -> bool:

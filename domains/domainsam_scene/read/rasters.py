@@ -23,14 +23,13 @@ from domainsam.grid import Grid
 from domainsam.infer.blend import clip_window, slice_within
 from domainsam.infer.tiling import TileGrid
 from domainsam.io.rasters import (
-    file_facts,
-    head_digest,
     open_quietly,
     overview_size,
     reading_raster,
     to_centre_affine,
 )
 from domainsam.protocols import Block, Window
+from domainsam.versions import content_digest, file_facts
 from domainsam_scene.read.modalities import CHANNELS, SPARSE, Plane
 from domainsam_scene.settings import Range
 
@@ -355,8 +354,8 @@ class SceneSource:
 
 
 def _identity(name: str) -> list[Any]:
-    """Name, size, time and the first bytes' digest of a file; the name alone of what is none."""
+    """Name, size, time and a digest of a file's content; the name alone of what is none."""
     path = Path(name)
     if not path.is_file():
         return [name]
-    return [*file_facts(path), head_digest([path])]
+    return [*file_facts(path), content_digest([path])]

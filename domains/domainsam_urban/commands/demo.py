@@ -68,8 +68,10 @@ def describe(path: str) -> dict[str, object]:
     InputError
         If it is no raster, is damaged, or holds no data.
     """
-    with RasterSource(path, resolution=read_shipped_resolution(), allow_no_crs=True) as source:
-        profile, place = source.profile_info, source.transform
+    with RasterSource(
+        path, resolution=read_shipped_resolution(), allow_no_crs=True, on_ground=True
+    ) as source:
+        profile, place = source.profile_info, source.view.affine
         notes = {"concluded": "; ".join(source.notes)} if source.notes else {}
     acquired = find_acquisition(make_scene_stem(path), profile.tags)
     rows, cols = profile.shape

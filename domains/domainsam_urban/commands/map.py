@@ -23,7 +23,7 @@ from domainsam_cli.options import (
     talk_options,
 )
 from domainsam_urban.run import map_options
-from domainsam_urban.settings import METHODS
+from domainsam_urban.settings import METHODS, VIEWS
 
 if TYPE_CHECKING:
     from domainsam_urban.job import Batch
@@ -109,6 +109,13 @@ model_options = bundle(
         default="full",
         show_default=True,
         help="coarse stops before the foundation: faster, rougher.",
+    ),
+    click.option(
+        "--views",
+        type=click.Choice([str(number) for number in VIEWS]),
+        default="1",
+        show_default=True,
+        help="Average the first look over quarter turns (4) and mirror images (8): steadier, as much slower.",
     ),
     click.option("--overlap", type=click.IntRange(min=0), help="Overlap of tiles in pixels."),
     click.option("--tile", type=click.IntRange(min=64), help="Side of a tile in pixels."),

@@ -170,12 +170,18 @@ def trend(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     domainsam urban trend --masks 2016=m16.tif 2018=m18.gpkg -o trend/
     domainsam urban trend scenes.csv -o trend/ --align --smooth --workers 2 --resume
     """  # noqa: D301 - click takes a real backspace for "do not wrap"
-    from domainsam_urban.trend.trend import run_trend
+    from domainsam_urban.trend.trend import find_finished, run_trend
 
     state = ctx.find_object(RunState)
     if state is not None:
         state.resumable = True
-    result = run_trend(inputs, gather(given))
+    options = gather(given)
+    if finished := find_finished(options):
+        listed = [str(path) for path in finished]
+        line = f"complete: all {len(listed)} files of {options.out} are there"
+        print_result(given, lambda: {"complete": True, "files": listed}, [line])
+        return
+    result = run_trend(inputs, options)
     print_result(given, lambda: make_document(result), summarise_run(result))
 
 
@@ -266,6 +272,7 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         read=ReadOptions(given["bands"], given["nodata"], given["resolution"], given["normalize"]),
         run=RunOptions(
             device=given["device"],
+            views=int(given["views"]),
             precision=given["precision"],
             tile=given["tile"],
             overlap=given["overlap"],

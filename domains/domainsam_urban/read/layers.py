@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import geopandas as gpd
 import numpy as np
-import pyogrio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
@@ -22,7 +21,9 @@ from rasterio.windows import Window as RasterWindow
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam.io.rasters import open_raster
+from domainsam.io.vectors import list_layers, read_table
 from domainsam.protocols import Window
+from domainsam.reading import reads
 from domainsam_urban.read.geodesy import keep_polygons, parse_crs
 from domainsam_urban.read.place import Place, require_same_ground, to_extent
 from domainsam_urban.settings import GRID, SETTLEMENTS
@@ -65,6 +66,7 @@ class Choice:
     values: tuple[str, ...] = ()
 
 
+POLYGONS = "polygons; expected GeoPackage, GeoParquet or GeoJSON"
 ALL = Choice()
 CLASS_FIELDS = ("class", "class_name", "classname", "label", "category", "type", "kind", "value")
 """Columns that are taken for one of classes, by their names in small letters."""
@@ -74,6 +76,7 @@ FARTHEST_LON, FARTHEST_LAT = 720.0, 100.0
 """Degrees beyond any that people write, longitudes that were counted on over the antimeridian included."""
 
 
+@reads(POLYGONS)
 def read_polygons(path: Path, choice: Choice = ALL) -> tuple[Any, tuple[str, ...]]:
     """Polygons of a vector file with their CRS (a GeoSeries), and notes on what was chosen or mended.
 
@@ -91,12 +94,7 @@ def read_polygons(path: Path, choice: Choice = ALL) -> tuple[Any, tuple[str, ...
     if not path.exists():
         raise MissingInputError(f"'{path}' does not exist: check the path")
     layer, chosen = _choose_layer(path, choice.layer)
-    try:
-        table = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path, layer=layer)
-    except Exception as error:
-        raise InputError(
-            f"'{path}' cannot be read as polygons ({error}); expected GeoPackage, GeoParquet or GeoJSON"
-        ) from error
+    table = read_table(path, layer, POLYGONS)
     if not len(table):
         crs = getattr(table, "crs", None) or "EPSG:4326"
         return gpd.GeoSeries([], crs=crs), (*chosen, f"{path.name}: holds no feature, read as no settlement")
@@ -125,15 +123,7 @@ def read_polygons(path: Path, choice: Choice = ALL) -> tuple[Any, tuple[str, ...
 
 def _choose_layer(path: Path, asked: str | None) -> tuple[str | None, tuple[str, ...]]:
     """The layer to read, None for a file that has but one, and a note where others are passed over."""
-    names: list[str] = []
-    if path.suffix != ".parquet":
-        try:
-            found = pyogrio.list_layers(path)
-        except Exception as error:
-            raise InputError(
-                f"'{path}' cannot be read as polygons ({error}); expected GeoPackage, GeoParquet or GeoJSON"
-            ) from error
-        names = [str(name) for name, kind in found if kind is not None]
+    names = list_layers(path, POLYGONS)
     if asked is not None:
         if asked not in names:
             has = f"it has {', '.join(names)}" if names else "its format has none"

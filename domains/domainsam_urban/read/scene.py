@@ -18,15 +18,14 @@ from domainsam.infer.tiling import TileGrid
 from domainsam.io.rasters import (
     RASTER_ERRORS,
     Handles,
-    file_facts,
-    head_digest,
     overview_size,
     reason,
     silence_rasterio,
     to_centre_affine,
 )
-from domainsam.io.resample import AxisWeights, compute_axis_weights, resample
+from domainsam.io.resample import LEAST_COVER, AxisWeights, compute_axis_weights, resample
 from domainsam.protocols import Block, Window
+from domainsam.versions import content_digest, file_facts
 from domainsam_urban.read.area import PixelArea, SceneProfile, WantedArea, compute_work_shape
 from domainsam_urban.read.bands import (
     Radiometry,
@@ -40,6 +39,9 @@ from domainsam_urban.read.bands import (
 )
 from domainsam_urban.read.fill import Fill, find_fill
 from domainsam_urban.read.place import Place, measure_ground_pixel
+from domainsam_urban.read.turn import Turn
+from domainsam_urban.read.warp import Warp
+from domainsam_urban.read.workgrid import Straight, WorkGrid, lay_on_file, lay_on_ground
 
 CHUNK_PIXELS = 1 << 22
 """Source pixels held at a time while resampling."""
@@ -61,6 +63,7 @@ class RasterSource:
         Wanted ground pixel in metres. A scene that differs by more than
         :data:`~domainsam_urban.read.area.RESAMPLE_FACTOR` is read through a resampled work grid of the
         same extent: area means when coarser, linear interpolation when finer.
+        ``on_ground`` is stricter.
     normalize
         ``"auto"`` (8-bit as it is, everything else stretched), ``"scene"``
         (stretched between the scene's percentiles) or ``"dtype"`` (the data
@@ -75,6 +78,11 @@ class RasterSource:
         still those of the whole scene, so that a part gives what the whole does.
     north_up
         Turn round rows that run from south to north, and columns from east to west.
+    on_ground
+        Look at the scene through the grid of
+        :func:`~domainsam_urban.read.workgrid.lay_on_ground`, so that the same
+        ground falls on the same pixels whatever file shows it. Scenes without a
+        place are read as ever.
 
     Raises
     ------
@@ -96,12 +104,13 @@ class RasterSource:
         allow_no_crs: bool = False,
         area: WantedArea | None = None,
         north_up: bool = True,
+        on_ground: bool = False,
     ) -> None:
         self.path = str(path)
-        self._north_up = north_up
+        self._north_up, self._on_ground = north_up, on_ground and north_up
         self._handles = Handles(path)
         self._area: PixelArea | None = None
-        self._turned = (False, False)
+        self._turn, self._corner = Turn(), (0, 0)
         try:
             self._prepare(bands, nodata, resolution, normalize, stats, allow_no_crs, area)
         except BaseException:
@@ -121,66 +130,111 @@ class RasterSource:
         with self._handles.reading("its header") as dataset:
             self.bands = choose_bands(self.path, dataset, bands)
             self._nodata = nodata
-            self._native = (int(dataset.height), int(dataset.width))
+            self._filed = (int(dataset.height), int(dataset.width))
             self._fill: Fill | None = None
             self._named = describe_choice(dataset, self.bands) if bands is None else None
             self.crs, self._beside = self._find_crs(dataset)
-            native_transform = dataset.transform
+            place = dataset.transform
             self._check_place(dataset, allow_no_crs)
             self.radiometry = self._choose_radiometry(dataset, normalize, stats, whole=area is None)
-            if area is not None:
-                native_transform = self._cut(area, native_transform)
-            self.scene_transform: Affine = native_transform
-            native_transform = self._face_north(native_transform)
-            self._ground = self._measure(native_transform)
-            self._shape = compute_work_shape(self._native, self._ground, resolution)
-            scale = self._native[1] / self._shape[1], self._native[0] / self._shape[0]
-            self._resampled = self._shape != self._native
-            self.transform: Affine = native_transform @ Affine.scale(*scale)
+            wanted = place if area is None else self._choose_area(area, place)
+            self.scene_transform: Affine = wanted
+            if not self._on_ground or self.crs is None or place.is_identity:
+                self._see_only()
+                place = wanted
+            self._lay(place, resolution)
             self.profile_info = self._profile(dataset)
             self._files = [Path(name) for name in dataset.files]
-        frame = self.crs.to_wkt() if self.crs is not None else "pixel"
-        self._grid = Grid(self._shape, to_centre_affine(self.transform), frame)
+        frame = self.work_crs.to_wkt() if self.work_crs is not None else "pixel"
+        self._grid = Grid(self._work.shape, to_centre_affine(self.transform), frame)
 
-    def _cut(self, area: WantedArea, transform: Affine) -> Affine:
-        """From now on see only what is wanted; returns the place of the window that holds it."""
-        crs = None if transform.is_identity else self.crs
-        self._area = area.on(self.path, Place(self._native, transform, crs))
+    def _choose_area(self, area: WantedArea, place: Affine) -> Affine:
+        """Keep what is wanted; returns the place of the window that holds it."""
+        crs = None if place.is_identity else self.crs
+        self._area = area.on(self.path, Place(self._filed, place, crs))
         window = self._area.window
-        self._native = (window.height, window.width)
-        return transform @ Affine.translation(window.col, window.row)
+        return place @ Affine.translation(window.col, window.row)
 
-    def _face_north(self, transform: Affine) -> Affine:
-        """From now on count rows from the north and columns from the west; returns the place of that view.
+    def _see_only(self) -> None:
+        """From now on see only the window that is wanted, even as what lies around."""
+        if self._area is not None:
+            window = self._area.window
+            self._filed, self._corner = self.scene_shape, (window.row, window.col)
 
-        Networks have learnt ground with north at the top. Rows that run from south to north, and columns
-        that run from east to west, are turned round as they are read.
-        """
-        rows, cols = self._native
-        # Of a grid turned by more than an eighth of a circle neither is nearer to north than the other.
-        upright = self._north_up and self.crs is not None and not transform.is_identity
-        upright &= abs(transform.a) > abs(transform.b) and abs(transform.e) > abs(transform.d)
-        self._turned = upright and transform.e > 0, upright and transform.a < 0
-        if self._turned[0]:
-            transform = transform @ Affine.translation(0, rows) @ Affine.scale(1, -1)
-        if self._turned[1]:
-            transform = transform @ Affine.translation(cols, 0) @ Affine.scale(-1, 1)
-        return transform
+    def _lay(self, place: Affine, resolution: float | None) -> None:
+        """Choose how the scene is turned, and the grid that it is looked at through."""
+        if self._north_up and self.crs is not None and not place.is_identity:
+            self._turn = Turn.upright(place)
+        self._view = self._find_view(place)
+        self._ground = self._measure(self._view.affine)
+        wanted = Place(self.scene_shape, self.scene_transform, self.crs)
+        work = None
+        if self._on_ground and self.crs is not None and self._ground is not None:
+            work = lay_on_ground(self._view, wanted, self._ground, resolution)
+        self._laid = work is not None
+        if work is None:
+            if self._on_ground:
+                self._see_only()
+                self._view = self._find_view(self.scene_transform)
+            shape = compute_work_shape(self._view.shape, self._ground, resolution)
+            work = lay_on_file(Place(self._view.shape, self._view.affine, self.crs), shape)
+        self._work = work
+        self._warp = None if work.straight is not None else work.warp_from(self._view)
+        self.transform: Affine = work.transform
+        self.work_crs = work.crs
+
+    def _find_view(self, place: Affine) -> Place:
+        return Place(self._turn.shape(self._filed), self._turn.place(place, self._filed), self.crs)
 
     @property
     def scene_shape(self) -> tuple[int, int]:
         """Rows and columns of the scene's own grid, as far as it is wanted."""
-        return self._native
+        if self._area is None:
+            return self._filed
+        return self._area.window.height, self._area.window.width
 
     @property
-    def turned(self) -> tuple[bool, bool]:
-        """Whether the work grid's rows, and its columns, run against the scene's own."""
-        return self._turned
+    def turn(self) -> Turn:
+        """How the view that the work grid lies on is found in the file."""
+        return self._turn
+
+    @property
+    def work(self) -> WorkGrid:
+        """The grid that networks look at."""
+        return self._work
+
+    @property
+    def on_ground(self) -> bool:
+        """Whether the work grid lies on the ground's lattice instead of on the file."""
+        return self._laid
+
+    def find_shape_at(self, resolution: float | None) -> tuple[int, int]:
+        """Rows and columns of a grid of the scene's extent with pixels of so many metres, or about so."""
+        view = self._turn.shape(self.scene_shape)
+        return self._turn.shape(compute_work_shape(view, self._ground, resolution))
 
     @property
     def on_own_grid(self) -> bool:
         """Whether the work grid is the scene's own, pixel for pixel."""
-        return not self._resampled and not any(self._turned)
+        straight = self._work.straight
+        whole = straight is not None and straight.whole and straight.starts == (0, 0)
+        return whole and not self._turn.any and self._work.shape == self.scene_shape
+
+    @property
+    def view(self) -> Place:
+        """The scene as it is looked at: turned round to be as near to north-up as it can."""
+        return self._view
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Row and column of the view where what is wanted begins."""
+        if self._area is None or self._filed == self.scene_shape:
+            return 0, 0
+        window = self._area.window
+        rows, cols = self._turn.to_view(
+            (window.row, window.row + window.height), (window.col, window.col + window.width), self._filed
+        )
+        return rows[0], cols[0]
 
     def find_seen(self, rows: tuple[int, int]) -> NDArray[np.bool_]:
         """Which pixels ``(h, w)`` of some rows of the scene's own grid hold data.
@@ -190,17 +244,14 @@ class RasterSource:
         InputError
             If the file turns out to be damaged there.
         """
-        height, width = self._native
-        view = (height - rows[1], height - rows[0]) if self._turned[0] else rows
+        first = (0, 0) if self._area is None else (self._area.window.row, self._area.window.col)
         with self._handles.reading(f"rows {rows[0]} to {rows[1]}") as dataset:
-            _, valid = self._read_raw(dataset, view, (0, width))
-        return self._as_filed(valid)
-
-    def _as_filed(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Pixels ``(..., h, w)`` of the north-up view in the file's order, or the other way round."""
-        if self._turned[0]:
-            values = values[..., ::-1, :]
-        return values[..., ::-1] if self._turned[1] else values
+            _, seen, wanted = self._read_file(
+                dataset,
+                (rows[0] + first[0], rows[1] + first[0]),
+                (first[1], first[1] + self.scene_shape[1]),
+            )
+        return seen & wanted
 
     @property
     def window(self) -> Window | None:
@@ -249,7 +300,7 @@ class RasterSource:
             self.crs = None
             return None
         try:
-            return measure_ground_pixel(self.crs, transform, self._native)
+            return measure_ground_pixel(self.crs, transform, self._view.shape)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
 
@@ -285,15 +336,16 @@ class RasterSource:
 
     def _overview(self, dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Raw values ``(C, h, w)`` of the whole scene, decimated, and their validity."""
-        rows, cols = self._native
-        return self._read_raw(dataset, (0, rows), (0, cols), overview_size(self._native))
+        rows, cols = self._filed
+        values, seen, _ = self._read_file(dataset, (0, rows), (0, cols), overview_size(self._filed))
+        return values, seen
 
     def _any_valid_part(self, dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """The first rows of the scene that hold any data, in full resolution."""
-        rows, cols = self._native
+        rows, cols = self._filed
         step = max(1, CHUNK_PIXELS // cols)
         for row in range(0, rows, step):
-            samples, valid = self._read_raw(dataset, (row, min(row + step, rows)), (0, cols))
+            samples, valid, _ = self._read_file(dataset, (row, min(row + step, rows)), (0, cols))
             if valid.any():
                 return samples, valid
         declared = self._nodata if self._nodata is not None else dataset.nodata
@@ -308,47 +360,54 @@ class RasterSource:
         rows: tuple[int, int],
         cols: tuple[int, int],
         size: tuple[int, int] | None = None,
-    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Raw values ``(C, h, w)`` of native pixels and their validity ``(h, w)``."""
-        if self._turned[0]:
-            rows = self._native[0] - rows[1], self._native[0] - rows[0]
-        if self._turned[1]:
-            cols = self._native[1] - cols[1], self._native[1] - cols[0]
-        if self._area is not None:
-            corner = self._area.window
-            rows = rows[0] + corner.row, rows[1] + corner.row
-            cols = cols[0] + corner.col, cols[1] + corner.col
-        wanted = sorted(set(self.bands))
-        shape = None if size is None else (len(wanted), *size)
-        values = dataset.read(wanted, window=(rows, cols), out_shape=shape)
-        valid = find_valid_pixels(dataset, wanted, values, (rows, cols), self._nodata)
+    ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Raw values ``(C, h, w)`` of the view's pixels, where they hold data, and where they are wanted."""
+        rows, cols = self._turn.to_file(rows, cols, self._filed)
+        row, col = self._corner
+        parts = self._read_file(dataset, (rows[0] + row, rows[1] + row), (cols[0] + col, cols[1] + col), size)
+        values, seen, wanted = map(self._turn.as_view, parts)
+        return values, seen, wanted
+
+    def _read_file(
+        self,
+        dataset: Any,
+        rows: tuple[int, int],
+        cols: tuple[int, int],
+        size: tuple[int, int] | None = None,
+    ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
+        """As :meth:`_read_raw`, of the file's rows and columns and in its order."""
+        bands = sorted(set(self.bands))
+        shape = None if size is None else (len(bands), *size)
+        values = dataset.read(bands, window=(rows, cols), out_shape=shape)
+        seen = find_valid_pixels(dataset, bands, values, (rows, cols), self._nodata)
         if self._fill is not None:
-            valid &= ~(values == self._fill.value).all(axis=0)
-        if self._area is not None:
-            valid &= self._area.inside(rows, cols)
-        return self._as_filed(values[[wanted.index(band) for band in self.bands]]), self._as_filed(valid)
+            seen &= ~(values == self._fill.value).all(axis=0)
+        wanted = np.ones_like(seen) if self._area is None else self._area.inside(rows, cols)
+        return values[[bands.index(band) for band in self.bands]], seen, wanted
 
     def _profile(self, dataset: Any) -> SceneProfile:
         work_pixel = None
-        if self._ground is not None:
-            ratio = self._native[0] / self._shape[0], self._native[1] / self._shape[1]
-            work_pixel = (self._ground[0] * ratio[0], self._ground[1] * ratio[1])
+        straight = self._work.straight
+        if self._ground is not None and straight is not None:
+            work_pixel = self._ground[0] * straight.scale[0], self._ground[1] * straight.scale[1]
+        elif self._ground is not None:
+            work_pixel = measure_ground_pixel(self.work_crs, self.transform, self._work.shape)
         declared = self._nodata if self._nodata is not None else dataset.nodata
         if self._fill is not None and declared is None:
             declared = self._fill.value
         return SceneProfile(
             path=self.path,
             driver=dataset.driver,
-            shape=self._native,
+            shape=self.scene_shape,
             band_count=dataset.count,
             dtype=dataset.dtypes[self.bands[0] - 1],
             bands=self.bands,
             nodata=None if declared is None else float(declared),
             crs=None if self.crs is None else self.crs.to_string(),
             ground_pixel=self._ground,
-            work_shape=self._shape,
+            work_shape=self._work.shape,
             work_pixel=work_pixel,
-            resampled=self._resampled,
+            resampled=straight is None or straight.scale != (1, 1),
             radiometry=self.radiometry,
             tags=dict(dataset.tags()),
         )
@@ -371,53 +430,82 @@ class RasterSource:
             f"columns {window.col} to {window.col + window.width}"
         )
         with self._handles.reading(what) as dataset:
-            if self._resampled:
-                return self._read_resampled(dataset, window)
-            return self._read_native(dataset, window)
+            if self._warp is not None:
+                return self._read_warped(dataset, window, self._warp)
+            straight = self._work.straight
+            assert straight is not None
+            if straight.whole:
+                return self._read_native(dataset, window, straight)
+            return self._read_resampled(dataset, window, straight)
 
-    def _read_native(self, dataset: Any, window: Window) -> Block:
+    def _read_native(self, dataset: Any, window: Window, straight: Straight) -> Block:
         image = np.zeros((len(self.bands), window.height, window.width), dtype=np.float32)
         valid = np.zeros((window.height, window.width), dtype=bool)
-        part = clip_window(window, (0, self._native[0]), (0, self._native[1]))
+        seen = np.zeros_like(valid)
+        down, across = (int(start) for start in straight.starts)
+        view = Window(window.row + down, window.col + across, window.height, window.width)
+        part = clip_window(view, (0, self._view.shape[0]), (0, self._view.shape[1]))
         if part.height and part.width:
             rows, cols = (part.row, part.row + part.height), (part.col, part.col + part.width)
-            inside = slice_within(part, (window.row, window.col))
-            image[:, *inside], valid[inside] = self._scaled(dataset, rows, cols)
-        return Block(window, image, valid)
+            inside = slice_within(part, (view.row, view.col))
+            image[:, *inside], seen[inside], wanted = self._scaled(dataset, rows, cols)
+            valid[inside] = seen[inside] & wanted
+        return Block(window, image, valid, seen)
 
     def _scaled(
         self, dataset: Any, rows: tuple[int, int], cols: tuple[int, int]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        values, valid = self._read_raw(dataset, rows, cols)
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+        """The picture ``(C, h, w)`` of the view's pixels, where it shows data, and where it is wanted."""
+        values, seen, wanted = self._read_raw(dataset, rows, cols)
         image = self.radiometry.apply(values)
-        image *= valid
-        return image, valid
+        image *= seen
+        return image, seen, wanted
 
-    def _read_resampled(self, dataset: Any, window: Window) -> Block:
+    def _read_resampled(self, dataset: Any, window: Window, straight: Straight) -> Block:
         """Resample a few output rows at a time, so that a strong reduction does not fill the memory."""
-        scale = self._native[0] / self._shape[0], self._native[1] / self._shape[1]
-        across = compute_axis_weights(window.col, window.width, scale[1], self._native[1])
+        scale, offset, length = straight.scale, straight.offset, self._view.shape
+        row, col = straight.first[0] + window.row, straight.first[1] + window.col
+        across = compute_axis_weights(col, window.width, scale[1], length[1], offset[1])
         image = np.zeros((len(self.bands), window.height, window.width), dtype=np.float32)
         valid = np.zeros((window.height, window.width), dtype=bool)
+        seen = np.zeros_like(valid)
         step = max(1, int(CHUNK_PIXELS / max(1, across.end - across.first) / max(scale[0], 1.0)))
         for start in range(0, window.height, step):
             count = min(step, window.height - start)
-            down = compute_axis_weights(window.row + start, count, scale[0], self._native[0])
+            down = compute_axis_weights(row + start, count, scale[0], length[0], offset[0])
             if down.end == down.first or across.end == across.first:
                 continue
             part = slice(start, start + count)
-            image[:, part], valid[part] = self._resampled_part(dataset, down, across)
-        return Block(window, image, valid)
+            image[:, part], valid[part], seen[part] = self._resampled_part(dataset, down, across)
+        return Block(window, image, valid, seen)
 
     def _resampled_part(
         self, dataset: Any, down: AxisWeights, across: AxisWeights
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        source, seen = self._scaled(dataset, (down.first, down.end), (across.first, across.end))
-        return resample(source, seen, down.matrix, across.matrix)
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+        source, seen, wanted = self._scaled(dataset, (down.first, down.end), (across.first, across.end))
+        image, shown = resample(source, seen, down.matrix, across.matrix)
+        if self._area is None:
+            return image, shown, shown
+        _, asked = resample(source[:1], seen & wanted, down.matrix, across.matrix)
+        return image, asked & shown, shown
+
+    def _read_warped(self, dataset: Any, window: Window, warp: Warp) -> Block:
+        count = len(self.bands)
+
+        def read(rows: tuple[int, int], cols: tuple[int, int]) -> NDArray[np.float32]:
+            image, seen, wanted = self._scaled(dataset, rows, cols)
+            return np.concatenate([image, seen[None], (seen & wanted)[None]]).astype(np.float32)
+
+        planes = warp.sample(window, read, count + 2)
+        cover = planes[count]
+        # A hair of tolerance, for weights are rounded to float32.
+        seen, wanted = cover >= LEAST_COVER - 1e-6, planes[count + 1] >= LEAST_COVER - 1e-6
+        image = np.divide(planes[:count], cover, out=np.zeros_like(planes[:count]), where=seen)
+        return Block(window, np.clip(image, 0, 1), wanted & seen, seen)
 
     def blocks(self, size: int, overlap: int) -> Iterator[Block]:
         """Blocks of side ``size`` that cover the scene, row by row, neighbours sharing ``overlap`` pixels."""
-        for window in TileGrid.cover(self._shape, size, overlap).windows():
+        for window in TileGrid.cover(self._work.shape, size, overlap).windows():
             yield self.read(window)
 
     @property
@@ -426,12 +514,12 @@ class RasterSource:
         files = [path for path in self._files if path.is_file()]
         return {
             "source": [file_facts(path) for path in files],
-            "source_head": head_digest(files),
+            "source_content": content_digest(files),
             "source_reading": {
                 "bands": list(self.bands),
                 "nodata": self._nodata if self._fill is None else self._fill.value,
                 "area": None if self._area is None else self._area.digest,
-                "shape": list(self._shape),
+                "shape": list(self._work.shape),
                 "transform": list(self.transform[:6]),
                 "crs": self._grid.frame,
                 "radiometry": self.radiometry.to_dict(),

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import domainsam
 from domainsam.errors import OutputError
 from domainsam.infer.journal import JOURNAL_FILE, Journal, Steps
-from domainsam.infer.workroom import WorkRoom, require_space
+from domainsam.infer.workroom import WorkRoom, count_units, require_space
 from domainsam.staging import Staging
 from domainsam_urban.job import make_scene_stem
 from domainsam_urban.model.settlement import SHIPPED, load_model
@@ -77,6 +77,10 @@ def run_trend(inputs: Sequence[str], options: TrendOptions, load: LoadModel | No
     DomainSamError
         If inputs cannot be compared, the model cannot be used, or outputs cannot be written.
     """
+    work = find_work_room(options.out)
+    if options.resume and count_units(work):
+        # A run that was killed while its products were put in place left some of them there.
+        options = replace(options, overwrite=True)
     check_folder(options)
     model = "" if options.masks else (options.model or SHIPPED).stem
     products = replace(options.products, model=model, overwrite=options.overwrite)
@@ -90,8 +94,19 @@ def run_trend(inputs: Sequence[str], options: TrendOptions, load: LoadModel | No
         return replace(written, files=(*written.files, *layers))
 
     years = read_years(inputs, options.masks, options.asset)
-    work = options.out.with_name(f".{options.out.name}.domainsam")
     return compare(years, options, work, finish, load or load_model)
+
+
+def find_work_room(out: Path) -> Path:
+    """Hidden folder beside the products, for what an interrupted run leaves to go on with."""
+    return out.with_name(f".{out.name}.domainsam")
+
+
+def find_finished(options: TrendOptions) -> tuple[Path, ...]:
+    """Every product, where the run to go on with is finished; none where anything is left to do."""
+    files = list_product_files(options.out, options.products.zones)
+    done = options.resume and not count_units(find_work_room(options.out))
+    return files if done and all(path.is_file() for path in files) else ()
 
 
 def check_folder(options: TrendOptions) -> None:

@@ -87,6 +87,7 @@ def polygonise(
     *,
     probability_path: Path | str | None = None,
     provenance: Provenance | None = None,
+    dropped: list[float] | None = None,
 ) -> Any:
     """Trace a mask into a table of polygons.
 
@@ -101,6 +102,8 @@ def polygonise(
     probability_path
         Raster of the same grid; gives ``confidence``, the mean probability
         inside each polygon before simplification. Without it confidence is NaN.
+    dropped
+        Takes the area of every polygon that is left out for being small, in square metres or pixels.
 
     Returns
     -------
@@ -128,7 +131,11 @@ def polygonise(
     frame = GroundFrame.around(shape, affine, crs)
 
     def large(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
-        return measure_ground_area(polygons, frame) >= options.min_area
+        area = measure_ground_area(polygons, frame)
+        kept: NDArray[np.bool_] = area >= options.min_area
+        if dropped is not None:
+            dropped.extend(area[~kept].tolist())
+        return kept
 
     def large_if_filled(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
         return large(shapely.polygons(shapely.get_exterior_ring(polygons)))
@@ -143,6 +150,8 @@ def polygonise(
     drawn, owner = keep_polygons(simplify(traced.polygons, frame, options.simplify))
     area, perimeter = _sizes(drawn, affine, crs)
     kept = area >= options.min_area
+    if dropped is not None:
+        dropped.extend(area[~kept].tolist())
     owner = owner[kept]
     return _table(
         Traced(drawn[kept], traced.values[owner]),

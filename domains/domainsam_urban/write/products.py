@@ -14,6 +14,7 @@ from affine import Affine
 
 import domainsam
 from domainsam.infer.objects import EngineResult
+from domainsam.infer.specks import Specks, drop_specks
 from domainsam.infer.store import RawRaster
 from domainsam.infer.workroom import WorkRoom
 from domainsam.io.cog import CogLayout, Kind, write_cog
@@ -21,6 +22,8 @@ from domainsam.machine import measure_peak_rss
 from domainsam.staging import Staging
 from domainsam_urban.job import MARKED, ScenePlan, SceneResult, count_objects
 from domainsam_urban.model.settlement import MarkedObjects, SettlementModel
+from domainsam_urban.read.geodesy import parse_crs
+from domainsam_urban.read.place import Place
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, find_vector_format
 from domainsam_urban.write.gridcells import compute_grid_shares
@@ -39,6 +42,9 @@ from domainsam_urban.write.stac import (
     write_item,
 )
 from domainsam_urban.write.vectors import write_vectors
+
+KEPT_FILE = "kept.u8"
+"""The answer without its specks, where there are any to leave out."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,10 @@ def write_products(plan: ScenePlan, mapped: Mapped, room: WorkRoom) -> SceneResu
     OutputError
         If a file cannot be written; those that existed are untouched then.
     """
-    with Staging(plan.files, overwrite=mapped.options.outputs.overwrite) as staging:
+    options = mapped.options
+    with Staging(
+        plan.files, overwrite=plan.may_replace(options.outputs.overwrite, options.resume)
+    ) as staging:
         room.note_staged({staging[path].parent for path in plan.files})
         products = _Products(plan, mapped, staging, room.folder)
         products.write_rasters()
@@ -107,7 +116,10 @@ class _Products:
         self.provenance = mapped.provenance
         self.room = room
         # Who asks for a resolution gets it; otherwise rasters lie on the scene, pixel on pixel.
-        self.relaid = not mapped.source.on_own_grid and mapped.options.read.resolution is None
+        source, asked = mapped.source, mapped.options.read.resolution
+        self.relaid = not source.on_own_grid and (asked is None or source.on_ground)
+        self.shape = source.find_shape_at(asked)
+        self.specks, self.dropped = Specks(), list[float]()
         self.mask = room / "mask.tif"
         self.probability = room / "probability.tif"
         if plan.mask is not None and not self.relaid:
@@ -126,28 +138,52 @@ class _Products:
             wanted.append(("probability", self.probability))
         wanted.append(("mask", self.mask))
         answer, source = self.mapped.answer, self.mapped.source
+        self._drop_specks()
+        place = source.transform, source.work_crs
         for kind, path in wanted:
-            self._write_raster(kind, self._staged(kind), answer.shape, source.transform, path)
+            self._write_raster(kind, self._staged(kind), answer.shape, place, path)
         if self.relaid:
             self._write_on_scene()
 
+    def _drop_specks(self) -> None:
+        """Leave out of the mask, and of all that is made from it, what is too small to become a polygon."""
+        shape, answer = self.mapped.options.shape, self.mapped.answer
+        if not shape.min_area or answer.labels is not None:
+            return
+        # Places may still grow where holes are closed. Polygons are measured more exactly afterwards.
+        share = 0.5 if shape.close_holes else 0.99
+        least = max(1, int(share * shape.min_area / self._pixel_m2))
+        with (
+            RawRaster.open(answer.probability, answer.shape) as probability,
+            RawRaster.create(self.room / KEPT_FILE, answer.shape) as kept,
+        ):
+            self.specks = drop_specks(probability, kept, answer.level, least)
+
+    @property
+    def _pixel_m2(self) -> float:
+        """Square metres of a pixel of the work grid; 1 without a CRS."""
+        pixel = self.mapped.source.profile_info.work_pixel
+        return 1.0 if pixel is None else pixel[0] * pixel[1]
+
     def _staged(self, kind: Kind) -> Path:
         """The engine's answer that a raster is made from."""
-        answer = self.mapped.answer
-        return answer.labels if kind == "mask" and answer.labels is not None else answer.probability
+        answer, kept = self.mapped.answer, self.room / KEPT_FILE
+        if kind == "mask" and answer.labels is not None:
+            return answer.labels
+        return kept if kind == "mask" and kept.exists() else answer.probability
 
     def _write_raster(
-        self, kind: Kind, staged: Path, shape: tuple[int, int], transform: Affine, path: Path
+        self, kind: Kind, staged: Path, shape: tuple[int, int], place: tuple[Affine, Any], path: Path
     ) -> None:
         if kind == "mask" and self.mapped.answer.labels is not None:
             kind = "classes"
         threshold = self.mapped.options.shape.threshold
-        layout = CogLayout(kind, transform, self.mapped.source.crs, threshold, tags=self.tags())
+        layout = CogLayout(kind, *place, threshold, tags=self.tags())
         with RawRaster.open(staged, shape) as raster:
             write_cog(raster, path, layout)
 
     def _write_on_scene(self) -> None:
-        """What was asked for, on the scene's own grid."""
+        """What was asked for, on the scene's own grid, or one of its extent with the pixels asked for."""
         answer, source = self.mapped.answer, self.mapped.source
         laid = self.room / "on_scene.u8"
         wanted: tuple[tuple[Kind, Path | None], ...] = (
@@ -159,9 +195,12 @@ class _Products:
                 continue
             nearest = kind == "mask" and answer.labels is not None
             with RawRaster.open(self._staged(kind), answer.shape) as raster:
-                lay_on_scene(raster, source, laid, nearest)
-            shape = source.scene_shape
-            self._write_raster(kind, laid, shape, source.scene_transform, self.staging[path])
+                own = self.shape == source.scene_shape
+                lay_on_scene(raster, source, laid, nearest, None if own else self.shape)
+            rows, cols = self.shape
+            scale = Affine.scale(source.scene_shape[1] / cols, source.scene_shape[0] / rows)
+            place = source.scene_transform @ scale, source.crs
+            self._write_raster(kind, laid, self.shape, place, self.staging[path])
             laid.unlink()
 
     def tags(self) -> dict[str, str]:
@@ -196,7 +235,16 @@ class _Products:
             labels=self._classes(),
         )
         confidence = self.probability if self.probability.exists() else None
-        table = polygonise(self.mask, options, probability_path=confidence, provenance=self.provenance)
+        table = polygonise(
+            self.mask,
+            options,
+            probability_path=confidence,
+            provenance=self.provenance,
+            dropped=self.dropped,
+        )
+        source = self.mapped.source
+        if source.crs is not None and parse_crs(source.work_crs) != parse_crs(source.crs):
+            table = table.to_crs(parse_crs(source.crs))
         size = self.plan.grid if self.plan.vectors else None
         cells = None if size is None else compute_grid_shares(self.mask, size)
         for path in self.plan.vectors:
@@ -249,10 +297,32 @@ class _Products:
         if plan.summary is not None:
             outputs.append(describe_summary(plan.summary))
         raster = self.mask if plan.mask is None else self.staging[plan.mask]
+        source = self.mapped.source
+        # Nobody is given a raster of the work grid where others lie on the scene.
+        own = Place(source.scene_shape, source.scene_transform, source.crs)
         item = make_item(
-            plan.stac, raster, outputs, scene=self.mapped.source.path, provenance=self.provenance
+            plan.stac,
+            raster,
+            outputs,
+            scene=source.path,
+            provenance=self.provenance,
+            place=own if self.relaid and plan.mask is None else None,
         )
         write_item(item, self.staging[plan.stac], overwrite=True)
+
+    def _left_out_ha(self) -> float:
+        """Hectares of settlement that were left out for being small; NaN without a CRS."""
+        if self.mapped.source.crs is None:
+            return math.nan
+        return (self.specks.pixels * self._pixel_m2 + sum(self.dropped)) / 1e4
+
+    def _find_valid_share(self) -> float:
+        """Share of the scene that holds data; the work grid may reach beyond the scene."""
+        answer, source = self.mapped.answer, self.mapped.source
+        if not source.on_ground:
+            return answer.valid_pixels / answer.pixels
+        ground, rows, cols = source.profile_info.ground_pixel or (1.0, 1.0), *source.scene_shape
+        return min(1.0, answer.valid_pixels * self._pixel_m2 / (rows * cols * ground[0] * ground[1]))
 
     def result(self, polygons: Any) -> SceneResult:
         """The run in figures, up to now."""
@@ -268,7 +338,9 @@ class _Products:
             polygons=len(polygons),
             hectares=float(area.sum()) if profile.crs is not None else math.nan,
             objects_found=answer.kept,
-            valid_share=answer.valid_pixels / answer.pixels,
+            left_out=self.specks.count + len(self.dropped),
+            left_out_ha=self._left_out_ha(),
+            valid_share=self._find_valid_share(),
             crops=answer.crops,
             resumed=answer.resumed,
             seconds={**answer.seconds, "total": perf_counter() - mapped.begin},

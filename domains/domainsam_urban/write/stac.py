@@ -20,9 +20,11 @@ from pyproj import Transformer
 import domainsam
 from domainsam.grid import Float64
 from domainsam.io.rasters import open_raster
+from domainsam.limits import tell_moment
 from domainsam.staging import Staging
 from domainsam_urban.job import MARKED
 from domainsam_urban.read.geodesy import apply_affine, parse_crs
+from domainsam_urban.read.place import Place
 from domainsam_urban.write.polygons import PROBABILITY_STEPS
 from domainsam_urban.write.provenance import Provenance
 from domainsam_urban.write.styles import OUTLINE
@@ -109,6 +111,7 @@ def make_item(
     scene: str,
     provenance: Provenance,
     created: datetime | None = None,
+    place: Place | None = None,
 ) -> pystac.Item:
     """Describe a run.
 
@@ -129,16 +132,20 @@ def make_item(
         Raster that gives footprint, CRS and shape: the mask, or the scene.
     scene
         The scene as the user gave it: a path, a ``/vsi`` path or an address.
+    place
+        Footprint, CRS and shape in place of the raster's.
 
     Returns
     -------
     pystac.Item
         Without a CRS its geometry is null.
     """
-    created = created or datetime.now(UTC)
+    created = created or tell_moment()
     acquired = provenance.acquired
-    with open_raster(raster_path) as dataset:
-        shape, affine, crs = dataset.shape, dataset.transform, dataset.crs
+    if place is None:
+        with open_raster(raster_path) as dataset:
+            place = Place.of(dataset)
+    shape, affine, crs = place.shape, place.affine, place.crs
     known = acquired.instant is not None or acquired.start is not None
     properties: dict[str, Any] = {
         "created": _stamp(created),

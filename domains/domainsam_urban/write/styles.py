@@ -100,9 +100,12 @@ def store_default_styles(geopackage: Path, styles: dict[str, str]) -> None:
             "VALUES ('layer_styles', 'attributes', 'layer_styles', 0)"
         )
         for layer, qml in styles.items():
-            (column,) = database.execute(
+            found = database.execute(
                 "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (layer,)
             ).fetchone()
+            if found is None:
+                raise sqlite3.DatabaseError(f"layer {layer} is not in the file")
+            (column,) = found
             database.execute(
                 "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, "
                 "styleName, styleQML, styleSLD, useAsDefault, description, owner, update_time) "

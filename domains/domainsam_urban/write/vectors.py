@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -107,7 +108,7 @@ def writing_vectors(target: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError, pyogrio.errors.DataSourceError) as error:
+    except (OSError, RuntimeError, sqlite3.Error, pyogrio.errors.DataSourceError) as error:
         if isinstance(error, OutputError):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

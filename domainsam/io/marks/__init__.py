@@ -34,6 +34,7 @@ from domainsam.io.marks.vector import vector_marks
 from domainsam.marks import MarkFiles
 from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Box, Click, SceneObject, Window
+from domainsam.reading import reads
 
 VECTOR_ENDINGS = (".gpkg", ".geojson", ".fgb", ".shp", ".parquet", ".geoparquet")
 GEOJSON_TYPES = ("FeatureCollection", "Feature", "GeometryCollection", "Point", "MultiPoint", "Polygon")
@@ -55,6 +56,7 @@ def read_mark_files(files: MarkFiles, grid: Grid, voxels: Grid | None = None) ->
     return Clicks(objects, ", ".join(path.name for path in files.paths))
 
 
+@reads("points, boxes or polygons")
 def read_marks(
     path: str | Path,
     grid: Grid,

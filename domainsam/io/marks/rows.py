@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError
 from domainsam.io.marks.places import Place, PlacedBox
+from domainsam.names import show
 from domainsam.protocols import Click, Window
 
 Kind = Literal["marks", "boxes"]
@@ -57,7 +58,7 @@ def as_text(value: object) -> str | None:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value).strip() or None
+    return " ".join(show(str(value)).split()) or None
 
 
 def as_truth(name: str, value: object) -> bool:

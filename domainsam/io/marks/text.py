@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from domainsam.documents import read_json
 from domainsam.errors import InputError
 from domainsam.io.marks.places import Place, PlacedBox
 from domainsam.io.marks.rows import Mark, as_numbers, as_slice, as_text, as_truth, stated_frame
+from domainsam.limits import require_memory
 from domainsam.protocols import Click
 
+TEXT_COPIES = 12
+"""Bytes in memory for one of a table's text, which is held whole and split into cells."""
 KEYS = ("label", "points", "positive", "box", "slice", "text")
 
 
@@ -27,6 +30,7 @@ def csv_marks(path: Path, place: Place, given: str | None) -> Iterator[Mark]:
         If a column is missing, or a value is not what its column asks for.
     """
     try:
+        require_memory(path, TEXT_COPIES * path.stat().st_size, "a table of that size")
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no text in UTF-8; expected a table with commas") from error
@@ -71,15 +75,9 @@ def json_content(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If it is no JSON, or no object.
+        If it is no JSON, or no object, or larger or deeper than marks can be.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no JSON ({error}); mend or export it again") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}; expected an object with 'objects'")
-    return content
+    return read_json(path, "a file of marks")
 
 
 def json_marks(path: Path, content: Mapping[str, Any], place: Place, given: str | None) -> Iterator[Mark]:

@@ -14,6 +14,7 @@ from domainsam.errors import InputError
 from domainsam.grid import Float64, Grid
 from domainsam.io.marks.places import DECIMALS, Place
 from domainsam.io.marks.rows import Kind, Mark, as_slice, as_text, as_truth
+from domainsam.io.vectors import PARQUET, list_layers, read_table
 from domainsam.protocols import Window
 
 ATTRIBUTES = ("label", "positive", "inside", "object", "slice")
@@ -80,30 +81,16 @@ def _burn(shape: Any, window: Window) -> NDArray[np.bool_]:
 
 def _read_table(path: Path, layer: str | None) -> Any:
     """A GeoDataFrame of a layer of a file."""
-    import geopandas as gpd
-    import pyogrio
-
-    try:
-        if path.suffix.lower() in (".parquet", ".geoparquet"):
-            return gpd.read_parquet(path)
-        # Tables without geometry, such as the styles that QGIS stores, are no layers of marks.
-        layers = [name for name, geometry in pyogrio.list_layers(path) if geometry is not None]
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read as points or polygons ({_reason(error)})") from error
-    if layer is None and len(layers) != 1:
+    # Tables without geometry, such as the styles that QGIS stores, are no layers of marks.
+    layers = list_layers(path)
+    single = path.suffix.lower() in PARQUET
+    if layer is None and len(layers) != 1 and not single:
         raise InputError(
             f"{path}: has {len(layers)} layers ({', '.join(layers)}); say which one holds the marks"
         )
-    if layer is not None and layer not in layers:
+    if layer is not None and layer not in layers and not single:
         raise InputError(f"{path}: has no layer {layer!r}; it has {', '.join(layers)}")
-    try:
-        return gpd.read_file(path, layer=layer or layers[0])
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read as points or polygons ({_reason(error)})") from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return read_table(path, None if single else layer or layers[0])
 
 
 def _in_pixels(path: Path, table: Any, place: Place, frame: str) -> NDArray[Any]:

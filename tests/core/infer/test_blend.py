@@ -10,9 +10,11 @@ from domainsam.infer.blend import (
     NODATA,
     BandBlend,
     find_threshold_level,
+    hann,
     hann_window,
     quantise,
     store_shares,
+    taper,
 )
 from domainsam.infer.tiling import TileGrid, split_columns
 
@@ -86,3 +88,32 @@ def test_band_may_start_late() -> None:
             break
     for one, other in zip(whole.finish(grid.rows[3]), late.finish(grid.rows[3]), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("overlap", [16, 64, 96])
+def test_margins_give_no_answer_where_a_neighbour_has_one(overlap: int) -> None:
+    """Whatever a tile says within its margin is not heard, except where the scene ends."""
+    shape, margin = (300, 390), overlap * 3 // 8
+    grid = TileGrid.cover(shape, 128, overlap)
+    blend = BandBlend(shape[0], (0, shape[1]), margin=margin, shape=shape)
+    for window in grid.windows():
+        wrong = np.zeros((window.height, window.width), np.float32)
+        for axis, first in ((0, window.row), (1, window.col)):
+            lines = np.moveaxis(wrong, axis, 0)
+            if first > 0:
+                lines[:margin] = 9
+            if first + 128 < shape[axis]:
+                lines[128 - margin :] = 9
+        blend.add(window, [np.where(wrong > 0, wrong, np.float32(0.25))], np.ones(wrong.shape, bool))
+    means, seen = blend.finish(shape[0])
+    assert seen.all()
+    np.testing.assert_allclose(means[0], 0.25, atol=1e-6)
+
+
+def test_taper_is_hann_between_its_margins() -> None:
+    np.testing.assert_allclose(taper(64, 0, True, True), hann(64))
+    np.testing.assert_allclose(taper(64, 8, False, False), hann(64))
+    one = taper(64, 8, True, False)
+    assert (one[:8] == 0).all()
+    np.testing.assert_allclose(one[32:], hann(64)[32:], atol=1e-6)
+    assert (np.diff(one[8:32]) > 0).all()

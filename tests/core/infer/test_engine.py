@@ -16,6 +16,9 @@ from domainsam.infer.blend import NODATA
 from domainsam.infer.engine import map_scene
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
+from domainsam.infer.specks import Specks, drop_specks
+from domainsam.infer.store import RawRaster
+from domainsam.protocols import Window
 from tests.core.engine_fakes import ArraySource, BrightPrompter, one_thread, textured_scene
 
 SHAPE = (300, 390)
@@ -141,6 +144,8 @@ def test_progress_counts_every_pixel_of_every_stage(scene: ArraySource, tmp_path
         {"batch_size": 0},
         {"workers": 0},
         {"threshold": 0.0},
+        {"proposal": 1.5},
+        {"views": 3},
         {"field": 40},
         {"method": "sam"},
         {"dtype": "float8"},
@@ -157,13 +162,42 @@ def test_strips_do_not_change_the_answer(
     assert changed(run(scene, tmp_path, strip_width=160)[1], reference) <= 1e-4
 
 
-def test_coarse_method_only_drops_small_objects(scene: ArraySource, tmp_path: Path) -> None:
+def test_coarse_method_gives_the_coarse_probability(scene: ArraySource, tmp_path: Path) -> None:
     result, values = run(scene, tmp_path, method="coarse")
-    coarse = np.fromfile(result.coarse, dtype=np.uint8).reshape(SHAPE)
-    same = values == coarse
-    assert (values[~same] == result.level - 1).all()
-    assert (coarse[~same] >= result.level).all()
-    assert result.found > len(result.components)
+    np.testing.assert_array_equal(values, np.fromfile(result.coarse, dtype=np.uint8).reshape(SHAPE))
+    assert result.found > len(result.components) == result.kept > 0
+
+
+@pytest.mark.parametrize("method", ["objects", "coarse"])
+def test_threshold_cuts_the_probability_and_leaves_it_as_it_is(
+    scene: ArraySource, tmp_path: Path, method: str
+) -> None:
+    answers = [
+        run(scene, tmp_path / str(threshold), threshold=threshold, method=method)
+        for threshold in (0.2, 0.5, 0.9)
+    ]
+    for _, values in answers[1:]:
+        np.testing.assert_array_equal(values, answers[0][1])
+    assert [result.level for result, _ in answers] == [51, 127, 229]
+    assert answers[0][0].object_pixels > answers[1][0].object_pixels > answers[2][0].object_pixels > 0
+
+
+def test_specks_are_dropped_from_a_copy_and_counted(tmp_path: Path) -> None:
+    values = np.full((40, 50), 30, np.uint8)
+    values[2:12, 2:12] = 200
+    # Two specks, one of them of two pixels that touch at a corner; and one beside nodata.
+    values[20, 20] = values[30, 30] = values[31, 31] = values[0, 40] = 220
+    values[0, 41:] = NODATA
+    with (
+        RawRaster.create(tmp_path / "a.u8", (40, 50)) as answer,
+        RawRaster.create(tmp_path / "b.u8", (40, 50)) as target,
+    ):
+        answer.write(Window(0, 0, 40, 50), values)
+        assert drop_specks(answer, target, 127, 3) == Specks(3, 4)
+        found = target.read(Window(0, 0, 40, 50))
+        np.testing.assert_array_equal(answer.read(Window(0, 0, 40, 50)), values)
+    expected = np.where(values == 220, 126, values)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_pass_one_is_run_once_for_runs_that_share_it(

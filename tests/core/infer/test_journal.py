@@ -54,9 +54,9 @@ def test_every_cut_leaves_whole_records(tmp_path: Path) -> None:
             kept = len(journal.records)
             assert journal.records == records[:kept]
             assert kept == max(0, content[:length].count(b"\n") - 1)
-            journal.append({"unit": "next"})
+            journal.append({"unit": ["next"]})
         with Journal(path, RUN, resume=True) as journal:
-            assert journal.records == [*records[:kept], {"unit": "next"}]
+            assert journal.records == [*records[:kept], {"unit": ["next"]}]
 
 
 def test_a_flipped_bit_ends_the_journal(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from domainsam.infer.components import find_components
-from domainsam.infer.decode import Decoded, ObjectBand, sigmoid
+from domainsam.infer.decode import Decoded, ObjectBand, edge_share, sigmoid
 from domainsam.infer.decoders import read_log_odds, upsample_part
 from domainsam.infer.networks import upsample
 from domainsam.infer.plan import MARGIN_LEAST, MOST_LAYERS, CropPrompt, Plan, Spot, plan_prompts
 from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import Lattice
-from domainsam.protocols import Window
+from domainsam.protocols import SceneObject, Window
 
 FIELD = 128
 
@@ -130,16 +130,16 @@ def decoded(limit: Window, logit: float, whole: bool, layer: int = 0) -> Decoded
     return Decoded(CropPrompt(1, 0.8, limit, limit, 1, whole, layer), logits, 0.9)
 
 
-def test_objects_combine_by_maximum_and_the_rest_stays_below_the_threshold(tmp_path: Path) -> None:
+def test_objects_combine_by_maximum_and_the_rest_keeps_its_coarse_probability(tmp_path: Path) -> None:
     before = np.tile(np.array([10, 126, 127, 200, 255], dtype=np.uint8), (64, 16))[:, :64]
     with RawRaster.create(tmp_path / "a.u8", (64, 64)) as store:
         store.write(Window(0, 0, 64, 64), before)
         band = ObjectBand(64, (0, 64))
         crop = Window(0, 0, 64, 64)
-        band.add(crop, decoded(Window(0, 0, 20, 20), 2.0, whole=True))
-        band.add(crop, decoded(Window(10, 10, 20, 20), -1.0, whole=True))
-        band.add(crop, decoded(Window(0, 40, 64, 24), 3.0, whole=False))
-        band.add(Window(0, 16, 64, 64), decoded(Window(0, 40, 64, 24), 3.0, whole=False))
+        band.add(crop, decoded(Window(0, 0, 20, 20), 2.0, whole=True), store)
+        band.add(crop, decoded(Window(10, 10, 20, 20), -1.0, whole=True), store)
+        band.add(crop, decoded(Window(0, 40, 64, 24), 3.0, whole=False), store)
+        band.add(Window(0, 16, 64, 64), decoded(Window(0, 40, 64, 24), 3.0, whole=False), store)
         (found,) = band.finish(64, store, 127)
     assert ((found == 255) == (before == 255)).all()
     seen = before != 255
@@ -149,7 +149,7 @@ def test_objects_combine_by_maximum_and_the_rest_stays_below_the_threshold(tmp_p
     assert set(found[:20, :20][seen[:20, :20]]) == {high}
     assert set(found[20:30, 20:30][seen[20:30, 20:30]]) == {low}
     assert set(found[:, 40:][seen[:, 40:]]) == {large}
-    assert set(found[40:, :40][seen[40:, :40]]) == {10, 126}
+    assert set(found[40:, :40][seen[40:, :40]]) == {10, 126, 127, 200}
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -167,6 +167,35 @@ def test_parts_of_one_object_are_averaged_and_other_objects_do_not_dilute_them(
         store.write(scene, np.full((64, 64), 130, dtype=np.uint8))
         band = ObjectBand(64, (0, 64), layers=2)
         for crop, part in parts[::order]:
-            band.add(crop, part)
+            band.add(crop, part, store)
         (found,) = band.finish(64, store, 127)
     assert set(found.ravel()) == {round(254 * float(sigmoid(np.full(1, 1.5, np.float32))[0]))}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_no_edge_of_a_box_shows(tmp_path: Path, whole: bool) -> None:
+    """Between box and limit the answer goes over into the coarse probability, step by small step."""
+    box, limit = Window(24, 24, 16, 16), Window(8, 8, 48, 48)
+    logits = np.full((48, 48), 3.0, dtype=np.float32)
+    part = Decoded(CropPrompt(1, 0.8, box, limit, 256, whole), logits, 0.9)
+    with RawRaster.create(tmp_path / "a.u8", (64, 64)) as store:
+        store.write(Window(0, 0, 64, 64), np.full((64, 64), 40, dtype=np.uint8))
+        band = ObjectBand(64, (0, 64))
+        band.add(Window(0, 0, 64, 64), part, store)
+        (found,) = band.finish(64, store, 127)
+    steps = found.astype(int)
+    assert set(steps[24:40, 24:40].ravel()) == {round(254 / (1 + np.exp(-3)))}
+    assert (steps[:8] == 40).all()
+    # 202 levels over 16 pixels; a smooth step is nowhere steeper than 1.5 times the mean.
+    steepest = max(int(np.abs(np.diff(steps, axis=axis)).max()) for axis in (0, 1))
+    assert 202 / 16 < steepest <= 202 / 16 * 1.5 + 1
+
+
+def test_what_a_person_marked_has_no_soft_edge() -> None:
+    box, limit = Window(24, 24, 16, 16), Window(8, 8, 48, 48)
+    mark = SceneObject.marked(box=(24.0, 24.0, 40.0, 40.0))
+    assert (edge_share(CropPrompt(1, 1.0, box, limit, 256, True, mark=mark)) == 1).all()
+    # Nor has a side at which the scene ends.
+    cut = edge_share(CropPrompt(1, 1.0, Window(0, 24, 16, 16), Window(0, 8, 32, 48), 256, True))
+    assert (cut[0, 16:32] == 1).all()
+    assert cut[-1].max() < 0.01

@@ -181,7 +181,7 @@ def test_json_says_its_frame(tmp_path: Path) -> None:
         ("p.csv", "x,y,object,label\n1,2,1,a\n1,3,1,b\n", "labels a, b; expected one label"),
         ("p.csv", "left,top,right,bottom\n3,2,3,9\n", "no width or no height"),
         ("p.json", "{", "is no JSON"),
-        ("p.json", "[]", "holds a list; expected an object with 'objects'"),
+        ("p.json", "[]", "holds a list; expected an object"),
         ("p.json", '{"frame": "pixel"}', "has no list 'objects'"),
         (
             "p.json",

@@ -15,9 +15,10 @@ import pytest
 from matplotlib.path import Path as Polygon
 
 from domainsam.errors import InputError, OutputError
+from domainsam_ct.evaluate.labelled import read_labelled
 from domainsam_ct.labels import Organ, load_label_map
 from domainsam_ct.read.open import open_volume, read_mask
-from domainsam_ct.read.volume import Volume
+from domainsam_ct.read.volume import Volume, get_scan_grid
 from domainsam_ct.write.dicom_seg import write_dicom_seg
 from domainsam_ct.write.rtstruct import trace_outlines, write_rtstruct
 from tests.ct.made import PATIENT_ID, canonical_volume, oblique, stored, write_dicom, write_nifti
@@ -81,14 +82,99 @@ def renumbered(mask: np.ndarray) -> np.ndarray:
     return table[mask]
 
 
+def placed(path: Path, volume: Volume) -> np.ndarray:
+    """A mask that was read back, on the voxels of its scan."""
+    return read_labelled(path).place_on(volume.grid, "scan").values
+
+
+@pytest.mark.parametrize("form", ["binary", "deflated", "labelmap"])
+def test_every_form_holds_the_mask(
+    tmp_path: Path, mask: np.ndarray, volume: Volume, organs: dict[int, Organ], form: str
+) -> None:
+    path = tmp_path / "seg.dcm"
+    write_dicom_seg(path, mask, volume, organs, form=form)
+    expected = mask if form == "labelmap" else renumbered(mask)
+    assert np.array_equal(placed(path, volume), expected)
+    # The same by highdicom's own reading, frame by frame through the slices' UIDs.
+    uids = [header.instance_uid for header in volume.native.series.headers]
+    pixels = hd.seg.segread(path).get_pixels_by_source_instance(
+        uids, combine_segments=True, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+    )
+    read = volume.native.orientation.to_canonical(pixels.transpose(2, 1, 0))
+    assert np.array_equal(read, expected)
+    made = pydicom.dcmread(path)
+    assert made.SegmentationType == ("LABELMAP" if form == "labelmap" else "BINARY")
+    syntax = {"binary": "1.2.840.10008.1.2.1", "deflated": "1.2.840.10008.1.2.1.99"}
+    assert made.file_meta.TransferSyntaxUID == syntax.get(form, "1.2.840.10008.1.2.5")
+    assert complaints_of(path, form) == []
+
+
+def complaints_of(path: Path, form: str) -> list[str]:
+    """What the validator says, where it is there and knows the form."""
+    return complaints(path) if shutil.which("dciodvfy") and form != "deflated" else []
+
+
+def test_empty_frames_are_left_out(
+    tmp_path: Path, mask: np.ndarray, volume: Volume, organs: dict[int, Organ]
+) -> None:
+    write_dicom_seg(tmp_path / "seg.dcm", mask, volume, organs)
+    frames = sum(
+        int((volume.native.orientation.to_native(mask) == value).any(axis=(0, 1)).sum())
+        for value in (2, 3, 5, 7)
+    )
+    assert pydicom.dcmread(tmp_path / "seg.dcm").NumberOfFrames == frames
+
+
+def test_overlapping_organs_keep_their_voxels(
+    tmp_path: Path, mask: np.ndarray, volume: Volume, organs: dict[int, Organ]
+) -> None:
+    whole = {2: mask == 2, 5: (mask == 5) | (mask == 2)}
+    write_dicom_seg(tmp_path / "seg.dcm", mask, volume, organs, whole=whole)
+    write_rtstruct(tmp_path / "rt.dcm", mask, volume, organs, whole=whole)
+    for name in ("seg.dcm", "rt.dcm"):
+        read = read_labelled(tmp_path / name, None, get_scan_grid(volume)).place_on(volume.grid, "scan")
+        values = {organ.name: value for value, organ in read.labels.items()}
+        assert np.array_equal(read.inside(values["liver"]), whole[5])
+        assert np.array_equal(read.inside(values["kidney_right"]), whole[2])
+        assert np.array_equal(read.inside(values["aorta"]), mask == 7)
+    with pytest.raises(InputError, match="organs overlap"):
+        write_dicom_seg(tmp_path / "map.dcm", mask, volume, organs, whole=whole, form="labelmap")
+    assert not (tmp_path / "map.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    ("origin", "in_seg", "in_rtstruct"),
+    [
+        ("automatic", "AUTOMATIC", "AUTOMATIC"),
+        ("manual", "MANUAL", "MANUAL"),
+        (None, "SEMIAUTOMATIC", ""),
+    ],
+)
+def test_origin_is_what_was_said(
+    tmp_path: Path,
+    mask: np.ndarray,
+    volume: Volume,
+    organs: dict[int, Organ],
+    origin: str | None,
+    in_seg: str,
+    in_rtstruct: str,
+) -> None:
+    write_dicom_seg(tmp_path / "seg.dcm", mask, volume, organs, origin=origin)
+    write_rtstruct(tmp_path / "rt.dcm", mask, volume, organs, origin=origin)
+    seg, rt = (pydicom.dcmread(tmp_path / name) for name in ("seg.dcm", "rt.dcm"))
+    assert {item.SegmentAlgorithmType for item in seg.SegmentSequence} == {in_seg}
+    assert {item.ROIGenerationAlgorithm for item in rt.StructureSetROISequence} == {in_rtstruct}
+    if origin is None:
+        assert {item.SegmentAlgorithmName for item in seg.SegmentSequence} == {"not stated"}
+
+
 def test_seg_reads_back_identical(
     tmp_path: Path, mask: np.ndarray, volume: Volume, organs: dict[int, Organ]
 ) -> None:
     path = tmp_path / "seg.dcm"
     write_dicom_seg(path, mask, volume, organs)
-    labels, geometry = read_mask(path)
-    assert np.array_equal(labels, renumbered(mask))
-    assert np.allclose(geometry.grid.affine, volume.grid.affine, atol=1e-5)
+    assert np.array_equal(placed(path, volume), renumbered(mask))
+    geometry = read_mask(path).geometry
     assert geometry.names == {1: "kidney_right", 2: "kidney_left", 3: "liver", 4: "aorta"}
     assert geometry.warnings == ()
 
@@ -118,8 +204,6 @@ def test_seg_says_what_and_whose(
         assert made[keyword].value == source[keyword].value
     assert made.SeriesInstanceUID != source.SeriesInstanceUID
     assert made.PatientID == PATIENT_ID
-    frames = volume.native.shape[2] * 4
-    assert made.NumberOfFrames == frames
     sides = {}
     for segment in made.SegmentSequence:
         kind = segment.SegmentedPropertyTypeCodeSequence[0]
@@ -141,7 +225,9 @@ def test_seg_says_what_and_whose(
         for image in frame.DerivationImageSequence
         for item in image.SourceImageSequence
     }
-    assert referred == {header.instance_uid for header in volume.native.series.headers}
+    filled = volume.native.orientation.to_native(mask).any(axis=(0, 1))
+    headers = volume.native.series.headers
+    assert referred == {headers[level].instance_uid for level in np.flatnonzero(filled)}
 
 
 def test_seg_and_rtstruct_satisfy_the_validator(
@@ -238,12 +324,19 @@ def test_refusals(
     assert out.read_text() == "precious"
 
 
+def _one_slice(folder: Path) -> Path:
+    return write_dicom(folder, *stored(canonical_volume(SHAPE), oblique(), *LAYOUTS["axial"][:2]))[0]
+
+
 def test_other_dicom_files_are_no_masks(
     tmp_path: Path, volume: Volume, mask: np.ndarray, organs: dict[int, Organ]
 ) -> None:
     write_rtstruct(tmp_path / "rt.dcm", mask, volume, organs)
-    with pytest.raises(InputError, match="no segmentation"):
+    with pytest.raises(InputError, match="contours have no voxels: give the scan"):
         read_mask(tmp_path / "rt.dcm")
+    slice_ = Path(shutil.copy(_one_slice(tmp_path / "one"), tmp_path / "slice.dcm"))
+    with pytest.raises(InputError, match="no segmentation"):
+        read_mask(slice_)
     (tmp_path / "text.dcm").write_text("hello")
     with pytest.raises(InputError, match="no mask"):
         read_mask(tmp_path / "text.dcm")
@@ -263,6 +356,8 @@ def test_real_series(tmp_path: Path, shared_data: Path) -> None:
     with open_volume(folder / "example_ct_dicom") as volume:
         write_dicom_seg(tmp_path / "seg.dcm", labels, volume, organs)
         write_rtstruct(tmp_path / "rt.dcm", labels, volume, organs)
-    assert np.array_equal(read_mask(tmp_path / "seg.dcm").labels, renumbered(wanted))
+        assert np.array_equal(placed(tmp_path / "seg.dcm", volume), renumbered(wanted))
+        contours = read_labelled(tmp_path / "rt.dcm", None, get_scan_grid(volume))
+    assert np.array_equal(contours.values, renumbered(wanted))
     assert complaints(tmp_path / "seg.dcm") == []
     assert complaints(tmp_path / "rt.dcm") == []

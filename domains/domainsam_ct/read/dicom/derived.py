@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pydicom
@@ -14,6 +14,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import iter_pixels
 
 from domainsam.errors import InputError
+from domainsam.limits import require_memory
 from domainsam_ct.read.dicom.files import silence_libraries
 from domainsam_ct.read.dicom.headers import read_numbers
 from domainsam_ct.read.dicom.series import Series
@@ -29,6 +30,10 @@ from domainsam_ct.read.volume import MaskGeometry, ReadMask, Volume
 
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP classes of segmentations by bits and of label maps (PS3.4, table B.5-1)."""
+
+
+SEG_BYTES = 6
+"""Bytes a voxel of a mask in memory: 16 bits, a byte, and the frames as the file has them."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,9 @@ def read_dicom_seg(path: Path) -> ReadMask:
     affine, levels = _grid(path, dataset, placed)
     shape = (int(dataset.Columns), int(dataset.Rows), max(levels) + 1)
     notes = check_affine(str(path), affine)
+    require_memory(
+        path, SEG_BYTES * shape[0] * shape[1] * shape[2], f"{shape[0]} x {shape[1]} x {shape[2]} voxels"
+    )
     least, halved = _threshold(dataset)
     labels = np.zeros(shape, np.uint16)
     shared = _fill(path, dataset, placed, levels, labels, least)
@@ -72,6 +80,7 @@ def read_dicom_seg(path: Path) -> ReadMask:
         {value: turn.to_canonical(mask) for value, mask in whole.items()},
         (turn.axes[0] == 2, turn.axes[1] == 2, turn.axes[2] == 2),
         own_numbers=True,
+        frame_uid=str(dataset.get("FrameOfReferenceUID") or ""),
     )
     return ReadMask(turn.to_canonical(kept), geometry)
 
@@ -214,6 +223,8 @@ def _decoded(
 MAKER = "domainsam"
 MODEL = "domainsam ct"
 
+Scalar = TypeVar("Scalar", bound=np.generic)
+
 
 def get_series(volume: Volume, what: str) -> Series:
     """The DICOM series a volume was read from.
@@ -224,11 +235,6 @@ def get_series(volume: Volume, what: str) -> Series:
         If it came from no DICOM files, so there is nothing that ``what`` could refer to.
     """
     series = volume.native.series
-    if series is not None and series.headers[0].frame is not None:
-        raise InputError(
-            f"{volume.source_name}: {what} refers to single images, and this is an enhanced CT with all of "
-            "them in one; convert it to classic CT images, or leave that output out"
-        )
     if series is None:
         raise InputError(
             f"{volume.source_name}: {what} refers to DICOM images, and this volume is none; "
@@ -237,7 +243,7 @@ def get_series(volume: Volume, what: str) -> Series:
     return series
 
 
-def to_frames(mask: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
+def to_frames(mask: NDArray[Scalar], volume: Volume) -> NDArray[Scalar]:
     """A canonical mask ``(x, y, z)`` as the series' own images ``(slice, row, column)``.
 
     Raises
@@ -250,15 +256,23 @@ def to_frames(mask: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
     return np.ascontiguousarray(volume.native.orientation.to_native(mask).transpose(2, 1, 0))
 
 
-def present_values(mask: NDArray[np.uint8], labels: Iterable[int], volume: Volume, what: str) -> list[int]:
-    """Values of the organs that a mask ``(x, y, z)`` holds, in order.
+def present_values(
+    mask: NDArray[np.uint8],
+    labels: Iterable[int],
+    volume: Volume,
+    what: str,
+    whole: Mapping[int, NDArray[np.bool_]] | None = None,
+) -> list[int]:
+    """Values of the organs that a mask ``(x, y, z)``, or the masks of overlapping organs hold, in order.
 
     Raises
     ------
     InputError
         If there is none: ``what`` is to be written, ``"an RTSTRUCT"`` for instance, cannot be empty.
     """
-    present = [value for value in sorted(labels) if value > 0 and np.any(mask == value)]
+    found = {int(value) for value in np.flatnonzero(np.bincount(mask.ravel()))}
+    found |= {value for value, inside in (whole or {}).items() if inside.any()}
+    present = [value for value in sorted(labels) if value > 0 and value in found]
     if not present:
         raise InputError(f"{volume.source_name}: no organ was found, and {what} cannot be empty")
     return present

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import warnings
 import zipfile
 import zlib
@@ -18,10 +19,11 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from domainsam.errors import InputError, MissingInputError
+from domainsam.limits import find_budget, format_bytes
 
 MEMBER_BYTES = 1 << 30
 """No single slice is larger; a zip entry that claims more is a trap."""
@@ -65,7 +67,10 @@ class DicomFiles:
             return
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            # zipfile lets errors of struct, of codecs and of arithmetic through.
             raise InputError(
                 f"{path}: is not a zip file, or a damaged one; copy or download it again"
             ) from error
@@ -76,6 +81,18 @@ class DicomFiles:
         if any(member.flag_bits & 1 for member in self._members):
             self.close()
             raise InputError(f"{path}: is locked by a password; unpack it first")
+
+    def name(self, number: int) -> str:
+        """Where a file lies within the folder or zip file."""
+        member = self._members[number]
+        if self._zip is not None:
+            return str(member.filename)
+        return str(member.relative_to(self.path)) if member != self.path else member.name
+
+    def size(self, number: int) -> int:
+        """Bytes of a file."""
+        member = self._members[number]
+        return int(member.stat().st_size if self._zip is None else member.file_size)
 
     def is_file(self, number: int, path: Path) -> bool:
         """Whether the file of that number is this one."""
@@ -105,11 +122,14 @@ class DicomFiles:
                 with member.open("rb") as file:
                     yield file
                 return
-            if member.file_size > MEMBER_BYTES:
-                raise InputError(f"{self.path}: holds a file of more than 1 GB, which is no CT slice")
+            if member.file_size > min(MEMBER_BYTES, find_budget() // 4):
+                raise InputError(
+                    f"{self.path}: holds a file of {format_bytes(member.file_size)}, which is no CT slice, "
+                    "or more than the memory there is for one (--max-memory)"
+                )
             with io.BytesIO(self._zip.read(member)) as memory:
                 yield memory
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, struct.error) as error:
             raise InputError(f"{self.path}: is a damaged zip file; copy or download it again") from error
         except PermissionError as error:
             raise MissingInputError(f"{self.path}: a file in it cannot be read; check permissions") from error
@@ -140,11 +160,33 @@ def read_dataset(stream: IO[bytes], tags: list[str] | None = None) -> Any | None
         try:
             if tags is None:
                 return _with_syntax(pydicom.dcmread(stream, force=True))
-            return _with_syntax(
-                pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
-            )
-        except (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError):
+            found = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
+            return _with_syntax(_convert_values(found))
+        except MemoryError:
+            raise
+        except Exception:
+            # Damage makes pydicom fail in ways that no list of errors foresees.
             return None
+
+
+def _convert_values(dataset: Any) -> Any:
+    """The same dataset, every value converted now, so that none surprises later.
+
+    One of a length that its type cannot have is damage, and raises; one that is
+    only not what it should be, such as a number with letters, counts as absent.
+    """
+    for tag in list(dataset.keys()):
+        try:
+            element = dataset[tag]
+        except BytesLengthException:
+            raise
+        except Exception:
+            del dataset[tag]
+            continue
+        if element.VR == "SQ":
+            for item in element.value:
+                _convert_values(item)
+    return dataset
 
 
 def _with_syntax(dataset: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pydicom
 
-from domainsam_ct.read.dicom.files import DicomFiles, read_dataset, silence_libraries
+from domainsam_ct.read.dicom.files import SNIFFED, DicomFiles, is_dicom, read_dataset, silence_libraries
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
@@ -40,6 +40,10 @@ FRAME_GROUPS = {
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
 }
 """Groups of a frame, and the tags that a slice by itself would have."""
+
+
+FARTHEST_MM = 1e6
+"""Nothing that is scanned lies further than a kilometre from its origin, or has larger pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,29 +121,54 @@ class SliceHeader:
         return str(getattr(self.dataset.file_meta, keyword, "") or "").strip()
 
 
-def read_headers(files: DicomFiles) -> list[SliceHeader]:
-    """The headers of all files that are DICOM, without their pixels."""
-    headers = []
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the files of a folder or zip file are: every one of them is in exactly one place.
+
+    Parameters
+    ----------
+    headers
+        Of the images, and of whatever else DICOM can be.
+    damaged
+        Numbers of files that begin as DICOM does and cannot be read.
+    strange
+        Numbers of files that are no DICOM.
+    """
+
+    headers: tuple[SliceHeader, ...]
+    damaged: tuple[int, ...]
+    strange: tuple[int, ...]
+
+
+def read_headers(files: DicomFiles) -> Found:
+    """The headers of all files that are DICOM, without their pixels, and which files are none."""
+    headers: list[SliceHeader] = []
+    damaged, strange = [], []
     for number in range(len(files)):
         with files.open(number) as stream:
-            dataset = read_dataset(stream, [*PATIENT_AND_STUDY, *SLICE, *FRAMES])
+            claims = is_dicom(stream.read(SNIFFED))
+            stream.seek(0)
+            dataset = read_dataset(stream, [*PATIENT_AND_STUDY, *SLICE, *FRAMES]) if claims else None
         if dataset is None or not len(dataset):
+            (damaged if claims and files.size(number) > SNIFFED else strange).append(number)
             continue
         frames = _split_frames(dataset) if str(dataset.get("SOPClassUID")) in ENHANCED_CT else []
         headers += [_header(number, part, frame) for frame, part in enumerate(frames)]
         if not frames:
             headers.append(_header(number, dataset, None))
-    return headers
+    return Found(tuple(headers), tuple(damaged), tuple(strange))
 
 
 def _header(number: int, dataset: Any, frame: int | None) -> SliceHeader:
     spacing = read_numbers(dataset, "PixelSpacing", 2)
+    position = read_numbers(dataset, "ImagePositionPatient", 3)
     return SliceHeader(
         number,
         dataset,
-        read_numbers(dataset, "ImagePositionPatient", 3),
+        # Further from the origin than any scanner reaches is no place: arithmetic would overflow.
+        position if position is not None and max(map(abs, position)) < FARTHEST_MM else None,
         read_numbers(dataset, "ImageOrientationPatient", 6),
-        spacing if spacing is not None and min(spacing) > 0 else None,
+        spacing if spacing is not None and 0 < min(spacing) <= max(spacing) < FARTHEST_MM else None,
         frame,
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from domainsam.errors import InputError
+from domainsam_ct.read.dicom.account import note_others, refuse_damaged
 from domainsam_ct.read.dicom.files import DicomFiles
 from domainsam_ct.read.dicom.headers import ENHANCED_CT, SliceHeader, read_headers
 from domainsam_ct.read.dicom.stack import (
@@ -101,13 +102,15 @@ def find_series(files: DicomFiles) -> list[Series]:
     InputError
         If there is none; the line says what was found instead.
     """
-    headers = read_headers(files)
-    if not headers:
+    found = read_headers(files)
+    headers = found.headers
+    if not headers and not found.damaged:
         others = f"; {files.volumes} are volumes: name them one by one" if files.volumes else ""
         raise InputError(
             f"{files.path}: none of its {len(files)} files is DICOM; "
             f"expected the files of a CT series{others}"
         )
+    refuse_damaged(files, found)
     slices = [h for h in headers if h.is_image and h.text("Modality") == "CT" and not h.is_localizer]
     enhanced = [
         h for h in slices if h.frame is None and (h.class_uid in ENHANCED_CT or h.whole("NumberOfFrames") > 1)
@@ -123,7 +126,11 @@ def find_series(files: DicomFiles) -> list[Series]:
     if not series:
         raise InputError(f"{files.path}: {_why_none(headers, slices, enhanced, placed)}")
     lost = [h for h in usable if h not in placed]
-    series = [replace(one, unplaced=_count_unplaced(one, lost)) for one in series]
+    read = {header.number for one in series for header in one.headers}
+    others = note_others(files, found, slices, read)
+    series = [
+        replace(one, unplaced=_count_unplaced(one, lost), left_out=(*one.left_out, *others)) for one in series
+    ]
     # Rounding in headers must not decide.
     series.sort(key=lambda one: (one.is_axial, round(one.extent, 1), len(one.headers)), reverse=True)
     return _name_stacks(series)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from highdicom.enum import SpecificCharacterSetValues
@@ -31,8 +32,30 @@ JOINING = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 """UIDs that join an object with its scan."""
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What objects call the image of a slice; ``frame`` counts from 1, None for an image of its own."""
+
+    class_uid: str
+    instance_uid: str
+    frame: int | None = None
+
+
+def list_references(series: Series, sources: list[Any]) -> list[Reference]:
+    """What to call each slice, given what :func:`read_source_datasets` made of them."""
+    return [
+        Reference(str(source.SOPClassUID), str(source.SOPInstanceUID))
+        if header.frame is None
+        else Reference(header.class_uid, header.instance_uid, header.frame + 1)
+        for header, source in zip(series.headers, sources, strict=True)
+    ]
+
+
 def read_source_datasets(series: Series, distance: float) -> list[Any]:
     """Headers of all slices, in order, with every tag that references need.
+
+    Frames of an enhanced CT are given as images of their own, with UIDs that
+    stand for them until :func:`list_references` says what they are.
 
     UIDs that were emptied are replaced by new ones, the same for the same
     slices each time, so that a SEG and an RTSTRUCT agree. Where the thickness
@@ -65,6 +88,9 @@ def _repair(series: Series, distance: float) -> tuple[list[Any], tuple[str, ...]
             dataset.SeriesInstanceUID = number
             dataset.SOPInstanceUID = instance_uids[index] or generate_uid(entropy_srcs=[number, str(index)])
             dataset.SOPClassUID = _valid_uid(header.class_uid) or CT_IMAGE
+            if header.frame is not None:
+                dataset.SOPInstanceUID = generate_uid(entropy_srcs=[number, str(index)])
+                dataset.SOPClassUID = CT_IMAGE
             for keyword in TYPE_TWO:
                 if keyword not in dataset:
                     setattr(dataset, keyword, "")
@@ -77,7 +103,8 @@ def _repair(series: Series, distance: float) -> tuple[list[Any], tuple[str, ...]
             rewritten = _use_known_characters(dataset) or rewritten
             emptied |= _empty_faults(dataset)
         made.append(dataset)
-    return made, (*_tell_uids(known, instance_uids), *_tell_values(emptied, rewritten, thin, distance))
+    told = [uid for uid, header in zip(instance_uids, series.headers, strict=True) if header.frame is None]
+    return made, (*_tell_uids(known, told), *_tell_values(emptied, rewritten, thin, distance))
 
 
 def _valid_uid(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,9 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
 
 from domainsam.errors import DependencyError, InputError
+from domainsam.io.whole import CODESTREAM_END, check_codestream
+from domainsam.limits import require_memory
+from domainsam_ct.read.dicom.account import note_numbers
 from domainsam_ct.read.dicom.files import DicomFiles, read_dataset, silence_libraries
 from domainsam_ct.read.dicom.headers import SliceHeader, read_headers
 from domainsam_ct.read.dicom.series import Series, choose_series, find_series, list_series
@@ -21,6 +26,12 @@ from domainsam_ct.read.dicom.stack import SAME_PLACE_MM, compute_stack_affine, p
 from domainsam_ct.read.geometry import NativeGeometry, Orientation, check_affine
 from domainsam_ct.read.planes import PlaneStore
 from domainsam_ct.read.volume import Volume, Voxels, check_values
+
+DECODE_BYTES = 24
+"""Bytes a pixel while a slice is decoded: stored values, Hounsfield units in doubles, and a copy."""
+JPEG_START, CODESTREAM_START = b"\xff\xd8", b"\xff\x4f"
+PADDING = 16
+"""Bytes near a frame's end among which its last marker is."""
 
 
 def open_dicom(path: Path, series_uid: str | None = None, scratch: Path | None = None) -> Volume:
@@ -59,7 +70,7 @@ def open_dicom(path: Path, series_uid: str | None = None, scratch: Path | None =
 def _is_slice(path: Path) -> bool:
     """Whether a DICOM file is one slice of a CT, and not a volume by itself or no CT at all."""
     with DicomFiles(path) as files:
-        headers = read_headers(files)
+        headers = read_headers(files).headers
     if len(headers) != 1:
         return False
     (header,) = headers
@@ -83,6 +94,8 @@ def _open_series(
         affine, uneven = compute_stack_affine(name, series.headers)
         first = series.headers[0]
         shape = (first.whole("Columns"), first.whole("Rows"), len(series.headers))
+        told = f"slices of {shape[0]} x {shape[1]} pixels"
+        require_memory(name, DECODE_BYTES * shape[0] * shape[1], told)
         if min(shape) < 2:
             raise InputError(f"{name}: is a single image, expected a series of several slices")
         orientation = Orientation.of(affine)
@@ -92,7 +105,15 @@ def _open_series(
         store = PlaneStore.temporary(shape, _dtype(series.headers, scaling), orientation.slice_axis, scratch)
         stack.callback(store.close)
         low, high = _decode(name, files, series.headers, scaling, store)
-        found = (*doubles, *uneven, *_check_units(series.headers), *place, *check_values(name, low, high))
+        numbered = note_numbers(series.headers) if not doubles else ()
+        found = (
+            *doubles,
+            *uneven,
+            *numbered,
+            *_check_units(series.headers),
+            *place,
+            *check_values(name, low, high),
+        )
         notes = (*notes, *series.left_out, *found)
         stack.pop_all()
     return Volume(native.canonical_grid(), native, Voxels(store), path.name, notes, (low, high))
@@ -222,9 +243,12 @@ def decode(name: str, files: DicomFiles, header: SliceHeader, dataset: Any = Non
         raise InputError(f"{name}: a slice has no pixels or is truncated; copy the series again")
     with silence_libraries():
         try:
+            _check_frame(name, dataset, header)
             values = np.asarray(
                 dataset.pixel_array if header.frame is None else pixel_array(dataset, index=header.frame)
             )
+        except InputError:
+            raise
         except ImportError as error:
             raise DependencyError(f"{name}: a package to decode {coding} is missing") from error
         except Exception as error:
@@ -238,3 +262,23 @@ def decode(name: str, files: DicomFiles, header: SliceHeader, dataset: Any = Non
             "only single grey images are read"
         )
     return values
+
+
+def _check_frame(name: str, dataset: Any, header: SliceHeader) -> None:
+    """Refuse a compressed frame that is cut short, or that says another size than the header.
+
+    Decoders make what is missing of JPEG and JPEG 2000 grey, and allocate what the codestream says.
+    """
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    data = bytes(get_frame(dataset.PixelData, header.frame or 0, number_of_frames=frames))
+    if data.startswith(CODESTREAM_START):
+        check_codestream(data, f"{name}: a slice")
+        right, bottom, left, top = struct.unpack_from(">4I", data, 8)
+        if (bottom - top, right - left) != (header.whole("Rows"), header.whole("Columns")):
+            raise InputError(
+                f"{name}: a slice's pixels are of another size than its header says; copy it again"
+            )
+    elif data.startswith(JPEG_START) and CODESTREAM_END not in data[-PADDING:]:
+        raise InputError(f"{name}: a slice is truncated; copy the series again")

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from domainsam.documents import read_lines
 from domainsam.errors import InputError, MissingInputError
 from domainsam_scene.read.images import RawImage, read_array, read_image
 from domainsam_scene.read.layouts.base import Labels, SampleRef, check_folder, check_labels, check_split
@@ -74,7 +75,7 @@ class McubesLayout:
         path = root / LIST_FOLDER / f"{chosen}.txt"
         if not path.is_file():
             raise MissingInputError(f"{path}: no such file; the list of split {chosen} is needed")
-        names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.split()[0] for line in read_lines(path, "names of samples, a line each")]
         if not names:
             raise InputError(f"{path}: names no sample")
         if chosen == "val":

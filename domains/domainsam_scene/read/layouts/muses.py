@@ -9,13 +9,13 @@ kit does without motion compensation.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from domainsam.documents import expect, read_json
 from domainsam.errors import InputError, MissingInputError
 from domainsam_scene.read.images import RawImage, read_image
 from domainsam_scene.read.layouts.base import (
@@ -88,7 +88,8 @@ class MusesLayout:
         check_folder(root, ("meta.json",), self.name)
         chosen = check_split(split, self.splits, "val")
         self._root = root
-        scenes = _read_json(root / "meta.json")
+        path = root / "meta.json"
+        scenes = {name: expect(scene, dict, f"{path}: {name}") for name, scene in _read_json(path).items()}
         picked = {name: scene for name, scene in sorted(scenes.items()) if scene.get("split") == chosen}
         if not picked:
             raise InputError(f"{root / 'meta.json'}: holds no scene of split {chosen}")
@@ -130,7 +131,7 @@ class MusesLayout:
                 )
             try:
                 self._calibration = Calibration.from_document(_read_json(path))
-            except (KeyError, ValueError) as error:
+            except (KeyError, ValueError, TypeError, OverflowError) as error:
                 raise InputError(f"{path}: is not a calibration of MUSES ({error})") from error
         return self._calibration
 
@@ -140,7 +141,7 @@ def _reference(root: Path, name: str, scene: Mapping[str, Any]) -> SampleRef:
     for sensor, word in SENSORS.items():
         given = scene.get(f"path_to_{word}")
         if given:
-            inside = Path(given)
+            inside = Path(expect(given, str, f"{name}: path_to_{word}"))
             laid = (root / PROJECTED / inside.with_suffix(suffix) for suffix in PROJECTED_SUFFIXES)
             files[sensor] = (root / inside,) if sensor == "rgb" else (root / inside, *laid)
     return SampleRef(
@@ -183,12 +184,4 @@ def _decoded(path: Path, sensor: str) -> np.ndarray[Any, Any]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: is not readable JSON ({str(error)[:120]}); copy or download it again"
-        ) from error
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: holds a {type(document).__name__}, expected names and their values")
-    return document
+    return read_json(path, "names and their values")

@@ -13,7 +13,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from domainsam.documents import read_lines
 from domainsam.errors import InputError, MissingInputError
+from domainsam.reading import reading
 from domainsam_scene.read.images import SUFFIXES, read_image
 from domainsam_scene.read.layouts.base import Labels, SampleRef, check_labels
 from domainsam_scene.read.modalities import Plane, scale_plane
@@ -94,7 +96,7 @@ def _class_names(root: Path) -> tuple[str, ...]:
     path = root / "labels.txt"
     if not path.is_file():
         return ()
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    return tuple(read_lines(path, "names of classes, a line each"))
 
 
 def _conditions(root: Path) -> dict[str, dict[str, str]]:
@@ -102,7 +104,7 @@ def _conditions(root: Path) -> dict[str, dict[str, str]]:
     path = root / "conditions.csv"
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
+    with reading(path, "a table of conditions"), path.open(encoding="utf-8", newline="") as file:
         head, *rows = [row for row in csv.reader(file) if row] or [[]]
     wrong = next((row for row in rows if len(row) != len(head)), None)
     if wrong is not None:
@@ -116,7 +118,7 @@ def _listed(root: Path, split: str, names: list[str]) -> list[str]:
     path = root / f"{split}.txt"
     if not path.is_file():
         raise InputError(f"{root}: has no split {split!r}: neither a folder nor a list {path.name}")
-    wanted = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    wanted = read_lines(path, "names of samples, a line each")
     unknown = sorted(set(wanted) - set(names))
     if unknown:
         raise InputError(f"{path}: names {unknown[0]!r}, which no sensor's folder holds")

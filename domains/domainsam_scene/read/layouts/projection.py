@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import DependencyError, InputError
+from domainsam.io.arrays import read_h5
+from domainsam.limits import require_memory
+from domainsam.reading import reads
 from domainsam_scene.read.images import read_image
 from domainsam_scene.read.modalities import Plane
 
@@ -62,6 +65,8 @@ class Calibration:
             name: np.asarray(outer[f"{name}2rgb"], np.float64).reshape(4, 4)
             for name in ("lidar", "radar", "event")
         }
+        if not all(np.isfinite(matrix).all() for matrix in (*square.values(), *moves.values())):
+            raise ValueError("a number of its matrices is not finite")
         return cls(square["rgb"], square["event"], moves["lidar"], moves["radar"], moves["event"])
 
     def scaled_camera(self, size: Size) -> Float64:
@@ -77,6 +82,11 @@ def fill_plane(sensor: str, image: NDArray[Any]) -> Plane:
     return Plane(np.asarray(scaled, np.float32), np.ones(hit.shape, bool))
 
 
+POINT_COPIES = 8
+"""Copies of a cloud's points in memory while they are turned and painted."""
+
+
+@reads("a cloud of points")
 def project_lidar(path: Path, calibration: Calibration, size: Size) -> Float32:
     """Range, intensity and height ``(3, H, W)`` of a point cloud as the camera would see it.
 
@@ -85,6 +95,7 @@ def project_lidar(path: Path, calibration: Calibration, size: Size) -> Float32:
     InputError
         If the file is damaged.
     """
+    require_memory(path, POINT_COPIES * path.stat().st_size, "points of that size")
     content = path.read_bytes()
     if not content or len(content) % (8 * LIDAR_FIELDS):
         raise InputError(
@@ -92,9 +103,12 @@ def project_lidar(path: Path, calibration: Calibration, size: Size) -> Float32:
             "it is damaged or truncated: copy or download it again"
         )
     points = np.frombuffer(content, np.float64).reshape(-1, LIDAR_FIELDS)
+    if not np.isfinite(points[:, :4]).all():
+        raise InputError(f"{path}: holds points that are no finite numbers: damaged; copy it again")
     return _painted(points[:, :3], points[:, 3], calibration.lidar, calibration.scaled_camera(size), size)
 
 
+@reads("a radar's picture")
 def project_radar(path: Path, calibration: Calibration, size: Size) -> Float32:
     """Range and intensity of a radar's polar picture as the camera would see it, the strongest echo on top.
 
@@ -129,6 +143,7 @@ def project_radar(path: Path, calibration: Calibration, size: Size) -> Float32:
     return image
 
 
+@reads("events")
 def project_events(path: Path, calibration: Calibration, size: Size) -> Float32:
     """Counts of brighter and darker events ``(3, H, W)``, the third channel 0.
 
@@ -158,19 +173,14 @@ def project_events(path: Path, calibration: Calibration, size: Size) -> Float32:
 
 def _read_events(path: Path) -> tuple[Float64, Float64, NDArray[np.bool_]]:
     try:
-        import h5py
+        found = read_h5(path, [f"events/{name}" for name in ("x", "y", "t", "p")])
     except ImportError as error:
         raise DependencyError(
             "raw event files need h5py: run pip install 'domainsam[hdf5]', or use MUSES's own kit"
         ) from error
-    try:
-        with h5py.File(path, "r") as file:
-            x, y, time, polarity = (np.asarray(file[f"events/{name}"]) for name in ("x", "y", "t", "p"))
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{path}: is damaged, truncated or of another format ({str(error)[:120]}); "
-            "copy it again, or project it with MUSES's own kit"
-        ) from error
+    x, y, time, polarity = found.values()
+    if len({part.shape for part in found.values()}) > 1 or x.ndim != 1:
+        raise InputError(f"{path}: its data sets are of different lengths; copy or download it again")
     if not len(time):
         return x.astype(np.float64), y.astype(np.float64), polarity.astype(bool)
     recent = time.astype(np.int64) >= int(time.max()) - EVENT_SPAN

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from domainsam.documents import expect, read_json, shorten, take
 from domainsam.errors import InputError, MissingInputError
+from domainsam.limits import require_memory
+from domainsam.names import show
+from domainsam.network import is_remote, require_local
+from domainsam.reading import reads
 
 PATH_COLUMNS = ("path", "file", "scene", "href", "mask")
 TIME_COLUMNS = ("datetime", "date", "year", "time")
@@ -19,6 +23,9 @@ RASTER_TYPES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "applicatio
 VECTOR_TYPES = ("application/geopackage", "application/vnd.apache.parquet", "application/geo+json")
 DEPTH = 8
 """Catalogues inside catalogues before a loop is suspected."""
+MOST_ITEMS = 10_000
+CSV_COPIES = 12
+"""Bytes in memory for one of a table's text."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Listed:
     label: str | None = None
 
 
+@reads("a table of scenes")
 def read_csv(path: Path) -> list[Listed]:
     """Rows of a table with a column of paths and one of dates; paths are relative to the table.
 
@@ -42,12 +50,14 @@ def read_csv(path: Path) -> list[Listed]:
         If it is no such table.
     """
     try:
+        require_memory(path, CSV_COPIES * path.stat().st_size, "a table of that size")
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such file; check the path") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a table ({error}); expected CSV in UTF-8") from error
+    # Cells beyond the heading stand under None, and those that a line lacks are None.
     names = {name.strip().lower(): name for name in (rows[0] if rows else {}) if name}
     where = next((names[name] for name in PATH_COLUMNS if name in names), None)
     when = next((names[name] for name in TIME_COLUMNS if name in names), None)
@@ -60,10 +70,12 @@ def read_csv(path: Path) -> list[Listed]:
     for number, row in enumerate(rows, start=2):
         if not row[where] or not row[when]:
             raise InputError(f"{path}: line {number} lacks its path or date; fill in both")
-        listed.append(Listed(_beside(path, row[where].strip()), row[when].strip(), f"line {number}"))
+        named = require_local(_beside(path, row[where].strip()), f"{path}: line {number}")
+        listed.append(Listed(named, row[when].strip(), f"line {number}"))
     return listed
 
 
+@reads("a STAC file")
 def read_stac(path: Path, asset: str | None = None) -> list[Listed]:
     """Items of a STAC item, item collection, collection or catalogue, with those it links to.
 
@@ -77,89 +89,97 @@ def read_stac(path: Path, asset: str | None = None) -> list[Listed]:
     MissingInputError
         If a file is absent.
     InputError
-        If a file is not STAC, has no item, or an item has no date or no fitting asset.
+        If a file is not STAC, has no item, leads to more than :data:`MOST_ITEMS`, names an address on the
+        network, or an item has no date or no fitting asset.
     """
-    listed = [_listed(place, item, asset) for place, item in _items(path, DEPTH)]
+    listed = []
+    for place, item in _items(path, DEPTH, {path.resolve()}):
+        if len(listed) >= MOST_ITEMS:
+            raise InputError(f"{path}: leads to more than {MOST_ITEMS} items; give a catalogue of the years")
+        listed.append(_listed(place, item, asset))
     if not listed:
         raise InputError(f"{path}: this STAC file leads to no item; give a catalogue that holds some")
     return listed
 
 
-def _items(path: Path, depth: int) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Items with the file that each stands in."""
-    document = _load(path)
+def _items(path: Path, depth: int, seen: set[Path]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Items with the file that each stands in; each file once, however many links lead to it."""
+    document = read_json(path, "a STAC file")
     kind = document.get("type")
     if kind == "Feature":
         yield path, document
     elif kind == "FeatureCollection":
-        yield from ((path, item) for item in document.get("features", ()))
+        for number, item in enumerate(take(document, "features", list, path, [])):
+            yield path, expect(item, dict, f"{path}: feature {number}")
     elif kind in ("Catalog", "Collection") or "links" in document:
         if not depth:
             raise InputError(f"{path}: catalogues are nested more than {DEPTH} deep; give an inner one")
-        for link in document.get("links", ()):
-            if link.get("rel") in ("item", "items", "child"):
-                target = str(link.get("href", ""))
-                if "://" in target:
-                    raise InputError(
-                        f"{path}: links to {target}, which is not on this machine; download the items first"
-                    )
-                yield from _items(Path(_beside(path, target)), depth - 1)
+        for target in _targets(path, document):
+            known = target.resolve()
+            if known not in seen:
+                seen.add(known)
+                yield from _items(target, depth - 1, seen)
     else:
-        raise InputError(f"{path}: is no STAC item, collection or catalogue (its type is {kind!r})")
+        raise InputError(f"{path}: is no STAC item, collection or catalogue (its type is {shorten(kind)})")
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such file; check the path") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); expected a STAC file") from error
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: expected a STAC object, got a {type(document).__name__}")
-    return document
+def _targets(path: Path, document: Mapping[str, Any]) -> Iterator[Path]:
+    """Files of this machine that a catalogue links to as its own."""
+    for number, link in enumerate(take(document, "links", list, path, [])):
+        where = f"{path}: link {number}"
+        if take(expect(link, dict, where), "rel", str, where, "") in ("item", "items", "child"):
+            target = take(link, "href", str, where)
+            if is_remote(target):
+                raise InputError(
+                    f"{path}: links to {show(target)[:100]}, which is not on this machine; download "
+                    "the items first"
+                )
+            yield Path(_beside(path, target))
 
 
 def _listed(place: Path, item: Mapping[str, Any], asset: str | None) -> Listed:
-    name = item.get("id", "item")
-    properties = item.get("properties") or {}
-    when = properties.get("datetime") or _middle(properties)
+    name = show(str(item.get("id", "item")))[:80]
+    where = f"{place}: item '{name}'"
+    properties = take(item, "properties", dict, where, {})
+    when = take(properties, "datetime", str, where, "") or _middle(properties, where)
     if not when:
         raise InputError(f"{place}: item '{name}' has no datetime; STAC asks for one")
-    href = _choose(place, str(name), item.get("assets") or {}, asset)
-    return Listed(_beside(place, href), str(when), f"STAC item {name}")
+    assets = {
+        str(key): expect(value, dict, f"{where}: asset '{show(str(key))[:40]}'")
+        for key, value in take(item, "assets", dict, where, {}).items()
+    }
+    chosen = _choose(where, assets, asset)
+    href = take(chosen, "href", str, f"{where}: its asset")
+    return Listed(require_local(_beside(place, href), where), when, f"STAC item {name}")
 
 
-def _middle(properties: Mapping[str, Any]) -> str | None:
+def _middle(properties: Mapping[str, Any], where: str) -> str | None:
     """The year or day that an item's interval begins, where it has no single moment."""
-    start, end = properties.get("start_datetime"), properties.get("end_datetime")
+    start = take(properties, "start_datetime", str, where, "")
+    end = take(properties, "end_datetime", str, where, "")
     if not start or not end:
         return None
-    same_year = str(start)[:4] == str(end)[:4]
-    return str(start)[:4] if same_year and str(start)[5:10] == "01-01" else str(start)
+    return start[:4] if start[:4] == end[:4] and start[5:10] == "01-01" else start
 
 
-def _choose(place: Path, name: str, assets: Mapping[str, Any], asset: str | None) -> str:
-    """The address of an item's picture."""
+def _choose(where: str, assets: Mapping[str, Mapping[str, Any]], asset: str | None) -> Mapping[str, Any]:
+    """An item's picture among its assets."""
+    names = show(", ".join(assets))[:200] or "none"
     if asset is not None:
         if asset not in assets:
-            raise InputError(
-                f"{place}: item '{name}' has no asset '{asset}'; it has: {', '.join(assets) or 'none'}"
-            )
-        return str(assets[asset]["href"])
+            raise InputError(f"{where} has no asset '{asset}'; it has: {names}")
+        return assets[asset]
     for key in PREFERRED:
         if key in assets:
-            return str(assets[key]["href"])
-    kinds = RASTER_TYPES + VECTOR_TYPES
-    fitting = [key for key, value in assets.items() if str(value.get("type", "")).startswith(kinds)]
-    rasters = [key for key in fitting if str(assets[key].get("type")).startswith(RASTER_TYPES)]
-    chosen = rasters or fitting
+            return assets[key]
+    kinds = {key: str(value.get("type", "")) for key, value in assets.items()}
+    fitting = [key for key, kind in kinds.items() if kind.startswith(RASTER_TYPES + VECTOR_TYPES)]
+    chosen = [key for key in fitting if kinds[key].startswith(RASTER_TYPES)] or fitting
     if len(chosen) != 1:
         raise InputError(
-            f"{place}: item '{name}' has {len(chosen)} fitting assets ({', '.join(assets) or 'none'}); "
-            "name the one to read with --asset"
+            f"{where} has {len(chosen)} fitting assets ({names}); name the one to read with --asset"
         )
-    return str(assets[chosen[0]]["href"])
+    return assets[chosen[0]]
 
 
 def _beside(file: Path, href: str) -> str:

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam.grid import Float64
 from domainsam.io.rasters import GDAL_OPTIONS
+from domainsam.io.vectors import read_table
+from domainsam.limits import require_memory
+from domainsam.reading import reading, reads
 from domainsam_urban.trend.ground import CommonGround
 from domainsam_urban.trend.read.zones import compute_pixel_coverage
 from domainsam_urban.trend.settings import UncertaintyOptions
@@ -31,6 +34,8 @@ YES = {"1", "true", "t", "yes", "y", "settlement", "urban village", "village", "
 NO = {"0", "false", "f", "no", "n", "other", "none", "background", "not settlement", "formal"}
 WEIGHT_COLUMNS = ("weight", "weight_ha", "area_weight")
 STRATUM_COLUMNS = ("stratum", "strata")
+CSV_COPIES = 12
+"""Bytes in memory for one of a table's text."""
 STRATUM_AREA_COLUMNS = ("stratum_ha", "stratum_area")
 EQUAL = 1e-4
 """Weights of one stratum that differ by no more than this share are one weight."""
@@ -91,6 +96,7 @@ class Units:
     strata_area: Mapping[str, float] | None = None
 
 
+@reads("a reference sample")
 def read_reference(
     path: Path, ground: CommonGround, labels: Sequence[str], options: UncertaintyOptions
 ) -> Reference:
@@ -194,25 +200,19 @@ def _sizes(shape: Any, values: Any, valid: Any, stack: YearStack) -> Float64:
 def _table(path: Path) -> Any:
     if not path.exists():
         raise MissingInputError(f"reference '{path}' does not exist: check the path")
-    try:
-        if path.suffix.lower() == ".csv":
-            table = pd.read_csv(path)
-            lower = {str(column).lower(): column for column in table.columns}
-            x = next((lower[name] for name in LONGITUDES if name in lower), None)
-            y = next((lower[name] for name in LATITUDES if name in lower), None)
-            if x is None or y is None:
-                raise InputError(f"reference '{path}' needs columns lon and lat, in degrees")
-            return gpd.GeoDataFrame(
-                table, geometry=gpd.points_from_xy(table[x], table[y]), crs="EPSG:4326"
-            ).drop(columns=[x, y])
-        return gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
-    except InputError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"reference '{path}' cannot be read ({reason}); expected GeoPackage, GeoJSON or CSV"
-        ) from error
+    if path.suffix.lower() != ".csv":
+        return read_table(path)
+    with reading(f"reference '{path}'", "a sample; expected GeoPackage, GeoJSON or CSV"):
+        require_memory(path, CSV_COPIES * path.stat().st_size, "a table of that size")
+        table = pd.read_csv(path)
+        lower = {str(column).lower(): column for column in table.columns}
+        x = next((lower[name] for name in LONGITUDES if name in lower), None)
+        y = next((lower[name] for name in LATITUDES if name in lower), None)
+        if x is None or y is None:
+            raise InputError(f"reference '{path}' needs columns lon and lat, in degrees")
+        return gpd.GeoDataFrame(table, geometry=gpd.points_from_xy(table[x], table[y]), crs="EPSG:4326").drop(
+            columns=[x, y]
+        )
 
 
 def _on_ground(table: Any, path: Path, ground: CommonGround) -> NDArray[np.object_]:

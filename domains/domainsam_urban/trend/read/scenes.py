@@ -11,6 +11,7 @@ import numpy as np
 
 from domainsam.errors import InputError
 from domainsam.infer.engine import map_scene
+from domainsam.infer.specks import drop_specks
 from domainsam.infer.store import RawRaster
 from domainsam.io.cog import CogLayout, write_cog
 from domainsam.io.rasters import Handles
@@ -46,6 +47,7 @@ class Reading:
             resolution=self.resolution,
             normalize=rule,
             stats=self.radiometry,
+            on_ground=True,
         )
 
 
@@ -110,20 +112,26 @@ def predict_year(
     model = model.without(options.run.disabled) if options.run.disabled else model
     model = replace(model, foundation=None) if options.run.method == "coarse" else model
     with reading.open(path) as source:
+        engine = make_engine_options(options, model, source.profile_info.work_pixel, source.work.anchor)
         answer = map_scene(
             source,
             model.specialist,
             model.foundation,
             folder,
-            make_engine_options(options, model, source.profile_info.work_pixel),
+            engine,
             device=model.device,
             identity=source.fingerprint,
             resume=True,
             progress=progress,
         )
-        layout = CogLayout("probability", source.transform, source.crs, options.shape.threshold)
-        with RawRaster.open(answer.probability, answer.shape) as staged:
-            write_cog(staged, target, layout)
+        layout = CogLayout("probability", source.transform, source.work_crs, options.shape.threshold)
+        # Areas are counted pixel by pixel: what is far too small to be a settlement is none of them.
+        with (
+            RawRaster.open(answer.probability, answer.shape) as staged,
+            RawRaster.create(folder / "kept.u8", answer.shape) as kept,
+        ):
+            drop_specks(staged, kept, answer.level, engine.min_pixels)
+            write_cog(kept, target, layout)
     shutil.rmtree(folder)
 
 

@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import pyproj
 import shapely
@@ -16,6 +15,9 @@ from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam.grid import Float64
+from domainsam.io.vectors import read_table
+from domainsam.names import show
+from domainsam.reading import reading
 from domainsam_urban.read.geodesy import apply_affine
 from domainsam_urban.trend.ground import CommonGround
 from domainsam_urban.trend.settings import ZoneOptions
@@ -171,14 +173,9 @@ def read_ring_roads(path: Path, ground: CommonGround, name: str | None = None) -
 def _read(path: Path) -> tuple[Any, list[str]]:
     if not path.exists():
         raise MissingInputError(f"zones '{path}' do not exist: check the path")
-    try:
-        table = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+    with reading(f"zones '{path}'", "polygons; expected GeoPackage, GeoParquet, GeoJSON or Shapefile"):
+        table = read_table(path)
         crs, geometry = table.crs, table.geometry
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"zones '{path}' cannot be read ({reason}); expected GeoPackage, GeoParquet, GeoJSON or Shapefile"
-        ) from error
     if crs is None:
         raise InputError(f"zones '{path}' have no CRS: assign the one they were drawn in")
     empty = np.asarray(geometry.isna() | geometry.is_empty)
@@ -199,7 +196,12 @@ def _names(table: Any, path: Path, wanted: str | None) -> list[str]:
     column = wanted or next(iter([*usual, *texts]), None)
     if column is None:
         return [f"zone {number}" for number in range(1, len(table) + 1)]
-    return [f"zone {n}" if _missing(v) else str(v) for n, v in enumerate(table[column], start=1)]
+    return [f"zone {n}" if _missing(v) else _plain(v) for n, v in enumerate(table[column], start=1)]
+
+
+def _plain(value: Any) -> str:
+    """A name on one line, for charts, layers and tables alike."""
+    return " ".join(show(str(value)).split())
 
 
 def _missing(value: Any) -> bool:

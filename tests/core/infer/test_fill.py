@@ -1,0 +1,103 @@
+"""What networks see where a picture shows nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from domainsam.infer.engine import map_scene
+from domainsam.infer.fill import fill_missing
+from domainsam.infer.options import EngineOptions
+from domainsam.infer.order import make_filled_reader
+from domainsam.protocols import Block, Window
+from tests.core.engine_fakes import ArraySource, BrightPrompter, textured_scene
+
+
+def test_an_edge_shows_the_mirror_image() -> None:
+    image = np.random.default_rng(0).random((3, 20, 30)).astype(np.float32)
+    seen = np.zeros((20, 30), bool)
+    seen[:, :20] = True
+    filled = fill_missing(np.where(seen, image, 0), seen)
+    np.testing.assert_array_equal(filled[:, :, :20], image[:, :, :20])
+    expected = np.pad(image[:, :, :20], ((0, 0), (0, 0), (0, 10)), mode="reflect")
+    np.testing.assert_array_equal(filled, expected)
+
+
+def test_what_no_mirror_reaches_takes_the_mean() -> None:
+    image = np.zeros((1, 4, 30), np.float32)
+    image[:, :, :4] = [0.1, 0.2, 0.3, 0.4]
+    seen = np.zeros((4, 30), bool)
+    seen[:, :4] = True
+    filled = fill_missing(image, seen)
+    np.testing.assert_allclose(filled[0, 2, 4:7], [0.3, 0.2, 0.1])
+    np.testing.assert_allclose(filled[0, :, 7:], 0.25)
+
+
+@pytest.mark.parametrize("shape", ["corner", "diamond", "hole", "speckle"])
+def test_no_black_is_left_and_nothing_seen_is_changed(shape: str) -> None:
+    rows, cols = np.mgrid[:64, :64]
+    missing = {
+        "corner": rows + cols < 40,
+        "diamond": np.abs(rows - 32) + np.abs(cols - 32) > 36,
+        "hole": (rows - 30) ** 2 + (cols - 20) ** 2 < 80,
+        "speckle": np.random.default_rng(0).random((64, 64)) < 0.05,
+    }[shape]
+    image = np.random.default_rng(1).uniform(0.4, 0.6, (3, 64, 64)).astype(np.float32)
+    filled = fill_missing(np.where(missing, 0, image), ~missing)
+    np.testing.assert_array_equal(filled[:, ~missing], image[:, ~missing])
+    assert filled[:, missing].min() >= 0.4
+    # The texture goes on, it is no plain colour.
+    assert filled[:, missing].std() == pytest.approx(image.std(), rel=0.2)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_all_or_nothing_is_left_alone(seen: bool) -> None:
+    image = np.full((3, 8, 8), 0.5, np.float32)
+    assert fill_missing(image, np.full((8, 8), seen)) is image
+
+
+def test_reader_fills_nodata_and_overhang_and_keeps_both_invalid() -> None:
+    scene = textured_scene((70, 90))
+    block = make_filled_reader(scene)(Window(-10, 40, 96, 64))
+    direct = scene.read(Window(-10, 40, 96, 64))
+    np.testing.assert_array_equal(block.valid, direct.valid)
+    np.testing.assert_array_equal(block.image[:, block.valid], direct.image[:, block.valid])
+    assert (block.image[:, ~block.valid] > 0).all()
+
+
+def test_ground_that_nobody_asked_about_is_context_as_it_is() -> None:
+    """A block may show more than it answers for; only what it does not show is filled."""
+
+    class Part(ArraySource):
+        def read(self, window: Window) -> Block:
+            block = super().read(window)
+            valid = block.valid.copy()
+            valid[:, :20] = False
+            return replace(block, valid=valid, seen=block.valid)
+
+    scene = textured_scene((64, 64), invalid=False)
+    block = make_filled_reader(Part(scene.image, scene.valid))(Window(0, 0, 64, 64))
+    np.testing.assert_array_equal(block.image, scene.image)
+    assert not block.valid[:, :20].any()
+
+
+def test_seen_ground_keeps_its_answer_beside_nodata(tmp_path: Path) -> None:
+    """A delivered scene's corners: far from them nothing changes, beside them hardly anything."""
+    whole = textured_scene((260, 260), invalid=False)
+    rows, cols = np.mgrid[:260, :260]
+    seen = np.abs(rows - 130) + np.abs(cols - 130) < 120
+    answers = []
+    for name, source in (("a", whole), ("b", ArraySource(whole.image, seen))):
+        options = EngineOptions(tile=128, overlap=64, method="coarse")
+        result = map_scene(source, BrightPrompter(), None, tmp_path / name, options)
+        answers.append(np.fromfile(result.probability, np.uint8).reshape(260, 260))
+    assert ((answers[1] == 255) == ~seen).all()
+    far = ndimage.distance_transform_edt(seen) > 40
+    np.testing.assert_array_equal(answers[1][far], answers[0][far])
+    one, other = (values[seen] >= 127 for values in answers)
+    assert (one & other).sum() / (one | other).sum() > 0.93
+    assert other.sum() == pytest.approx(one.sum(), rel=0.03)
