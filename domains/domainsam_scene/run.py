@@ -43,6 +43,7 @@ def segment_options(
     range: Mapping[str, Range] | Iterable[str] = (),
     align: bool = False,
     strict: bool = False,
+    dilate: int | None = None,
     model: str | Path | None = None,
     foundation: str | None = None,
     points: str | Path | None = None,
@@ -66,6 +67,7 @@ def segment_options(
     """
     check_least(32, tile=tile)
     check_least(0, overlap=overlap)
+    check_least(1, dilate=dilate)
     names = () if modalities is None else parts_of(modalities, str)
     marks = MarkFiles(path_of(points), path_of(boxes), marks_frame)
     if marks:
@@ -83,7 +85,7 @@ def segment_options(
         model=path_of(model),
         foundation=foundation,
         modalities=tuple(name for name in names if name),
-        read=ReadOptions(_ranges(range), align, strict),
+        read=ReadOptions(_ranges(range), align, strict, dilate),
         run=RunOptions(str(device), check_choice("precision", precision, PRECISIONS), tile, overlap),
         marks=marks,
         resume=resume,
@@ -156,6 +158,11 @@ def segment_inputs(
     if not isinstance(inputs, Mapping):
         raise ConfigError(f"what is {str(inputs)!r}? name its sensor, for example {{'rgb': {str(inputs)!r}}}")
     if geotiff:
+        if settings.read.align:
+            raise ConfigError(
+                "align moves pictures of one view, and georeferenced rasters lie where they say: leave align "
+                "out, and mend a raster that lies wrong (gdal_translate -a_ullr, gdalwarp) before"
+            )
         numbers = {name: parts_of(given, int) for name, given in (bands or {}).items()}
         if settings.marks:
             return segment_marked_rasters(

@@ -19,9 +19,10 @@ from domainsam_scene.job import Batch, Maker, SamplePlan, SegmentResult, plan_ou
 from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
 from domainsam_scene.model.scene import SceneModel, load_model
 from domainsam_scene.read.layouts import find_layout
-from domainsam_scene.read.layouts.base import Layout, SampleRef, read_sample
+from domainsam_scene.read.layouts.base import Layout, SampleRef, check_given, check_present, read_sample
 from domainsam_scene.read.layouts.plain import PlainLayout
 from domainsam_scene.read.modalities import Sample
+from domainsam_scene.read.reading import settle_reading
 from domainsam_scene.settings import SegmentOptions
 from domainsam_scene.write.maps import Answer, write_answer
 from domainsam_scene.write.preview import Picture, draw_preview
@@ -54,12 +55,14 @@ def segment_files(
         raise InputError("no sensor was given: name one or more, for example --rgb a.png --depth a_depth.png")
     first = next(iter(files.values()))
     (plan,) = plan_outputs([first.stem], options.outputs, tuple(files.values()))
+    check_given(files)
 
     def prepare() -> Callable[[SamplePlan], SegmentResult]:
         loaded = model or load_chosen_model(options)
         check_known(tuple(files), loaded)
+        settled = replace(options, read=settle_reading(options.read, loaded.reading, tuple(files)))
         ref = SampleRef(plan.name, {name: (path,) for name, path in files.items()})
-        return lambda plan: segment_sample(PlainLayout(), ref, tuple(files), plan, options, loaded)
+        return lambda plan: segment_sample(PlainLayout(), ref, tuple(files), plan, settled, loaded)
 
     return run_single(plan, prepare, options)
 
@@ -109,10 +112,13 @@ def segment_layout(
 
     def prepare() -> Callable[[SamplePlan], SegmentResult]:
         loaded = model or load_chosen_model(options)
+        sensors = choose_sensors(reader, loaded, options.modalities)
+        check_present(refs, options.modalities, root, "--modalities")
+        settled = replace(options, read=settle_reading(options.read, loaded.reading, sensors))
+        reader.dilate = settled.read.dilate
 
         def segment(plan: SamplePlan) -> SegmentResult:
-            sensors = choose_sensors(reader, loaded, options.modalities)
-            return segment_sample(reader, samples[plan.name], sensors, plan, options, loaded)
+            return segment_sample(reader, samples[plan.name], sensors, plan, settled, loaded)
 
         return segment
 
@@ -186,6 +192,7 @@ def write_sample(
                 draw_preview(staging[path], picture)
             elif kind != "summary":
                 write_answer(kind, staging[path], Answer(prediction, model.labels))
+        sample = replace(sample, notes=(*options.read.notes, *sample.notes))
         result = summarise_prediction(sample, prediction, plan, model, begin)
         if "summary" in plan.paths:
             staging.write_text(plan.paths["summary"], json.dumps(result.document(), indent=2) + "\n")

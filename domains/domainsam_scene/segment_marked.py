@@ -32,7 +32,7 @@ from domainsam.staging import check_targets
 from domainsam_scene.job import Batch, SamplePlan, SegmentResult, plan_outputs
 from domainsam_scene.model.predict import ScenePrediction
 from domainsam_scene.model.sweep import CONFIDENCE, LABELS
-from domainsam_scene.read.layouts.base import SampleRef, read_sample
+from domainsam_scene.read.layouts.base import SampleRef, check_given, read_sample
 from domainsam_scene.read.layouts.plain import PlainLayout
 from domainsam_scene.read.modalities import Plane, Sample
 from domainsam_scene.read.rasters import SceneSource
@@ -162,6 +162,7 @@ def open_pictures(files: Mapping[str, Path], options: ReadOptions) -> PlaneSourc
     InputError
         If no sensor can be read, or sizes cannot be brought together.
     """
+    check_given(files)
     name = next(iter(files.values())).stem
     ref = SampleRef(name, {name: (path,) for name, path in files.items()})
     sample = read_sample(PlainLayout(), ref, tuple(files), options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -24,7 +24,9 @@ from domainsam_scene.job import Batch, Maker, SamplePlan, SegmentResult, plan_ou
 from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
 from domainsam_scene.model.scene import SceneModel
 from domainsam_scene.model.sweep import CONTRIBUTION, TileOptions, segment_stack
+from domainsam_scene.read.layouts.base import check_given
 from domainsam_scene.read.rasters import SceneSource
+from domainsam_scene.read.reading import settle_reading
 from domainsam_scene.segment import check_known, load_chosen_model, run_single
 from domainsam_scene.settings import SegmentOptions
 from domainsam_scene.write.maps import make_class_tags, make_colour_table
@@ -68,7 +70,9 @@ def segment_rasters(
     def prepare() -> Callable[[SamplePlan], SegmentResult]:
         loaded = model or load_chosen_model(options)
         check_known(tuple(paths), loaded)
-        return lambda plan: _segment_stack(paths, plan, options, bands, loaded, begin)
+        asked = replace(options.read, bands=bands or {})
+        settled = replace(options, read=settle_reading(asked, loaded.reading, tuple(paths), rasters=True))
+        return lambda plan: _segment_stack(paths, plan, settled, loaded, begin)
 
     return run_single(plan_stack(paths, options), prepare, options)
 
@@ -95,7 +99,6 @@ def _segment_stack(
     paths: Mapping[str, Path | str],
     plan: SamplePlan,
     options: SegmentOptions,
-    bands: Mapping[str, tuple[int, ...]] | None,
     model: SceneModel,
     begin: float,
 ) -> SegmentResult:
@@ -103,14 +106,16 @@ def _segment_stack(
     overlap = tile // 4 if options.run.overlap is None else options.run.overlap
     tiles = TileOptions(tile, overlap, "probability" in plan.paths, options.resume)
     readable, missing = find_readable(paths, options.read.strict)
-    with SceneSource(readable, bands, options.read.ranges) as source:
+    with SceneSource(readable, options.read.bands, options.read.ranges) as source:
         rows, cols = source.map_grid.shape
         each = 2 + len(readable) + (len(model.labels) if tiles.keep_probability else 0)
         require_space(plan.work.parent, 2 * each * rows * cols, f"a map of {cols} x {rows} pixels")
         with WorkRoom(plan.work, options.resume) as room:
             with report_progress(plan.name, options.quiet) as progress:
                 answer = segment_stack(source, model, room.folder, tiles, progress)
-            products = StackProducts(plan, source, answer, model, missing, options.made_by)
+            products = StackProducts(
+                plan, source, answer, model, missing, options.made_by, options.read.notes
+            )
             overwrite = plan.may_replace(options.outputs.overwrite, options.resume)
             return products.write(overwrite, room, begin)
 
@@ -118,12 +123,23 @@ def _segment_stack(
 def find_readable(
     paths: Mapping[str, Path | str], strict: bool
 ) -> tuple[dict[str, Path | str], dict[str, str]]:
-    """Rasters that open, and why the others do not; with ``strict`` one that does not is an error."""
+    """Rasters that open and hold more than one value, and why the others do not.
+
+    Raises
+    ------
+    MissingInputError
+        If a file that was named is not there.
+    InputError
+        If none is left, or one is not and ``strict``.
+    """
+    check_given(paths)
     good: dict[str, Path | str] = {}
     missing: dict[str, str] = {}
     for name, path in paths.items():
         try:
-            with SceneSource({name: path}, None, {name: (0.0, 1.0)}):
+            with SceneSource({name: path}, None, {name: (0.0, 1.0)}) as source:
+                if source.sensors[name].is_blank():
+                    raise InputError(f"{path}: {name} delivered nothing (one value everywhere)")
                 good[name] = path
         except InputError as error:
             if strict or len(paths) == 1:
@@ -146,6 +162,7 @@ class StackProducts:
     model: Maker
     missing: Mapping[str, str]
     made_by: str
+    notes: tuple[str, ...] = ()
 
     def write(self, overwrite: bool, room: WorkRoom, begin: float) -> SegmentResult:
         """Write everything that was planned, or nothing."""
@@ -229,9 +246,12 @@ class StackProducts:
             shape=(rows, cols),
             sensors=tuple(self.source.sensors),
             missing=self.missing,
-            notes=tuple(
-                f"{name}: {sensor.limits[0]:g} to {sensor.limits[1]:g} became 0 to 1"
-                for name, sensor in self.source.sensors.items()
+            notes=(
+                *self.notes,
+                *(
+                    f"{name}: {sensor.limits[0]:g} to {sensor.limits[1]:g} became 0 to 1"
+                    for name, sensor in self.source.sensors.items()
+                ),
             ),
             shares={label: count / max(1, judged) for label, count in found.items()},
             contribution={sensor: self._mean(name) for name, sensor in self._contributions()},

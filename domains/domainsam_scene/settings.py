@@ -53,6 +53,33 @@ class ReadOptions:
     ranges: Mapping[str, Range] = field(default_factory=dict)
     align: bool = False
     strict: bool = False
+    dilate: int | None = None
+    """Side in pixels of the square that each event of MUSES is drawn as; its one pixel by default."""
+    bands: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By sensor, up to three bands of georeferenced rasters, counted from 1; the first three by default."""
+    notes: tuple[str, ...] = ()
+    """What is to be told of how all samples are read."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the material was read that a model learnt from; its answers depend on it, so its file holds it.
+
+    Parameters
+    ----------
+    ranges, bands, dilate
+        As in :class:`ReadOptions`.
+    rasters
+        Whether it learnt from georeferenced rasters, which are stretched between percentiles.
+    known
+        False for files of versions that did not write it down.
+    """
+
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    bands: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dilate: int | None = None
+    rasters: bool = False
+    known: bool = False
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def map_options(
     marks_frame: str | None = None,
     tile: int | None = None,
     overlap: int | None = None,
-    method: str = "full",
+    method: str | None = None,
     no_box: bool = False,
     no_mask: bool = False,
     no_sam_embedding: bool = False,
@@ -100,7 +100,7 @@ def map_options(
     CheckpointError
         If the model file is absent or damaged.
     """
-    from domainsam_urban.model.settlement import get_shape_settings, marked_shape
+    from domainsam_urban.model.settlement import get_method, get_shape_settings, marked_shape
 
     check_least(64, tile=tile)
     check_least(1, batch_size=batch_size, workers=workers, grid=grid)
@@ -115,9 +115,12 @@ def map_options(
         "segformer_embedding": no_segformer_embedding,
     }
     shape = {"threshold": threshold, "min_area": min_area, "simplify": simplify, "close_holes": close_holes}
+    chosen = None if method is None else check_choice("method", method, METHODS)
     marks = MarkFiles(path_of(points), path_of(boxes), marks_frame)
+    # Marks are prompts, and whoever leaves a part of the prompts out wants the others.
+    prompted = bool(marks) or (chosen is None and any(without.values()))
     if marks:
-        refuse_with_marks(model=model, classifier=classifier, method=method != METHODS[0])
+        refuse_with_marks(model=model, classifier=classifier, method=method is not None)
     return MapOptions(
         model=path_of(model),
         foundation=foundation,
@@ -140,7 +143,7 @@ def map_options(
             overlap=overlap,
             batch_size=batch_size,
             workers=workers,
-            method=check_choice("method", method, METHODS),
+            method="full" if prompted else get_method(path_of(model), chosen),
             disabled=frozenset(part for part, left_out in without.items() if left_out),
         ),
         shape=marked_shape(shape) if marks else get_shape_settings(path_of(model), shape),

@@ -19,7 +19,9 @@ India's National Sample Survey (69th round, 2012, Report 561) calls a cluster a 
 VIEWS = (1, 4, 8)
 """Pictures that a first look may be averaged over: one, its quarter turns, these and their mirror images."""
 METHODS = ("full", "coarse")
-"""``full``: prompts decoded by the foundation. ``coarse``: the prompter's first look alone, no foundation."""
+"""``full``: prompts decoded by the foundation. ``coarse``: the prompter's first look alone, no foundation.
+
+Which of them is the default, the model's file says: the better one on its validation ground."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class RunOptions:
     batch_size: int = 4
     workers: int = 2
     method: str = "full"
+    """What a model's file says comes by :func:`domainsam_urban.model.settlement.get_method`."""
     disabled: frozenset[str] = frozenset()
     """Prompt parts that are switched off: ``box``, ``mask``, ``sam_embedding``, ``segformer_embedding``."""
     views: int = 1

@@ -50,14 +50,23 @@ class ExpertEncoder:
         self._mean, self._std = mean, std
         self.experts, self.checkpointing = experts, checkpointing
 
-    def encode(self, images: Tensor, experts: tuple[int, ...]) -> list[Tensor]:
+    def encode(
+        self, images: Tensor, experts: tuple[int, ...], normalised: tuple[bool, ...] | None = None
+    ) -> list[Tensor]:
         """The pyramid of images ``(M, B, 3, H, W)`` in 0 to 1 of ``M`` sensors, finest first.
 
         ``experts`` says which expert each sensor has; it does not matter where there is one only.
+        ``normalised`` says of each sensor whether the encoder's statistics are taken out of it;
+        of all by default.
         Levels are ``(M, B, 256, H/4, W/4)``, ``(..., H/8, W/8)`` and ``(..., H/16, W/16)``.
         """
         chosen = experts if self.experts > 1 else (0,)
-        flat = ((images - self._mean) / self._std).flatten(0, 1)
+        ready = (images - self._mean) / self._std
+        if normalised is not None and not all(normalised):
+            ready = torch.stack(
+                [one if done else raw for one, raw, done in zip(ready, images, normalised, strict=True)]
+            )
+        flat = ready.flatten(0, 1)
         if self.checkpointing and torch.is_grad_enabled():
             levels = checkpoint(self._run, flat, chosen, use_reentrant=False)
         else:

@@ -15,12 +15,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch.nn import functional as F
 
 from domainsam.train.losses import IGNORE
 
 DIHEDRAL = 8
 """Quarter turns, and their mirror images."""
+LEAST_COVER = 1e-3
+"""Share of valid ground below which a mean of pixels knows nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,91 @@ def turn_dihedral(sample: Sample, element: int) -> Sample:
     )
 
 
+def turn_freely(sample: Sample, degrees: float, side: int) -> Sample:
+    """The central square of a sample, turned counter-clockwise by any angle about its centre, same scale.
+
+    Ground beyond the sample is invalid and unknown. Bilinear for the image,
+    over valid pixels alone; nearest for labels. Boxes are dropped, for a
+    turned box has no upright edges.
+
+    Parameters
+    ----------
+    degrees
+        Of the turn.
+    side
+        Of the square, in pixels.
+    """
+    rows, cols = sample.labels.shape
+    angle = np.deg2rad(degrees)
+    down, across = np.mgrid[:side, :side].astype(np.float32) + np.float32(0.5 - side / 2)
+    # Rows run downwards, so a counter-clockwise turn is looked up by this one.
+    x = np.cos(angle) * across - np.sin(angle) * down
+    y = np.sin(angle) * across + np.cos(angle) * down
+    places = torch.from_numpy(np.stack([2 * x / cols, 2 * y / rows], axis=-1).astype(np.float32))[None]
+    cover = sample.valid.astype(np.float32)
+    planes = torch.from_numpy(np.concatenate([sample.image * cover, cover[None]]))[None]
+    smooth = F.grid_sample(planes, places, mode="bilinear", align_corners=False)[0].numpy()
+    flat = np.stack([sample.labels.astype(np.float32) + 1, cover])
+    near = F.grid_sample(torch.from_numpy(flat)[None], places, mode="nearest", align_corners=False)[0].numpy()
+    valid = (near[1] > 0) & (smooth[3] > LEAST_COVER)
+    image = np.divide(smooth[:3], smooth[3:], out=np.zeros_like(smooth[:3]), where=valid)
+    labels = np.where(valid, near[0] - 1, IGNORE).astype(np.uint8)
+    return Sample(np.clip(image, 0, 1).astype(np.float32), labels, valid)
+
+
+def hide_border(sample: Sample, rng: np.random.Generator, share: tuple[float, float]) -> Sample:
+    """The sample with all beyond a random straight line unseen, as at the edge of a delivered scene.
+
+    The line's distance from the far corner is a part, within ``share``, of the picture's extent across it.
+    """
+    rows, cols = sample.labels.shape
+    angle = rng.uniform(0, 2 * np.pi)
+    down, across = np.mgrid[:rows, :cols]
+    along = across * np.cos(angle) + down * np.sin(angle)
+    seen = along <= along.max() - rng.uniform(*share) * np.ptp(along)
+    valid = sample.valid & seen
+    return replace(
+        sample,
+        image=sample.image * valid,
+        labels=np.where(valid, sample.labels, np.uint8(IGNORE)),
+        valid=valid,
+    )
+
+
+def fill_unseen(sample: Sample, rng: np.random.Generator) -> Sample:
+    """The sample with something in its unseen pixels: black, the nearest colours, or smooth ones.
+
+    Which of them is chance, so that no way of filling means anything to the
+    network. ``valid`` and labels stay as they are.
+    """
+    if sample.valid.all() or not sample.valid.any():
+        return sample
+    way = int(rng.integers(3))
+    if way == 0:
+        return sample
+    image = _nearest(sample) if way == 1 else _smooth(sample)
+    return replace(sample, image=np.where(sample.valid, sample.image, image).astype(np.float32))
+
+
+def _nearest(sample: Sample) -> NDArray[np.float32]:
+    """At every pixel the colour of the nearest valid one."""
+    where = ndimage.distance_transform_edt(~sample.valid, return_distances=False, return_indices=True)
+    return np.asarray(sample.image[:, where[0], where[1]], np.float32)
+
+
+def _smooth(sample: Sample) -> NDArray[np.float32]:
+    """Means over valid pixels at ever coarser grains, taken from the finest grain that knows any."""
+    rows, cols = sample.labels.shape
+    cover = torch.from_numpy(sample.valid.astype(np.float32))[None, None]
+    level = torch.cat([torch.from_numpy(sample.image)[None] * cover, cover], 1)
+    filled = level
+    while min(level.shape[2:]) > 1:
+        level = F.avg_pool2d(level, 2, ceil_mode=True, count_include_pad=False)
+        coarse = F.interpolate(level, (rows, cols), mode="bilinear", align_corners=False)
+        filled = torch.where(filled[:, 3:] > LEAST_COVER, filled, coarse)
+    return np.asarray((filled[0, :3] / filled[0, 3:].clamp(min=LEAST_COVER)).numpy(), np.float32)
+
+
 def resize(sample: Sample, height: int, width: int) -> Sample:
     """Another size: means over valid pixels for the image, nearest for labels, boxes scaled."""
     rows, cols = sample.labels.shape
@@ -121,7 +209,9 @@ def resize(sample: Sample, height: int, width: int) -> Sample:
     down = np.minimum((np.arange(height) + 0.5) * rows / height, rows - 1).astype(np.intp)
     across = np.minimum((np.arange(width) + 0.5) * cols / width, cols - 1).astype(np.intp)
     valid = sample.valid[np.ix_(down, across)]
-    mean = np.divide(planes[:3], planes[3:], out=np.zeros_like(planes[:3]), where=valid & (planes[3:] > 1e-3))
+    mean = np.divide(
+        planes[:3], planes[3:], out=np.zeros_like(planes[:3]), where=valid & (planes[3:] > LEAST_COVER)
+    )
     scale = np.array([width / cols, height / rows] * 2, np.float32)
     return Sample(
         np.clip(mean, 0, 1).astype(np.float32),

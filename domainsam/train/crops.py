@@ -25,9 +25,12 @@ from domainsam.train.augment import (
     Sample,
     crop_size,
     cutmix,
+    fill_unseen,
+    hide_border,
     recolour,
     resize,
     turn_dihedral,
+    turn_freely,
 )
 from domainsam.train.losses import IGNORE
 
@@ -70,6 +73,12 @@ class CropOptions:
         See :func:`domainsam.train.augment.crop_size`.
     positive_share
         Share of crops that are laid over settlement on purpose.
+    turn_share
+        Share of crops that are turned by any angle; all of them get quarter turns and mirrorings.
+    border_share
+        Share of crops of which a border or corner is hidden, as beyond the edge of a scene.
+    border_part
+        Least and greatest extent of what is hidden, as a part of the crop's.
     cutmix_share
         Share of batches whose crops exchange a rectangle.
     cutmix_part
@@ -82,6 +91,9 @@ class CropOptions:
     scale: tuple[float, float] = (0.5, 2.0)
     aspect: float = 0.15
     positive_share: float = 0.5
+    turn_share: float = 0.0
+    border_share: float = 0.0
+    border_part: tuple[float, float] = (0.05, 0.35)
     cutmix_share: float = 0.0
     cutmix_part: tuple[float, float] = (0.3, 0.6)
     colour: ColourOptions = field(default_factory=ColourOptions)
@@ -139,6 +151,8 @@ class RandomCrops:
         Crops in a batch.
     seed
         Any whole numbers; two streams of different seeds have nothing in common.
+    chances
+        How often each scene is drawn, in proportion; by default by its ground.
 
     Raises
     ------
@@ -147,9 +161,14 @@ class RandomCrops:
     """
 
     def __init__(
-        self, scenes: Sequence[SampleSource], options: CropOptions, batch_size: int, seed: Sequence[int]
+        self,
+        scenes: Sequence[SampleSource],
+        options: CropOptions,
+        batch_size: int,
+        seed: Sequence[int],
+        chances: Sequence[float] | None = None,
     ) -> None:
-        weights = np.array([scene.weight for scene in scenes], np.float64)
+        weights = np.array(chances or [scene.weight for scene in scenes], np.float64)
         if not weights.sum():
             raise InputError("no scene has labelled ground to train on: check the labels and the split")
         self.scenes, self.options, self.batch_size = scenes, options, batch_size
@@ -162,23 +181,41 @@ class RandomCrops:
         samples = [self._crop(rng) for _ in range(self.batch_size)]
         if rng.random() < self.options.cutmix_share:
             samples = cutmix(samples, rng, self.options.cutmix_part)
-        return Batch.of(samples)
+        return Batch.of([fill_unseen(sample, rng) for sample in samples])
 
     def _crop(self, rng: np.random.Generator) -> Sample:
+        options, side = self.options, self.options.size
+        turns = options.turn_share > 0 and rng.random() < options.turn_share
+        degrees = float(rng.uniform(0, 360)) if turns else None
         for _ in range(TRIES):
             scene = self.scenes[int(rng.choice(len(self.scenes), p=self._chances))]
-            taken = scene.sample(self._window(scene, rng))
+            window, size = self._window(scene, rng, degrees)
+            taken = scene.sample(window)
             if np.mean(taken.labels != IGNORE) >= LEAST_KNOWN:
                 break
-        side = self.options.size
-        turned = turn_dihedral(resize(taken, side, side), int(rng.integers(DIHEDRAL)))
-        return recolour(turned, rng, self.options.colour)
+        taken = resize(taken, *size)
+        if degrees is not None:
+            taken = turn_freely(taken, degrees, side)
+        turned = recolour(turn_dihedral(taken, int(rng.integers(DIHEDRAL))), rng, options.colour)
+        hides = options.border_share > 0 and rng.random() < options.border_share
+        return hide_border(turned, rng, options.border_part) if hides else turned
 
-    def _window(self, scene: SampleSource, rng: np.random.Generator) -> Window:
-        """A window that, resized to the crop's side, has a scale within the options'."""
+    def _window(
+        self, scene: SampleSource, rng: np.random.Generator, degrees: float | None
+    ) -> tuple[Window, tuple[int, int]]:
+        """A window, and the size that gives it a scale within the options'.
+
+        The size is the crop's, or as much more as a turn by ``degrees`` needs,
+        as far as the scene reaches.
+        """
         side = round(self.options.size * scene.ratio)
+        angle = 0.0 if degrees is None else np.deg2rad(degrees)
+        reach = float(abs(np.cos(angle)) + abs(np.sin(angle)))
         sizes = crop_size(rng, side, self.options.scale, self.options.aspect)
-        rows, cols = (min(size, length) for size, length in zip(sizes, scene.shape, strict=True))
+        upright = [min(size, length) for size, length in zip(sizes, scene.shape, strict=True)]
+        rows, cols = (
+            min(round(size * reach), length) for size, length in zip(upright, scene.shape, strict=True)
+        )
         if len(scene.anchors) and rng.random() < self.options.positive_share:
             row, col = scene.anchors[rng.integers(len(scene.anchors))]
             top, left = row - rng.integers(rows), col - rng.integers(cols)
@@ -188,7 +225,8 @@ class RandomCrops:
             min(max(0, int(first)), length - size)
             for first, length, size in zip((top, left), scene.shape, (rows, cols), strict=True)
         )
-        return Window(top, left, rows, cols)
+        grown = (round(self.options.size * rows / upright[0]), round(self.options.size * cols / upright[1]))
+        return Window(top, left, rows, cols), grown
 
 
 class BatchStream(Protocol):

@@ -50,7 +50,15 @@ class StageOptions:
     lr_floor
         Share of the rate that the cosine ends at.
     schedule
-        How the rate falls: ``"cosine"``, or ``"poly"`` with the power 0.9, counted from the warm-up's end.
+        How the rate falls: ``"cosine"``, ``"poly"`` with the power 0.9 over as many steps as the stage
+        has, counted from the warm-up's end (so it does not reach 0), or ``"poly_rest"`` with that power
+        over what the warm-up leaves of them.
+    rise
+        How it rises in the warm-up: evenly, or by equal factors.
+    beyond
+        Steps by which ``"poly_rest"`` reckons the stage longer than it is.
+    decay_vectors
+        Whether ``weight_decay`` also holds for parameters of one dimension: biases, norms.
     clip
         Greatest norm of the gradient; 0 for no limit.
     ema
@@ -59,6 +67,9 @@ class StageOptions:
         Steps between evaluations; states are saved as often.
     patience
         Evaluations without a better score before the stage ends early; 0 for never.
+    keep
+        ``"best"``: the weights of the best evaluation; ``"last"``: those of the last step, so that
+        validation ground has chosen nothing and its score means what it says.
     """
 
     steps: int
@@ -67,11 +78,15 @@ class StageOptions:
     warmup: int = 50
     warmup_start: float = 1e-4
     lr_floor: float = 0.0
-    schedule: Literal["cosine", "poly"] = "cosine"
+    schedule: Literal["cosine", "poly", "poly_rest"] = "cosine"
+    rise: Literal["linear", "exponential"] = "linear"
+    beyond: int = 0
+    decay_vectors: bool = True
     clip: float = 1.0
     ema: float = 0.99
     eval_every: int = 50
     patience: int = 0
+    keep: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.eval_every < 1 or not 0 <= self.ema < 1:
@@ -99,9 +114,15 @@ class StageOptions:
 def learning_rate(step: int, options: StageOptions) -> float:
     """The rate of a step, counted from 0: linear rise, then half a cosine over all steps, or a power."""
     rise = 1.0
-    if step < options.warmup:
+    if step < options.warmup and options.rise == "exponential":
+        # As DELIVER's code, which MemorySAM trains with: the first step is at warmup_start itself.
+        rise = options.warmup_start ** (1 - step / options.warmup)
+    elif step < options.warmup:
         rise = options.warmup_start + (1 - options.warmup_start) * (step + 1) / options.warmup
-    if options.schedule == "poly":
+    if options.schedule == "poly_rest":
+        left = options.steps + options.beyond - options.warmup
+        fall = math.pow(max(0.0, 1 - max(0, step - options.warmup) / max(1, left)), POLY_POWER)
+    elif options.schedule == "poly":
         # As SAMed and SAM-LST: during the warm-up the rate does not fall yet.
         fall = math.pow(1 - max(0, step - options.warmup) / max(1, options.steps), POLY_POWER)
     else:
@@ -206,6 +227,18 @@ def run_stages(run: Run, stages: Sequence[Stage]) -> None:
     history.close()
 
 
+def group_parameters(parameters: Sequence[nn.Parameter], options: StageOptions) -> list[dict[str, Any]]:
+    """Group parameters by whether they decay; one group where all do."""
+    if options.decay_vectors:
+        return [{"params": list(parameters), "weight_decay": options.weight_decay}]
+    vectors = [part for part in parameters if part.ndim <= 1]
+    others = [part for part in parameters if part.ndim > 1]
+    return [
+        {"params": others, "weight_decay": options.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+
+
 class _Trainer:
     """A stage in progress."""
 
@@ -214,7 +247,7 @@ class _Trainer:
         self.options = stage.options
         self.parameters = [part for part in stage.trained.parameters() if part.requires_grad]
         optimizer: Any = torch.optim.AdamW(
-            self.parameters, lr=self.options.lr, betas=BETAS, weight_decay=self.options.weight_decay
+            group_parameters(self.parameters, self.options), lr=self.options.lr, betas=BETAS
         )
         stage.objective.train()
         if state.optimizer:
@@ -290,7 +323,8 @@ class _Trainer:
         score = scores.get(self.stage.score, math.nan)
         state.stale += 1
         # Without a score (nothing to judge) the latest weights are the best guess.
-        if score > state.best_score or not state.best or math.isnan(score):
+        last = self.options.keep == "last"
+        if score > state.best_score or not state.best or math.isnan(score) or last:
             state.best, state.stale = copy_tensors(judged), 0
             state.best_score = state.best_score if math.isnan(score) else score
         state.history.append({**row, **self.history.recent(), **scores})

@@ -31,10 +31,11 @@ from domainsam_scene.model.network import NetworkOptions, SceneNetwork
 from domainsam_scene.model.predict import predict
 from domainsam_scene.model.scene import load_network, save_network
 from domainsam_scene.read.modalities import Sample
+from domainsam_scene.train.crops import SceneCropOptions
 from domainsam_scene.train.objective import LearningOptions, compute_class_weights, unweigh
 from domainsam_scene.train.recipe import TrainConfig, TrainOptions
 from domainsam_scene.train.scene import measure_class_frequency, train_scenes
-from domainsam_scene.train.scenes import DrawnScenes, SceneCropOptions
+from domainsam_scene.train.scenes import DrawnScenes
 
 DRAWN = 300
 """Scenes to learn from; each is drawn once and kept."""

@@ -33,8 +33,9 @@ from domainsam.metrics.overlap import Confusion
 from domainsam_scene.model.network import Method, NetworkConfig, SceneNetwork
 from domainsam_scene.model.scene import save_network
 from domainsam_scene.read.modalities import Sample
+from domainsam_scene.train.crops import SceneCropOptions, SceneCrops
 from domainsam_scene.train.objective import LearningOptions, SceneObjective
-from domainsam_scene.train.scenes import DrawnScenes, SceneCropOptions, SceneCrops
+from domainsam_scene.train.scenes import DrawnScenes
 from recipes.scene.realdata import IGNORE, SETS, SIDE, Fold, Scene
 
 SHIPPED: Method = "both"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from domainsam_scene.model.predict import NODATA, SCALE, ScenePrediction
 from domainsam_scene.model.scene import SceneModel
+from domainsam_scene.settings import Reading
 
 LABELS = ("background", "dark", "middle", "bright")
 
@@ -29,6 +30,7 @@ class TinyModel:
     reach: int = 0
     name: str = "tiny"
     foundation_name: str = "none"
+    reading: Reading = field(default_factory=Reading)
 
     def predict_sensors(
         self,

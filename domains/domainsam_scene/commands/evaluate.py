@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam.errors import ConfigError
 from domainsam_cli.console import align_rows, echo, format_paths, format_score, get_command_line, print_result
 from domainsam_cli.options import device_option, overwrite_option, precision_option, seed_option, talk_options
-from domainsam_scene.commands.segment import LAYOUT_NAMES, reading_options
+from domainsam_scene.commands.segment import LAYOUT_NAMES, parse_bands, reading_options
 
 if TYPE_CHECKING:
     from domainsam_scene.evaluate.evaluate import EvaluateOptions
@@ -23,7 +24,16 @@ PATH = click.Path(path_type=Path)
 
 @click.command("evaluate")
 @click.argument("folder", type=PATH)
-@click.option("--layout", type=click.Choice(LAYOUT_NAMES), required=True, help="How FOLDER is laid out.")
+@click.option("--layout", type=click.Choice(LAYOUT_NAMES), help="How FOLDER is laid out.")
+@click.option("--geotiff", is_flag=True, help="FOLDER holds georeferenced rasters, a folder a sensor.")
+@click.option("--bands", multiple=True, metavar="NAME=N,N,N", help="Bands of a sensor (--geotiff).")
+@click.option(
+    "--grid",
+    type=click.Choice(["scene", "network"]),
+    default="scene",
+    show_default=True,
+    help="Whose pixels are scored; network as DELIVER's code.",
+)
 @click.option("--split", help="Part of the data [default: the one that papers report].")
 @click.option("--model", type=PATH, help="Model file [default: the one inside the package].")
 @click.option("--foundation", help="Name or checkpoint file [default: the model's own].")
@@ -55,6 +65,7 @@ def evaluate(ctx: click.Context, /, folder: Path, **given: Any) -> None:
     domainsam scene evaluate --layout deliver /data/DELIVER --model model.safetensors --report report.html
     domainsam scene evaluate --layout deliver /data/DELIVER --model model.safetensors --missing all
     domainsam scene evaluate --layout plain /data/mine --split val --missing subsets --csv scores.csv
+    domainsam scene evaluate --geotiff /data/rasters --model model.safetensors
     """  # noqa: D301 - click needs the control character itself
     from domainsam.machine import keep_freed_memory
     from domainsam.progress import report_progress
@@ -63,6 +74,8 @@ def evaluate(ctx: click.Context, /, folder: Path, **given: Any) -> None:
     from domainsam_scene.evaluate.report import Gallery
     from domainsam_scene.model.scene import load_model
 
+    if (given["layout"] is None) == (not given["geotiff"]):
+        raise ConfigError("say how the folder is laid out: give --layout or --geotiff")
     outputs = [path for path in (given["csv_path"], given["report"]) if path is not None]
     with ExitStack() as stack:
         staging = stack.enter_context(Staging(outputs, overwrite=given["overwrite"]))
@@ -72,7 +85,7 @@ def evaluate(ctx: click.Context, /, folder: Path, **given: Any) -> None:
         progress = stack.enter_context(report_progress(folder.name, given["quiet"]))
         watch = gallery if given["report"] is not None else None
         result = evaluate_layout(
-            given["layout"], folder, given["split"], model, gather(given), watch, progress
+            given["layout"] or "plain", folder, given["split"], model, gather(given), watch, progress
         )
         if given["csv_path"] is not None:
             staging.write_text(given["csv_path"], result.csv_text())
@@ -92,13 +105,20 @@ def gather(given: dict[str, Any]) -> EvaluateOptions:
 
     names = tuple(name.strip() for name in (given["modalities"] or "").split(",") if name.strip())
     asked = PROTOCOLS if "all" in given["protocols"] else tuple(dict.fromkeys(given["protocols"]))
-    return EvaluateOptions(
-        modalities=names,
-        protocols=asked,
-        read=ReadOptions(dict(map(parse_range, given["range"])), given["align"], given["strict"]),
-        limit=given["limit"],
-        seed=given["seed"],
+    if given["bands"] and not given["geotiff"]:
+        raise ConfigError("--bands is for georeferenced rasters: give --geotiff too")
+    if given["align"] and given["geotiff"]:
+        raise ConfigError(
+            "--align moves pictures of one view, and georeferenced rasters lie where they say: leave it out"
+        )
+    read = ReadOptions(
+        dict(map(parse_range, given["range"])),
+        given["align"],
+        given["strict"],
+        given["dilate"],
+        dict(map(parse_bands, given["bands"])),
     )
+    return EvaluateOptions(names, asked, read, given["limit"], given["seed"], given["geotiff"], given["grid"])
 
 
 def render_page(result: Evaluation, gallery: Any, folder: Path, model: str, given: dict[str, Any]) -> str:
@@ -106,7 +126,8 @@ def render_page(result: Evaluation, gallery: Any, folder: Path, model: str, give
     from domainsam_scene.evaluate.report import ReportText, render_report
 
     split = f", split {given['split']}" if given["split"] else ""
-    text = ReportText(model, f"{folder.name} ({given['layout']}{split})", get_command_line())
+    layout = given["layout"] or "georeferenced rasters"
+    text = ReportText(model, f"{folder.name} ({layout}{split})", get_command_line())
     return render_report(result, text, gallery.cases)
 
 

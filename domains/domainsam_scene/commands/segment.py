@@ -65,6 +65,7 @@ folder_options = bundle(
 reading_options = bundle(
     click.option("--strict", is_flag=True, help="Refuse a scene that lacks a sensor."),
     click.option("--align", is_flag=True, help="Undo shifts between sensors, if beyond doubt."),
+    click.option("--dilate", type=click.IntRange(1, 9), help="Side of an event's square (muses)."),
     click.option(
         "--range",
         multiple=True,

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam.errors import ConfigError
 from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import RUN, bundle, collect_given, out_option, run_options
+from domainsam_scene.commands.segment import parse_bands
 
 if TYPE_CHECKING:
     from domainsam.train.start import Trained
@@ -51,6 +53,15 @@ def learning_options(command: Any) -> Any:
     return command
 
 
+reading_options = bundle(
+    click.option("--dilate", type=click.IntRange(1, 9), help="Side of an event's square (muses) [1]."),
+    click.option("--bands", multiple=True, metavar="NAME=N,N,N", help="Bands of a sensor (--geotiff)."),
+    click.option("--geotiff", is_flag=True, help="FOLDER holds georeferenced rasters, a folder a sensor."),
+    click.option("--range", "ranges", multiple=True, help="Values that become 0 and 1, such as depth=0,40."),
+)
+"""Options that say how sensors are read; the model file keeps them."""
+
+
 @click.command("train")
 @click.argument("root", type=PATH, metavar="FOLDER")
 @click.option("--layout", type=click.Choice(LAYOUTS), default="plain", show_default=True)
@@ -59,10 +70,10 @@ def learning_options(command: Any) -> Any:
 @click.option("--val", type=PATH, help="Another folder to judge on [default: FOLDER].")
 @out_option("Model file, .safetensors; logs and state go to NAME.training/ beside it.")
 @click.option("--config", "config_path", type=PATH, help="Recipe as TOML; options given here come on top.")
-@click.option("--paper", is_flag=True, help="The recipe that the method was published with.")
+@click.option("--paper", is_flag=True, help="As published: MemorySAM, or MLE-SAM with --method mlesam.")
 @model_options
 @learning_options
-@click.option("--range", "ranges", multiple=True, help="Values that become 0 and 1, such as depth=0,40.")
+@reading_options
 @run_options
 @click.pass_context
 def train(ctx: click.Context, /, root: Path, **given: Any) -> None:
@@ -75,7 +86,8 @@ def train(ctx: click.Context, /, root: Path, **given: Any) -> None:
 
     \b
     domainsam scene train DATA --layout mcubes --method memorysam -o model.safetensors
-    domainsam scene train DATA --layout deliver --foundation sam2.1_hiera_base_plus --paper -o m.safetensors
+    domainsam scene train DATA --layout deliver --method memorysam --paper -o m.safetensors
+    domainsam scene train RASTERS --geotiff --labels water,forest,town -o m.safetensors
     domainsam scene train DATA --labels road,car,other --modality rgb --modality thermal -o m.safetensors
     """  # noqa: D301 - click needs the control character itself
     from domainsam_scene.train.scene import train_model
@@ -94,9 +106,20 @@ def gather_options(given: dict[str, Any]) -> TrainOptions:
     from domainsam_scene.settings import ReadOptions
     from domainsam_scene.train.recipe import TrainOptions
 
-    names = ("layout", "split", "val_split", "val", *RUN)
-    read = ReadOptions(ranges=dict(parse_range(text) for text in given["ranges"]))
-    return TrainOptions(read=read, **{name: given[name] for name in names})
+    names = ("layout", "split", "val_split", "val", "geotiff", *RUN)
+    if given["geotiff"] and given["layout"] != "plain":
+        raise ConfigError("--geotiff takes a folder of its own form, and --layout another: give one of them")
+    if given["bands"] and not given["geotiff"]:
+        raise ConfigError("--bands is for georeferenced rasters: give --geotiff too")
+    read = ReadOptions(
+        ranges=dict(parse_range(text) for text in given["ranges"]),
+        dilate=given["dilate"],
+        bands=dict(map(parse_bands, given["bands"])),
+    )
+    options = TrainOptions(read=read, **{name: given[name] for name in names})
+    # What was published was computed in 32 bits throughout.
+    published = given["paper"] and options.precision == "auto"
+    return replace(options, precision="fp32") if published else options
 
 
 def gather_config(given: dict[str, Any]) -> TrainConfig:
@@ -105,9 +128,10 @@ def gather_config(given: dict[str, Any]) -> TrainConfig:
 
     config = TrainConfig() if given["config_path"] is None else read_recipe(given["config_path"])
     if given["paper"]:
-        method = given["method"] or config.network.method
-        chosen_first = replace(config, network=replace(config.network, method=method))
-        config = make_paper_recipe(chosen_first, given["layout"])
+        # Without a word on it, what is published is MemorySAM.
+        usual = "memorysam" if given["config_path"] is None else config.network.method
+        network = replace(config.network, method=given["method"] or usual)
+        config = make_paper_recipe(replace(config, network=network), given["layout"])
     network = collect_given(given, {"rank": "rank", "image_size": "image_size"})
     if given["method"] is not None and not given["paper"]:
         network["method"] = given["method"]

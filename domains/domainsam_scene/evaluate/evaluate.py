@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from domainsam.errors import InputError
 from domainsam.metrics.overlap import Confusion
 from domainsam.progress import Progress, report_nothing
 from domainsam_scene.evaluate.missing import Variant, apply_variant, plan_variants
 from domainsam_scene.evaluate.summary import Evaluation, SampleScores
-from domainsam_scene.model.predict import NODATA, ScenePrediction
+from domainsam_scene.model.predict import MULTIPLE, NODATA, ScenePrediction
 from domainsam_scene.model.scene import SceneModel
 from domainsam_scene.read.layouts import find_layout
-from domainsam_scene.read.layouts.base import IGNORE, Labels, Layout, SampleRef, read_sample
+from domainsam_scene.read.layouts.base import (
+    IGNORE,
+    Labels,
+    Layout,
+    SampleRef,
+    check_present,
+    read_sample,
+)
+from domainsam_scene.read.layouts.georaster import GeorasterLayout
+from domainsam_scene.read.modalities import Sample
+from domainsam_scene.read.reading import settle_reading
 from domainsam_scene.segment import choose_sensors
 from domainsam_scene.settings import ReadOptions
 
@@ -29,13 +42,19 @@ Watcher = Callable[["Seen"], None]
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What is evaluated: sensors (empty: all that layout and model share), protocols, reading, how many."""
+    """What is evaluated: sensors (empty: all that layout and model share), protocols, reading, how many.
+
+    ``geotiff``: the folder holds georeferenced rasters. ``grid``: scenes are scored on their own pixels, or
+    on the network's, as DELIVER's code does: pictures and labels are brought to it first.
+    """
 
     modalities: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
     read: ReadOptions = field(default_factory=ReadOptions)
     limit: int | None = None
     seed: int = 0
+    geotiff: bool = False
+    grid: Literal["scene", "network"] = "scene"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +90,15 @@ def evaluate_layout(
         If the folder is not of the layout, its classes do not fit the model,
         or no sample can be scored.
     """
-    reader = find_layout(layout)
+    reader: Layout = find_layout(layout)
+    read = settle_reading(options.read, model.reading, model.modalities, options.geotiff)
+    options = replace(options, read=read)
+    if options.geotiff:
+        reader = GeorasterLayout(model.image_size, read.bands)
+    reader.dilate = read.dilate
     refs = reader.samples(root, split)[: options.limit]
     sensors = choose_sensors(reader, model, options.modalities)
+    check_present(refs, options.modalities, root, "--modalities")
     table = match_labels(reader.labels or model.labels, model.labels, root)
     variants = plan_variants(sensors, options.protocols)
     samples: list[SampleScores] = []
@@ -90,7 +115,26 @@ def evaluate_layout(
         progress("evaluate", (index + 1) * pixels, len(refs) * pixels)
     if not samples:
         raise InputError(f"{root}: not one of {len(refs)} samples could be scored: {skipped[0][1]}")
-    return Evaluation(model.labels, variants, tuple(samples), tuple(skipped), reader.absent_iou, options.seed)
+    found = Evaluation(
+        model.labels, variants, tuple(samples), tuple(skipped), reader.absent_iou, options.seed, read.notes
+    )
+    return replace(found, notes=(*found.notes, *_told_of_truth(found, root)))
+
+
+def _told_of_truth(found: Evaluation, root: Path) -> list[str]:
+    """What is to be told of the labels that an evaluation met, also logged."""
+    notes = []
+    if len(found.absent) > len(found.labels) - 2:
+        only = ", ".join(label for label in found.labels if label not in found.absent) or "no class"
+        notes.append(
+            f"{root}: {only} alone occurs in the labels, which leaves no mean IoU over classes; "
+            f"are some pixels drawn as {IGNORE}, which means unknown?"
+        )
+    elif found.absent:
+        notes.append(f"never in the labels, and no IoU of theirs: {', '.join(found.absent)}")
+    for note in notes:
+        log.warning("%s", note)
+    return notes
 
 
 def match_labels(data: Sequence[str], model: Sequence[str], root: Path) -> NDArray[np.uint8]:
@@ -126,6 +170,8 @@ def _score(
 ) -> SampleScores:
     truth = table[layout.read_labels(ref)]
     sample = read_sample(layout, ref, variants[0].sensors, options.read)
+    if options.grid == "network" and truth.shape == sample.shape:
+        sample, truth = lay_on_network(sample, truth, model.image_size)
     if truth.shape != sample.shape:
         raise InputError(
             f"{ref.name}: labels are {truth.shape[1]} x {truth.shape[0]} pixels, "
@@ -143,6 +189,27 @@ def _score(
         if watch is not None and variant is variants[0]:
             watch(Seen(ref.name, images, truth, prediction, model.labels))
     return SampleScores(ref.name, ref.conditions, matrices, sample.missing, sample.notes)
+
+
+def lay_on_network(sample: Sample, truth: Labels, side: int) -> tuple[Sample, Labels]:
+    """A sample and its labels as DELIVER's code scores them.
+
+    The shorter side becomes ``side``, then both are stretched to the next
+    multiple of 32: pictures bilinearly, labels by the nearest pixel.
+    """
+    rows, cols = truth.shape
+    scale = side / min(rows, cols)
+    size = tuple(-(-round(length * scale) // MULTIPLE) * MULTIPLE for length in (rows, cols))
+    height, width = size[0], size[1]
+
+    def laid(values: NDArray[Any], mode: str) -> NDArray[Any]:
+        planes = torch.from_numpy(values.astype(np.float32)).reshape(1, -1, rows, cols)
+        smooth = {"align_corners": False} if mode == "bilinear" else {}
+        return F.interpolate(planes, (height, width), mode=mode, **smooth)[0].numpy()
+
+    images = {name: laid(image, "bilinear") for name, image in sample.images.items()}
+    valid = {name: laid(mask, "nearest")[0] > 0 for name, mask in sample.valid.items()}
+    return replace(sample, images=images, valid=valid), laid(truth, "nearest")[0].astype(np.uint8)
 
 
 def count_confusion(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -53,6 +53,8 @@ class Evaluation:
         What a class without any pixel counts in the published mean; None: nothing.
     seed
         Seed of resampling.
+    notes
+        What is to be told of how scenes were read and what their labels hold.
     """
 
     labels: tuple[str, ...]
@@ -61,6 +63,13 @@ class Evaluation:
     skipped: tuple[tuple[str, str], ...]
     absent_iou: float | None
     seed: int = 0
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def absent(self) -> tuple[str, ...]:
+        """Classes that the labels never hold."""
+        true = self.matrix(self.variants[0].name).sum(axis=1)
+        return tuple(label for label, pixels in zip(self.labels, true, strict=True) if not pixels)
 
     def matrix(self, variant: str, samples: Sequence[SampleScores] | None = None) -> Matrix:
         """Summed confusion matrix ``(K, K)`` of a variant."""
@@ -109,10 +118,8 @@ class Evaluation:
     def by_condition(self, variant: str) -> dict[str, dict[str, tuple[float, int]]]:
         """Mean IoU of the classes that occur and number of samples, by condition and its value."""
         found: dict[str, dict[str, tuple[float, int]]] = {}
-        for kind in dict.fromkeys(kind for sample in self.samples for kind in sample.conditions):
-            values = sorted({sample.conditions.get(kind, "unknown") for sample in self.samples})
-            for value in values:
-                some = [sample for sample in self.samples if sample.conditions.get(kind, "unknown") == value]
+        for kind, values in self._conditions.items():
+            for value, some in values.items():
                 matrix = self.matrix(variant, some)[None].astype(np.float64)
                 found.setdefault(kind, {})[value] = float(compute_mean_iou(matrix, None)[0]), len(some)
         return found
@@ -173,6 +180,8 @@ class Evaluation:
             "protocol_means": {kind: finite_or_none(mean) for kind, mean in self.protocol_means().items()},
             "unscored": list(self.unscored),
             "fall_without_sensor": self.sensor_value(),
+            "never_in_labels": list(self.absent),
+            "notes": list(self.notes),
         }
 
     def _variant_document(self, variant: Variant) -> dict[str, Any]:
@@ -187,20 +196,50 @@ class Evaluation:
             "miou_published": finite_or_none(self.published_miou(variant.name)),
             "accuracy": finite_or_none(self.accuracy(variant.name)),
             "class_iou": [finite_or_none(value) for value in self.class_iou(variant.name)],
+            "conditions": {
+                kind: {value: finite_or_none(score) for value, (score, _) in rows.items()}
+                for kind, rows in self.by_condition(variant.name).items()
+            },
         }
 
     def csv_text(self) -> str:
-        """One line a variant: mean IoU, its interval, the published mean, accuracy, IoU of every class."""
+        """One line a variant, then one for each condition that samples were taken in.
+
+        Mean IoU, its interval, the published mean, accuracy, number of samples, IoU of every class.
+        """
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         scores = ("miou", "miou_low", "miou_high", "miou_published", "accuracy")
-        writer.writerow(map(as_cell, ["variant", "kind", "sensors", *scores, *self.labels]))
+        head = ["variant", "kind", "sensors", "condition", "value", "samples", *scores, *self.labels]
+        writer.writerow(map(as_cell, head))
         for variant in self.variants:
-            row = self._variant_document(variant)
-            values = [*(row[score] for score in scores), *row["class_iou"]]
-            cells = ["" if value is None else f"{value:.4f}" for value in values]
-            writer.writerow(map(as_cell, [variant.name, variant.kind, " ".join(variant.sensors), *cells]))
+            begin = [variant.name, variant.kind, " ".join(variant.sensors)]
+            for condition, value, part in self._parts():
+                row = part._variant_document(variant)
+                count = sum(variant.name in sample.matrices for sample in part.samples)
+                values = [*(row[score] for score in scores), *row["class_iou"]]
+                cells = ["" if score is None else f"{score:.4f}" for score in values]
+                writer.writerow(map(as_cell, [*begin, condition, value, count, *cells]))
         return file.getvalue()
+
+    def _parts(self) -> list[tuple[str, str, Evaluation]]:
+        """The whole, then the samples of every value of every condition."""
+        found = [("", "", self)]
+        for kind, values in self._conditions.items():
+            for value, some in values.items():
+                found.append((kind, value, replace(self, samples=some)))
+        return found
+
+    @cached_property
+    def _conditions(self) -> dict[str, dict[str, tuple[SampleScores, ...]]]:
+        """The samples of every value of every condition."""
+        found: dict[str, dict[str, tuple[SampleScores, ...]]] = {}
+        for kind in dict.fromkeys(kind for sample in self.samples for kind in sample.conditions):
+            values = sorted({sample.conditions.get(kind, "unknown") for sample in self.samples})
+            for value in values:
+                some = (sample for sample in self.samples if sample.conditions.get(kind, "unknown") == value)
+                found.setdefault(kind, {})[value] = tuple(some)
+        return found
 
 
 def compute_mean_iou(matrices: NDArray[np.float64], absent: float | None) -> NDArray[np.float64]:
@@ -208,6 +247,7 @@ def compute_mean_iou(matrices: NDArray[np.float64], absent: float | None) -> NDA
 
     A class without a pixel in truth and prediction counts ``absent``, or takes
     no part where that is None. The papers on DELIVER and MCubeS count it 0.
+    Where it takes none and a single class is left, nothing was told apart, and there is no mean (NaN).
     """
     iou = score_overlap(matrices).iou
     if absent is not None:
@@ -215,4 +255,4 @@ def compute_mean_iou(matrices: NDArray[np.float64], absent: float | None) -> NDA
     defined = np.isfinite(iou)
     count = defined.sum(axis=-1)
     total = np.where(defined, iou, 0).sum(axis=-1)
-    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 1)

@@ -30,6 +30,7 @@ from domainsam.protocols import Foundation
 from domainsam.side.experts import ExpertEncoder, PyramidHead, Router, fuse
 from domainsam.side.lora import Width
 from domainsam.weights import IMAGENET
+from domainsam_scene.read.registration import CAMERAS
 
 Method = Literal["memorysam", "mlesam", "both", "early", "single"]
 
@@ -59,6 +60,10 @@ class NetworkOptions:
         Of the second head.
     checkpointing
         Compute the encoder's activations anew in the backward pass.
+    normalise
+        Sensors that the encoder's statistics are taken out of: ``"all"``, or
+        ``"camera"`` alone (``rgb``, ``image``, ``optical``), the others
+        staying in 0 to 1, as in MemorySAM's code, which reads as DELIVER's does.
     """
 
     method: Method = "both"
@@ -70,6 +75,7 @@ class NetworkOptions:
     router_keep: int | None = None
     head_width: int = 64
     checkpointing: bool = False
+    normalise: Literal["all", "camera"] = "all"
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.image_size < 32:
@@ -203,7 +209,8 @@ class SceneNetwork(nn.Module):
             return self._early(names, modalities)
         numbers = tuple(self.config.modalities.index(name) for name in names)
         images = torch.stack([modalities[name] for name in names])
-        levels = self._encoder.encode(images, numbers)
+        normalised = tuple(self.config.normalise == "all" or name in CAMERAS for name in names)
+        levels = self._encoder.encode(images, numbers, normalised)
         weights = None if self.router is None else self.router(levels)
         if self.memory is None:
             return self._fused(levels, weights, names, images.shape[-2:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from domainsam.side.lora import convert_published
 from domainsam_scene.model.network import NetworkConfig, SceneNetwork
 from domainsam_scene.model.predict import MULTIPLE, NODATA, ScenePrediction, predict
 from domainsam_scene.read.modalities import Plane, SensorBlock
+from domainsam_scene.read.reading import parse_reading_table
+from domainsam_scene.settings import Reading
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "generated.safetensors"
 """The model inside the package."""
@@ -38,6 +40,8 @@ class SceneModel:
     foundation_name: str
     device: torch.device
     dtype: torch.dtype
+    reading: Reading = field(default_factory=Reading)
+    """How its material was read, as far as its file tells."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -52,7 +56,7 @@ class SceneModel:
     @property
     def image_size(self) -> int:
         """Longest side in pixels that scenes are scaled to, as the multiple of 32 that tiles need."""
-        return max(MULTIPLE, self.network.config.image_size // MULTIPLE * MULTIPLE)
+        return round_side(self.network.config.image_size)
 
     def predict(self, block: Block, sensor: str | None = None) -> BlockPrediction:
         """Classes of one block.
@@ -121,13 +125,21 @@ def load_model(
     dtype = choose_dtype(precision, where)
     base = load_foundation(foundation or header.foundation, where)
     network, _ = load_network(file, base)
-    return SceneModel(file.stem, network, base.name, torch.device(where), dtype)
+    reading = parse_reading_table(header.config.get(READING), str(file))
+    return SceneModel(file.stem, network, base.name, torch.device(where), dtype, reading)
+
+
+def round_side(longest: int) -> int:
+    """Side in pixels of tiles for a network that sees scenes with that longest side."""
+    return max(MULTIPLE, longest // MULTIPLE * MULTIPLE)
 
 
 PACK = "scene"
 PREFIX = "network"
 TABLE = "network"
 """Table of a file's configuration that says what was built."""
+READING = "reading"
+"""Table that says how the material was read."""
 
 
 def save_network(

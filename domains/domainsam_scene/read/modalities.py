@@ -22,14 +22,22 @@ FAR_M = 80.0
 SPARSE = frozenset({"event", "lidar", "radar"})
 """Sensors whose empty pixels say something: they are resized by the nearest pixel, never mixed."""
 CHANNELS = 3
+DOUBTED = 0.01
+"""Share of a depth image beyond its range from which on the unit is doubted."""
+DARK = 8
+"""A 16-bit image whose brightest value lies below the range by this factor is doubted: 12 bits and fewer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One sensor's image: ``image`` ``(3, H, W)`` float32 in 0 to 1, ``valid`` ``(H, W)`` bool."""
+    """One sensor's image: ``image`` ``(3, H, W)`` float32 in 0 to 1, ``valid`` ``(H, W)`` bool.
+
+    ``note`` says what a person ought to know of its scale.
+    """
 
     image: Float32
     valid: Bool
+    note: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -110,13 +118,14 @@ def scale_plane(name: str, raw: RawImage, origin: str, limits: Range | None = No
     low, high = limits or get_natural_range(name, raw.values.dtype)
     if limits is None and raw.values.dtype.kind in "fi" and name != "depth" and raw.valid.any():
         _check_inside(name, values, (low, high), origin)
+    note = "" if limits is not None else _doubt_scale(name, raw, values, (low, high))
     image = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1).astype(np.float32)
     image = np.where(raw.valid, image, np.float32(0))
     if len(image) == 1:
         image = np.repeat(image, CHANNELS, axis=0)
     elif len(image) == 2:
         image = np.concatenate([image, np.zeros_like(image[:1])])
-    return Plane(np.ascontiguousarray(image), raw.valid)
+    return Plane(np.ascontiguousarray(image), raw.valid, note)
 
 
 def is_blank(plane: Plane) -> bool:
@@ -144,6 +153,30 @@ def parse_range(text: str) -> tuple[str, Range]:
     if not name or not np.isfinite([low, high]).all() or low == high:
         raise ConfigError(f"--range {text!r} needs a sensor and two different numbers, such as depth=0,40")
     return name.strip(), (low, high)
+
+
+def _doubt_scale(name: str, raw: RawImage, values: Float32, limits: Range) -> str:
+    """What is odd about values on the scale that nobody stated; empty where nothing is."""
+    inside = values[:, raw.valid]
+    if not inside.size:
+        return ""
+    high = limits[1]
+    if name == "depth":
+        beyond = float((inside > high).mean())
+        if beyond <= DOUBTED:
+            return ""
+        unit = " mm" if raw.values.dtype == np.uint16 else " m" if raw.values.dtype.kind == "f" else ""
+        return (
+            f"{beyond:.0%} of depth lies beyond {high:g}{unit} and became 1; "
+            "if it is stored in another unit say so with --range depth=LOW,HIGH"
+        )
+    top = float(inside.max())
+    if raw.values.dtype == np.uint16 and 0 < top < high / DARK:
+        return (
+            f"values of {name} reach {top:g} of the {high:g} that 16 bits hold, so that it is nearly black; "
+            f"if it is stored in fewer bits say so with --range {name}=LOW,HIGH"
+        )
+    return ""
 
 
 def _check_inside(name: str, values: Float32, limits: Range, origin: str) -> None:

@@ -39,6 +39,8 @@ FINER = 1.5
 """A sensor whose pixels are smaller than those of the map by more than this is averaged."""
 CACHE_BYTES = 256 * 2**20
 """GDAL's block cache: rasters of several sensors are read, and warped, side by side."""
+STRIP = 512
+"""Rows that are looked at together."""
 TOLERANCE_PX = 1e-4
 """Error in pixels that GDAL may make when it places them; 0 is refused by rasterio."""
 
@@ -192,6 +194,32 @@ class SensorRaster:
         own = abs(grid.transform.determinant)
         return Resampling.average if area * FINER**2 < own else Resampling.bilinear
 
+    def is_blank(self) -> bool:
+        """Whether it delivered nothing: no valid pixel, or one value everywhere, in the bands that are read.
+
+        An overview answers for most rasters; only where that is of one value is the file read to its end.
+
+        Raises
+        ------
+        InputError
+            If the file turns out to be damaged.
+        """
+        with self._reading("its values"):
+            values, known = self._own_values(None, overview_size(self.grid.shape))
+            if known.any() and _differs(values[:, known], None):
+                return False
+            first: NDArray[Any] | None = None
+            for row in range(0, self.grid.shape[0], STRIP):
+                rows = (row, min(row + STRIP, self.grid.shape[0]))
+                values, known = self._own_values((rows, (0, self.grid.shape[1])), None)
+                if not known.any():
+                    continue
+                inside = values[:, known]
+                if _differs(inside, first):
+                    return False
+                first = inside[:, :1]
+        return True
+
     def read(self, window: Window, grid: MapGrid) -> Plane:
         """A window of the map's grid; outside of the map, and where there is no data, it is not valid.
 
@@ -218,7 +246,17 @@ class SensorRaster:
         return Plane(self._scaled(values, known), known)
 
     def _values(self, window: Any, size: tuple[int, int] | None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        source = self._dataset if self._warped is None else self._warped
+        return self._read_from(self._dataset if self._warped is None else self._warped, window, size)
+
+    def _own_values(
+        self, window: Any, size: tuple[int, int] | None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Values on its own grid, wherever it is laid."""
+        return self._read_from(self._dataset, window, size)
+
+    def _read_from(
+        self, source: Any, window: Any, size: tuple[int, int] | None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         shape = None if size is None else (len(self.bands), *size)
         values = source.read(list(self.bands), window=window, out_shape=shape)
         alpha = [n for n, kind in enumerate(source.colorinterp, start=1) if kind == ColorInterp.alpha]
@@ -256,6 +294,11 @@ class SensorRaster:
         """Close the file."""
         self.close_warped()
         self._dataset.close()
+
+
+def _differs(values: NDArray[Any], first: NDArray[Any] | None) -> bool:
+    """Whether values ``(C, N)`` of a band are not all one, namely ``first`` ``(C, 1)``."""
+    return bool((values != (values[:, :1] if first is None else first)).any())
 
 
 class SceneSource:

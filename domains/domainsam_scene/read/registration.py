@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from domainsam.errors import InputError
 from domainsam.metrics.registration import correlate_phase
 from domainsam_scene.read.modalities import SPARSE, Plane
 
 Float32 = NDArray[np.float32]
 
+CAMERAS = ("rgb", "image", "optical")
+"""Names of a camera, whose grid all other sensors are laid on."""
 ASPECT_TOLERANCE = 0.02
 """Sides may differ by this share from one common scale: a pixel or two of cropping, no other lens."""
 REACH = 0.05
@@ -45,45 +46,41 @@ class Shift:
 
 def choose_reference(names: Mapping[str, object]) -> str:
     """The sensor whose grid all others are laid on: the camera, else the first."""
-    return next((name for name in ("rgb", "image", "optical") if name in names), next(iter(names)))
+    return next((name for name in CAMERAS if name in names), next(iter(names)))
 
 
 def resize_to_reference(
     planes: Mapping[str, Plane], origin: str, any_aspect: bool = False
-) -> tuple[dict[str, Plane], tuple[str, ...]]:
-    """All sensors at the size of the reference sensor, and notes on which were resized.
+) -> tuple[dict[str, Plane], tuple[str, ...], dict[str, str]]:
+    """All sensors at the size of the reference sensor, notes on which were resized, and who does not fit.
 
-    ``any_aspect`` lets pictures be stretched more one way than the other.
-
-    Raises
-    ------
-    InputError
-        If a sensor's picture has another aspect, so that no scale fits.
+    ``any_aspect`` lets pictures be stretched more one way than the other;
+    otherwise one of another aspect, which no one scale fits, is left out, and
+    the reason given by its name.
     """
     reference = choose_reference(planes)
     rows, cols = planes[reference].shape
-    done, notes = {}, []
+    done, notes, misfits = {}, [], {}
     for name, plane in planes.items():
         if plane.shape != (rows, cols):
-            if not any_aspect:
-                _check_aspect(origin, reference, (rows, cols), name, plane.shape)
+            if not any_aspect and not _has_aspect((rows, cols), plane.shape):
+                misfits[name] = (
+                    f"{origin}: {reference} is {cols} x {rows} pixels and {name} {plane.shape[1]} x "
+                    f"{plane.shape[0]}: no one scale fits; crop both to the same view first"
+                )
+                continue
             done[name] = resize_plane(plane, (rows, cols), nearest=name in SPARSE)
             notes.append(f"{name} resized from {plane.shape[1]} x {plane.shape[0]} to {cols} x {rows}")
         else:
             done[name] = plane
-    return done, tuple(notes)
+    return done, tuple(notes), misfits
 
 
-def _check_aspect(
-    origin: str, reference: str, wanted: tuple[int, int], name: str, given: tuple[int, int]
-) -> None:
+def _has_aspect(wanted: tuple[int, int], given: tuple[int, int]) -> bool:
+    """Whether one scale brings a picture to the wanted size, but for a pixel or two."""
     scales = given[0] / wanted[0], given[1] / wanted[1]
     slack = ASPECT_TOLERANCE + max(1 / side for side in (*given, *wanted))
-    if abs(scales[0] / scales[1] - 1) > slack:
-        raise InputError(
-            f"{origin}: {reference} is {wanted[1]} x {wanted[0]} pixels and {name} {given[1]} x {given[0]}: "
-            "no one scale fits; crop both to the same view first"
-        )
+    return abs(scales[0] / scales[1] - 1) <= slack
 
 
 def resize_plane(plane: Plane, size: tuple[int, int], nearest: bool) -> Plane:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,16 +20,33 @@ FINEST = 32
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """Registered images ``(B, 3, H, W)`` float32 in 0 to 1 by sensor, and labels ``(B, H, W)`` int64."""
+    """Registered images ``(B, 3, H, W)`` float32 in 0 to 1 by sensor, and labels ``(B, H, W)`` int64.
+
+    ``present`` ``(B,)`` bool by sensor, on the CPU, says which scenes have it; all do where it is left out.
+    """
 
     images: Mapping[str, Tensor]
     labels: Tensor
+    present: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> SceneBatch:
         """The batch on another device."""
-        return SceneBatch(
-            {name: image.to(device) for name, image in self.images.items()}, self.labels.to(device)
-        )
+        images = {name: image.to(device) for name, image in self.images.items()}
+        return SceneBatch(images, self.labels.to(device), self.present)
+
+    def groups(self, kept: tuple[str, ...]) -> list[tuple[tuple[str, ...], list[int]]]:
+        """Scenes that have the same sensors among ``kept``: the sensors, and the scenes' numbers.
+
+        A scene that has none of them keeps all of its own instead.
+        """
+        found: dict[tuple[str, ...], list[int]] = {}
+        for number in range(len(self.labels)):
+            own = tuple(
+                name for name in self.images if name not in self.present or bool(self.present[name][number])
+            )
+            names = tuple(name for name in own if name in kept) or own
+            found.setdefault(names, []).append(number)
+        return list(found.items())
 
 
 @dataclass(frozen=True)
@@ -97,16 +114,30 @@ class SceneObjective(nn.Module):
 
     def forward(self, batch: SceneBatch) -> dict[str, Tensor]:
         """Loss of a batch, some of its sensors left out."""
-        chosen = {name: batch.images[name] for name in choose_kept(tuple(batch.images), self.options.drop)}
-        output: SceneOutput = self.network(chosen)
-        parts = {"answer": self._fault(output.logits, batch.labels)}
-        if output.auxiliary is not None and self.options.auxiliary:
-            parts["second"] = self.options.auxiliary * self._fault(output.auxiliary, batch.labels)
-        if self.network.config.remembers and self.options.each and len(chosen) > 1:
-            parts["each"] = self.options.each * self._each(output.per_modality, batch.labels)
+        kept = choose_kept(tuple(batch.images), self.options.drop)
+        groups = [(names, rows) for names, rows in batch.groups(kept) if names]
+        if not groups:
+            raise ConfigError("not one scene of a batch has a sensor; leave such scenes out")
+        outputs: list[SceneOutput] = [
+            self.network({name: batch.images[name][rows] for name in names}) for names, rows in groups
+        ]
+        truths = [batch.labels[rows] for _, rows in groups]
+        labels = torch.cat(truths)
+        parts = {"answer": self._fault(torch.cat([output.logits for output in outputs]), labels)}
+        second = [output.auxiliary for output in outputs if output.auxiliary is not None]
+        if second and self.options.auxiliary:
+            parts["second"] = self.options.auxiliary * self._fault(torch.cat(second), labels)
+        if self.network.config.remembers and self.options.each:
+            pairs = [
+                (output.per_modality, truth)
+                for output, truth in zip(outputs, truths, strict=True)
+                if len(output.per_modality) > 1
+            ]
+            if pairs:
+                parts["each"] = self.options.each * self._each(pairs)
         if self.prototypes is not None:
-            weight = self.options.prototypes.weight
-            parts["prototypes"] = weight * self.prototypes(output.finest, batch.labels)
+            finest = torch.cat([output.finest for output in outputs])
+            parts["prototypes"] = self.options.prototypes.weight * self.prototypes(finest, labels)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def _fault(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -115,11 +146,16 @@ class SceneObjective(nn.Module):
             loss = loss + self.options.dice * soft_dice(logits, labels)
         return loss
 
-    def _each(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss of every sensor's own answer ``(M, B, K, h, w)``, at its own size."""
-        size = (logits.shape[-2], logits.shape[-1])
-        small = F.interpolate(labels[:, None].float(), size, mode="nearest")[:, 0].long()
-        return torch.stack([self._fault(own, small) for own in logits]).mean()
+    def _each(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Mean loss of every sensor's own answer ``(M, B, K, h, w)``, at its own size, by scenes."""
+        faults, weights = [], []
+        for logits, labels in pairs:
+            size = (logits.shape[-2], logits.shape[-1])
+            small = F.interpolate(labels[:, None].float(), size, mode="nearest")[:, 0].long()
+            faults += [self._fault(own, small) for own in logits]
+            weights += [len(labels)] * len(logits)
+        share = torch.tensor(weights, device=faults[0].device) / sum(weights)
+        return (torch.stack(faults) * share).sum()
 
 
 def compute_class_weights(frequency: Tensor) -> Tensor:

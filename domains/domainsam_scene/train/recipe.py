@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from domainsam.errors import ConfigError
 from domainsam.memory import memorysam
 from domainsam.train import start
 from domainsam.train.loop import StageOptions
 from domainsam.train.start import RunOptions
-from domainsam_scene.model.network import Method, NetworkOptions
+from domainsam_scene.model.network import NetworkOptions
 from domainsam_scene.settings import ReadOptions
 from domainsam_scene.train import objective as learning
+from domainsam_scene.train.crops import SceneCropOptions
 from domainsam_scene.train.objective import LearningOptions
-from domainsam_scene.train.scenes import SceneCropOptions
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 """Recipes that come with the package, by name."""
@@ -22,6 +24,9 @@ FOUNDATION = "embedded_sam2"
 WARMUP_EPOCHS = 10
 WARMUP_START = 0.1
 PAPER_SIDE = 1024
+PAPER_FOUNDATION = "sam2_hiera_base_plus"
+"""SAM 2.0's, not 2.1's."""
+PUBLISHED_METHODS = ("memorysam", "mlesam")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class TrainOptions(RunOptions):
     val_split: str | None = "val"
     val: Path | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
+    geotiff: bool = False
+    """Whether the folders hold georeferenced rasters."""
 
 
 def read_recipe(given: Path) -> TrainConfig:
@@ -81,8 +88,18 @@ def make_paper_recipe(config: TrainConfig, layout: str) -> TrainConfig:
 
     MemorySAM: its code's choices, 200 epochs at 6e-4 on DELIVER, 500 at 4e-4
     on MCubeS. MLE-SAM's schedule was not published: it gets the same one.
+
+    Raises
+    ------
+    ConfigError
+        If the method is none that was published.
     """
-    method: Method = "mlesam" if config.network.method == "mlesam" else "memorysam"
+    method = config.network.method
+    if method not in PUBLISHED_METHODS:
+        raise ConfigError(
+            f"--paper: method {method!r} was not published; give --method {' or '.join(PUBLISHED_METHODS)}, "
+            "or leave --paper out"
+        )
     network = replace(
         config.network,
         method=method,
@@ -91,6 +108,7 @@ def make_paper_recipe(config: TrainConfig, layout: str) -> TrainConfig:
         lora_width="full" if method == "mlesam" else "published",
         sequence=memorysam.PUBLISHED,
         head_width=256,
+        normalise="camera",
     )
     epochs, rate = (500, 4e-4) if layout == "mcubes" else (200, 6e-4)
     return replace(
@@ -98,18 +116,34 @@ def make_paper_recipe(config: TrainConfig, layout: str) -> TrainConfig:
         epochs=epochs,
         judged=0,
         network=network,
-        crops=SceneCropOptions(PAPER_SIDE),
+        crops=SceneCropOptions(PAPER_SIDE, colour=0.0, jitter=0.2, blur=0.2),
         learning=learning.PUBLISHED,
+        foundation=config.foundation if config.foundation != FOUNDATION else PAPER_FOUNDATION,
         stage=StageOptions(
-            1, lr=rate, weight_decay=0.01, warmup_start=WARMUP_START, schedule="poly", clip=0.0, ema=0.0
+            1,
+            lr=rate,
+            weight_decay=0.01,
+            warmup_start=WARMUP_START,
+            schedule="poly_rest",
+            rise="exponential",
+            decay_vectors=False,
+            clip=0.0,
+            ema=0.0,
         ),
     )
 
 
-def set_steps(config: TrainConfig, scenes: int) -> TrainConfig:
-    """Epochs as steps: the warm-up takes ten of them at most, and each ends with an evaluation."""
+def set_steps(config: TrainConfig, scenes: int, devices: int = 1) -> TrainConfig:
+    """Epochs as steps: the warm-up takes ten of them at most, and each ends with an evaluation.
+
+    In all steps together every scene is seen once an epoch, whatever the batch's size.
+    """
     if not config.epochs:
         return config
-    epoch = max(1, round(scenes / config.batch_size))
-    warmup = min(WARMUP_EPOCHS, config.epochs)
-    return replace(config, stage=config.stage.over_epochs(config.epochs, epoch, warmup=warmup))
+    together = config.batch_size * devices
+    epoch = max(1, round(scenes / together))
+    stage = config.stage.over_epochs(config.epochs, epoch, warmup=min(WARMUP_EPOCHS, config.epochs))
+    # As published, the power falls as if there were an epoch more.
+    beyond = epoch if stage.schedule == "poly_rest" else 0
+    steps = math.ceil(config.epochs * scenes / together)
+    return replace(config, stage=replace(stage, steps=steps, beyond=beyond))

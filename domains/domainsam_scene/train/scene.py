@@ -12,17 +12,26 @@ import numpy as np
 import torch
 
 from domainsam.config import to_table
+from domainsam.errors import ConfigError
 from domainsam.metrics.overlap import Confusion
+from domainsam.protocols import Foundation
 from domainsam.train.loop import Run, Stage, run_stages
 from domainsam.train.losses import IGNORE
 from domainsam.train.start import Trained, start_run
+from domainsam_scene.evaluate.summary import compute_mean_iou
 from domainsam_scene.model.network import NetworkConfig, SceneNetwork
 from domainsam_scene.model.predict import predict
-from domainsam_scene.model.scene import save_network
+from domainsam_scene.model.scene import READING, round_side, save_network
 from domainsam_scene.read.layouts import find_layout
+from domainsam_scene.read.layouts.base import Layout
+from domainsam_scene.read.layouts.georaster import GeorasterLayout
+from domainsam_scene.read.reading import make_reading_table
+from domainsam_scene.train.crops import SceneCrops
 from domainsam_scene.train.objective import SceneObjective
+from domainsam_scene.train.recipe import FOUNDATION as EMBEDDED
 from domainsam_scene.train.recipe import TrainConfig, TrainOptions, set_steps
-from domainsam_scene.train.scenes import LabelledScenes, LayoutScenes, Part, SceneCrops
+from domainsam_scene.train.scenes import LabelledScenes, LayoutScenes, Part
+from domainsam_scene.train.survey import survey_scenes
 
 SAMPLED = 20
 """Scenes that class frequencies are counted on."""
@@ -46,6 +55,7 @@ def train_model(root: Path, config: TrainConfig, options: TrainOptions) -> Train
         If samples, foundation or recipe cannot be used, or an output cannot be written.
     """
     scenes, judged, notes = find_material(root, config, options)
+    notes = (*notes, *survey_scenes(scenes, root, config.modalities))
     result = train_scenes(scenes, judged, config, options)
     return replace(result, notes=(*notes, *result.notes))
 
@@ -63,7 +73,10 @@ def find_material(
     InputError
         If the folder does not hold the layout, or no sample has labels.
     """
-    layout = find_layout(options.layout)
+    layout: Layout = find_layout(options.layout)
+    if options.geotiff:
+        layout = GeorasterLayout(round_side(config.network.image_size), options.read.bands)
+    layout.dilate = options.read.dilate
 
     def scenes(place: Path, split: str | None, part: Part, like: LayoutScenes | None = None) -> LayoutScenes:
         sensors = config.modalities if like is None else like.modalities
@@ -95,22 +108,43 @@ def train_scenes(
 ) -> Trained:
     """Train on scenes from anywhere; otherwise as :func:`train_model`."""
     with start_run(options) as training:
-        config = set_steps(config, len(scenes))
+        config = set_steps(config, len(scenes), options.devices)
         foundation = training.load_foundation(config.foundation, torch.float32)
+        check_gate(config, foundation)
         network_config = NetworkConfig(
             labels=scenes.labels, modalities=scenes.modalities, **_shallow(config.network)
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             network = SceneNetwork(network_config, foundation)
-        material = [scenes.labels, scenes.modalities, len(scenes), options.layout]
+        reading = make_reading_table(options.read, options.geotiff)
+        material = [scenes.labels, scenes.modalities, len(scenes), options.layout, reading]
         with training.run([to_table(config), foundation.sha256, *material]) as run:
-            metrics = _learn(network, scenes, judged, config, run)
+            metrics = _learn(network, scenes, judged, config, run, options.devices)
         if training.writes:
-            recipe = {"recipe": to_table(replace(config, labels=(), modalities=()))}
+            recipe = {"recipe": to_table(replace(config, labels=(), modalities=())), READING: reading}
             save_network(options.out, network, foundation, metrics, recipe)
     notes = () if judged is not None else ("no samples to validate on: the last weights were kept",)
     return training.made(metrics, notes)
+
+
+def check_gate(config: TrainConfig, foundation: Foundation) -> None:
+    """Refuse MemorySAM's object gate on a foundation whose object score was never trained.
+
+    It would blank every class of every scene, and nothing could be learnt.
+
+    Raises
+    ------
+    ConfigError
+        If that is asked for.
+    """
+    gated = config.network.method in ("memorysam", "both") and config.network.sequence.object_gate
+    if gated and foundation.name == EMBEDDED:
+        raise ConfigError(
+            f"the published recipe blanks what the foundation's object score calls absent, and that score of "
+            f"{EMBEDDED} is untrained: every class would be blank; give --foundation sam2_hiera_base_plus "
+            "(domainsam weights fetch sam2_hiera_base_plus) or the path of a SAM 2 checkpoint"
+        )
 
 
 def _shallow(settings: Any) -> dict[str, Any]:
@@ -124,13 +158,16 @@ def _learn(
     judged: LabelledScenes | None,
     config: TrainConfig,
     run: Run,
+    ranks: int,
 ) -> dict[str, float]:
     """The one stage; the scores of what is kept."""
     frequency = measure_class_frequency(scenes) if config.learning.balance else None
     objective = SceneObjective(network, config.learning, frequency).to(run.devices.device)
-    seed = (run.seed, run.devices.rank)
+    side = config.network.image_size
     # The core's batches are of single images; only this objective ever looks into a batch.
-    stream: Any = SceneCrops(scenes, config.crops, config.network.image_size, config.batch_size, seed)
+    stream: Any = SceneCrops(
+        scenes, config.crops, side, config.batch_size, (run.seed,), run.devices.rank, ranks
+    )
 
     def evaluate() -> Mapping[str, float]:
         return {} if judged is None else judge(network, judged, config.judged, run.devices.device)
@@ -166,8 +203,11 @@ def judge(network: SceneNetwork, scenes: LabelledScenes, most: int, device: torc
                 valid = {name: sample.valid[name] for name in there}
                 answer = predict(network, there, valid, device, torch.float32)
                 counts[subset].add(labels, answer.labels)
-    scores = {subset: float(np.nanmean(part.scores().iou)) for subset, part in counts.items()}
+    scores = {
+        subset: float(compute_mean_iou(part.matrix[None].astype(np.float64), None)[0])
+        for subset, part in counts.items()
+    }
     found = {"mean_iou": scores[sensors]}
     if without:
-        found["worst_iou"] = min(scores[subset] for subset in without)
+        found["worst_iou"] = float(np.nanmin([np.inf, *(scores[subset] for subset in without)]))
     return found

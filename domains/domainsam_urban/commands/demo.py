@@ -11,10 +11,10 @@ import click
 from domainsam_cli.console import echo, get_command_line
 from domainsam_cli.options import demo_folder_option, json_option, overwrite_option, seed_option
 from domainsam_urban.job import make_scene_stem
-from domainsam_urban.model.settlement import read_shipped_resolution
+from domainsam_urban.model.settlement import get_method, get_shape_settings, read_shipped_resolution
 from domainsam_urban.read.area import MOST_ENLARGED, SceneProfile
 from domainsam_urban.read.scene import RasterSource
-from domainsam_urban.settings import MapOptions, OutputOptions, ShapeOptions
+from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions
 from domainsam_urban.write.provenance import Acquisition, find_acquisition
 
 SIDE = 1024
@@ -45,7 +45,12 @@ def demo(out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
     )
     batch = map_scenes(
         [str(scene)],
-        MapOptions(outputs, shape=ShapeOptions(min_area=MIN_AREA_M2), made_by=get_command_line()),
+        MapOptions(
+            outputs,
+            run=RunOptions(method=get_method(None)),
+            shape=get_shape_settings(None, {"min_area": MIN_AREA_M2}),
+            made_by=get_command_line(),
+        ),
     )
     result = batch.results[0]
     iou = measure_agreement(out / "mask.tif", truth)

@@ -167,7 +167,8 @@ def choose_answers(given: dict[str, Any]) -> Predict:
 
     if given["predictions"] is not None:
         return look_up_answers(given["predictions"])
-    from domainsam_urban.evaluate.evaluate import ABLATION, STAGES, make_answers
+    from domainsam_urban.evaluate.evaluate import ABLATION, make_answers, order_stages
+    from domainsam_urban.model.settlement import get_method
 
     read = ReadOptions(
         given["bands"], given["nodata"], given["resolution"], given["normalize"], given["allow_no_crs"]
@@ -189,7 +190,7 @@ def choose_answers(given: dict[str, Any]) -> Predict:
         ShapeOptions(given["threshold"]),
         quiet=given["quiet"],
     )
-    return make_answers(options, ABLATION if given["ablation"] else STAGES)
+    return make_answers(options, ABLATION if given["ablation"] else order_stages(get_method(given["model"])))
 
 
 def render_page(result: Evaluation, given: dict[str, Any]) -> str:

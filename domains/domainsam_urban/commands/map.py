@@ -106,9 +106,8 @@ model_options = bundle(
     click.option(
         "--method",
         type=click.Choice(METHODS),
-        default="full",
-        show_default=True,
-        help="coarse stops before the foundation: faster, rougher.",
+        help="coarse: the specialist's own answer; full: prompts of it decoded by the foundation, slower "
+        "[default: the better on the model's validation ground; coarse for the one inside the package].",
     ),
     click.option(
         "--views",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from domainsam_urban.train.recipe import TrainConfig, TrainOptions
 
 PATH = click.Path(path_type=Path)
-ENCODERS = tuple(f"mit_b{number}" for number in range(6))
+WEIGHTS = ("encoder_weights", "trunk_weights")
 PARTS = ("box", "mask", "sam_embedding", "segformer_embedding", "sam")
 
 
@@ -41,7 +41,12 @@ def model_options(command: Any) -> Any:
         click.option("--mixer", type=click.Choice(["mlp", "add"]), help="How embeddings join the box."),
         click.option("--start-from", type=click.Path(), help="Model file to train further."),
         click.option("--encoder-weights", help="Pretrained encoder: folder, or hub name on this machine."),
-        click.option("--encoder", type=click.Choice(ENCODERS), help="Size of the SegFormer."),
+        click.option(
+            "--trunk-weights",
+            type=click.Path(),
+            help="Pretrained weights of a trunk: a file of tensors.",
+        ),
+        click.option("--encoder", help="SegFormer, mit_b0 to mit_b5, or any trunk of timm by name."),
         click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
     ):
         command = option(command)
@@ -139,9 +144,7 @@ def gather_config(given: dict[str, Any]) -> TrainConfig:
         split=replace(config.split, seed=given["seed"], **collect_given(given, {"block": "size_m"})),
         coarse=replace(config.coarse, **rate, **collect_given(given, {"coarse_steps": "steps"})),
         joint=replace(config.joint, **rate, **collect_given(given, {"joint_steps": "steps"})),
-        **collect_given(
-            given, {name: name for name in ("foundation", "encoder_weights", "start_from", "resolution")}
-        ),
+        **collect_given(given, {name: name for name in ("foundation", *WEIGHTS, "start_from", "resolution")}),
         **collect_given(given, {"cache": "cache_gb"}),
         **({} if given["batch_size"] is None else dict.fromkeys(sizes, given["batch_size"])),
     )

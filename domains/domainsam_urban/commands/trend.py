@@ -220,6 +220,8 @@ def summarise_run(result: TrendResult) -> Iterator[str]:
         yield f"  {path}"
 
 
+PARTS = ("box", "mask", "sam_embedding", "segformer_embedding")
+"""Parts of prompts that an option each leaves out."""
 NO_FIGURES: dict[str, Any] = {
     **dict.fromkeys(("reference", "reference_column", "reference_class", "spread", "level", "title")),
     **dict.fromkeys(("zones", "zone_name", "centre", "rings", "ring_polygons", "appear", "vanish")),
@@ -233,7 +235,6 @@ NO_FIGURES: dict[str, Any] = {
 def gather(given: dict[str, Any]) -> TrendOptions:
     """Options as click gives them, as one value."""
     figures = {**NO_FIGURES, **given}
-    parts = ("box", "mask", "sam_embedding", "segformer_embedding")
     uncertainty = UncertaintyOptions(
         reference=figures["reference"],
         year_column=figures["reference_column"],
@@ -277,14 +278,25 @@ def gather(given: dict[str, Any]) -> TrendOptions:
             tile=given["tile"],
             overlap=given["overlap"],
             batch_size=given["batch_size"],
-            method=given["method"],
-            disabled=frozenset(part for part in parts if given[f"no_{part}"]),
+            method=_method(given),
+            disabled=frozenset(part for part in PARTS if given[f"no_{part}"]),
         ),
         layers=figures["layers"],
         overwrite=given["overwrite"],
         resume=given["resume"],
         quiet=given["quiet"],
     )
+
+
+def _method(given: dict[str, Any]) -> str:
+    """The method that was given, else the model's; masks need none."""
+    if given["masks"]:
+        return str(given["method"] or "coarse")
+    if given["method"] is None and any(given[f"no_{part}"] for part in PARTS):
+        return "full"
+    from domainsam_urban.model.settlement import get_method
+
+    return get_method(given["model"], given["method"])
 
 
 def _threshold(given: dict[str, Any]) -> float:

@@ -196,7 +196,7 @@ class Variant:
 
 
 STAGES = (Variant("full"), Variant("coarse", method="coarse"))
-"""The model, and its own first look without the foundation (the ablation's "no SAM")."""
+"""With the foundation, and the specialist's own answer without it (the ablation's "no SAM")."""
 ABLATION = (
     *STAGES,
     Variant("no box", disabled=frozenset({"box"})),
@@ -205,6 +205,11 @@ ABLATION = (
     Variant("no SegFormer embedding", disabled=frozenset({"segformer_embedding"})),
 )
 """UV-SAM's ablation: its prompt parts off one by one, and the SegFormer alone."""
+
+
+def order_stages(method: str) -> tuple[Variant, ...]:
+    """Both stages, the one that the model maps with first: it is the one that others are compared with."""
+    return tuple(sorted(STAGES, key=lambda variant: variant.method != method))
 
 
 def make_answers(options: MapOptions, variants: tuple[Variant, ...] = STAGES) -> Predict:

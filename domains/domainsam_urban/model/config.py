@@ -53,12 +53,15 @@ class UrbanConfig:
     ----------
     foundation
         Name of the frozen generalist, a key of :data:`domainsam.foundations.FOUNDATIONS`.
+    method
+        What mapping takes unless told otherwise, one of :data:`domainsam_urban.settings.METHODS`.
     scene, shape, prompter
         How scenes are cut, how probability becomes polygons, and how the
         specialist is built; ``prompter.parts`` is the paper's ablation.
     """
 
     foundation: str = DEFAULT
+    method: str = "full"
     scene: SceneConfig = field(default_factory=SceneConfig)
     shape: ShapeOptions = field(default_factory=ShapeOptions)
     prompter: PrompterConfig = field(default_factory=PrompterConfig)

@@ -25,7 +25,7 @@ from domainsam.prompter.trained import load_prompter
 from domainsam.protocols import Block, Foundation
 from domainsam_urban.model.classifier import CellClassifier, ScreenedPrompter, load_classifier
 from domainsam_urban.model.config import PACK, SceneConfig
-from domainsam_urban.settings import LEAST_AREA_M2, MapOptions, ShapeOptions
+from domainsam_urban.settings import LEAST_AREA_M2, METHODS, MapOptions, ShapeOptions
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "urban_villages.safetensors"
 """The model inside the package."""
@@ -33,6 +33,8 @@ SCENE_TABLE = "scene"
 """Table of a model file's configuration that says how its training scenes were cut."""
 SHAPE_TABLE = "shape"
 """Table of a model file's configuration that says how its probability becomes polygons."""
+METHOD_KEY = "method"
+"""Key of a model file's configuration that says how it maps unless told otherwise."""
 CLASSES = ("background", "settlement")
 PARTS = ("box", "mask", "sam_embedding", "segformer_embedding")
 
@@ -208,6 +210,34 @@ def get_shape_settings(path: Path | None, given: Mapping[str, float | None]) -> 
         table = header.config.get(SHAPE_TABLE, {}) if header.pack == PACK else {}
     own = from_table(ShapeOptions, {"min_area": LEAST_AREA_M2, **table}, "the model's header")
     return replace(own, **{name: value for name, value in given.items() if value is not None})
+
+
+def get_method(path: Path | None, given: str | None = None) -> str:
+    """How a model maps: as given, else as its file says, else with the foundation, as older files mean it.
+
+    Parameters
+    ----------
+    path
+        The model file; None for the model inside the package.
+    given
+        One of :data:`domainsam_urban.settings.METHODS`, or None where nothing was said.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is absent, damaged or no model.
+    ConfigError
+        If its header asks for a method that this version does not have.
+    """
+    if given is not None:
+        return given
+    if path is None and not SHIPPED.is_file():
+        return "coarse"
+    header = read_header(path or SHIPPED)
+    method = header.config.get(METHOD_KEY, "full") if header.pack == PACK else "full"
+    if method not in METHODS:
+        raise ConfigError(f"the model's header has method {method!r}, expected one of {', '.join(METHODS)}")
+    return str(method)
 
 
 def read_shipped_resolution() -> float | None:

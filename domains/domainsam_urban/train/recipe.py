@@ -37,7 +37,15 @@ class TrainConfig:
     resolution
         Ground pixel in metres that the model learns at; by default that of the scenes.
     encoder_weights
-        Folder or hub name of pretrained encoder weights; by default none.
+        Folder or hub name of a SegFormer encoder's pretrained weights; by default none.
+    trunk_weights
+        File of a trunk's pretrained weights (``prompter.encoder`` names the trunk), safetensors or
+        a state dict; by default none. See :func:`domainsam.trunks.load_trunk`.
+    trunk_unused
+        Beginnings of names in that file that are left aside on purpose.
+    shares
+        Share of crops that each input (a file or a folder of scenes) gets, in their order, so that a
+        city of many scenes does not drown another; by default crops are drawn by ground.
     start_from
         Model file to train further, such as one of this package; by default none.
     batch_size, joint_batch_size
@@ -64,6 +72,9 @@ class TrainConfig:
     foundation: str = DEFAULT
     resolution: float | None = None
     encoder_weights: str | None = None
+    trunk_weights: str | None = None
+    trunk_unused: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
     start_from: str | None = None
     batch_size: int = 8
     joint_batch_size: int = 4
@@ -91,6 +102,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and (value < 32 or value % 32):
                 raise ConfigError(f"{name} is {value}, expected a multiple of 32")
+        if self.shares and (min(self.shares) < 0 or not sum(self.shares) > 0):
+            raise ConfigError(f"shares are {self.shares}, expected numbers of 0 or more, not all 0")
         if min(self.batch_size, self.joint_batch_size) < 1:
             raise ConfigError("batch sizes must be 1 or more")
 

@@ -17,7 +17,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from domainsam.errors import InputError
+from domainsam.errors import ConfigError, InputError
 from domainsam.grid import Float64
 from domainsam.io.pairing import Scene, find_labels, find_scenes, is_vector
 from domainsam.protocols import Window
@@ -35,6 +35,7 @@ from domainsam_urban.train.labelled import (
     assign_sides,
     count_scene,
     find_outside,
+    locate_cell_corners,
     stage_scene,
 )
 from domainsam_urban.train.recipe import TrainConfig, TrainOptions
@@ -54,6 +55,38 @@ class Material:
     resolution: float | None
     remarks: tuple[str, ...] = ()
     """What was noted of all scenes together."""
+
+    def chances(self, shares: Sequence[float], owners: Sequence[int]) -> list[float] | None:
+        """How often each training scene is drawn where inputs have shares; None without shares.
+
+        Within an input, scenes are drawn by their ground that may be learnt from.
+
+        Parameters
+        ----------
+        shares
+            Of the crops, one for each input.
+        owners
+            For each training scene, the number of its input, see :func:`find_owners`.
+
+        Raises
+        ------
+        ConfigError
+            If there is not a share for each input, or an input with a share has no ground to learn from.
+        """
+        if not shares:
+            return None
+        inputs = max(owners, default=-1) + 1
+        if len(shares) != inputs:
+            raise ConfigError(f"there are {len(shares)} shares for {inputs} input(s): expected one for each")
+        ground = np.zeros(inputs)
+        np.add.at(ground, list(owners), [scene.weight for scene in self.training])
+        bare = [number + 1 for number, share in enumerate(shares) if share and not ground[number]]
+        if bare:
+            raise ConfigError(f"input {bare[0]} has a share of the crops and no ground to learn from")
+        return [
+            shares[owner] * scene.weight / ground[owner] if ground[owner] else 0.0
+            for owner, scene in zip(owners, self.training, strict=True)
+        ]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -132,6 +165,12 @@ def gather_material(
                     "%s: %.0f %% of it lies on validation scenes and is not used", scene.name, 100 * hidden
                 )
     return Material(training, judged, resolution, remarks)
+
+
+def find_owners(scenes: Sequence[Scene], inputs: Sequence[str | Path]) -> tuple[int, ...]:
+    """For each scene the number of the first input, a file or a folder, that has it."""
+    groups = [{scene.path for scene in find_scenes([given])} for given in inputs]
+    return tuple(next(i for i, group in enumerate(groups) if scene.path in group) for scene in scenes)
 
 
 def _label_file(scene: Scene, where: Path, shared: Path) -> Path:
@@ -220,7 +259,10 @@ def hide_contradictions(scenes: Sequence[LabelledScene]) -> tuple[str, ...]:
     placed = [scene for scene in scenes if scene.source.crs is not None]
     shared = contradicted = 0
     worst, names = 0.0, ""
-    for one, other in combinations(placed, 2):
+    boxes = [_bounds(scene) for scene in placed]
+    for (one, box), (other, another) in combinations(zip(placed, boxes, strict=True), 2):
+        if not box.intersects(another):
+            continue
         counts = _compare(one, other) + _compare(other, one)
         shared, contradicted = shared + int(counts[0]), contradicted + int(counts[1])
         if counts[0] and counts[1] / counts[0] > worst:
@@ -237,6 +279,16 @@ def hide_contradictions(scenes: Sequence[LabelledScene]) -> tuple[str, ...]:
         f"labels of overlapping scenes contradict each other on {100 * contradicted / shared:.1f} % of their "
         f"common ground, which is treated as unknown; most ({100 * worst:.1f} %) between {names}",
     )
+
+
+def _bounds(scene: LabelledScene) -> Any:
+    """The box around a scene in degrees, a little wider than it is."""
+    corners = locate_cell_corners(scene.source)
+    ring = np.concatenate([corners[0], corners[-1], corners[:, 0], corners[:, -1]])
+    (west, south), (east, north) = ring.min(0), ring.max(0)
+    # An edge is no straight line in another CRS; a scene that winds around the Earth is compared with all.
+    wide = 0.05 * max(east - west, north - south)
+    return shapely.box(west - wide, south - wide, east + wide, north + wide)
 
 
 def _compare(one: LabelledScene, other: LabelledScene) -> NDArray[np.int64]:

@@ -20,10 +20,17 @@ from domainsam.train.crops import Batch, RandomCrops
 from domainsam.train.loop import Run, Stage, run_stages
 from domainsam.train.objectives import CoarseObjective, Encode, JointObjective, judge
 from domainsam.train.start import Trained, start_run
+from domainsam.trunks import Trunk, load_trunk
 from domainsam_urban.model.config import PACK, SceneConfig, UrbanConfig
 from domainsam_urban.train.labelled import CELL
 from domainsam_urban.train.recipe import PAPER_SIDE, TrainConfig, TrainOptions, set_epochs
-from domainsam_urban.train.scenes import Material, cut_judging_tiles, gather_material, make_joint_stream
+from domainsam_urban.train.scenes import (
+    Material,
+    cut_judging_tiles,
+    find_owners,
+    gather_material,
+    make_joint_stream,
+)
 
 LABELS = ("background", "settlement")
 
@@ -65,14 +72,19 @@ def train_model(
                 config = set_epochs(config, max(1.0, shown / PAPER_SIDE**2))
             words = [to_table(config), foundation.sha256, material.signature]
             run = stack.enter_context(training.run(words))
-            prompter, metrics = _learn(config, material, foundation, run)
+            chances = material.chances(config.shares, find_owners(scenes, inputs))
+            prompter, metrics = _learn(config, material, chances, foundation, run)
         if training.writes:
             _save(options.out, prompter, foundation, config, material.resolution, metrics)
     return training.made(metrics, material.notes)
 
 
 def _learn(
-    config: TrainConfig, material: Material, foundation: Foundation, run: Run
+    config: TrainConfig,
+    material: Material,
+    chances: Sequence[float] | None,
+    foundation: Foundation,
+    run: Run,
 ) -> tuple[SegFormerPrompter, dict[str, float]]:
     """Both stages; the trained prompter and its scores."""
     with torch.random.fork_rng(devices=[]):
@@ -80,6 +92,8 @@ def _learn(
         prompter = SegFormerPrompter(config.prompter)
     if config.encoder_weights:
         load_pretrained(prompter.encoder, config.encoder_weights)
+    if config.trunk_weights:
+        _fill_trunk(prompter, config)
     if config.start_from:
         begin_from(prompter, Path(config.start_from), PACK, foundation)
     prompter.to(run.devices.device)
@@ -87,7 +101,7 @@ def _learn(
     if config.cache_gb:
         cache = FeatureCache(run.folder / "features", foundation, int(config.cache_gb * 1e9))
         encode = cache.encode
-    run_stages(run, _stages(config, material, foundation, run, prompter, encode))
+    run_stages(run, _stages(config, material, chances, foundation, run, prompter, encode))
     prompter.eval()
     scores: dict[str, float] = {}
     if run.devices.rank == 0:
@@ -98,9 +112,20 @@ def _learn(
     return prompter, {name: value for name, value in scores.items() if value == value}
 
 
+def _fill_trunk(prompter: SegFormerPrompter, config: TrainConfig) -> None:
+    """Pretrained weights of the trunk, from the file that the recipe names."""
+    if not isinstance(prompter.encoder, Trunk):
+        raise ConfigError(
+            f"trunk weights are for a network of timm, and the encoder is {config.prompter.encoder!r}: "
+            "name a trunk with --encoder, or give --encoder-weights"
+        )
+    load_trunk(prompter.encoder, config.trunk_weights or "", config.trunk_unused)
+
+
 def _stages(
     config: TrainConfig,
     material: Material,
+    chances: Sequence[float] | None,
     foundation: Foundation,
     run: Run,
     prompter: SegFormerPrompter,
@@ -119,7 +144,13 @@ def _stages(
                 "coarse",
                 CoarseObjective(prompter, config.loss),
                 prompter,
-                RandomCrops(material.training, config.crops, config.batch_size, (run.seed, devices.rank, 0)),
+                RandomCrops(
+                    material.training,
+                    config.crops,
+                    config.batch_size,
+                    (run.seed, devices.rank, 0),
+                    chances,
+                ),
                 lambda: judge(prompter, tiles(), devices),
                 "coarse_iou",
                 config.coarse,
@@ -143,6 +174,17 @@ def _stages(
     return stages
 
 
+def choose_method(config: TrainConfig, metrics: dict[str, float]) -> str:
+    """How the model maps unless told otherwise: the stage that scored better, the cheaper one if none did.
+
+    Without scores it is the last stage that was trained.
+    """
+    if not config.prompter.parts.sam or not config.joint.steps:
+        return "coarse"
+    full, coarse = metrics.get("full_iou"), metrics.get("coarse_iou")
+    return "coarse" if full is not None and coarse is not None and full <= coarse else "full"
+
+
 def _save(
     out: Path,
     prompter: SegFormerPrompter,
@@ -154,5 +196,6 @@ def _save(
     """Write the model file, with the tables that mapping reads and the recipe they came from."""
     pixel = SceneConfig().resolution if resolution is None else resolution
     scene = SceneConfig(resolution=pixel)
-    tables = to_table(UrbanConfig(foundation.name, scene, config.shape, config.prompter))
+    method = choose_method(config, metrics)
+    tables = to_table(UrbanConfig(foundation.name, method, scene, config.shape, config.prompter))
     save_prompter(out, prompter, foundation, PACK, LABELS, {**tables, "training": to_table(config)}, metrics)

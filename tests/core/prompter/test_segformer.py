@@ -188,3 +188,40 @@ def test_a_frozen_segformer_stays_as_it_is_while_the_rest_learns() -> None:
         assert torch.equal(tensor, known[name]), f"{name}: batch norms must not follow the batches"
     learning = {name.split(".")[0] for name, part in prompter.named_parameters() if part.requires_grad}
     assert learning == {"mixer", "gate"}
+
+
+def test_a_trunk_of_timm_takes_the_place_of_the_segformer() -> None:
+    config = PrompterConfig(encoder="efficientnet_lite0", head_width=32)
+    prompter = SegFormerPrompter(config).eval()
+    coarse = prompter.coarse(torch.rand(1, 3, 64, 96))
+    assert coarse.logits.shape == (1, 2, 16, 24)
+    assert coarse.features.shape == (1, 32, 16, 24)
+    assert prompter.config.mean == (0.485, 0.456, 0.406), "the model's file says what its trunk was given"
+    assert SegFormerPrompter(PrompterConfig(encoder="efficientnet_lite0")).head.norm.num_features == 128
+    own = SegFormerPrompter(PrompterConfig(encoder="efficientnet_lite0", mean=(0.5, 0.4, 0.3)))
+    assert own.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
+    assert own.config.std == (0.229, 0.224, 0.225)
+
+
+def test_a_trunk_is_the_same_with_and_without_gradients() -> None:
+    prompter = SegFormerPrompter(PrompterConfig(encoder="efficientnet_lite0", head_width=32)).eval()
+    images = torch.rand(2, 3, 64, 64)
+    whole = prompter.coarse(images).logits
+    with torch.no_grad():
+        torch.testing.assert_close(prompter.coarse_logits(images), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_temperature_divides_the_log_odds(prompter: SegFormerPrompter, images: Tensor) -> None:
+    hot = SegFormerPrompter(PrompterConfig(temperature=2.0)).eval()
+    hot.load_state_dict(prompter.state_dict())
+    with torch.no_grad():
+        cold = compute_log_odds(prompter.coarse(images).logits)
+        torch.testing.assert_close(compute_log_odds(hot.coarse(images).logits), cold / 2)
+        torch.testing.assert_close(compute_log_odds(hot.coarse_logits(images)), cold / 2)
+    with pytest.raises(ConfigError, match="temperature is 0"):
+        SegFormerPrompter(PrompterConfig(temperature=0))
+
+
+def test_weights_of_transformers_are_no_trunk_s(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--trunk-weights"):
+        load_pretrained(build_encoder("efficientnet_lite0"), str(tmp_path))

@@ -11,9 +11,12 @@ from domainsam.train.augment import (
     Sample,
     crop_size,
     cutmix,
+    fill_unseen,
+    hide_border,
     recolour,
     resize,
     turn_dihedral,
+    turn_freely,
 )
 from domainsam.train.losses import IGNORE
 
@@ -124,3 +127,67 @@ def test_windows_keep_the_promised_magnification() -> None:
         height, width = crop_size(rng, 256, (0.5, 2.0), 0.15)
         assert 0.49 < 256 / (height * width) ** 0.5 < 2.05
         assert abs(np.log(width / height)) < 0.31
+
+
+def even(side: int = 32) -> Sample:
+    """A square whose red channel is the truth, all of it seen."""
+    labels = np.zeros((side, side), np.uint8)
+    labels[2:8, 5:14] = 1
+    image = np.stack([labels, 0.5 + 0 * labels, np.arange(side)[:, None] / side + 0 * labels])
+    return Sample(image.astype(np.float32), labels, np.ones(labels.shape, bool))
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_free_turn_by_quarters_is_that_of_the_square(turns: int) -> None:
+    whole = even()
+    free, exact = turn_freely(whole, 90 * turns, 32), turn_dihedral(whole, turns)
+    assert np.array_equal(free.labels, exact.labels)
+    np.testing.assert_allclose(free.image, exact.image, atol=1e-4)
+    assert free.valid.all()
+
+
+def test_a_free_turn_keeps_image_and_truth_together_and_knows_where_it_sees_nothing() -> None:
+    turned = turn_freely(even(), 45, 32)
+    inside = turned.valid & (turned.labels == 1)
+    assert turned.image[0][inside].mean() > 0.8
+    assert turned.image[0][turned.valid & (turned.labels == 0)].max() < 0.75
+    # The corners of a square that is turned by 45 degrees: 1 - (2 (sqrt 2 - 1)) of it.
+    assert (~turned.valid).mean() == pytest.approx(1 - 2 * (np.sqrt(2) - 1), abs=0.03)
+    assert np.array_equal(turned.labels == IGNORE, ~turned.valid)
+    assert (turned.image[:, ~turned.valid] == 0).all()
+    np.testing.assert_allclose(turned.image[1][turned.valid], 0.5, atol=1e-4)
+
+
+def test_a_hidden_border_is_unseen_and_unknown() -> None:
+    whole = even(64)
+    for seed in range(5):
+        hidden = hide_border(whole, np.random.default_rng(seed), (0.3, 0.3))
+        assert 0.02 < (~hidden.valid).mean() < 0.35
+        assert np.array_equal(hidden.labels == IGNORE, ~hidden.valid)
+        assert (hidden.image[:, ~hidden.valid] == 0).all()
+        assert np.array_equal(hidden.image[:, hidden.valid], whole.image[:, hidden.valid])
+
+
+def test_unseen_ground_is_filled_from_its_neighbourhood_or_left_black() -> None:
+    sample = even()
+    sample.valid[:, 20:] = False
+    sample = Sample(sample.image * sample.valid, sample.labels, sample.valid)
+    found = set()
+    for seed in range(20):
+        filled = fill_unseen(sample, np.random.default_rng(seed))
+        assert np.array_equal(filled.image[:, sample.valid], sample.image[:, sample.valid])
+        assert np.array_equal(filled.valid, sample.valid)
+        beyond = filled.image[1, :, 20:]
+        found.add("black" if not beyond.any() else "filled")
+        if beyond.any():
+            np.testing.assert_allclose(beyond, 0.5, atol=1e-3)
+            # What is near in the picture is near in colour: the third channel grows downwards.
+            assert filled.image[2, 28, 22] > filled.image[2, 3, 22]
+    assert found == {"black", "filled"}
+
+
+def test_nothing_is_filled_where_all_or_nothing_is_seen() -> None:
+    whole, rng = even(), np.random.default_rng(0)
+    assert fill_unseen(whole, rng) is whole
+    blind = Sample(0 * whole.image, whole.labels, ~whole.valid)
+    assert fill_unseen(blind, rng) is blind

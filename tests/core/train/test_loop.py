@@ -196,3 +196,13 @@ def test_several_devices_need_a_kind_of_device() -> None:
     with pytest.raises(ConfigError, match="kind of device"):
         choose_devices("cuda:1", 2, "float32")
     assert isinstance(choose_devices("cpu", 1, "float32"), OneDevice)
+
+
+def test_the_last_weights_are_kept_where_validation_is_to_choose_nothing(tmp_path: Path) -> None:
+    stage, net = make(Blobs(), replace(OPTIONS, keep="last"))
+    scores = iter([0.9, 0.6, 0.5, 0.1])
+    stage.evaluate = lambda: {"coarse_iou": next(scores)}
+    state = stage.run(run_in(tmp_path), RunState("sig"), History(tmp_path))
+    assert [float(row["coarse_iou"]) for row in state.history] == [0.9, 0.6, 0.5, 0.1]
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, state.ema[name]), name

@@ -120,7 +120,8 @@ def test_sizes_that_cannot_be_aligned(
     tmp_path: Path, rgb: Path, scene: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     depth = write_png(tmp_path / "depth.png", noise(60, 60))
-    line = refused(scene, capsys, "segment", "--rgb", rgb, "--depth", depth, "-o", tmp_path / "m.png")
+    words = ("--rgb", rgb, "--depth", depth, "-o", tmp_path / "m.png", "--strict")
+    line = refused(scene, capsys, "segment", *words)
     assert "rgb is 60 x 40 pixels and depth 60 x 60" in line
     assert "crop" in line
 

@@ -135,7 +135,7 @@ def test_command_with_report(
     for fact in ("3 samples, 10 classes", "all sensors", "each fails at 50%", "noise 0.2", "weather: day"):
         assert fact in printed
     rows = list(csv.DictReader(table.read_text().splitlines()))
-    assert len(rows) == 15 + 3 + 2
+    assert len(rows) == (15 + 3 + 2) * (1 + 3 + 1)
     assert {"variant", "miou", "miou_published", "ground"} <= set(rows[0])
     page = report.read_text()
     for fact in ("How well is the scene understood?", "depth + event", "moving vehicle", "fog", "bootstrap"):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from domainsam.errors import InputError
 from domainsam_scene.generated.scenes import make_scene
 from domainsam_scene.read.layouts.base import align_sensors
 from domainsam_scene.read.modalities import Plane
@@ -50,16 +49,17 @@ def test_what_is_not_valid_does_not_bleed() -> None:
 
 def test_all_sensors_come_to_the_camera_whatever_the_order() -> None:
     planes = {"depth": ramp(20, 30), "rgb": ramp(40, 60), "lidar": ramp(41, 61)}
-    done, notes = resize_to_reference(planes, "a")
+    done, notes, _ = resize_to_reference(planes, "a")
     assert {name: laid.shape for name, laid in done.items()} == dict.fromkeys(planes, (40, 60))
     assert [note.split()[0] for note in notes] == ["depth", "lidar"]
 
 
-def test_other_aspects_are_refused_unless_the_layout_stretches() -> None:
+def test_other_aspects_are_left_out_unless_the_layout_stretches() -> None:
     planes = {"rgb": ramp(40, 60), "depth": ramp(40, 40)}
-    with pytest.raises(InputError, match="rgb is 60 x 40 pixels and depth 40 x 40"):
-        resize_to_reference(planes, "a")
-    done, _ = resize_to_reference(planes, "a", any_aspect=True)
+    done, _, misfits = resize_to_reference(planes, "a")
+    assert list(done) == ["rgb"]
+    assert "rgb is 60 x 40 pixels and depth 40 x 40" in misfits["depth"]
+    done, _, _ = resize_to_reference(planes, "a", any_aspect=True)
     assert done["depth"].shape == (40, 60)
 
 

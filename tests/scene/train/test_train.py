@@ -111,7 +111,10 @@ def test_the_published_recipe_has_the_published_choices() -> None:
     assert memory.network.memory_trained
     assert memory.learning.prototypes.twice
     assert (memory.learning.drop, memory.learning.dice, memory.learning.each) == (0, 0, 0)
-    assert (memory.epochs, memory.stage.lr, memory.stage.schedule) == (200, 6e-4, "poly")
+    assert (memory.epochs, memory.stage.lr, memory.stage.schedule) == (200, 6e-4, "poly_rest")
+    assert (memory.crops.jitter, memory.crops.blur, memory.crops.colour) == (0.2, 0.2, 0)
+    assert (memory.network.normalise, memory.stage.decay_vectors) == ("camera", False)
+    assert memory.foundation == "sam2_hiera_base_plus"
     assert make_paper_recipe(memory, "mcubes").epochs == 500
     experts = make_paper_recipe(replace(first, network=replace(first.network, method="mlesam")), "deliver")
     assert (experts.network.rank, experts.network.lora_width) == (32, "full")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import InputError, MissingInputError
+from domainsam.protocols import Window
 from domainsam_scene.read.modalities import SPARSE, Plane, Sample, is_blank
 from domainsam_scene.read.registration import choose_reference, find_shift, resize_to_reference, undo_shift
 from domainsam_scene.settings import Range, ReadOptions
@@ -37,12 +38,15 @@ class SampleRef:
         Labels, or None where there are none.
     conditions
         What is known of the sample, such as ``{"weather": "fog", "sensor": "motionblur"}``.
+    window
+        The part of georeferenced rasters that the sample is; None for whole pictures.
     """
 
     name: str
     files: Mapping[str, tuple[Path, ...]]
     truth: Path | None = None
     conditions: Mapping[str, str] = field(default_factory=dict)
+    window: Window | None = None
 
 
 @runtime_checkable
@@ -53,7 +57,9 @@ class Layout(Protocol):
     the layout knows none), ``modalities`` its sensors (empty: any), ``splits``
     its parts. ``absent_iou`` is what a class without any pixel in truth and
     prediction counts in the published mean: 0, or None for not at all.
-    ``any_aspect`` says that sensors are stretched onto each other.
+    ``any_aspect`` says that sensors are stretched onto each other; ``dilate``
+    is the side in pixels of the square that single events are drawn as, where
+    the layout draws them.
     """
 
     name: str
@@ -63,6 +69,7 @@ class Layout(Protocol):
     splits: tuple[str, ...]
     absent_iou: float | None
     any_aspect: bool
+    dilate: int | None
 
     def samples(self, root: Path, split: str | None) -> tuple[SampleRef, ...]:
         """All samples of a split in a fixed order.
@@ -103,8 +110,7 @@ def read_sample(
     Raises
     ------
     InputError
-        If no sensor can be read, sizes cannot be brought together, or one is
-        missing and ``options.strict``.
+        If no sensor can be read, or one is missing or of another aspect and ``options.strict``.
     """
     options = options or ReadOptions()
     planes: dict[str, Plane] = {}
@@ -119,7 +125,11 @@ def read_sample(
     if not planes:
         reasons = "; ".join(missing.values()) or "none was asked for"
         raise InputError(f"{ref.name}: no sensor can be read: {reasons}")
-    laid, notes = resize_to_reference(planes, ref.name, layout.any_aspect)
+    laid, notes, misfits = resize_to_reference(planes, ref.name, layout.any_aspect)
+    if misfits and options.strict:
+        raise InputError("; ".join(misfits.values()))
+    missing |= misfits
+    notes = (*(plane.note for name, plane in planes.items() if plane.note and name in laid), *notes)
     if options.align:
         laid, moved = align_sensors(laid)
         notes = (*notes, *moved)
@@ -136,9 +146,51 @@ def _read_one(layout: Layout, ref: SampleRef, name: str, options: ReadOptions) -
     if not ref.files.get(name):
         raise MissingInputError(f"{ref.name}: has no {name}")
     plane = layout.read_plane(ref, name, options.ranges.get(name))
-    if is_blank(plane):
+    # A part of a raster may well be of one value, such as a lake's height.
+    if is_blank(plane) if ref.window is None else not plane.valid.any():
         raise InputError(f"{ref.files[name][0]}: {name} delivered nothing (one value everywhere)")
     return plane
+
+
+def check_given(files: Mapping[str, Path | str]) -> None:
+    """Refuse files that a person named and that are not there: without them the answer is another one.
+
+    Names with a scheme and GDAL's virtual files are left to whoever opens them.
+
+    Raises
+    ------
+    MissingInputError
+        Naming all that are absent.
+    """
+    absent = [
+        f"{path}: no such file, given for sensor {name}"
+        for name, path in files.items()
+        if "://" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists()
+    ]
+    if absent:
+        raise MissingInputError(f"{'; '.join(absent)}; check the path, or leave the sensor out")
+
+
+def check_present(refs: Sequence[SampleRef], sensors: Sequence[str], origin: Path, option: str) -> None:
+    """Refuse a sensor that was asked for by name and that no sample has.
+
+    Raises
+    ------
+    InputError
+        If there is one.
+    """
+    absent = [name for name in sensors if not any(has_sensor(ref, name) for ref in refs)]
+    if absent:
+        known = dict.fromkeys(name for ref in refs for name in ref.files if has_sensor(ref, name))
+        raise InputError(
+            f"{origin}: not one of {len(refs)} samples has {', '.join(absent)}, asked for by {option}; "
+            f"there are: {', '.join(known) or 'none'}"
+        )
+
+
+def has_sensor(ref: SampleRef, name: str) -> bool:
+    """Whether a file of the sensor is there."""
+    return any(path.exists() for path in ref.files.get(name, ()))
 
 
 def align_sensors(planes: Mapping[str, Plane]) -> tuple[dict[str, Plane], tuple[str, ...]]:

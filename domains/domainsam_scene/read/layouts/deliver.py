@@ -80,6 +80,7 @@ class DeliverLayout:
     splits: tuple[str, ...] = ("train", "val", "test")
     absent_iou: float | None = 0.0
     any_aspect = True
+    dilate: int | None = None
 
     def samples(self, root: Path, split: str | None) -> tuple[SampleRef, ...]:
         """Every camera picture of the split; see :class:`~domainsam_scene.read.layouts.base.Layout`."""

@@ -67,6 +67,7 @@ class McubesLayout:
     splits: tuple[str, ...] = ("train", "val", "test")
     absent_iou: float | None = 0.0
     any_aspect = False
+    dilate: int | None = None
 
     def samples(self, root: Path, split: str | None) -> tuple[SampleRef, ...]:
         """The names of a list, in its order; see :class:`~domainsam_scene.read.layouts.base.Layout`."""

@@ -28,6 +28,7 @@ from domainsam_scene.read.layouts.base import (
 )
 from domainsam_scene.read.layouts.projection import (
     Calibration,
+    dilate_events,
     fill_plane,
     project_events,
     project_lidar,
@@ -78,6 +79,7 @@ class MusesLayout:
     splits: tuple[str, ...] = ("train", "val", "test")
     absent_iou: float | None = None
     any_aspect = False
+    dilate: int | None = None
 
     def __init__(self) -> None:
         self._root = Path()
@@ -104,12 +106,17 @@ class MusesLayout:
             raise InputError(f"--range {modality}: MUSES has its own scale for it; leave it out")
         projected = next((path for path in paths[1:] if path.exists()), None)
         if projected is not None:
-            return fill_plane(modality, _decoded(projected, modality))
+            return fill_plane(modality, self._drawn(modality, _decoded(projected, modality)))
         if not paths[0].exists():
             raise MissingInputError(f"{paths[0]}: no such file, nor its projection {paths[1]}")
         size = read_image(ref.files["rgb"][0]).valid.shape if ref.files["rgb"][0].exists() else (1080, 1920)
         project = {"lidar": project_lidar, "radar": project_radar, "event": project_events}[modality]
-        return fill_plane(modality, project(paths[0], self._calibrated(), (size[0], size[1])))
+        image = project(paths[0], self._calibrated(), (size[0], size[1]))
+        return fill_plane(modality, self._drawn(modality, image))
+
+    def _drawn(self, modality: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Events as squares of ``dilate`` pixels, where that was asked for; other sensors as they are."""
+        return dilate_events(image, self.dilate) if modality == "event" and self.dilate else image
 
     def read_labels(self, ref: SampleRef) -> Labels:
         """Class numbers; see :class:`~domainsam_scene.read.layouts.base.Layout`."""

@@ -33,10 +33,12 @@ class PlainLayout:
     splits: tuple[str, ...] = ()
     absent_iou: float | None = None
     any_aspect = False
+    dilate: int | None = None
 
     def __init__(self) -> None:
         self.labels: tuple[str, ...] = ()
         self.modalities: tuple[str, ...] = ()
+        self.stray_labels: tuple[str, ...] = ()
 
     def samples(self, root: Path, split: str | None) -> tuple[SampleRef, ...]:
         """Every name that any sensor's folder holds, as any layout gives them."""
@@ -55,6 +57,7 @@ class PlainLayout:
             raise InputError(f"{base}: holds no sensor's folder with images, such as rgb/a.png")
         self.modalities = tuple(sensors)
         names = sorted(set().union(*sensors.values()))
+        self.stray_labels = tuple(sorted(set(truth) - set(names)))
         if split and base == root:
             names = _listed(root, split, names)
         conditions = _conditions(root)
