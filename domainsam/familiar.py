@@ -35,7 +35,7 @@ LEAST_TOLERANCE = 0.1
 SLACK = 1.5
 """How much further than the oddest sample, seen from all others, an input may lie."""
 STRETCH = 1.25
-"""How far beyond the finest and coarsest grid of the samples a grid may lie."""
+"""How much coarser than the coarsest of the samples' grids a grid may be."""
 MOST_VALUES = 1_000_000
 """Values of a channel that are sorted; of more, every n-th is taken."""
 
@@ -319,6 +319,7 @@ def compare(
     *,
     resolution: float | None = None,
     spacing: float | None = None,
+    unit: str = "m",
 ) -> tuple[Doubt, ...]:
     """What an input does not have in common with what a model was trained on; nothing where it is alike.
 
@@ -332,7 +333,7 @@ def compare(
     bands
         ``B`` names; those that the samples lacked are passed over.
     resolution, spacing
-        The file's pixel and distance between slices, in the unit of ``known``.
+        The file's pixel and distance between slices, in ``unit``, as :class:`Known` has them.
     """
     doubts = []
     if sample is not None:
@@ -341,10 +342,10 @@ def compare(
         ("resolution", "pixels", resolution, known.resolution),
         ("spacing", "slices", spacing, known.spacing),
     ):
-        if value is None or seen is None or seen[0] / STRETCH <= value <= seen[1] * STRETCH:
-            continue
-        how = "finer" if value < seen[0] else "coarser"
-        doubts.append(Doubt(kind, f"{what} of {value:.3g} are {how} than any in training ({_range(*seen)})"))
+        # Finer ones lose nothing: networks are handed them at the resolution that they have learnt.
+        if value is not None and seen is not None and value > seen[1] * STRETCH:
+            text = f"{what} of {value:.3g} {unit} are coarser than any in training ({_range(*seen)} {unit})"
+            doubts.append(Doubt(kind, text))
     return tuple(doubts)
 
 

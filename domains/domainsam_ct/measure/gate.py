@@ -41,7 +41,7 @@ def judge_case(
     doubts += _check_materials(values)
     if known is not None:
         across, along = float(np.sqrt(np.prod(volume.spacing[:2]))), volume.spacing[2]
-        doubts += compare(known, values[None], BANDS, resolution=across, spacing=along)
+        doubts += compare(known, values[None], BANDS, resolution=across, spacing=along, unit="mm")
     if not any(organ.found for organ in organs):
         doubts.append(
             Doubt("nothing", "no organ was found: is it the part of the body that the model knows?")

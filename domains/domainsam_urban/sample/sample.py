@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from domainsam.errors import InputError
 from domainsam.infer.workroom import WorkRoom
 from domainsam.staging import check_targets
 from domainsam_urban.model.settlement import load_model
-from domainsam_urban.sample.allocation import Allocation, allocate, make_targets
+from domainsam_urban.sample.allocation import allocate, make_targets
 from domainsam_urban.sample.chips import Framing, measure_scene_pixel
-from domainsam_urban.sample.draw import Points, draw_points
+from domainsam_urban.sample.draw import draw_points
 from domainsam_urban.sample.inputs import read_maps, read_scenes
+from domainsam_urban.sample.result import Sample
 from domainsam_urban.sample.settings import SampleOptions
 from domainsam_urban.sample.strata import BUFFER, GAIN, LOSS, MIXED, NAMES, OTHER, SETTLEMENT, count_strata
 from domainsam_urban.sample.write import write_sample
@@ -25,41 +25,6 @@ from domainsam_urban.trend.trend import compare
 
 LEAST_PIXELS = 2
 """A stratum of fewer pixels tells no spread: it is left out, and said."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A sample that was drawn and written.
-
-    Parameters
-    ----------
-    labels
-        The years.
-    pixels, area_ha
-        ``(6,)`` pixels and hectares of each stratum, in the order of
-        :data:`~domainsam_urban.sample.strata.NAMES`.
-    points
-        Where the points are.
-    allocation
-        How many each stratum has, and the expected errors.
-    files
-        What was written: points first, then the form.
-    notes
-        What the user ought to know.
-    """
-
-    labels: tuple[str, ...]
-    pixels: NDArray[np.int64]
-    area_ha: NDArray[np.float64]
-    points: Points
-    allocation: Allocation
-    files: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    def weights(self) -> NDArray[np.float64]:
-        """Hectares ``(6,)`` that a point of each stratum stands for; 0 where there is none."""
-        counts = self.allocation.points
-        return np.divide(self.area_ha, counts, out=np.zeros(len(NAMES)), where=counts > 0)
 
 
 def draw_sample(inputs: Sequence[str], options: SampleOptions) -> Sample:
