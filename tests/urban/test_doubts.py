@@ -43,7 +43,7 @@ def test_a_doubt_is_told_and_refused_only_with_strict(
     out = tmp_path / "out"
     outputs = OutputOptions((out / "s.gpkg",), summary=out / "s.json", stac=False)
     options = MapOptions(outputs, run=RUN, quiet=True)
-    with pytest.raises(InputError, match="doubtful: values.*--strict was given; leave it out"):
+    with pytest.raises(InputError, match=r"doubtful: values.*--strict was given; leave it out"):
         map_scenes([scene], replace(options, strict=True), knowing)
     assert not out.exists()
     with caplog.at_level(logging.WARNING):
