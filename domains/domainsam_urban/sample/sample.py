@@ -17,7 +17,17 @@ from domainsam_urban.sample.draw import draw_points
 from domainsam_urban.sample.inputs import read_maps, read_scenes
 from domainsam_urban.sample.result import Sample
 from domainsam_urban.sample.settings import SampleOptions
-from domainsam_urban.sample.strata import BUFFER, GAIN, LOSS, MIXED, NAMES, OTHER, SETTLEMENT, count_strata
+from domainsam_urban.sample.strata import (
+    BUFFER,
+    GAIN,
+    LOSS,
+    MIXED,
+    NAMES,
+    OTHER,
+    SETTLEMENT,
+    count_strata,
+    sweep_strata,
+)
 from domainsam_urban.sample.write import write_sample
 from domainsam_urban.trend.settings import TrendOptions
 from domainsam_urban.trend.stack import YearStack
@@ -77,7 +87,8 @@ def _draw(stack: YearStack, options: SampleOptions) -> Sample:
         )
     pixels = np.where(found < LEAST_PIXELS, 0, found)
     allocation = allocate(pixels, make_targets(stack.labels, options, pixels), options)
-    points = draw_points(stack, options.buffer_m, pixels, allocation.points, options.seed)
+    windows = sweep_strata(stack, options.buffer_m)
+    points = draw_points(windows, stack.ground, pixels, allocation.points, options.seed)
     return Sample(stack.labels, pixels, pixels * stack.ground.pixel_ha, points, allocation, (), ())
 
 
