@@ -32,8 +32,11 @@ LEAST_INSIDE = 0.02
 """Share of an input's values that must lie in the range that the network tells apart."""
 LEAST_TOLERANCE = 0.1
 """A distance within this share of the samples' spread is none."""
-SLACK = 1.5
-"""How much further than the oddest sample, seen from all others, an input may lie."""
+SLACK, FEW = 1.5, 4.0
+"""How much further than the oddest sample, seen from all others, an input may lie.
+
+Of ``N`` samples it is ``SLACK * (1 + FEW / N)``: the oddest of few is not odd.
+"""
 STRETCH = 1.25
 """How much coarser than the coarsest of the samples' grids a grid may be."""
 MOST_VALUES = 1_000_000
@@ -248,7 +251,8 @@ def _summarise(name: str, rows: NDArray[np.float64]) -> Channel:
     spread = max(float(np.median(spreads)), 1e-6)
     tolerance = LEAST_TOLERANCE
     if len(rows) > 1:
-        tolerance = max(tolerance, SLACK * float(_leave_one_out(rows).max()) / spread)
+        slack = SLACK * (1 + FEW / len(rows))
+        tolerance = max(tolerance, slack * float(_leave_one_out(rows).max()) / spread)
     lowest, highest = (tuple(np.round(ends, 5).tolist()) for ends in (rows.min(axis=0), rows.max(axis=0)))
     return Channel(name, lowest, highest, round(spread, 6), round(tolerance, 4))
 

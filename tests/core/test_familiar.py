@@ -114,7 +114,7 @@ def test_the_tolerance_follows_from_how_samples_differ() -> None:
     known = learn_known([base, base + 1, base + 2], ("x",))
     (channel,) = known.channels
     assert channel.spread == pytest.approx(0.9)
-    assert channel.tolerance == pytest.approx(1.5 / 0.9, rel=1e-3)
+    assert channel.tolerance == pytest.approx(1.5 * (1 + 4 / 3) / 0.9, rel=1e-3)
     alone = learn_known([base], ("x",))
     assert alone.channels[0].tolerance == LEAST_TOLERANCE
 

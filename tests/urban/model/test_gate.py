@@ -28,16 +28,15 @@ def open_picture(tmp_path: Path) -> Scene:
     return opened
 
 
-@pytest.fixture
-def known(open_picture: Scene) -> Known:
-    def samples() -> list[NDArray[np.float32]]:
-        found = []
-        for seed in range(6):
-            with open_picture(texture(320, 320, seed)) as source:
-                found.append(sample_scene(source))
-        return found
-
-    return learn_known(samples(), BANDS, resolutions=[0.5, 1.0])
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
+    """Of twelve scenes, as a training would see them."""
+    path = tmp_path_factory.mktemp("learnt") / "scene.tif"
+    samples = []
+    for seed in range(12):
+        with RasterSource(write_scene(path, texture(200, 200, seed), transform=place())) as source:
+            samples.append(sample_scene(source))
+    return learn_known(samples, BANDS, resolutions=[0.5, 1.0])
 
 
 def test_a_sample_has_the_pixels_of_the_scene_and_nothing_else(open_picture: Scene) -> None:
@@ -54,7 +53,7 @@ def test_a_sample_has_the_pixels_of_the_scene_and_nothing_else(open_picture: Sce
 
 def test_usual_pieces_raise_no_doubt(open_picture: Scene, known: Known) -> None:
     for seed in range(20, 40):
-        piece = texture(400, 400, seed)[20:340, 30:350]
+        piece = texture(220, 220, seed)[10:200, 15:190]
         with open_picture(piece) as source:
             judgement = judge_scene(source, known, 0.9)
         assert judgement.texts == ()
@@ -62,7 +61,7 @@ def test_usual_pieces_raise_no_doubt(open_picture: Scene, known: Known) -> None:
 
 
 def test_other_scenes_are_doubted(open_picture: Scene, known: Known) -> None:
-    usual = texture(320, 320, 50)
+    usual = texture(208, 208, 50)
     dark = (usual * 0.3).astype(np.uint8)
     water = np.full_like(usual, 60) + np.random.default_rng(0).integers(0, 3, usual.shape, np.uint8)
     blurred = np.repeat(np.repeat(usual[::16, ::16], 16, axis=0), 16, axis=1)

@@ -162,10 +162,7 @@ def test_maps_of_other_grids_are_brought_together(tmp_path: Path, maps: list[str
 def test_the_form_holds_pictures_and_nothing_that_names_could_break(tmp_path: Path, maps: list[str]) -> None:
     picture = texture(*SHAPE)
     scenes = [write_scene(tmp_path / f"s_{year}.tif", picture, transform=AT) for year in (2016, 2020)]
-    out = tmp_path / "</script><b>&quot;x.csv"
     given = [f"--scene={year}={path}" for year, path in zip((2016, 2020), scenes, strict=True)]
-    if "/" in out.name:
-        pytest.skip("this name cannot be a file's")
     assert run(*maps, "-o", tmp_path / "<b>x&y.csv", "--points", 400, *given, "-q") == 0
     page = (tmp_path / "<b>x&y.html").read_text(encoding="utf-8")
     assert "<b>x" not in page
@@ -246,7 +243,7 @@ def test_keys_label_points_and_what_is_saved_is_read(tmp_path: Path, maps: list[
     assert told["broken"] == [0, 0, 0, 0]
     assert told["same"] is True
     assert told["odd"] == 'id,2020,unsure\r\n"\'=1,""a""",1,\r\n'
-    rows = list(csv.DictReader((tmp_path / "l.csv").open(newline="")))
+    rows = list(csv.DictReader((tmp_path / "l.csv").read_text().splitlines()))
     assert [rows[0]["2016"], rows[0]["2020"], rows[1]["2016"], rows[1]["unsure"]] == ["1", "0", "", "2016"]
     for name in ("l.csv", "l.geojson"):
         trend = tmp_path / f"trend_{name}"
