@@ -9,7 +9,7 @@ import numpy as np
 
 from domainsam.errors import InputError
 from domainsam.infer.workroom import WorkRoom
-from domainsam.staging import check_targets
+from domainsam.staging import check_targets, open_scratch
 from domainsam_urban.model.settlement import load_model
 from domainsam_urban.sample.allocation import allocate, make_targets
 from domainsam_urban.sample.chips import Framing, measure_scene_pixel
@@ -60,7 +60,6 @@ def draw_sample(inputs: Sequence[str], options: SampleOptions) -> Sample:
     targets = [options.out, options.form_path] if scenes or options.form else [options.out]
     check_targets(targets, options.overwrite)
     pixel = min((measure_scene_pixel(path) for path in scenes.values()), default=0.0)
-    work = options.out.with_name(f".{options.out.stem}.domainsam")
     reading = TrendOptions(
         out=options.out,
         masks=True,
@@ -74,7 +73,10 @@ def draw_sample(inputs: Sequence[str], options: SampleOptions) -> Sample:
         files = write_sample(drawn, stack, scenes, Framing.of(stack.ground, pixel), options, room)
         return replace(drawn, files=files, notes=_tell(drawn, stack, scenes))
 
-    return compare(years, reading, work, finish, load_model).products
+    # Nothing is left to go on with: drawing takes seconds, and folders of outputs may not be there yet.
+    anchor = next(folder for folder in options.out.absolute().parents if folder.is_dir())
+    with open_scratch(anchor / options.out.name) as scratch:
+        return compare(years, reading, scratch / "work", finish, load_model).products
 
 
 def _draw(stack: YearStack, options: SampleOptions) -> Sample:
