@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from domainsam_urban.sample.allocation import allocate, make_targets
 from domainsam_urban.sample.draw import Points, draw_points
 from domainsam_urban.sample.settings import SampleOptions
-from domainsam_urban.sample.strata import NAMES, count_strata
+from domainsam_urban.sample.strata import NAMES, count_strata, sweep_strata
 from domainsam_urban.trend.generated import Errors, SettlementSeries, make_series, simulate_map
 from domainsam_urban.trend.ground import CommonGround
 from domainsam_urban.trend.measure.adjusted import adjust
@@ -109,11 +109,12 @@ def cover(stack: YearStack, series: SettlementSeries, options: SampleOptions, dr
     figures = make_bounded_figures(stack, tallies, UncertaintyOptions(draws=50, block_m=200), "map", {})
     true = series.masks.sum(axis=(1, 2)) * stack.ground.pixel_ha
     pixels = count_strata(stack, options.buffer_m)
+    windows = list(sweep_strata(stack, options.buffer_m))
     allocation = allocate(pixels, make_targets(stack.labels, options, pixels), options)
     mapped = np.stack([rasterio.open(year.probability).read(1) >= THRESHOLD for year in stack.years])
     rows = []
     for seed in range(draws):
-        points = draw_points(stack, options.buffer_m, pixels, allocation.points, seed)
+        points = draw_points(windows, stack.ground, pixels, allocation.points, seed)
         reference = judge(points, series, stack.ground, pixels * stack.ground.pixel_ha, allocation.points)
         units = see(reference, mapped[:, points.row, points.col].T)
         adjusted = adjust(stack, figures, tallies, units, 0.95, "map").figures

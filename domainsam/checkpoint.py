@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,24 @@ def load(path: Path, pack: str, foundation: Foundation | None = None) -> Checkpo
             f"{_named(foundation.name, foundation.sha256)}: load that foundation, or train again on this one"
         )
     return Checkpoint(path, header, read_safetensors(path))
+
+
+def note_known(path: Path, known: Mapping[str, Any]) -> None:
+    """Write into the header of a trained model what its training data were like, its tensors untouched.
+
+    Parameters
+    ----------
+    known
+        :meth:`domainsam.familiar.Known.table`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is absent, damaged, a pickle, or of another format version.
+    OutputError
+        If it cannot be written; the file is then as it was.
+    """
+    save(path, read_safetensors(path), replace(read_header(path), knows=dict(known)))
 
 
 def read_header(path: Path) -> CheckpointHeader:

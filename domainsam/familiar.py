@@ -15,7 +15,7 @@ two histograms, as a share of the samples' own spread.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -32,10 +32,13 @@ LEAST_INSIDE = 0.02
 """Share of an input's values that must lie in the range that the network tells apart."""
 LEAST_TOLERANCE = 0.1
 """A distance within this share of the samples' spread is none."""
-SLACK = 1.5
-"""How much further than the oddest sample, seen from all others, an input may lie."""
+SLACK, FEW = 1.5, 4.0
+"""How much further than the oddest sample, seen from all others, an input may lie.
+
+Of ``N`` samples it is ``SLACK * (1 + FEW / N)``: the oddest of few is not odd.
+"""
 STRETCH = 1.25
-"""How far beyond the finest and coarsest grid of the samples a grid may lie."""
+"""How much coarser than the coarsest of the samples' grids a grid may be."""
 MOST_VALUES = 1_000_000
 """Values of a channel that are sorted; of more, every n-th is taken."""
 
@@ -106,12 +109,57 @@ class Known:
 class Doubt:
     """One reason not to rely on an answer.
 
-    ``kind`` is one word for programs: ``values``, ``resolution``, ``spacing`` and ``sensor`` of an
-    input; packs add theirs for answers. ``text`` is a sentence for a person.
+    ``kind`` is one word for programs: ``values``, ``resolution`` and ``spacing`` of an input; packs
+    add theirs for answers. ``text`` is a sentence for a person, ``about`` the object that it is about,
+    empty where it is about all.
     """
 
     kind: str
     text: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is to be thought of an answer whose truth nobody knows.
+
+    ``compared`` says whether the input could be compared with what the model
+    was trained on: without that, no doubt does not mean none.
+    """
+
+    doubts: tuple[Doubt, ...] = ()
+    compared: bool = False
+
+    def __bool__(self) -> bool:
+        """Whether there is a doubt."""
+        return bool(self.doubts)
+
+    def joined(self, doubts: Iterable[Doubt]) -> Judgement:
+        """The same with further doubts; one that is there already is not told twice."""
+        return replace(self, doubts=tuple(dict.fromkeys((*self.doubts, *doubts))))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The sentences."""
+        return tuple(doubt.text for doubt in self.doubts)
+
+    @property
+    def line(self) -> str:
+        """The verdict in a few words, empty where there is no doubt: ``doubtful: values, side``."""
+        kinds = dict.fromkeys(doubt.kind for doubt in self.doubts)
+        return f"doubtful: {', '.join(kinds)}" if kinds else ""
+
+    def document(self) -> dict[str, Any]:
+        """As values that JSON can hold."""
+        return {
+            "doubtful": bool(self.doubts),
+            "compared_with_training": self.compared,
+            "doubts": [asdict(doubt) for doubt in self.doubts],
+        }
+
+
+NOT_COMPARED = "the model file does not say what it was trained on, so nobody compared this input with it"
+"""What is told where :class:`Judgement` was not compared."""
 
 
 def learn_known(
@@ -203,7 +251,8 @@ def _summarise(name: str, rows: NDArray[np.float64]) -> Channel:
     spread = max(float(np.median(spreads)), 1e-6)
     tolerance = LEAST_TOLERANCE
     if len(rows) > 1:
-        tolerance = max(tolerance, SLACK * float(_leave_one_out(rows).max()) / spread)
+        slack = SLACK * (1 + FEW / len(rows))
+        tolerance = max(tolerance, slack * float(_leave_one_out(rows).max()) / spread)
     lowest, highest = (tuple(np.round(ends, 5).tolist()) for ends in (rows.min(axis=0), rows.max(axis=0)))
     return Channel(name, lowest, highest, round(spread, 6), round(tolerance, 4))
 
@@ -274,6 +323,7 @@ def compare(
     *,
     resolution: float | None = None,
     spacing: float | None = None,
+    unit: str = "m",
 ) -> tuple[Doubt, ...]:
     """What an input does not have in common with what a model was trained on; nothing where it is alike.
 
@@ -287,7 +337,7 @@ def compare(
     bands
         ``B`` names; those that the samples lacked are passed over.
     resolution, spacing
-        The file's pixel and distance between slices, in the unit of ``known``.
+        The file's pixel and distance between slices, in ``unit``, as :class:`Known` has them.
     """
     doubts = []
     if sample is not None:
@@ -296,10 +346,10 @@ def compare(
         ("resolution", "pixels", resolution, known.resolution),
         ("spacing", "slices", spacing, known.spacing),
     ):
-        if value is None or seen is None or seen[0] / STRETCH <= value <= seen[1] * STRETCH:
-            continue
-        how = "finer" if value < seen[0] else "coarser"
-        doubts.append(Doubt(kind, f"{what} of {value:.3g} are {how} than any in training ({_range(*seen)})"))
+        # Finer ones lose nothing: networks are handed them at the resolution that they have learnt.
+        if value is not None and seen is not None and value > seen[1] * STRETCH:
+            text = f"{what} of {value:.3g} {unit} are coarser than any in training ({_range(*seen)} {unit})"
+            doubts.append(Doubt(kind, text))
     return tuple(doubts)
 
 

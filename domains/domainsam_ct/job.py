@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import domainsam
 from domainsam.errors import ConfigError
+from domainsam.familiar import Judgement
 from domainsam.foundations import tell_licences
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, fill_stem, safe_name, without_ending
@@ -256,6 +257,8 @@ class CaseResult:
         From opening the file to the last rename.
     failed
         Outputs that were asked for and could not be made, and why.
+    judgement
+        Whether the answer is to be doubted, and why.
     """
 
     case: str
@@ -273,6 +276,7 @@ class CaseResult:
     seconds: float
     peak_rss_mb: float
     failed: Mapping[str, str] = field(default_factory=dict)
+    judgement: Judgement = field(default_factory=Judgement)
 
     @property
     def found(self) -> tuple[OrganStatistics, ...]:
@@ -293,16 +297,39 @@ class CaseResult:
         """The result in a line for a person."""
         size = " x ".join(map(str, self.shape))
         spacing = " x ".join(f"{step:.3g}" for step in self.spacing_mm)
-        volumes = [f"{organ.name} {_millilitres(organ)}" for organ in self.found]
+        volumes = [f"{organ.name} {self._millilitres(organ)}" for organ in self.found]
         found = ", ".join(volumes) or "no organ found"
         if volumes and self.missing:
             found += f"; not found: {', '.join(self.missing)}"
+        found += f"; {NOT_VALIDATED}" if self.validated == {} else ""
+        found += f"; {self.judgement.line}" if self.judgement else ""
         speed = f"{self.seconds:.1f} s, {self.seconds / self.slices:.2f} s a slice"
         return f"{self.case} ({size}, {spacing} mm): {found}; {speed}, {self.peak_rss_mb:.0f} MB"
+
+    @property
+    def validated(self) -> Mapping[str, float] | None:
+        """The model's Dice by organ on cases that it did not learn from; None where no model took part."""
+        if self.settings.get("model", NO_MODEL) == NO_MODEL:
+            return None
+        told: Mapping[str, float] = self.settings.get("dice_in_validation", {})
+        return told
+
+    def _millilitres(self, organ: OrganStatistics) -> str:
+        """A volume with how far it can be relied on: ``1108 mL (Dice 0.93)``."""
+        assert organ.volume_ml is not None
+        words = []
+        if self.validated:
+            dice = self.validated.get(organ.name)
+            words.append("no Dice" if dice is None else f"Dice {dice:.2f}")
+        if organ.touches_border:
+            words.append("reaches the scan's edge")
+        digits = 0 if organ.volume_ml >= 100 else 1
+        return f"{organ.volume_ml:.{digits}f} mL" + (f" ({', '.join(words)})" if words else "")
 
     def document(self) -> dict[str, Any]:
         """The result as values that JSON can hold."""
         names = {organ.value: organ.name for organ in self.organs}
+        scores = self.validated
         return {
             "domainsam": domainsam.__version__,
             "notice": self.notice,
@@ -313,8 +340,15 @@ class CaseResult:
             "spacing_mm": list(self.spacing_mm),
             "orientation": self.orientation,
             "units": UNITS,
-            "organs": {organ.name: organ.document() for organ in self.organs},
+            "organs": {
+                organ.name: {
+                    **organ.document(),
+                    **({} if scores is None else {"model_dice": scores.get(organ.name)}),
+                }
+                for organ in self.organs
+            },
             "warnings": list(self.warnings),
+            "judgement": self.judgement.document(),
             **({"failed_outputs": dict(self.failed)} if self.failed else {}),
             "settings": dict(self.settings),
             "licences": tell_licences(self.settings.get("model"), self.settings.get("foundation")),
@@ -333,8 +367,14 @@ GIVEN_NOTICE = (
 NOTICE = (
     "Made by a computer model for research. Not a medical device; no decision about a patient may rest on it."
 )
+NO_MODEL = "none"
+"""Name of the model where a person said where organs are."""
+NOT_VALIDATED = "the model has no validation score"
 UNITS = {
-    "volume_ml": "millilitres",
+    "volume_ml": "millilitres of the mask's voxels; more of an organ that touches the border may lie outside",
+    "found": "whether the mask holds a voxel of the organ, which does not mean that it holds all of it",
+    "touches_border": "whether the mask reaches the scan's edge, so that part of the organ may be missing",
+    "model_dice": "the model's mean Dice for the organ on cases that it did not learn from; null if unknown",
     "hu": "Hounsfield units of the voxels as stored, no smoothing",
     "centroid_mm": "millimetres, axes grow to the patient's right, front and head",
     "box_mm": "as centroid_mm, outer faces of voxels",
@@ -373,20 +413,14 @@ class Batch(batch.Batch[CaseResult]):
         return {**super().document(), "cases": cases, "table": table}
 
 
-def _millilitres(organ: OrganStatistics) -> str:
-    assert organ.volume_ml is not None
-    digits = 0 if organ.volume_ml >= 100 else 1
-    least = "at least " if organ.touches_border else ""
-    return f"{least}{organ.volume_ml:.{digits}f} mL"
-
-
 @dataclass(frozen=True, eq=False)
 class Segmented:
     """A segmented, cleaned and measured CT; its mask is still staged.
 
     ``labels`` are the values of the mask; ``tally`` knows where organs lie.
     ``whole`` are organs that share voxels with others, by value, canonical
-    ``(X, Y, Z)``; of those the mask holds a part.
+    ``(X, Y, Z)``; of those the mask holds a part. ``judgement`` says whether the
+    answer is to be doubted.
     """
 
     volume: Volume
@@ -397,6 +431,7 @@ class Segmented:
     cleaned: Cleaned
     resumed: bool
     whole: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
+    judgement: Judgement = field(default_factory=Judgement)
 
 
 @dataclass(frozen=True, eq=False)

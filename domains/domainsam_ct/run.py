@@ -78,6 +78,7 @@ def segment_options(
     precision: str = "auto",
     batch_size: int = 4,
     workers: int = 2,
+    strict: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -93,7 +94,7 @@ def segment_options(
     check_least(0, keep_share=keep_share, keep_within=keep_within, keep_confidence=keep_confidence)
     marks = MarkFiles(path_of(points), path_of(boxes), marks_frame)
     if marks:
-        refuse_with_marks(model=model)
+        refuse_with_marks(model=model, strict=strict)
     return SegmentOptions(
         outputs=OutputOptions(
             out=Path(out),
@@ -125,6 +126,7 @@ def segment_options(
             parts_of(cleanup, str), parts_of(fill_holes, str), keep_share, keep_within, keep_confidence
         ),
         marks=marks,
+        strict=strict,
         resume=resume,
         quiet=quiet,
     )

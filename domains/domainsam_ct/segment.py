@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from domainsam.checkpoint import read_header
-from domainsam.errors import ConfigError
+from domainsam.errors import ConfigError, InputError
+from domainsam.familiar import Judgement
 from domainsam.grid import Grid
 from domainsam.infer.batch import run_batch
 from domainsam.infer.workroom import WorkRoom, require_space
@@ -33,6 +34,7 @@ from domainsam_ct.job import (
 )
 from domainsam_ct.labels import LabelMap, choose_organs, load_label_map, make_label_map
 from domainsam_ct.measure.cleanup import CleanUp, clean_up
+from domainsam_ct.measure.gate import judge_case
 from domainsam_ct.measure.statistics import Tally
 from domainsam_ct.model.organs import OrganModel, find_shipped_model, identify_model, load_model
 from domainsam_ct.model.sweep import STAGED_BYTES, segment_volume
@@ -124,8 +126,26 @@ def segment_case(plan: CasePlan, options: SegmentOptions, model: OrganModel) -> 
         with report_progress(plan.stem, options.quiet) as progress:
             segmented = segment(volume, model, options, room, plan.source, progress)
         with segmented.mask:
+            judgement = judge_case(volume, segmented.organs, segmented.cleaned, model.known)
+            refuse_doubtful(plan, judgement, options)
+            segmented = replace(segmented, judgement=judgement)
             made = Made(segmented, describe_making(model, options), options.outputs, "automatic", begin)
             return write_products(drop_unwritable(plan, made), made, room, may_replace(plan, options))
+
+
+def refuse_doubtful(plan: CasePlan, judgement: Judgement, options: SegmentOptions) -> None:
+    """Refuse an answer that is to be doubted, if that was asked for; nothing is written then.
+
+    Raises
+    ------
+    InputError
+        With ``options.strict``, if there is a doubt.
+    """
+    if options.strict and judgement:
+        raise InputError(
+            f"{plan.stem}: {judgement.line}, and --strict was given: {'; '.join(judgement.texts)}; "
+            "leave out --strict to have the mask all the same"
+        )
 
 
 def vet_volume(volume: Volume, plan: CasePlan) -> Volume:

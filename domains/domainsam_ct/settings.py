@@ -118,6 +118,8 @@ class SegmentOptions:
         DICOM series to read where there are several.
     marks
         Where organs are, if a person says it instead of the model.
+    strict
+        Whether an answer that is to be doubted is refused.
     """
 
     outputs: OutputOptions
@@ -129,6 +131,7 @@ class SegmentOptions:
     run: RunOptions = field(default_factory=RunOptions)
     clean: CleanOptions = field(default_factory=CleanOptions)
     marks: MarkFiles = field(default_factory=MarkFiles)
+    strict: bool = False
     resume: bool = False
     quiet: bool = False
 

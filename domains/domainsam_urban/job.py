@@ -9,6 +9,7 @@ from typing import Any
 
 import domainsam
 from domainsam.errors import ConfigError
+from domainsam.familiar import Judgement
 from domainsam.foundations import tell_licences
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output, safe_name
@@ -25,6 +26,7 @@ FOLDER_NAMES = {
 }
 """What a file is called in a folder that was given instead of a file."""
 
+NOT_VALIDATED = "the model has no validation score"
 MARKED = "marked"
 """Method of a scene whose objects were marked and not found by a model."""
 SUFFIXES = {
@@ -165,6 +167,8 @@ class SceneResult:
     foundation: str
     method: str
     options: MapOptions = field(repr=False)
+    model_iou: float | None = None
+    judgement: Judgement = field(default_factory=Judgement)
 
     @property
     def megapixels_per_second(self) -> float:
@@ -181,8 +185,17 @@ class SceneResult:
         area = "" if self.hectares != self.hectares else f", {self.hectares:.1f} ha"
         speed = f"{self.seconds['total']:.1f} s, {self.megapixels_per_second:.2f} Mpx/s"
         found = count_objects(self.polygons, self.method)
-        area += self._tell_left_out()
+        area += self._tell_left_out() + self._tell_trust()
         return f"{self.source} ({size}): {found}{area}; {speed}, {self.peak_rss_mb:.0f} MB"
+
+    def _tell_trust(self) -> str:
+        """How good the model is elsewhere, and whether this answer is to be doubted."""
+        if self.method == MARKED:
+            return ""
+        score = (
+            NOT_VALIDATED if self.model_iou is None else f"the model's IoU in validation {self.model_iou:.2f}"
+        )
+        return f"; {score}" + (f"; {self.judgement.line}" if self.judgement else "")
 
     def _tell_left_out(self) -> str:
         if not self.left_out:
@@ -196,7 +209,11 @@ class SceneResult:
         """The result as values that JSON can hold."""
         values = {
             "domainsam": domainsam.__version__,
-            **{key: value for key, value in vars(self).items() if key not in ("paths", "options")},
+            **{
+                key: value
+                for key, value in vars(self).items()
+                if key not in ("paths", "options", "judgement")
+            },
             "hectares": None if self.hectares != self.hectares else self.hectares,
             "left_out_ha": None if self.left_out_ha != self.left_out_ha else self.left_out_ha,
             "seconds": tell_changing(self.seconds),
@@ -205,6 +222,7 @@ class SceneResult:
             "megapixels_per_second": tell_changing(self.megapixels_per_second),
             "licences": tell_licences(self.model, self.foundation),
             "paths": {kind: str(path) for kind, path in self.paths.items()},
+            "judgement": self.judgement.document(),
             "options": _told_options(self.options),
         }
         return {key: _plain(value) for key, value in values.items()}

@@ -121,6 +121,8 @@ class MapOptions:
     """A file that says which cells of ground are worth a closer look."""
     marks: MarkFiles = field(default_factory=MarkFiles)
     """Where objects are, if a person says it instead of the model."""
+    strict: bool = False
+    """Whether a map that is to be doubted is refused."""
     made_by: str = MADE_BY
     """What rasters say they were made by: the command, or this."""
 

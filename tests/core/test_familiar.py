@@ -89,13 +89,12 @@ def test_a_coarse_pixel_and_far_slices_are_told() -> None:
     known = learn_known(
         [np.random.default_rng(0).normal(size=(1, 500))], ("HU",), resolutions=[0.6, 0.9], spacings=[1.0, 5.0]
     )
-    assert compare(known, resolution=0.9 * 1.2, spacing=0.9) == ()
-    coarse, far = compare(known, resolution=3.0, spacing=10.0)
+    assert compare(known, resolution=0.9 * 1.2, spacing=0.5) == ()
+    coarse, far = compare(known, resolution=3.0, spacing=10.0, unit="mm")
     assert (coarse.kind, far.kind) == ("resolution", "spacing")
-    assert coarse.text == "pixels of 3 are coarser than any in training (0.6 to 0.9)"
-    assert far.text == "slices of 10 are coarser than any in training (1 to 5)"
-    (fine,) = compare(known, resolution=0.1)
-    assert "finer" in fine.text
+    assert coarse.text == "pixels of 3 mm are coarser than any in training (0.6 to 0.9 mm)"
+    assert far.text == "slices of 10 mm are coarser than any in training (1 to 5 mm)"
+    assert compare(known, resolution=0.1) == (), "finer pixels are averaged, nothing is lost"
 
 
 def test_values_that_the_network_cannot_tell_apart_are_told() -> None:
@@ -115,7 +114,7 @@ def test_the_tolerance_follows_from_how_samples_differ() -> None:
     known = learn_known([base, base + 1, base + 2], ("x",))
     (channel,) = known.channels
     assert channel.spread == pytest.approx(0.9)
-    assert channel.tolerance == pytest.approx(1.5 / 0.9, rel=1e-3)
+    assert channel.tolerance == pytest.approx(1.5 * (1 + 4 / 3) / 0.9, rel=1e-3)
     alone = learn_known([base], ("x",))
     assert alone.channels[0].tolerance == LEAST_TOLERANCE
 

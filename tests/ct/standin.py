@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from domainsam.familiar import Known
 from domainsam_ct.model.organs import ModelConfig
 from domainsam_ct.model.predict import Prediction
 from tests.ct.made import write_nifti
@@ -36,6 +37,7 @@ class DensityModel:
     foundation_name: str = "none"
     asked: int = 0
     validated: dict[str, float] = field(default_factory=lambda: {"liver": 0.912})
+    known: Known | None = None
 
     @property
     def window(self) -> tuple[float, float]:

@@ -108,6 +108,7 @@ model_options = bundle(
 @mark_options
 @model_options
 @compute_options
+@click.option("--strict", is_flag=True, help="Refuse a case whose scan or answer is to be doubted.")
 @resume_option
 @overwrite_option
 @talk_options

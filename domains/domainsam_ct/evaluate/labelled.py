@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from domainsam.documents import read_json, take
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
 from domainsam_ct.evaluate.sidecar import get_mask_stem, read_names, read_warnings

@@ -21,6 +21,7 @@ from domainsam.checkpoint import (
 )
 from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError
+from domainsam.familiar import Known, parse_known
 from domainsam.foundation import load_foundation
 from domainsam.infer.sweep import BlockPrediction
 from domainsam.machine import choose_device, choose_dtype
@@ -75,7 +76,7 @@ class OrganModel:
     ``labels`` names the values of a prediction, background first. ``context``
     is how many slices on either side of a stack its answer depends on.
     ``validated`` is Dice by organ on cases that took no part in training, where
-    the model file tells it.
+    the model file tells it; ``known`` what it was trained on was like.
     """
 
     name: str
@@ -85,6 +86,7 @@ class OrganModel:
     dtype: torch.dtype = torch.float32
     batch: int = 8
     validated: Mapping[str, float] = field(default_factory=dict)
+    known: Known | None = None
 
     @property
     def foundation_name(self) -> str:
@@ -211,7 +213,8 @@ def load_model(
     validated = {
         name: header.metrics[f"dice_{name}"] for name in header.labels if f"dice_{name}" in header.metrics
     }
-    return OrganModel(path.stem, header.labels, config, network, dtype, batch, validated)
+    known = parse_known(header.knows)
+    return OrganModel(path.stem, header.labels, config, network, dtype, batch, validated, known=known)
 
 
 def find_shipped_model() -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
@@ -60,11 +61,16 @@ def open_volume(path: str | Path, series_uid: str | None = None, scratch: Path |
         If reading it takes a package that is not installed.
     """
     volume = _open(Path(path), series_uid, scratch)
+    notes = check_histogram(sample_values(volume))
+    return replace(volume, warnings=(*volume.warnings, *notes)) if notes else volume
+
+
+def sample_values(volume: Volume) -> NDArray[np.float32]:
+    """Hounsfield units ``(N,)`` of voxels spread over the whole volume."""
     depth = volume.shape[2]
     numbers = np.unique(np.linspace(0, depth - 1, min(depth, SAMPLED_SLICES)).round().astype(int))
     parts = [volume.slices(n, n + 1)[::SAMPLED_STEP, ::SAMPLED_STEP].ravel() for n in map(int, numbers)]
-    notes = check_histogram(np.concatenate(parts))
-    return replace(volume, warnings=(*volume.warnings, *notes)) if notes else volume
+    return np.concatenate(parts)
 
 
 def _open(path: Path, series_uid: str | None, scratch: Path | None) -> Volume:

@@ -109,6 +109,11 @@ def check_values(name: str, low: float, high: float) -> tuple[str, ...]:
     """
     if low == high:
         raise InputError(f"{name}: every voxel is {low:g}; there is nothing to segment")
+    return check_range(low, high)
+
+
+def check_range(low: float, high: float) -> tuple[str, ...]:
+    """What a person should know of values that run from ``low`` to ``high``, where no scan's do."""
     if low > LOWEST_TISSUE_HU or high > HIGHEST_HU or high < 0.0:
         return (
             f"values run from {low:g} to {high:g}, which is not how CT in Hounsfield units looks "

@@ -6,12 +6,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from domainsam.familiar import learn_known
 from domainsam.train.losses import IGNORE
+from domainsam_ct.measure.gate import BANDS
 from domainsam_ct.model.predict import make_slice_grid
 
 AIR = -1024
@@ -94,6 +97,35 @@ def _nearest(have: int, want: int, step: float) -> NDArray[np.intp]:
     centres = (np.arange(want) + 0.5 - want / 2) * step + have / 2
     inside = (centres > 0) & (centres < have)
     return np.where(inside, np.floor(centres), -1).astype(np.intp)
+
+
+LOOKED, STEP = 24, 4
+"""Slices of a case, and every so many pixels along their sides, that tell what its values are like."""
+
+
+def describe_cases(cases: Sequence[Case], window: tuple[float, float]) -> dict[str, Any]:
+    """What cases have in common, for the header of the model that learnt from them.
+
+    Parameters
+    ----------
+    window
+        Hounsfield units that the network tells apart; only those between them are compared.
+    """
+
+    def sample(case: Case) -> NDArray[np.float32]:
+        depth = len(case.slices)
+        chosen = np.unique(np.linspace(0, depth - 1, min(depth, LOOKED)).round().astype(int))
+        return np.asarray(case.slices[chosen, ::STEP, ::STEP], np.float32).reshape(1, -1)
+
+    return learn_known(
+        (sample(case) for case in cases),
+        BANDS,
+        window=window,
+        resolutions=[float(np.sqrt(case.spacing_mm[1] * case.spacing_mm[2])) for case in cases],
+        spacings=[case.spacing_mm[0] for case in cases],
+        sensor="CT",
+        unit="HU",
+    ).table()
 
 
 def find_mirror_pairs(labels: Sequence[str]) -> dict[int, int]:

@@ -20,7 +20,7 @@ from domainsam.train.start import RunOptions, Trained, start_run
 from domainsam_ct.labels import load_label_map
 from domainsam_ct.model.network import OrganNetwork
 from domainsam_ct.model.organs import OrganModel, save_model
-from domainsam_ct.train.case import Material, coarsen_case
+from domainsam_ct.train.case import Material, coarsen_case, describe_cases
 from domainsam_ct.train.cases import find_pairs, gather
 from domainsam_ct.train.recipe import TrainConfig
 from domainsam_ct.train.slices import Encode, OrganObjective, SliceStream, average_dice, score_case
@@ -158,7 +158,10 @@ def train_model(inputs: Sequence[Path], config: TrainConfig, options: TrainOptio
         with training.run([to_table(config), foundation.sha256, material.signature]) as run:
             network, metrics = learn(config, material, foundation, run, training.dtype)
         if training.writes:
-            save_model(options.out, network, material.labels, config.model, to_table(config), metrics)
+            known = describe_cases(material.training, config.model.window)
+            save_model(
+                options.out, network, material.labels, config.model, to_table(config), metrics, knows=known
+            )
     made = training.made(metrics, material.notes)
     return TrainedOrgans(**vars(made), gates=network.ladder.shares())
 

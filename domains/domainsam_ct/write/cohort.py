@@ -14,7 +14,7 @@ from domainsam_ct.labels import LabelMap
 from domainsam_ct.measure.statistics import format_cell
 from domainsam_ct.settings import SegmentOptions
 
-FIGURES = ("volume_ml", "hu_mean", "touches_border", "confidence")
+FIGURES = ("volume_ml", "model_dice", "hu_mean", "touches_border", "confidence")
 """What the table tells of each organ; the rest is in the case's own statistics."""
 
 
@@ -57,6 +57,7 @@ def make_case_row(plan: CasePlan, reason: str | None, labels: LabelMap) -> dict[
         "slices": document.get("slices", ""),
         "seconds": document.get("seconds", ""),
         "warnings": "; ".join(document.get("warnings", ())),
+        "doubtful": int(document["judgement"]["doubtful"]) if "judgement" in document else "",
     }
     organs = document.get("organs", {})
     for organ in labels.values():

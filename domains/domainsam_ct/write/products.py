@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,8 @@ from domainsam.staging import Staging
 from domainsam_ct.identifiers import read_patient_text
 from domainsam_ct.job import DICOM_KINDS, STRAIGHT_KINDS, CasePlan, CaseResult, Made, Segmented
 from domainsam_ct.labels import LabelMap, Organ
-from domainsam_ct.measure.plausible import check_plausible
-from domainsam_ct.measure.statistics import OrganStatistics
+from domainsam_ct.measure.plausible import find_implausible
+from domainsam_ct.measure.statistics import OrganStatistics, format_cell
 from domainsam_ct.model.organs import MarkedOrgans, OrganModel, identify_model
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.settings import SegmentOptions
@@ -72,7 +72,10 @@ def write_products(
         if "statistics" in side:
             staging.write_text(side["statistics"], show(json.dumps(result.document(), indent=2)) + "\n")
         if "statistics table" in side:
-            staging.write_text(side["statistics table"], format_table(result.organs))
+            doubted = {doubt.about for doubt in result.judgement.doubts}
+            staging.write_text(
+                side["statistics table"], format_table(result.organs, doubted, result.validated)
+            )
         report = partial(write_report, plan, result, segmented.labels, pictures or {}, staging)
         plan, _ = attempt(plan, ("report",), staging, failed, report)
     return replace(result, paths=plan.named)
@@ -197,6 +200,8 @@ def summarise(plan: CasePlan, made: Made) -> CaseResult:
     """The case in figures, up to now."""
     segmented, volume = made.segmented, made.segmented.volume
     native = volume.native
+    # Of a mask that no model made, the organs are still judged.
+    judgement = segmented.judgement.joined(find_implausible(segmented.organs, segmented.cleaned))
     return CaseResult(
         case=plan.stem,
         paths=plan.named,
@@ -207,7 +212,8 @@ def summarise(plan: CasePlan, made: Made) -> CaseResult:
         slices=volume.shape[2],
         organs=segmented.organs,
         cleaned=segmented.cleaned,
-        warnings=(*volume.warnings, *check_plausible(segmented.organs)),
+        warnings=tuple(dict.fromkeys((*volume.warnings, *judgement.texts))),
+        judgement=judgement,
         settings=made.settings,
         resumed=segmented.resumed,
         seconds=perf_counter() - made.begin,
@@ -241,7 +247,18 @@ def describe_organ(organ: Organ) -> dict[str, object]:
     }
 
 
-def format_table(organs: Iterable[OrganStatistics]) -> str:
-    """Statistics as CSV, a row an organ."""
-    rows = [organ.row() for organ in organs]
+def format_table(
+    organs: Iterable[OrganStatistics],
+    doubted: Collection[str] = (),
+    validated: Mapping[str, float] | None = None,
+) -> str:
+    """Statistics as CSV, a row an organ.
+
+    ``doubted`` names the organs that are to be doubted; an empty name stands for the whole answer.
+    ``validated`` is the model's Dice by organ, None where no model made the mask.
+    """
+    rows = []
+    for organ in organs:
+        scores = {} if validated is None else {"model_dice": format_cell(validated.get(organ.name))}
+        rows.append({**organ.row(), **scores, "doubtful": int("" in doubted or organ.name in doubted)})
     return csv_text(rows, () if rows else ("organ",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from domainsam import __version__
+from domainsam.familiar import NOT_COMPARED
 from domainsam.io.charts import encode_png
 from domainsam.io.pages import render
 from domainsam_ct.job import CaseResult
@@ -28,5 +29,6 @@ def render_case(result: CaseResult, labels: LabelMap, pictures: Mapping[str, Col
         pictures={name: encode_png(picture) for name, picture in pictures.items()},
         plane_text=PLANE_TEXT,
         notice=result.notice,
+        not_compared=NOT_COMPARED,
         version=__version__,
     )

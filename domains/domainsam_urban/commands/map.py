@@ -134,6 +134,7 @@ model_options = bundle(
 @mark_options
 @model_options
 @compute_options
+@click.option("--strict", is_flag=True, help="Refuse a scene whose picture or map is to be doubted.")
 @resume_option
 @overwrite_option
 @talk_options

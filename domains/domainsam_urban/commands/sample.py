@@ -23,7 +23,7 @@ from domainsam_cli.options import (
 from domainsam_urban.commands.map import threshold_option
 
 if TYPE_CHECKING:
-    from domainsam_urban.sample.sample import Sample
+    from domainsam_urban.sample.result import Sample
     from domainsam_urban.sample.settings import SampleOptions
 
 

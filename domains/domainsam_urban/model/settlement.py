@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from domainsam.checkpoint import CheckpointHeader, model_file, read_header
 from domainsam.config import from_table
 from domainsam.errors import ConfigError
+from domainsam.familiar import Known, parse_known
 from domainsam.foundation import load_decoder, load_foundation
 from domainsam.infer.blend import NODATA
 from domainsam.infer.networks import Networks
@@ -46,6 +47,8 @@ class SettlementModel:
     ``foundation`` is None where only the coarse stage will run.
     ``resolution`` is the ground pixel in metres that the prompter was trained
     at, None if its file does not say; ``tile`` and ``overlap`` are in such pixels.
+    ``validated`` are its scores on ground that it did not learn from, by name, and
+    ``known`` is what it learnt from was like, both as far as the file tells it.
     """
 
     name: str
@@ -57,6 +60,12 @@ class SettlementModel:
     tile: int = SceneConfig.tile
     overlap: int = SceneConfig.overlap
     classifier: CellClassifier | None = None
+    validated: Mapping[str, float] = field(default_factory=dict)
+    known: Known | None = None
+
+    def get_score(self, method: str) -> float | None:
+        """IoU of a method on validation ground, None if the file does not tell it."""
+        return self.validated.get("coarse_iou" if method == "coarse" else "full_iou")
 
     @property
     def specialist(self) -> SegFormerPrompter | ScreenedPrompter:
@@ -138,6 +147,8 @@ def load_model(options: MapOptions) -> SettlementModel:
         tile=SceneConfig.tile if scene is None else scene.tile,
         overlap=SceneConfig.overlap if scene is None else scene.overlap,
         classifier=None if options.classifier is None else load_classifier(options.classifier).to(device),
+        validated=dict(header.metrics),
+        known=parse_known(header.knows),
     )
 
 

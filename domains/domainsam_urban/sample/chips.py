@@ -29,7 +29,7 @@ CONTEXT = 4
 """A context chip is so many times as wide as the detail that it surrounds."""
 LEAST_MAP_PIXELS = 9
 """A detail is so many of the map's pixels wide, at least."""
-COLOURS = 64
+COLOURS = 128
 """Of a chip: a palette of so many makes it a third of its size, with no loss to the eye."""
 
 
@@ -124,5 +124,7 @@ class ChipReader:
 def encode_chip(picture: NDArray[np.uint8]) -> bytes:
     """A picture ``(H, W, 3)`` as a PNG file with a palette."""
     file = io.BytesIO()
-    Image.fromarray(picture).quantize(COLOURS, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    # Octrees take a fiftieth of the time of median cuts: a form has thousands of chips.
+    palette = Image.fromarray(picture).quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    palette.save(file, "PNG")
     return file.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,9 @@ import pyproj
 from numpy.typing import NDArray
 
 from domainsam.grid import Float64
-from domainsam_urban.sample.strata import NAMES, sweep_strata
+from domainsam.protocols import Window
+from domainsam_urban.sample.strata import NAMES
 from domainsam_urban.trend.ground import CommonGround
-from domainsam_urban.trend.stack import YearStack
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +40,8 @@ class Points:
 
 
 def draw_points(
-    stack: YearStack,
-    buffer_m: float,
+    windows: Iterable[tuple[Window, NDArray[np.uint8]]],
+    ground: CommonGround,
     pixels: NDArray[np.int64],
     points: NDArray[np.int64],
     seed: int,
@@ -49,6 +50,8 @@ def draw_points(
 
     Parameters
     ----------
+    windows
+        The whole ground, as :func:`~domainsam_urban.sample.strata.sweep_strata` gives it.
     pixels, points
         ``(6,)`` pixels that each stratum has, and how many are drawn.
     """
@@ -59,7 +62,7 @@ def draw_points(
     ]
     passed = np.zeros(len(NAMES), dtype=np.int64)
     rows, cols, strata = [], [], []
-    for window, found in sweep_strata(stack, buffer_m):
+    for window, found in windows:
         for stratum, wanted in enumerate(ranks):
             places = np.flatnonzero(found == stratum)
             here = wanted[(wanted >= passed[stratum]) & (wanted < passed[stratum] + len(places))]
@@ -71,7 +74,7 @@ def draw_points(
             passed[stratum] += len(places)
     order = rng.permutation(int(points.sum()))
     row, col = np.concatenate(rows)[order], np.concatenate(cols)[order]
-    longitude, latitude = locate(stack.ground, row, col)
+    longitude, latitude = locate(ground, row, col)
     return Points(row, col, np.concatenate(strata)[order], longitude, latitude)
 
 

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from domainsam.errors import InputError
 from domainsam.infer.workroom import WorkRoom
-from domainsam.staging import check_targets
+from domainsam.staging import check_targets, open_scratch
 from domainsam_urban.model.settlement import load_model
-from domainsam_urban.sample.allocation import Allocation, allocate, make_targets
+from domainsam_urban.sample.allocation import allocate, make_targets
 from domainsam_urban.sample.chips import Framing, measure_scene_pixel
-from domainsam_urban.sample.draw import Points, draw_points
+from domainsam_urban.sample.draw import draw_points
 from domainsam_urban.sample.inputs import read_maps, read_scenes
+from domainsam_urban.sample.result import Sample
 from domainsam_urban.sample.settings import SampleOptions
-from domainsam_urban.sample.strata import BUFFER, GAIN, LOSS, MIXED, NAMES, OTHER, SETTLEMENT, count_strata
+from domainsam_urban.sample.strata import (
+    BUFFER,
+    GAIN,
+    LOSS,
+    MIXED,
+    NAMES,
+    OTHER,
+    SETTLEMENT,
+    count_strata,
+    sweep_strata,
+)
 from domainsam_urban.sample.write import write_sample
 from domainsam_urban.trend.settings import TrendOptions
 from domainsam_urban.trend.stack import YearStack
@@ -25,41 +35,6 @@ from domainsam_urban.trend.trend import compare
 
 LEAST_PIXELS = 2
 """A stratum of fewer pixels tells no spread: it is left out, and said."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A sample that was drawn and written.
-
-    Parameters
-    ----------
-    labels
-        The years.
-    pixels, area_ha
-        ``(6,)`` pixels and hectares of each stratum, in the order of
-        :data:`~domainsam_urban.sample.strata.NAMES`.
-    points
-        Where the points are.
-    allocation
-        How many each stratum has, and the expected errors.
-    files
-        What was written: points first, then the form.
-    notes
-        What the user ought to know.
-    """
-
-    labels: tuple[str, ...]
-    pixels: NDArray[np.int64]
-    area_ha: NDArray[np.float64]
-    points: Points
-    allocation: Allocation
-    files: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    def weights(self) -> NDArray[np.float64]:
-        """Hectares ``(6,)`` that a point of each stratum stands for; 0 where there is none."""
-        counts = self.allocation.points
-        return np.divide(self.area_ha, counts, out=np.zeros(len(NAMES)), where=counts > 0)
 
 
 def draw_sample(inputs: Sequence[str], options: SampleOptions) -> Sample:
@@ -85,7 +60,6 @@ def draw_sample(inputs: Sequence[str], options: SampleOptions) -> Sample:
     targets = [options.out, options.form_path] if scenes or options.form else [options.out]
     check_targets(targets, options.overwrite)
     pixel = min((measure_scene_pixel(path) for path in scenes.values()), default=0.0)
-    work = options.out.with_name(f".{options.out.stem}.domainsam")
     reading = TrendOptions(
         out=options.out,
         masks=True,
@@ -99,7 +73,10 @@ def draw_sample(inputs: Sequence[str], options: SampleOptions) -> Sample:
         files = write_sample(drawn, stack, scenes, Framing.of(stack.ground, pixel), options, room)
         return replace(drawn, files=files, notes=_tell(drawn, stack, scenes))
 
-    return compare(years, reading, work, finish, load_model).products
+    # Nothing is left to go on with: drawing takes seconds, and folders of outputs may not be there yet.
+    anchor = next(folder for folder in options.out.absolute().parents if folder.is_dir())
+    with open_scratch(anchor / options.out.name) as scratch:
+        return compare(years, reading, scratch / "work", finish, load_model).products
 
 
 def _draw(stack: YearStack, options: SampleOptions) -> Sample:
@@ -112,7 +89,8 @@ def _draw(stack: YearStack, options: SampleOptions) -> Sample:
         )
     pixels = np.where(found < LEAST_PIXELS, 0, found)
     allocation = allocate(pixels, make_targets(stack.labels, options, pixels), options)
-    points = draw_points(stack, options.buffer_m, pixels, allocation.points, options.seed)
+    windows = sweep_strata(stack, options.buffer_m)
+    points = draw_points(windows, stack.ground, pixels, allocation.points, options.seed)
     return Sample(stack.labels, pixels, pixels * stack.ground.pixel_ha, points, allocation, (), ())
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -19,13 +19,11 @@ from domainsam.io.rasters import GDAL_OPTIONS
 from domainsam.staging import Staging
 from domainsam_urban.sample.chips import Framing, open_chips
 from domainsam_urban.sample.form import render_form
+from domainsam_urban.sample.result import Sample
 from domainsam_urban.sample.settings import SampleOptions
 from domainsam_urban.sample.strata import NAMES
 from domainsam_urban.trend.stack import YearStack
 from domainsam_urban.write.vectors import writing_vectors
-
-if TYPE_CHECKING:
-    from domainsam_urban.sample.sample import Sample
 
 DEGREES = 9
 """Decimals of a degree that are written: a tenth of a millimetre."""

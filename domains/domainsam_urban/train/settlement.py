@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from domainsam.config import to_table
 from domainsam.errors import ConfigError
+from domainsam.familiar import learn_known
 from domainsam.io.pairing import find_scenes
 from domainsam.prompter.segformer import SegFormerPrompter
 from domainsam.prompter.segformer_parts import load_pretrained
@@ -22,6 +25,8 @@ from domainsam.train.objectives import CoarseObjective, Encode, JointObjective, 
 from domainsam.train.start import Trained, start_run
 from domainsam.trunks import Trunk, load_trunk
 from domainsam_urban.model.config import PACK, SceneConfig, UrbanConfig
+from domainsam_urban.read.looks import BANDS, sample_scene
+from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.train.labelled import CELL
 from domainsam_urban.train.recipe import PAPER_SIDE, TrainConfig, TrainOptions, set_epochs
 from domainsam_urban.train.scenes import (
@@ -74,8 +79,9 @@ def train_model(
             run = stack.enter_context(training.run(words))
             chances = material.chances(config.shares, find_owners(scenes, inputs))
             prompter, metrics = _learn(config, material, chances, foundation, run)
+            known = describe_scenes([scene.source for scene in material.training]) if training.writes else {}
         if training.writes:
-            _save(options.out, prompter, foundation, config, material.resolution, metrics)
+            _save(options.out, prompter, foundation, config, material.resolution, metrics, known)
     return training.made(metrics, material.notes)
 
 
@@ -174,6 +180,14 @@ def _stages(
     return stages
 
 
+def describe_scenes(sources: Sequence[RasterSource]) -> dict[str, Any]:
+    """What scenes have in common, for the header of the model that learnt from them."""
+    grounds = (source.profile_info.ground_pixel for source in sources)
+    pixels = [math.sqrt(ground[0] * ground[1]) for ground in grounds if ground is not None]
+    samples = (sample_scene(source) for source in sources)
+    return learn_known(samples, BANDS, resolutions=pixels, sensor="optical, red green blue").table()
+
+
 def choose_method(config: TrainConfig, metrics: dict[str, float]) -> str:
     """How the model maps unless told otherwise: the stage that scored better, the cheaper one if none did.
 
@@ -192,10 +206,12 @@ def _save(
     config: TrainConfig,
     resolution: float | None,
     metrics: dict[str, float],
+    known: dict[str, Any],
 ) -> None:
     """Write the model file, with the tables that mapping reads and the recipe they came from."""
     pixel = SceneConfig().resolution if resolution is None else resolution
     scene = SceneConfig(resolution=pixel)
     method = choose_method(config, metrics)
     tables = to_table(UrbanConfig(foundation.name, method, scene, config.shape, config.prompter))
-    save_prompter(out, prompter, foundation, PACK, LABELS, {**tables, "training": to_table(config)}, metrics)
+    config_tables = {**tables, "training": to_table(config)}
+    save_prompter(out, prompter, foundation, PACK, LABELS, config_tables, metrics, knows=known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any
 from affine import Affine
 
 import domainsam
+from domainsam.errors import InputError
+from domainsam.familiar import Judgement
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.specks import Specks, drop_specks
 from domainsam.infer.store import RawRaster
@@ -21,6 +24,7 @@ from domainsam.io.cog import CogLayout, Kind, write_cog
 from domainsam.machine import measure_peak_rss
 from domainsam.staging import Staging
 from domainsam_urban.job import MARKED, ScenePlan, SceneResult, count_objects
+from domainsam_urban.model.gate import judge_answer, judge_scene
 from domainsam_urban.model.settlement import MarkedObjects, SettlementModel
 from domainsam_urban.read.geodesy import parse_crs
 from domainsam_urban.read.place import Place
@@ -42,6 +46,8 @@ from domainsam_urban.write.stac import (
     write_item,
 )
 from domainsam_urban.write.vectors import write_vectors
+
+log = logging.getLogger(__name__)
 
 KEPT_FILE = "kept.u8"
 """The answer without its specks, where there are any to leave out."""
@@ -100,12 +106,30 @@ def write_products(plan: ScenePlan, mapped: Mapped, room: WorkRoom) -> SceneResu
             products.draw(polygons)
         # The summary tells the time until it is written; flushing and renaming take no part in it.
         result = products.result(polygons)
+        tell_doubts(result)
         if plan.summary is not None:
             text = json.dumps(result.document(), indent=2) + "\n"
             staging.write_text(plan.summary, text)
         if plan.stac is not None:
             products.describe()
     return result
+
+
+def tell_doubts(result: SceneResult) -> None:
+    """Warn of an answer that is to be doubted, or refuse it if that was asked for.
+
+    Raises
+    ------
+    InputError
+        With ``options.strict``, if there is a doubt.
+    """
+    for text in result.judgement.texts:
+        log.warning("%s: %s", result.source, text)
+    if result.options.strict and result.judgement:
+        raise InputError(
+            f"{result.source}: {result.judgement.line}, and --strict was given; leave it out to have the map "
+            "all the same"
+        )
 
 
 class _Products:
@@ -120,6 +144,9 @@ class _Products:
         self.relaid = not source.on_own_grid and (asked is None or source.on_ground)
         self.shape = source.find_shape_at(asked)
         self.specks, self.dropped = Specks(), list[float]()
+        self.judgement = Judgement()
+        if isinstance(mapped.model, SettlementModel):
+            self.judgement = judge_scene(source, mapped.model.known, mapped.model.resolution)
         self.mask = room / "mask.tif"
         self.probability = room / "probability.tif"
         if plan.mask is not None and not self.relaid:
@@ -267,6 +294,7 @@ class _Products:
         area = "" if math.isnan(result.hectares) else f", {result.hectares:.1f} ha"
         found = count_objects(len(polygons), result.method)
         facts = f"{found}{area}; model {self.provenance.model}, {self.provenance.method}"
+        facts += f"; {result.judgement.line}" if result.judgement else ""
         draw_preview(
             self.staging[self.plan.preview],
             profile.path,
@@ -349,4 +377,22 @@ class _Products:
             foundation=mapped.model.foundation_name,
             method=self.provenance.method,
             options=mapped.options,
+            model_iou=self._get_score(),
+            judgement=self._judge(polygons),
         )
+
+    def _get_score(self) -> float | None:
+        model = self.mapped.model
+        return model.get_score(self.mapped.options.run.method) if isinstance(model, SettlementModel) else None
+
+    def _judge(self, polygons: Any) -> Judgement:
+        """The scene and what was found in it; what a person marked is not judged."""
+        if not isinstance(self.mapped.model, SettlementModel):
+            return self.judgement
+        seen = self._find_valid_share() * self._measure_scene_ha()
+        return self.judgement.joined(judge_answer(polygons["area_ha"], polygons["confidence"], seen))
+
+    def _measure_scene_ha(self) -> float:
+        """Hectares of the whole scene, NaN without a CRS."""
+        ground, (rows, cols) = self.mapped.source.profile_info.ground_pixel, self.mapped.source.scene_shape
+        return math.nan if ground is None else rows * cols * ground[0] * ground[1] / 1e4

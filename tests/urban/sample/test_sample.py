@@ -19,11 +19,23 @@ import rasterio
 from affine import Affine
 from scipy import ndimage
 
+from domainsam.infer.workroom import WorkRoom
 from domainsam_cli import main
+from domainsam_urban.model.settlement import load_model
+from domainsam_urban.trend.measure.adjusted import adjust
+from domainsam_urban.trend.measure.areas import SAMPLE, Figures, make_bounded_figures
+from domainsam_urban.trend.measure.sweep import Thresholds
+from domainsam_urban.trend.measure.tallies import Blocks, tally
+from domainsam_urban.trend.read.reference import look_up, read_reference
+from domainsam_urban.trend.read.years import read_years
+from domainsam_urban.trend.read.zones import make_whole
+from domainsam_urban.trend.settings import ProductOptions, TrendOptions, UncertaintyOptions
+from domainsam_urban.trend.stack import YearStack
+from domainsam_urban.trend.trend import compare
 from tests.urban.tiny import write_scene
 from tests.urban.trend.scenes import place, texture, write_mask
 
-SHAPE = (300, 400)
+SHAPE = (240, 320)
 PIXEL = 2.0
 AT = place(pixel=PIXEL)
 NODE = shutil.which("node")
@@ -86,6 +98,21 @@ def fill(path: Path, target: Path, truth: dict[str, np.ndarray]) -> Path:
     return target
 
 
+def estimate(folder: Path, maps: list[str], reference: Path) -> Figures:
+    """What a trend estimates from a filled sample, without its charts and pages."""
+    uncertainty = UncertaintyOptions(reference, draws=20)
+    options = TrendOptions(folder, masks=True, quiet=True, products=ProductOptions(uncertainty=uncertainty))
+
+    def finish(stack: YearStack, _: WorkRoom) -> Figures:
+        whole = [make_whole(stack.ground)]
+        tallies = tally(stack, whole, Thresholds.around(stack.threshold, 0.2), Blocks.of(stack.ground, 100))
+        figures = make_bounded_figures(stack, tallies, uncertainty, "map", {})
+        units = look_up(stack, read_reference(reference, stack.ground, stack.labels, uncertainty))
+        return adjust(stack, figures, tallies, units, 0.95, "map").figures
+
+    return compare(read_years(maps, masks=True), options, folder, finish, load_model).products
+
+
 def test_from_maps_to_an_estimate_that_holds_the_truth(
     tmp_path: Path, maps: list[str], truth: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,14 +151,13 @@ def test_half_of_the_labels_are_enough_for_an_estimate(
     assert run(*maps, "-o", out, "--points", 800, "-q") == 0
     table = pd.read_csv(fill(out, tmp_path / "filled.csv", truth))
     table.loc[400:, ["2016", "2020"]] = np.nan
+    found = []
     for name, kept in {"all_rows": table, "answered_rows": table[:400]}.items():
         kept.to_csv(tmp_path / f"{name}.csv", index=False)
-        given = ["-o", str(tmp_path / name), "--reference", str(tmp_path / f"{name}.csv"), "-q"]
-        assert main(["urban", "trend", "--masks", *maps, *given]) == 0
-    one, other = (pd.read_csv(tmp_path / name / "areas.csv") for name in ("all_rows", "answered_rows"))
-    np.testing.assert_allclose(one.area_ha, other.area_ha)
-    last = one[(one.year == 2020) & (one.extent == "common")].iloc[0]
-    assert last.area_ha_low <= truth["2020"].sum() * 4e-4 <= last.area_ha_high
+        found.append(estimate(tmp_path / name, maps, tmp_path / f"{name}.csv"))
+    areas = [[figure.area.central for figure in figures.of_years()] for figures in found]
+    np.testing.assert_allclose(areas[0], areas[1])
+    assert found[0].of_years()[-1].area.holds(truth["2020"].sum() * 4e-4)
 
 
 def test_a_folder_of_layers_and_one_map(tmp_path: Path, maps: list[str]) -> None:
@@ -162,15 +188,12 @@ def test_maps_of_other_grids_are_brought_together(tmp_path: Path, maps: list[str
 def test_the_form_holds_pictures_and_nothing_that_names_could_break(tmp_path: Path, maps: list[str]) -> None:
     picture = texture(*SHAPE)
     scenes = [write_scene(tmp_path / f"s_{year}.tif", picture, transform=AT) for year in (2016, 2020)]
-    out = tmp_path / "</script><b>&quot;x.csv"
     given = [f"--scene={year}={path}" for year, path in zip((2016, 2020), scenes, strict=True)]
-    if "/" in out.name:
-        pytest.skip("this name cannot be a file's")
     assert run(*maps, "-o", tmp_path / "<b>x&y.csv", "--points", 400, *given, "-q") == 0
     page = (tmp_path / "<b>x&y.html").read_text(encoding="utf-8")
     assert "<b>x" not in page
     assert "<title>Sample &lt;b&gt;x&amp;y</title>" in page
-    assert "http" not in re.sub(r'http-equiv="Content', "", page)
+    assert "://" not in page
     assert "default-src 'none'" in page
     data = json.loads(re.search(r'id="sample"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
     assert data["name"] == "<b>x&y"
@@ -197,11 +220,13 @@ def test_chips_show_the_place(tmp_path: Path, maps: list[str]) -> None:
     data = json.loads(re.search(r'id="sample"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
     shown = []
     for point in data["points"][:40]:
-        chip = base64.b64decode(point["chips"]["2020"][1].split(",")[1])
+        chip = base64.b64decode(point["chips"]["2020"][0].split(",")[1])
         image = np.asarray(Image.open(io.BytesIO(chip)).convert("RGB")).astype(float)
         assert image.shape == (128, 128, 3)
         # Rows grow southwards: red grows downwards in the chip, green to the right.
-        shown.append((image[100, 64, 0] - image[28, 64, 0] > 0, image[64, 100, 1] - image[64, 28, 1] > 0))
+        south, north = image[68:84, 56:72, 0].mean(), image[44:60, 56:72, 0].mean()
+        east, west = image[56:72, 68:84, 1].mean(), image[56:72, 44:60, 1].mean()
+        shown.append(south > north and east > west)
     assert np.mean(shown) > 0.9
 
 
@@ -246,14 +271,11 @@ def test_keys_label_points_and_what_is_saved_is_read(tmp_path: Path, maps: list[
     assert told["broken"] == [0, 0, 0, 0]
     assert told["same"] is True
     assert told["odd"] == 'id,2020,unsure\r\n"\'=1,""a""",1,\r\n'
-    rows = list(csv.DictReader((tmp_path / "l.csv").open(newline="")))
+    rows = list(csv.DictReader((tmp_path / "l.csv").read_text().splitlines()))
     assert [rows[0]["2016"], rows[0]["2020"], rows[1]["2016"], rows[1]["unsure"]] == ["1", "0", "", "2016"]
     for name in ("l.csv", "l.geojson"):
-        trend = tmp_path / f"trend_{name}"
-        given = ["urban", "trend", "--masks", *maps, "-o", str(trend), "--reference", str(tmp_path / name)]
-        assert main([*given, "-q"]) == 0
-        areas = pd.read_csv(trend / "areas.csv")
-        assert "reference sample" in areas.method.iloc[0]
+        figures = estimate(tmp_path / f"work_{name}", maps, tmp_path / name)
+        assert {figure.method for figure in figures.of_years()} == {SAMPLE}
 
 
 def test_the_page_starts_and_labels_with_a_key(tmp_path: Path, maps: list[str]) -> None:

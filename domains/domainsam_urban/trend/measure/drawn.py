@@ -116,11 +116,19 @@ class Drawn:
 
 
 def find_jeffreys_interval(found: Float64, number: Float64, level: float) -> tuple[Float64, Float64]:
-    """Ends of Jeffreys's interval of shares ``found / number``; 0 where none was found, 1 where all were."""
-    tail = (1 - level) / 2
+    """Ends of Jeffreys's interval of shares ``found / number``.
+
+    Where none was found, or all were, it has one end only, which lies where
+    that of a one-sided interval of the same level lies (Louis 1981,
+    "Confidence intervals for a binomial parameter after observing no
+    successes", The American Statistician 35(3), 154).
+    """
+    none, every = found <= 0, found >= number
+    tail_low = np.where(every, 1 - level, (1 - level) / 2)
+    tail_high = np.where(none, level, (1 + level) / 2)
     share = found / number
-    low = np.where(found <= 0, 0.0, betaincinv(found + 0.5, number - found + 0.5, tail))
-    high = np.where(found >= number, 1.0, betaincinv(found + 0.5, number - found + 0.5, 1 - tail))
+    low = np.where(none, 0.0, betaincinv(found + 0.5, number - found + 0.5, tail_low))
+    high = np.where(every, 1.0, betaincinv(found + 0.5, number - found + 0.5, tail_high))
     return np.minimum(low, share), np.maximum(high, share)
 
 
