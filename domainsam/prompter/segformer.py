@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from domainsam.errors import ConfigError
 from domainsam.prompter.proposals import ProposalConfig, find_proposals
+from domainsam.prompter.published import find_published_prompts
+from domainsam.prompter.released_head import ReleasedHead
 from domainsam.prompter.segformer_parts import MIT_SIZES, AllMlpHead, build_encoder
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Coarse, Features, Foundation
@@ -62,6 +64,9 @@ class PrompterConfig:
         Largest stochastic-depth rate of the encoder.
     parts, proposals
         See :class:`PromptParts` and :class:`ProposalConfig`.
+    decode_head
+        ``"normed"``: SegFormer's own, with batch norm after the fusion.
+        ``"released"``: that of UV-SAM's checkpoints, a ReLU after every level and no norm.
     """
 
     encoder: str = "mit_b0"
@@ -72,6 +77,7 @@ class PrompterConfig:
     drop_path: float = 0.1
     parts: PromptParts = field(default_factory=PromptParts)
     proposals: ProposalConfig = field(default_factory=ProposalConfig)
+    decode_head: Literal["normed", "released"] = "normed"
 
 
 class SegFormerPrompter(nn.Module):
@@ -108,6 +114,9 @@ class SegFormerPrompter(nn.Module):
         )
         self.mixer = MlpMixer() if config.mixer == "mlp" else AddMixer()
         self.gate = nn.Parameter(torch.zeros(())) if config.fusion == "gate" else None
+        if config.decode_head == "released":
+            widths = tuple(share.project.in_features for share in self.head.shares)
+            self.head = ReleasedHead(widths, self.head.norm.num_features, config.classes, config.dropout)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
@@ -181,7 +190,7 @@ class SegFormerPrompter(nn.Module):
         parts = self.config.parts
         found = proposals
         if found is None:
-            found = find_proposals(compute_log_odds(coarse.logits), self.config.proposals)
+            found = propose(coarse.logits, self.config.proposals)
         tokens = self._tokens(found, coarse, features, foundation)
         return found.replace(
             boxes=found.boxes if parts.box else None,
@@ -226,6 +235,13 @@ class SegFormerPrompter(nn.Module):
             return mask_logits
         share = torch.sigmoid(self.gate)
         return share * mask_logits + (1 - share) * coarse_logits
+
+
+def propose(logits: Tensor, config: ProposalConfig) -> PromptSet:
+    """Prompts of tiles from their coarse class logits ``(B, K, h, w)``, by the rule that is configured."""
+    if config.rule == "released":
+        return find_published_prompts(logits)
+    return find_proposals(compute_log_odds(logits), config)
 
 
 def compute_log_odds(logits: Tensor) -> Tensor:
