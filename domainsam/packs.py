@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from domainsam.describe import describe_weights, is_weight_file
 from domainsam.errors import CheckpointError, DependencyError, InputError, PackError, missing_extra
 from domainsam.plugins import find_offers, import_attribute, load_offer
 
@@ -107,13 +108,17 @@ def load_pack(name: str) -> DomainPack:
 
 
 def describe_file(file: str) -> dict[str, dict[str, object]]:
-    """Facts about a file from every pack that can read it, by pack.
+    """Facts about a file from every pack that can read it, by pack; of weights, from the core.
 
     Raises
     ------
+    CheckpointError
+        If it is a file of weights and damaged.
     InputError
         If no pack can; the reason is that of the first pack that tried.
     """
+    if is_weight_file(Path(file)):
+        return {"core": describe_weights(Path(file))}
     answers: dict[str, dict[str, object]] = {}
     refusals: list[InputError] = []
     for name in find_packs():

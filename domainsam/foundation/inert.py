@@ -13,7 +13,7 @@ import pickle
 import types
 import zipfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -71,13 +71,16 @@ def read_inert(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-        if any(name.endswith(("/constants.pkl", "/version_extra.pkl")) for name in names):
+        if any(name.endswith("/constants.pkl") for name in names):
             raise CheckpointError(f"weight file {path} is a TorchScript program; give a state dict")
-        reader = types.SimpleNamespace(
-            Unpickler=_Unpickler, load=pickle.load, UnpicklingError=pickle.UnpicklingError
+        reader: Any = types.ModuleType("inert")
+        reader.Unpickler, reader.load, reader.UnpicklingError = (
+            _Unpickler,
+            pickle.load,
+            pickle.UnpicklingError,
         )
         with path.open("rb") as file:
-            return torch.load(file, map_location="cpu", pickle_module=cast("Any", reader), weights_only=False)
+            return torch.load(file, map_location="cpu", pickle_module=reader, weights_only=False)
     except CheckpointError:
         raise
     except Exception as error:

@@ -91,7 +91,8 @@ def unwrap(content: Any, source: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"weight file {source} holds a {type(content).__name__}; expected named tensors"
         )
-    content = {name: value for name, value in content.items() if str(name) not in COUNTERS}
+    if any(isinstance(value, Tensor) for value in content.values()):
+        content = {name: value for name, value in content.items() if str(name) not in COUNTERS}
     strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if strangers:
         raise CheckpointError(

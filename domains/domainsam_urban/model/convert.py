@@ -137,5 +137,6 @@ def _find_encoder(ledger: Ledger) -> str:
         if (size.widths, size.depths) == (widths, depths):
             return name
     raise ConfigError(
-        f"{ledger.source}: its SegFormer of widths {widths} and depths {depths} is none of {', '.join(MIT_SIZES)}"
+        f"{ledger.source}: its SegFormer has widths {widths} and depths {depths}, expected those of "
+        f"{', '.join(MIT_SIZES)}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -86,6 +87,11 @@ def test_memorysam(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = {name: torch.rand(1, 3, 64, 64) for name in ("rgb", "depth")}
     with torch.no_grad():
         assert torch.equal(model.network(images).logits, source(images).logits)
+    assert main(["info", str(out), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)["core"]
+    assert facts["what"] == "model of the scene pack, for --model"
+    assert (facts["sensors"], facts["method"]) == ("rgb, depth", "memorysam")
+    assert facts["converted from"] == "epoch9_66.pth"
     strange = {**theirs, "sam.fifth_wheel": torch.zeros(1)}
     torch.save(strange, path)
     assert main([*words, "--overwrite"]) == 3
@@ -211,6 +217,20 @@ def test_prefixes_and_wrappers_are_taken_off(prefix: str, wrapper: str | None) -
     inner = {f"{prefix}a.weight": torch.zeros(1), f"{prefix}b": torch.ones(1)}
     content: Any = {wrapper: inner, "epoch": 3} if wrapper else {**inner, "epoch": 3}
     assert list(unwrap(content, "x")) == ["a.weight", "b"]
+
+
+def test_info_knows_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"weight": torch.zeros(2, 3)}, path)
+    assert main(["info", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "domainsam weights convert" in told
+    assert "1, 0.00 M numbers" in told
+    torch.save(load_foundation("embedded_sam2").model.state_dict(), path)  # type: ignore[attr-defined]
+    assert main(["info", str(path)]) == 0
+    assert "weights of embedded_sam2, for --foundation" in capsys.readouterr().out
+    path.write_bytes(b"no weights")
+    assert main(["info", str(path)]) == 3
 
 
 def test_verify_leaves_a_file_of_ones_own_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
