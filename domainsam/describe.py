@@ -62,7 +62,7 @@ def _told_by(config: Mapping[str, Any]) -> dict[str, object]:
     if config.get("scene", {}).get("resolution"):
         facts["pixel on the ground"] = f"{config['scene']['resolution']:g} m"
     if config.get("converted"):
-        facts["converted from"] = Path(str(config["converted"])).name
+        facts["converted from"] = config["converted"]
     return facts
 
 

@@ -94,6 +94,11 @@ class Ledger:
     unused: dict[str, list[str]] = field(default_factory=dict)
     differing: list[str] = field(default_factory=list)
 
+    @property
+    def name(self) -> str:
+        """The checkpoint's name, without the folder that it lay in."""
+        return Path(self.source).name
+
     def left(self) -> list[str]:
         """Names of tensors that nothing has become of yet."""
         done = {*self.taken, *self.equal, *self.differing}.union(*self.unused.values())

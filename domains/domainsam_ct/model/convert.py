@@ -85,7 +85,7 @@ def convert(ledger: Ledger, options: ConvertOptions) -> Converted | None:
         foundation.name,
         foundation.sha256,
         labels,
-        {"model": to_table(config), "converted": ledger.source},
+        {"model": to_table(config), "converted": ledger.name},
     )
     save(options.out, collect_tensors(organs, PREFIX), header)
     return ledger.summary(SYSTEM, options.out, PACK, foundation.name, ())

@@ -75,7 +75,7 @@ def convert(ledger: Ledger, options: ConvertOptions) -> Converted | None:
     ledger.close(foundation.name, sorted(set(own) - set(found)))
     network.load_state_dict(found)
     table = {READING: make_reading_table(ReadOptions())}
-    save_network(options.out, network, foundation, {}, {"converted": ledger.source, **table}, half=False)
+    save_network(options.out, network, foundation, {}, {"converted": ledger.name, **table}, half=False)
     return ledger.summary(SYSTEM, options.out, PACK, foundation.name, ())
 
 

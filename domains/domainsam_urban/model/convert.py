@@ -89,7 +89,7 @@ def convert(ledger: Ledger, options: ConvertOptions) -> Converted | None:
     prompter.load_state_dict(found)
     scene = SceneConfig(resolution=RESOLUTION_M, tile=TILE)
     tables = to_table(UrbanConfig(foundation.name, scene, ShapeOptions(), config))
-    save_prompter(options.out, prompter, foundation, PACK, LABELS, {**tables, "converted": ledger.source}, {})
+    save_prompter(options.out, prompter, foundation, PACK, LABELS, {**tables, "converted": ledger.name}, {})
     note = "tiles are prompted as released by Python's prompter; 'urban map' prompts from the whole scene"
     return ledger.summary(SYSTEM, options.out, PACK, foundation.name, (note,))
 
