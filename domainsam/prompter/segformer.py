@@ -9,7 +9,7 @@ tokens. Every part can be switched off, which is the paper's ablation.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -115,8 +115,11 @@ class SegFormerPrompter(nn.Module):
         self.mixer = MlpMixer() if config.mixer == "mlp" else AddMixer()
         self.gate = nn.Parameter(torch.zeros(())) if config.fusion == "gate" else None
         if config.decode_head == "released":
-            widths = tuple(share.project.in_features for share in self.head.shares)
-            self.head = ReleasedHead(widths, self.head.norm.num_features, config.classes, config.dropout)
+            given: Any = self.head
+            widths = tuple(share.project.in_features for share in given.shares)
+            width = given.norm.num_features
+            released: Any = ReleasedHead(widths, width, config.classes, config.dropout)
+            self.head = released
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 

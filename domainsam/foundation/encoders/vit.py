@@ -57,9 +57,10 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
         the encoder was made for: ViTDet's way, or that of SAMed and SAM-LST (``"bilinear"``).
         """
         size = (x.shape[2] // PATCH, x.shape[3] // PATCH)
-        if (*size, positions) not in self.tables:
-            self.tables[*size, positions] = self._position_tables(size, positions)
-        tables = self.tables[*size, positions]
+        key = (size[0], size[1], positions)
+        if key not in self.tables:
+            self.tables[key] = self._position_tables(size, positions)
+        tables = self.tables[key]
         tokens = self.run((self.patch_embed(x) + tables.absolute).contiguous(), tables.relative)
         features: Tensor = self.neck(tokens.permute(0, 3, 1, 2))
         return features
