@@ -139,7 +139,8 @@ def verify(name: str, path: Path | None = None) -> Path:
     if found != entry.sha256:
         raise WeightsError(
             f"{path} is not the published file of {name}: its sha256 is {found}, expected {entry.sha256}; "
-            f"delete it and run 'domainsam weights fetch {name}'"
+            "if it is a file of your own, keep it and give its path to --foundation; if it should be the "
+            f"published one, move it away and run 'domainsam weights fetch {name}'"
         )
     return path
 

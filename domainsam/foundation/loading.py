@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,28 @@ from torch import Tensor
 
 from domainsam import foundations
 from domainsam.errors import CheckpointError, WeightsError
+from domainsam.foundation.inert import read_inert
 from domainsam.tensorfile import check_finite, describe_damage, is_safetensors, read_safetensors
 
-WRAPPERS = ("model", "state_dict")
+WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "network", "net")
 """Keys under which training code stores a state dict beside other things."""
-PREFIX = "module."
-"""Added to every name by ``DataParallel``."""
+PREFIXES = ("module.", "model.", "sam.", "_orig_mod.")
+"""Added to every name by ``DataParallel``, by classes around a model or around a SAM, by compiling."""
+COUNTERS = ("epoch", "step", "iter", "iteration", "global_step", "best_score", "best_acc", "lr", "seed")
+"""What training code stores beside tensors in one and the same table; nothing of it is needed."""
 
 
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
+def read_tensors(path: str | Path, inert: bool = False) -> dict[str, Tensor]:
     """Named float32 tensors of a safetensors file or a PyTorch checkpoint, on the CPU.
 
-    A state dict inside ``model`` or ``state_dict`` is taken out, the prefix
-    ``module.`` dropped. Nothing is ever unpickled beyond plain tensors.
+    A state dict inside :data:`WRAPPERS` is taken out, :data:`PREFIXES` that
+    all names share are dropped. Nothing is ever unpickled beyond plain tensors.
+
+    Parameters
+    ----------
+    inert
+        Also read checkpoints that hold objects beside tensors, as trainers write them: an object stays
+        an empty thing, none of its code is looked up or run (:mod:`domainsam.foundation.inert`).
 
     Raises
     ------
@@ -41,14 +50,16 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             f"weight file {path} does not exist; give the path of a .safetensors, .pth or .pt file"
         )
     safe = is_safetensors(path)
-    content = read_safetensors(path) if safe else _read_torch(path)
+    content = read_safetensors(path) if safe else _read_torch(path, inert)
     tensors = unwrap(content, path)
     if not safe:
         check_finite(path, tensors)
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path, inert: bool = False) -> Any:
+    if inert and zipfile.is_zipfile(path):
+        return read_inert(path)
     try:
         _check_archive(path)
         # An open file, because torch.load chooses another reader for some names of files.
@@ -95,15 +106,23 @@ def unwrap(content: Any, source: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"weight file {source} holds a {type(content).__name__}; expected named tensors"
         )
+    if any(isinstance(value, Tensor) for value in content.values()):
+        content = {name: value for name, value in content.items() if str(name) not in COUNTERS}
     strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if strangers:
         raise CheckpointError(
             f"weight file {source} holds values that are no tensors: {', '.join(sorted(strangers))}; "
             "expected a state dict"
         )
-    if all(str(name).startswith(PREFIX) for name in content):
-        return {str(name).removeprefix(PREFIX): value for name, value in content.items()}
-    return {str(name): value for name, value in content.items()}
+    tensors = {str(name): value for name, value in content.items()}
+    while tensors and (shared := _shared_prefix(tensors)):
+        tensors = {name.removeprefix(shared): value for name, value in tensors.items()}
+    return tensors
+
+
+def _shared_prefix(names: Iterable[str]) -> str | None:
+    """The one of :data:`PREFIXES` that all names begin with, if there is one."""
+    return next((start for start in PREFIXES if all(name.startswith(start) for name in names)), None)
 
 
 def identify(path: str | Path) -> str:

@@ -11,8 +11,10 @@ import click
 
 from domainsam.errors import WeightsError
 from domainsam.signatures import shipped_weights, verify_shipped
-from domainsam.weights import fetch, find_known, find_weights, published, verify
+from domainsam.staging import check_targets
+from domainsam.weights import fetch, file_sha256, find_known, find_weights, published, verify
 from domainsam_cli.console import echo
+from domainsam_cli.options import overwrite_option
 
 
 @click.group()
@@ -76,13 +78,62 @@ def verify_weights(names: tuple[str, ...]) -> None:
         raise WeightsError("; ".join(faults))
 
 
+@weights.command("convert")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Model file, .safetensors.")
+@click.option("--foundation", help="Name or file of the frozen generalist [default: the published one].")
+@click.option("--labels", help="Class names with commas [default: those of the published data set].")
+@click.option("--modality", "modalities", multiple=True, help="Sensor, in the order of training; repeat.")
+@overwrite_option
+def convert_weights(
+    file: Path,
+    out: Path,
+    foundation: str | None,
+    labels: str | None,
+    modalities: tuple[str, ...],
+    overwrite: bool,
+) -> None:
+    r"""Make a model file of a released checkpoint: UV-SAM, SAM-LST or MemorySAM.
+
+    Which system it is its tensors tell. Every tensor is accounted for: taken,
+    equal to the frozen foundation's, or known not to be needed; code in the
+    file is never run. The result is what --model takes.
+
+    \b
+    Examples:
+      domainsam weights convert memorysam.pth -o memorysam.safetensors
+      domainsam weights convert epoch_199.pth -o lst.safetensors --foundation sam_vit_b_01ec64.pth
+    """
+    from domainsam.packs import convert_checkpoint
+    from domainsam.released import ConvertOptions
+
+    names = tuple(name.strip() for name in (labels or "").split(",") if name.strip())
+    check_targets([out], overwrite=overwrite)
+    found = convert_checkpoint(file, ConvertOptions(out, foundation, names, modalities, overwrite))
+    echo(found.sentence())
+    for note in found.notes:
+        echo(f"domainsam: note: {note}", err=True)
+    echo(f"{found.out}  model of the {found.pack} pack: domainsam {found.pack} ... --model {found.out}")
+
+
 def _checked(name: str, shipped: Path | None) -> str:
     """A line about a file that is good."""
+    if shipped is None and name not in published() and Path(name).is_file():
+        return _told_of_own(Path(name))
     if shipped is None:
         return f"{name}: good ({verify(name)})"
     if verify_shipped(shipped) == "checksum":
         return f"{name}: good by its checksum, unsigned without 'domainsam[sign]' ({shipped})"
     return f"{name}: good, signed ({shipped})"
+
+
+def _told_of_own(path: Path) -> str:
+    """A line about a file that was given by its path."""
+    found = file_sha256(path)
+    same = next((row.name for row in published().values() if row.sha256 == found), None)
+    if same is not None:
+        return f"{path}: good, the published file of {same}"
+    return f"{path}: a file of your own, sha256 {found}; there is nothing to compare it with"
 
 
 def _place(name: str) -> Path | None:

@@ -104,6 +104,9 @@ def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None
         *RUN,
     )
     options = TrainOptions(**{name: given[name] for name in names})
+    if given["paper"] and options.precision == "auto":
+        # What was published was computed in 32 bits throughout.
+        options = replace(options, precision="fp32")
     result = train_model(inputs, gather_config(given), options)
     if result.rank == 0:
         print_result(given, result.document, summarise_run(result), result.notes)

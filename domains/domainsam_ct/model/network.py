@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +31,16 @@ class NetworkConfig:
         ``"random"`` leaves class tokens and hypernetworks random and frozen, as released.
     ladder
         See :class:`domainsam.side.ladder.LadderConfig`.
+    encoding
+        What the frozen encoder is given: ``"usual"``, the foundation's own
+        way; ``"published"``, as SAM-LST's code: slices in 0 to 1 without SAM's
+        statistics, the position code resized bilinearly.
     """
 
     neighbours: int = 0
     tokens: Tokens = "trained"
     ladder: LadderConfig = field(default_factory=LadderConfig)
+    encoding: Literal["usual", "published"] = "usual"
 
     def __post_init__(self) -> None:
         if self.neighbours not in (0, 1):
@@ -73,7 +79,19 @@ class OrganNetwork(nn.Module):
     def encode(self, slices: Tensor) -> Features:
         """The frozen encoder's features of slices as :meth:`forward` takes them."""
         middle = slices[:, slices.shape[1] // 2, None]
-        return self.foundation.encode(middle.expand(-1, 3, -1, -1))
+        return self.encode_pictures(middle.expand(-1, 3, -1, -1))
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Tensor) -> Features:
+        """The frozen encoder's features of pictures ``(B, 3, H, W)`` in 0 to 1, as the configuration has it.
+
+        A foundation that knows no way without statistics is asked in its own.
+        """
+        plain = getattr(self.foundation, "encode_plain", None)
+        if self.config.encoding == "published" and plain is not None:
+            features: Features = plain(pictures)
+            return features
+        return self.foundation.encode(pictures)
 
     def forward(self, slices: Tensor, features: Features | None = None) -> Tensor:
         """Logits ``(B, classes, H/4, W/4)``.

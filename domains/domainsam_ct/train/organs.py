@@ -69,8 +69,9 @@ def learn(
     ones where there are none.
     """
     network = build_network(config, foundation, len(material.labels), run.seed, dtype)
-    encode: Encode = foundation.encode
-    if config.cache_gb and config.variants:
+    encode: Encode = network.encode_pictures
+    # The cache keeps what the foundation makes of pictures in its own way.
+    if config.cache_gb and config.variants and config.model.network.encoding == "usual":
         encode = FeatureCache(run.folder / "features", foundation, int(config.cache_gb * 1e9)).encode
     stream = SliceStream(
         [coarsen_case(case, config.model.pixel_mm) for case in material.training],

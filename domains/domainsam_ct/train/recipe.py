@@ -17,6 +17,7 @@ from domainsam_ct.train.slices import LossOptions
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 """Recipes that come with the package, by name."""
+PAPER_FOUNDATION = "sam_vit_b"
 
 
 @dataclass(frozen=True)
@@ -113,18 +114,22 @@ def read_recipe(given: Path) -> TrainConfig:
 
 
 def make_paper_recipe(config: TrainConfig) -> TrainConfig:
-    """SAM-LST as published (Chai et al. 2023 and their released scripts), foundation kept.
+    """SAM-LST as published (Chai et al. 2023 and their scripts), on SAM ViT-B unless another is named.
 
-    Slices stretched to 512 pixels, one blend at stride 16, class tokens and
-    hypernetworks random and frozen, quarter turns and mirrors without regard
-    to left and right, 0.2 cross entropy + 0.8 Dice at 128 pixels, AdamW at
-    1e-3 with weight decay 0.1, 250 steps of warm-up, power 0.9, 200 epochs in
-    batches of 24 over all devices, no running mean of the weights.
+    Slices stretched to 512 pixels and given to the encoder without SAM's
+    statistics, one blend at stride 16, class tokens and hypernetworks random
+    and frozen, quarter turns and mirrors without regard to left and right,
+    0.2 cross entropy + 0.8 Dice at 128 pixels, AdamW at 1e-3 with weight decay
+    0.1, 250 steps of warm-up, power 0.9, 200 epochs in batches of 24 over all
+    devices, no running mean of the weights.
     """
     return replace(
         config,
+        foundation=PAPER_FOUNDATION if config.foundation == DEFAULT else config.foundation,
         model=ModelConfig(
-            pixel_mm=0.0, side=512, network=NetworkConfig(0, "random", LadderConfig("resnet18", (16,)))
+            pixel_mm=0.0,
+            side=512,
+            network=NetworkConfig(0, "random", LadderConfig("resnet18", (16,)), "published"),
         ),
         crop=512,
         batch_size=24,
@@ -133,7 +138,7 @@ def make_paper_recipe(config: TrainConfig) -> TrainConfig:
         cache_gb=0.0,
         empty_share=1.0,
         augment=AugmentOptions("paper"),
-        loss=LossOptions(),
+        loss=LossOptions(sampling="zoom"),
         split=SplitOptions(share=0.0),
         optimisation=StageOptions(
             0,

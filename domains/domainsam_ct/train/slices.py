@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,12 +35,17 @@ class LossOptions:
     stride
         Pixels of the input to one that is compared: 4 as published; below
         that, logits are enlarged, which teaches them where borders run between.
+    sampling
+        Which pixel's label stands for ``stride`` of them: that in the
+        ``"middle"``, or as published the one of ``scipy.ndimage.zoom``, whose
+        first and last samples are the first and last pixels.
     """
 
     cross_entropy: float = 0.2
     dice: float = 0.8
     smooth: float = 1e-5
     stride: int = 4
+    sampling: Literal["middle", "zoom"] = "middle"
 
 
 def organ_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> dict[str, Tensor]:
@@ -50,9 +56,12 @@ def organ_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> dict[str
     labelled :data:`~domainsam.train.losses.IGNORE` take no part.
     """
     size = (labels.shape[1] // options.stride, labels.shape[2] // options.stride)
-    # The nearest pixel's label, as scipy's zoom of order 0 has it.
-    half = options.stride // 2
-    truth = labels[:, half :: options.stride, half :: options.stride]
+    if options.sampling == "zoom" and options.stride > 1:
+        rows, cols = (zoom_indices(length, length // options.stride) for length in labels.shape[1:])
+        truth = labels[:, rows[:, None], cols]
+    else:
+        half = options.stride // 2
+        truth = labels[:, half :: options.stride, half :: options.stride]
     logits = logits.float()
     if tuple(logits.shape[2:]) != size:
         logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
@@ -67,6 +76,12 @@ def organ_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> dict[str
     dice = (1 - (2 * shared + options.smooth) / (total + options.smooth)).mean()
     loss = options.cross_entropy * entropy + options.dice * dice
     return {"loss": loss, "cross_entropy": entropy, "dice_loss": dice}
+
+
+def zoom_indices(length: int, count: int) -> Tensor:
+    """Which of ``length`` pixels ``scipy.ndimage.zoom`` of order 0 takes for ``count``, int64."""
+    steps = torch.arange(count, dtype=torch.float64) * (length - 1) / max(1, count - 1)
+    return (steps + 0.5).floor().long()
 
 
 class OrganObjective(nn.Module):

@@ -5,13 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import zoom
 from torch.nn import functional as F
 
 from domainsam.errors import InputError
 from domainsam.train.losses import IGNORE
 from domainsam_ct.train.augmentation import AugmentOptions, Frame
 from domainsam_ct.train.case import Case
-from domainsam_ct.train.slices import LossOptions, SliceStream, average_dice, organ_loss, score_case
+from domainsam_ct.train.slices import (
+    LossOptions,
+    SliceStream,
+    average_dice,
+    organ_loss,
+    score_case,
+    zoom_indices,
+)
 from tests.ct.organs import LABELS, body
 
 
@@ -107,3 +115,10 @@ def test_dice_of_cases() -> None:
     assert means["dice_liver"] == pytest.approx(5 / 6)
     assert means["dice"] == pytest.approx((2 / 3 + 5 / 6) / 2)
     assert average_dice([]) == {}
+
+
+@pytest.mark.parametrize(("length", "count"), [(512, 128), (64, 16), (96, 24)])
+def test_published_labels_are_sampled_as_scipys_zoom_samples(length: int, count: int) -> None:
+    """SAM-LST brings labels to a quarter of the size by ``zoom`` of order 0."""
+    values = np.arange(length)
+    assert np.array_equal(zoom_indices(length, count).numpy(), zoom(values, count / length, order=0))
