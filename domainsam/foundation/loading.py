@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -52,14 +54,28 @@ def _read_torch(path: Path) -> Any:
         with path.open("rb") as file, warnings.catch_warnings():
             # Torch warns of pickles that it then refuses; our own error says it in one line.
             warnings.simplefilter("ignore")
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(unzip(file), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"weight file {path} holds more than tensors (it could run code) or is no weight file at all; "
             "it was not opened: fetch the official file, or save its state dict as safetensors"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(describe_damage(path, error)) from error
+
+
+def unzip(file: BinaryIO) -> BinaryIO:
+    """The checkpoint inside a zip that holds only one, as EfficientSAM-S is published; else ``file``."""
+    if not zipfile.is_zipfile(file):
+        file.seek(0)
+        return file
+    with zipfile.ZipFile(file) as archive:
+        inner = [name for name in archive.namelist() if name.endswith((".pt", ".pth"))]
+        # A checkpoint is a zip too, with a pickle in it.
+        packed = len(inner) == 1 and not any(name.endswith("data.pkl") for name in archive.namelist())
+        found = io.BytesIO(archive.read(inner[0])) if packed else None
+    file.seek(0)
+    return found or file
 
 
 def unwrap(content: Any, source: str | Path) -> dict[str, Tensor]:
@@ -104,6 +120,6 @@ def identify(path: str | Path) -> str:
         some = ", ".join(sorted(tensors)[:3])
         raise CheckpointError(
             f"{path} holds the tensors of no known foundation (they begin {some}); "
-            "expected SAM ViT-B, L or H, SAM 2 or 2.1, or the embedded one"
+            "expected one that 'domainsam foundations list' names"
         )
     return name

@@ -7,11 +7,14 @@ import torch
 
 from domainsam.foundation import load_foundation
 from domainsam.foundation.decoders.compact import CompactSam
+from domainsam.foundation.efficient import SPECS, EfficientFoundation
+from domainsam.foundation.efficientsam import EfficientSamFoundation
 from domainsam.foundation.embedded import EmbeddedFoundation
 from domainsam.foundation.sam import SamFoundation, SamNetwork, SamSize
 from domainsam.foundation.sam2 import Sam2Foundation
 from domainsam.protocols import Foundation
 from domainsam.testing.contracts import FoundationContract
+from tests.core.generalists import random_network
 from tests.core.official import official_sam2
 
 NARROW = SamSize(width=32, depth=2, heads=2, global_blocks=(1,), image_size=128, window=3)
@@ -70,3 +73,37 @@ class TestSam2(FoundationContract):
     @pytest.fixture
     def foundation(self, sam2: Sam2Foundation) -> Foundation:
         return sam2
+
+
+class TestEfficientSam(FoundationContract):
+    understands = ("points", "boxes")
+
+    @pytest.fixture(scope="class")
+    def foundation(self) -> Foundation:
+        return EfficientSamFoundation(random_network("efficientsam_ti"), SPECS["efficientsam_ti"])
+
+
+class TestEfficientVitSam(FoundationContract):
+    @pytest.fixture(scope="class")
+    def foundation(self) -> Foundation:
+        return EfficientFoundation(random_network("efficientvit_sam_l0"), SPECS["efficientvit_sam_l0"])
+
+
+class TestEdgeSam(FoundationContract):
+    @pytest.fixture(scope="class")
+    def foundation(self) -> Foundation:
+        return EfficientFoundation(random_network("edge_sam"), SPECS["edge_sam"])
+
+
+class TestMobileSamInBfloat16(FoundationContract):
+    tolerance = 0.05  # bfloat16 carries 8 bits, and a sum's order depends on the batch.
+
+    @pytest.fixture(scope="class")
+    def foundation(self) -> Foundation:
+        return EfficientFoundation(random_network("mobile_sam"), SPECS["mobile_sam"], torch.bfloat16)
+
+
+class TestLightening(FoundationContract):
+    @pytest.fixture(scope="class")
+    def foundation(self) -> Foundation:
+        return EfficientFoundation(random_network("lightening"), SPECS["lightening"])
