@@ -11,8 +11,11 @@ from torch import Tensor
 from domainsam.errors import InputError
 from domainsam.foundation.decoders.efficientsam import SLOTS
 from domainsam.foundation.efficient import SPECS, EfficientFoundation, load_network
+from domainsam.foundation.encoders.efficientsam import SIZES
 from domainsam.prompts import POINT_NEGATIVE, POINT_PADDING, PromptSet
 from domainsam.protocols import Features
+
+__all__ = ["SIZES", "EfficientSamFoundation", "load"]
 
 log = logging.getLogger(__name__)
 
