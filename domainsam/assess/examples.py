@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,11 @@ def separate_objects(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.stack(kept) if kept else np.zeros((0, *values.shape), bool)
 
 
+def _file_name(image: Mapping[str, Any]) -> str:
+    """Where a picture lies: COCO says it, LVIS gives an address that ends so."""
+    return str(image.get("file_name") or str(image.get("coco_url", "")).rpartition("/")[2])
+
+
 def read_coco(images: Path, annotations: Path) -> Iterator[Example]:
     """Pictures of a folder and the objects of a COCO or LVIS file; crowds are left out.
 
@@ -133,11 +140,13 @@ def read_coco(images: Path, annotations: Path) -> Iterator[Example]:
     from pycocotools.coco import COCO
 
     try:
-        table = COCO(str(annotations))
+        # It prints what it is about, in the way of a table or of JSON on stdout.
+        with redirect_stdout(io.StringIO()):
+            table = COCO(str(annotations))
     except (ValueError, KeyError, AssertionError, UnicodeDecodeError) as error:
         raise InputError(f"'{annotations}' is no file of COCO's: {error}") from error
     for number in sorted(table.imgs):
-        path = images / table.imgs[number]["file_name"]
+        path = images / _file_name(table.imgs[number])
         if not path.is_file():
             raise InputError(
                 f"'{annotations}' names {path.name}, which is not in '{images}': give its folder"

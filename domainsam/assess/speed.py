@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +20,8 @@ from domainsam.foundation import load_foundation
 from domainsam.foundations import find_foundations
 from domainsam.machine import measure_peak_rss
 from domainsam.protocols import Foundation
+
+log = logging.getLogger(__name__)
 
 REFERENCES = ("sam_vit_h", "sam_vit_b")
 """What others are compared with, where they take part."""
@@ -95,6 +98,7 @@ def _in_own_process(name: str, batch: int, plan: Plan) -> Speed:
         except (BrokenProcessPool, MemoryError, torch.OutOfMemoryError):
             if batch == 1:
                 raise
+            log.warning("%s: %d images at once do not fit the memory; trying %d", name, batch, batch // 2)
             batch //= 2
 
 

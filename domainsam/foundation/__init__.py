@@ -84,7 +84,8 @@ def load_foundation(
     row = rows[name]
     if row.notice:
         log.warning("%s", row.notice)
-    if path is None and row.weights is not None and row.weights.sha256 is None:
+    file = row.weights
+    if path is None and file is not None and file.url and file.sha256 is None:
         _tell_checksum(row)
     loader = import_attribute(row.loader)
     foundation: Foundation = loader(name, path, torch.device(device), dtype or torch.float32, compile)

@@ -137,7 +137,8 @@ class TwoBoxes:
     """Stands in for ``pycocotools.coco.COCO``: one picture with two boxes and a speck."""
 
     def __init__(self, path: str) -> None:
-        self.imgs = {7: {"file_name": "a.png"}}
+        print("loading annotations into memory...")  # noqa: T201
+        self.imgs = {7: {"coco_url": "https://images.example/val2017/a.png"}}
 
     def getAnnIds(self, imgIds: int, iscrowd: bool) -> list[int]:
         assert (imgIds, iscrowd) == (7, False)
@@ -154,7 +155,9 @@ class TwoBoxes:
         return speck
 
 
-def test_coco_gives_the_objects_of_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coco_gives_the_objects_of_its_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = write_pair(tmp_path / "p", two_objects())
     (tmp_path / "instances.json").write_text("{}")
     module = ModuleType("pycocotools.coco")
@@ -163,6 +166,7 @@ def test_coco_gives_the_objects_of_its_pictures(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "pycocotools.coco", module)
     (example,) = read_coco(folder, tmp_path / "instances.json")
     assert example.name == "a"
+    assert not capsys.readouterr().out
     assert (example.masks == separate_objects(two_objects())).all()
     with pytest.raises(InputError, match=r"names a\.png, which is not in"):
         list(read_coco(tmp_path, tmp_path / "instances.json"))

@@ -34,7 +34,9 @@ def test_ratios_are_to_the_reference_of_the_same_batch() -> None:
     assert all(row["times_sam_vit_h"] is None for row in rows)
 
 
-def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_does_not_fit_is_halved(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     tried: list[int] = []
 
     class Pool:
@@ -57,6 +59,7 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(speed, "ProcessPoolExecutor", Pool)
     (found,) = measure_speed(Plan(("fake",), (8,), "cpu", "float32", side=64))
     assert tried == [8, 4, 2]
+    assert "fake: 8 images at once do not fit the memory; trying 4" in caplog.text
     assert found.batch == 2
 
 
