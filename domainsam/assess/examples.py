@@ -83,11 +83,11 @@ def _pairs(images: Path, masks: Path | None) -> Iterator[tuple[Path, Path]]:
 
 def _open(path: Path) -> Image.Image:
     try:
-        image = Image.open(path)
-        image.load()
+        with Image.open(path) as image:
+            image.load()
+            return image.copy()
     except (UnidentifiedImageError, OSError) as error:
         raise InputError(f"'{path}' is no picture that can be read: {error}") from error
-    return image
 
 
 def _read_picture(path: Path) -> NDArray[np.uint8]:

@@ -51,7 +51,7 @@ def name(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_name_is_all_it_takes(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene = write_scene(tmp_path / "scene.tif")
-    (tmp_path / "boxes.csv").write_text("x1,y1,x2,y2,label\n24,20,56,44,pond\n")
+    (tmp_path / "boxes.csv").write_text("left,top,right,bottom,label\n24,20,56,44,pond\n")
     made = ("-o", str(tmp_path / "s.gpkg"), "--mask", str(tmp_path / "m.tif"))
     where = (str(scene), "--boxes", str(tmp_path / "boxes.csv"), "--precision", "fp32")
     assert main(["urban", "map", *where, *made, "--foundation", name]) == 0, capsys.readouterr().err

@@ -88,7 +88,8 @@ def test_bench_writes_table_and_chart(
     assert printed[0].split()[:3] == ["foundation", "batch", "s"]
     assert [line.split()[:2] for line in printed[1:]] == [["fake", "1"], ["fake", "2"]]
     assert len((tmp_path / "bench" / "bench.csv").read_text().splitlines()) == 3
-    assert Image.open(tmp_path / "bench" / "bench.png").size[0] > 300
+    with Image.open(tmp_path / "bench" / "bench.png") as chart:
+        assert chart.size[0] > 300
     assert main([*arguments, "--batch", "0", "-o", str(tmp_path / "other")]) == 2
     assert not (tmp_path / "other").exists()
 

@@ -43,6 +43,19 @@ def sam2() -> Sam2Foundation:
     return Sam2Foundation(official_sam2(), "sam2.1_hiera_tiny")
 
 
+@pytest.fixture(scope="module")
+def efficient() -> dict[str, Foundation]:
+    """One of each kind, with random weights."""
+    names = ("efficientvit_sam_l0", "edge_sam", "lightening")
+    made: dict[str, Foundation] = {
+        name: EfficientFoundation(random_network(name), SPECS[name]) for name in names
+    }
+    points_only, mobile = "efficientsam_ti", "mobile_sam"
+    made[points_only] = EfficientSamFoundation(random_network(points_only), SPECS[points_only])
+    made[mobile] = EfficientFoundation(random_network(mobile), SPECS[mobile], torch.bfloat16)
+    return made
+
+
 class TestFake(FoundationContract):
     @pytest.fixture
     def foundation(self) -> Foundation:
@@ -78,32 +91,32 @@ class TestSam2(FoundationContract):
 class TestEfficientSam(FoundationContract):
     understands = ("points", "boxes")
 
-    @pytest.fixture(scope="class")
-    def foundation(self) -> Foundation:
-        return EfficientSamFoundation(random_network("efficientsam_ti"), SPECS["efficientsam_ti"])
+    @pytest.fixture
+    def foundation(self, efficient: dict[str, Foundation]) -> Foundation:
+        return efficient["efficientsam_ti"]
 
 
 class TestEfficientVitSam(FoundationContract):
-    @pytest.fixture(scope="class")
-    def foundation(self) -> Foundation:
-        return EfficientFoundation(random_network("efficientvit_sam_l0"), SPECS["efficientvit_sam_l0"])
+    @pytest.fixture
+    def foundation(self, efficient: dict[str, Foundation]) -> Foundation:
+        return efficient["efficientvit_sam_l0"]
 
 
 class TestEdgeSam(FoundationContract):
-    @pytest.fixture(scope="class")
-    def foundation(self) -> Foundation:
-        return EfficientFoundation(random_network("edge_sam"), SPECS["edge_sam"])
+    @pytest.fixture
+    def foundation(self, efficient: dict[str, Foundation]) -> Foundation:
+        return efficient["edge_sam"]
 
 
 class TestMobileSamInBfloat16(FoundationContract):
     tolerance = 0.05  # bfloat16 carries 8 bits, and a sum's order depends on the batch.
 
-    @pytest.fixture(scope="class")
-    def foundation(self) -> Foundation:
-        return EfficientFoundation(random_network("mobile_sam"), SPECS["mobile_sam"], torch.bfloat16)
+    @pytest.fixture
+    def foundation(self, efficient: dict[str, Foundation]) -> Foundation:
+        return efficient["mobile_sam"]
 
 
 class TestLightening(FoundationContract):
-    @pytest.fixture(scope="class")
-    def foundation(self) -> Foundation:
-        return EfficientFoundation(random_network("lightening"), SPECS["lightening"])
+    @pytest.fixture
+    def foundation(self, efficient: dict[str, Foundation]) -> Foundation:
+        return efficient["lightening"]
