@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ def _read_torch(path: Path, inert: bool = False) -> Any:
         with path.open("rb") as file, warnings.catch_warnings():
             # Torch warns of pickles that it then refuses; our own error says it in one line.
             warnings.simplefilter("ignore")
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(unzip(file), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"weight file {path} holds more than tensors (it could run code) or is no weight file at all; "
@@ -87,6 +88,20 @@ def _check_archive(path: Path) -> None:
         damaged = archive.testzip()
     if damaged is not None:
         raise CheckpointError(describe_damage(path, ValueError("a checksum is wrong")))
+
+
+def unzip(file: BinaryIO) -> BinaryIO:
+    """The checkpoint inside a zip that holds only one, as EfficientSAM-S is published; else ``file``."""
+    if not zipfile.is_zipfile(file):
+        file.seek(0)
+        return file
+    with zipfile.ZipFile(file) as archive:
+        inner = [name for name in archive.namelist() if name.endswith((".pt", ".pth"))]
+        # A checkpoint is a zip too, with a pickle in it.
+        packed = len(inner) == 1 and not any(name.endswith("data.pkl") for name in archive.namelist())
+        found = io.BytesIO(archive.read(inner[0])) if packed else None
+    file.seek(0)
+    return found or file
 
 
 def unwrap(content: Any, source: str | Path) -> dict[str, Tensor]:
@@ -139,6 +154,6 @@ def identify(path: str | Path) -> str:
         some = ", ".join(sorted(tensors)[:3])
         raise CheckpointError(
             f"{path} holds the tensors of no known foundation (they begin {some}); "
-            "expected SAM ViT-B, L or H, SAM 2 or 2.1, or the embedded one"
+            "expected one that 'domainsam foundations list' names"
         )
     return name

@@ -10,9 +10,18 @@ from pathlib import Path
 import click
 
 from domainsam.errors import WeightsError
+from domainsam.foundations import find_foundations
 from domainsam.signatures import shipped_weights, verify_shipped
 from domainsam.staging import check_targets
-from domainsam.weights import fetch, file_sha256, find_known, find_weights, published, verify
+from domainsam.weights import (
+    fetch,
+    file_sha256,
+    find_known,
+    find_weights,
+    published,
+    read_record,
+    verify,
+)
 from domainsam_cli.console import echo
 from domainsam_cli.options import overwrite_option
 
@@ -36,8 +45,8 @@ def list_weights() -> None:
     """Known files, and where they are on this machine."""
     for entry in published().values():
         echo(f"{entry.name:22} {entry.megabytes:5} MB  {entry.licence}  {_place(entry.name) or 'not here'}")
-        echo(f"{'':22} {entry.url}")
-        echo(f"{'':22} sha256 {entry.sha256}")
+        echo(f"{'':22} {entry.url or 'nothing is published: a file of your own, named ' + entry.file}")
+        echo(f"{'':22} sha256 {entry.sha256 or 'unknown: nobody has published one'}")
 
 
 @weights.command("fetch")
@@ -51,8 +60,16 @@ def fetch_weights(name: str, folder: Path | None, quiet: bool) -> None:
     https_proxy and no_proxy.
     """
     entry = find_known(name)
+    notice = find_foundations()[name].notice
+    if notice:
+        echo(f"domainsam: note: {notice}", err=True)
     with _progress(entry.file, quiet or not sys.stderr.isatty()) as report:
         path = fetch(name, folder, report)
+    if entry.sha256 is None:
+        found = file_sha256(path)
+        echo(f"{path}  checksum unknown, its sha256 is {found}: compare it with a source you trust")
+        echo(f"{'':{len(str(path))}}  {entry.licence}")
+        return
     echo(f"{path}  checked, {entry.licence}")
 
 
@@ -121,7 +138,13 @@ def _checked(name: str, shipped: Path | None) -> str:
     if shipped is None and name not in published() and Path(name).is_file():
         return _told_of_own(Path(name))
     if shipped is None:
-        return f"{name}: good ({verify(name)})"
+        known = find_known(name).sha256 is not None
+        first = not known and read_record(find_weights(name)) is None
+        path = verify(name)
+        if known:
+            return f"{name}: good ({path})"
+        since = "recorded now" if first else "as it was when first used"
+        return f"{name}: checksum unknown, {since}: sha256 {file_sha256(path)} ({path})"
     if verify_shipped(shipped) == "checksum":
         return f"{name}: good by its checksum, unsigned without 'domainsam[sign]' ({shipped})"
     return f"{name}: good, signed ({shipped})"

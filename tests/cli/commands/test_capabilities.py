@@ -23,6 +23,7 @@ def test_packs_and_commands_are_all_there(document: dict[str, Any]) -> None:
     assert set(document["packs"]) >= {"urban", "ct", "scene"}
     assert set(document["commands"]) == set(CORE_COMMANDS)
     assert set(document["commands"]["weights"]["commands"]) == {"list", "fetch", "verify"}
+    assert set(document["commands"]["foundations"]["commands"]) == {"list", "evaluate", "bench"}
     assert set(document["packs"]["urban"]["commands"]) >= {"map", "trend", "change", "train", "evaluate"}
 
 
