@@ -8,7 +8,7 @@ tokens. Every part can be switched off, which is the paper's ablation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import torch
@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from domainsam.errors import ConfigError
 from domainsam.prompter.proposals import ProposalConfig, find_proposals
-from domainsam.prompter.segformer_parts import MIT_SIZES, AllMlpHead, build_encoder
+from domainsam.prompter.segformer_parts import MIT_SIZES, AllMlpHead, build_encoder, find_head_width
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Coarse, Features, Foundation
+from domainsam.trunks import Normalisation, Triple, find_normalisation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -48,7 +49,15 @@ class PrompterConfig:
     Parameters
     ----------
     encoder
-        ``"mit_b0"`` to ``"mit_b5"``.
+        ``"mit_b0"`` to ``"mit_b5"``, or a trunk by name, see :func:`domainsam.trunks.build_trunk`.
+    head_width
+        Channels of the decode head; by default as published for a SegFormer, 128 on a trunk of ``timm``.
+    mean, std
+        Of RGB in 0 to 1, by which images are normalised; by default what the encoder's
+        published weights were trained with. A model's file says them.
+    temperature
+        Logits are divided by it, which leaves classes as they are and moves probabilities
+        towards a half (above 1); fitted on held-out ground, 1 in training (Guo et al. 2017).
     classes
         Number of classes, background included.
     mixer
@@ -65,6 +74,10 @@ class PrompterConfig:
     """
 
     encoder: str = "mit_b0"
+    head_width: int | None = None
+    mean: Triple | None = None
+    std: Triple | None = None
+    temperature: float = 1.0
     classes: int = 2
     mixer: Literal["mlp", "add"] = "mlp"
     fusion: Literal["sam", "gate"] = "sam"
@@ -84,7 +97,7 @@ class SegFormerPrompter(nn.Module):
     Raises
     ------
     ConfigError
-        If the configuration names an unknown encoder, mixer or fusion.
+        If the configuration names an unknown encoder, mixer or fusion, or has a temperature of 0 or less.
     """
 
     mean: Tensor
@@ -92,24 +105,26 @@ class SegFormerPrompter(nn.Module):
 
     def __init__(self, config: PrompterConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or PrompterConfig()
+        config = config or PrompterConfig()
+        if not config.temperature > 0:
+            raise ConfigError(f"temperature is {config.temperature}, expected a number above 0")
+        usual = find_usual_look(config.encoder)
+        self.config = config = replace(config, mean=config.mean or usual.mean, std=config.std or usual.std)
         if config.mixer not in ("mlp", "add"):
             raise ConfigError(f"mixer is {config.mixer!r}, expected 'mlp' or 'add'")
         if config.fusion not in ("sam", "gate"):
             raise ConfigError(f"fusion is {config.fusion!r}, expected 'sam' or 'gate'")
         self.encoder = build_encoder(config.encoder, config.drop_path)
-        size = MIT_SIZES[config.encoder]
-        self.head = AllMlpHead(size.widths, size.head_width, config.classes, config.dropout)
-        # The published B0 feature has the tokens' width already; wider heads need a projection.
+        width = config.head_width or find_head_width(config.encoder)
+        self.head = AllMlpHead(self.encoder.widths, width, config.classes, config.dropout)
+        # The published B0 feature has the tokens' width already; other heads need a projection.
         self.project: nn.Module = (
-            nn.Identity()
-            if size.head_width == TOKEN_WIDTH
-            else nn.Linear(size.head_width, TOKEN_WIDTH, bias=False)
+            nn.Identity() if width == TOKEN_WIDTH else nn.Linear(width, TOKEN_WIDTH, bias=False)
         )
         self.mixer = MlpMixer() if config.mixer == "mlp" else AddMixer()
         self.gate = nn.Parameter(torch.zeros(())) if config.fusion == "gate" else None
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
 
     def freeze_segformer(self) -> None:
         """From now on train only what speaks to the foundation: projection, mixer and gate."""
@@ -134,7 +149,7 @@ class SegFormerPrompter(nn.Module):
             If the images are not ``(B, 3, H, W)`` with sides multiples of 32.
         """
         coarse: Coarse = self.head(self._levels(images))
-        return coarse
+        return replace(coarse, logits=self._tempered(coarse.logits))
 
     def coarse_logits(self, images: Tensor) -> Tensor:
         """The logits of :meth:`coarse` alone, for those who need no prompts yet.
@@ -144,7 +159,10 @@ class SegFormerPrompter(nn.Module):
         ValueError
             If the images are not ``(B, 3, H, W)`` with sides multiples of 32.
         """
-        return self.head.logits(self._levels(images))
+        return self._tempered(self.head.logits(self._levels(images)))
+
+    def _tempered(self, logits: Tensor) -> Tensor:
+        return logits if self.config.temperature == 1 else logits / self.config.temperature
 
     def _levels(self, images: Tensor) -> tuple[Tensor, ...]:
         """The encoder's four levels."""
@@ -226,6 +244,13 @@ class SegFormerPrompter(nn.Module):
             return mask_logits
         share = torch.sigmoid(self.gate)
         return share * mask_logits + (1 - share) * coarse_logits
+
+
+def find_usual_look(encoder: str) -> Normalisation:
+    """Mean and standard deviation that an encoder's published weights were trained with."""
+    if encoder in MIT_SIZES:
+        return Normalisation(IMAGENET_MEAN, IMAGENET_STD)
+    return find_normalisation(encoder)
 
 
 def compute_log_odds(logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Mix Transformer encoders of SegFormer, B0 to B5, through ``transformers``.
+"""Mix Transformer encoders of SegFormer, B0 to B5, through ``transformers``, and its decode head.
 
 Sizes: Xie et al. 2021, "SegFormer", tables 6 and 7 (and the released
 configurations, whose decode heads are 256 wide for B0 and B1, 768 above).
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from domainsam.errors import ConfigError, MissingInputError, WeightsError
 from domainsam.protocols import Coarse
+from domainsam.trunks import Trunk, build_trunk
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,16 @@ MIT_SIZES = {
 }
 
 
-class MitEncoder(nn.Module):
-    """A SegFormer encoder that returns its four levels."""
+TRUNK_HEAD_WIDTH = 128
+"""Width of the decode head on a trunk of ``timm``: light, for these are small and run on CPUs."""
 
-    def __init__(self, model: Any) -> None:
+
+class MitEncoder(nn.Module):
+    """A SegFormer encoder that returns its four levels; ``widths`` are their channels."""
+
+    def __init__(self, model: Any, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.widths = model, widths
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalised images ``(B, 3, H, W)`` to levels at strides 4, 8, 16 and 32."""
@@ -55,8 +60,24 @@ class MitEncoder(nn.Module):
         return tuple(levels)
 
 
-def build_encoder(name: str, drop_path: float = 0.1) -> MitEncoder:
-    """An encoder with random weights.
+def build_encoder(name: str, drop_path: float = 0.1) -> MitEncoder | Trunk:
+    """An encoder with random weights: one of :data:`MIT_SIZES`, or any trunk of ``timm`` with four levels.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such encoder, or it has no levels at strides 4, 8, 16 and 32.
+    """
+    return build_mit(name, drop_path) if name.startswith("mit_") else build_trunk(name, drop_path)
+
+
+def find_head_width(name: str) -> int:
+    """Width of the decode head that an encoder has by default."""
+    return MIT_SIZES[name].head_width if name in MIT_SIZES else TRUNK_HEAD_WIDTH
+
+
+def build_mit(name: str, drop_path: float = 0.1) -> MitEncoder:
+    """A SegFormer encoder with random weights.
 
     Raises
     ------
@@ -66,7 +87,9 @@ def build_encoder(name: str, drop_path: float = 0.1) -> MitEncoder:
     from transformers import SegformerConfig, SegformerModel
 
     if name not in MIT_SIZES:
-        raise ConfigError(f"encoder is {name!r}, expected one of {', '.join(MIT_SIZES)}")
+        raise ConfigError(
+            f"encoder is {name!r}, expected one of {', '.join(MIT_SIZES)}, or a network of timm"
+        )
     size = MIT_SIZES[name]
     config = SegformerConfig(
         depths=list(size.depths),
@@ -74,16 +97,16 @@ def build_encoder(name: str, drop_path: float = 0.1) -> MitEncoder:
         decoder_hidden_size=size.head_width,
         drop_path_rate=drop_path,
     )
-    return MitEncoder(SegformerModel(config))
+    return MitEncoder(SegformerModel(config), size.widths)
 
 
-def load_pretrained(encoder: MitEncoder, source: str, allow_download: bool = False) -> None:
+def load_pretrained(encoder: MitEncoder | Trunk, source: str, allow_download: bool = False) -> None:
     """Fill an encoder with published weights, in place.
 
     Parameters
     ----------
     encoder
-        From :func:`build_encoder`, of the same size as the weights.
+        A SegFormer encoder from :func:`build_encoder`, of the same size as the weights.
     source
         A local folder in the format of ``transformers`` (``config.json`` and
         ``model.safetensors``), or a name on the Hugging Face hub such as
@@ -98,9 +121,16 @@ def load_pretrained(encoder: MitEncoder, source: str, allow_download: bool = Fal
         If the source looks like a path that does not exist.
     WeightsError
         If the weights cannot be had, or have another shape than the encoder.
+    ConfigError
+        If the encoder is no SegFormer's.
     """
     from transformers import SegformerModel
 
+    if not isinstance(encoder, MitEncoder):
+        raise ConfigError(
+            f"encoder weights of transformers are SegFormer's, and the encoder is {encoder.name!r}: "
+            "give a file of its weights with --trunk-weights"
+        )
     if source.startswith((".", "/", "~")) and not Path(source).expanduser().is_dir():
         raise MissingInputError(f"no folder {source}: give a folder with config.json and model.safetensors")
     try:

@@ -81,12 +81,12 @@ class MitSpecialist(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        from domainsam.prompter.segformer_parts import MIT_SIZES, build_encoder
+        from domainsam.prompter.segformer_parts import build_mit
 
-        self.encoder = build_encoder(name)
+        self.encoder = build_mit(name)
         # Nothing reads stride 32.
         del self.encoder.model.stages[3]
-        self.widths = dict(zip((4, 8, 16), MIT_SIZES[name].widths[:3], strict=True))
+        self.widths = dict(zip((4, 8, 16), self.encoder.widths[:3], strict=True))
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         return dict(zip((4, 8, 16), self.encoder(images), strict=True))
