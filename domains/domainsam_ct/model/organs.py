@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from domainsam.foundation import load_foundation
 from domainsam.infer.sweep import BlockPrediction
 from domainsam.machine import choose_device, choose_dtype
 from domainsam.protocols import Block
-from domainsam_ct.model.network import PREFIX, NetworkConfig, OrganNetwork
+from domainsam_ct.model.network import PREFIX, AnyNetwork, NetworkConfig, build_network
 from domainsam_ct.model.predict import (
     Prediction,
     SliceGrid,
@@ -27,10 +28,20 @@ from domainsam_ct.model.predict import (
     predict_probability,
     predict_slices,
 )
+from domainsam_ct.settings import Method
+
+log = logging.getLogger(__name__)
 
 PACK = "ct"
-SHIPPED = Path(__file__).parents[1] / "weights" / "abdomen.safetensors"
-"""The model inside the package."""
+OPEN_USE = "any use"
+"""Use of a model whose data put no limit to it."""
+NO_FOUNDATION = "none"
+"""In the place of a foundation's name in the header of a model that needs none."""
+_TOLD: set[str] = set()
+"""Models whose restricted use was told in this process."""
+WEIGHTS = Path(__file__).parents[1] / "weights"
+SHIPPED: Mapping[Method, str] = {"specialist": "abdomen", "ladder": "abdomen_open"}
+"""The model inside the package that is taken for each method; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -68,21 +79,28 @@ class OrganModel:
     ``labels`` names the values of a prediction, background first. ``context``
     is how many slices on either side of a stack its answer depends on.
     ``validated`` is Dice by organ on cases that took no part in training, where
-    the model file tells it.
+    the model file tells it, and ``provenance`` what it was trained on and what
+    it may be used for.
     """
 
     name: str
     labels: tuple[str, ...]
     config: ModelConfig
-    network: OrganNetwork
+    network: AnyNetwork
     dtype: torch.dtype = torch.float32
     batch: int = 8
     validated: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """``"specialist"`` or ``"ladder"``."""
+        return self.config.network.method
 
     @property
     def foundation_name(self) -> str:
-        """Name of the frozen generalist."""
-        return self.network.foundation.name
+        """Name of the frozen generalist, ``"none"`` where there is none."""
+        return NO_FOUNDATION if self.network.foundation is None else self.network.foundation.name
 
     @property
     def window(self) -> tuple[float, float]:
@@ -159,24 +177,29 @@ class MarkedOrgans:
     labels: tuple[str, ...]
     dtype: torch.dtype
     name: str = "none"
+    method: str = "marks"
     validated: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_model(
-    path: Path | None = None,
+    path: str | Path | None = None,
     foundation: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     batch: int = 8,
+    method: Method | None = None,
 ) -> OrganModel:
-    """A trained model on the foundation it fits.
+    """A trained model, on the foundation it fits where it has one.
 
     Parameters
     ----------
     path
-        Model file; None for the one inside the package.
+        Model file, or the name of one inside the package; None for that of the method.
     foundation
         Name or weight file; None for the one the model file names.
+    method
+        ``"specialist"`` or ``"ladder"``, which the model has to be; None for any.
     device, precision
         As ``--device`` and ``--precision``.
     batch
@@ -189,45 +212,103 @@ def load_model(
     WeightsError
         If the foundation's weights are absent, or the package has no model of its own.
     ConfigError
-        If the device is unknown or absent.
+        If the device is unknown or absent, the model is of another method, or
+        a foundation is named for one that has none.
     """
     device = choose_device(device)
     dtype = choose_dtype(precision, device)
-    path = path or find_shipped_model()
+    path = find_model(path, method)
     header = read_header(path)
-    generalist = load_foundation(foundation or header.foundation, device, dtype)
+    alone = header.foundation == NO_FOUNDATION
+    if alone and foundation is not None:
+        raise ConfigError(
+            f"model {path.stem} is a specialist without a foundation, so --foundation {foundation} is of no "
+            "use: leave it out, or take --method ladder"
+        )
+    generalist = None if alone else load_foundation(foundation or header.foundation, device, dtype)
     checkpoint = load(path, PACK, generalist)
     config = from_table(ModelConfig, checkpoint.header.config.get("model", {}), f"header of {path}")
-    network = OrganNetwork(config.network, generalist, len(header.labels))
+    network = build_network(config.network, generalist, len(header.labels))
     checkpoint.restore(network, PREFIX)
     network = network.to(device).arrange_weights(dtype).eval()
     validated = {
         name: header.metrics[f"dice_{name}"] for name in header.labels if f"dice_{name}" in header.metrics
     }
-    return OrganModel(path.stem, header.labels, config, network, dtype, batch, validated)
+    provenance = _read_provenance(header)
+    _tell_use(path.stem, provenance)
+    return OrganModel(path.stem, header.labels, config, network, dtype, batch, validated, provenance)
 
 
-def find_shipped_model() -> Path:
-    """File of the model inside the package.
+def find_model(given: str | Path | None = None, method: Method | None = None) -> Path:
+    """File of a model: the one that was named, else that of the method inside the package.
+
+    Parameters
+    ----------
+    given
+        A file, or the name of one inside the package without its ending.
+    method
+        What the model has to be; None for any.
 
     Raises
     ------
     WeightsError
-        If it is not there.
+        If none was named and the package has none.
+    CheckpointError
+        If the file is absent or damaged.
+    ConfigError
+        If it is of another method.
     """
-    return model_file(None, SHIPPED, PACK, "organ")
+    if given is None:
+        name = SHIPPED[method or next(iter(SHIPPED))]
+        return model_file(None, WEIGHTS / f"{name}.safetensors", PACK, "organ")
+    path, named = Path(given), WEIGHTS / f"{given}.safetensors"
+    if not path.is_file() and path.name == str(given) and named.is_file():
+        path = named
+    if method is not None:
+        own = find_method(read_header(path))
+        if own != method:
+            raise ConfigError(
+                f"model {given} is a {own}, and --method asks for a {method}: leave --method out, "
+                f"or take --model {SHIPPED[method]}"
+            )
+    return path
+
+
+def find_method(header: CheckpointHeader) -> str:
+    """The method of a model file; those that do not say it are older than the specialist alone."""
+    network = header.config.get("model", {}).get("network", {})
+    return str(network.get("method", "ladder"))
+
+
+def _read_provenance(header: CheckpointHeader) -> dict[str, str]:
+    told = header.config.get("provenance", {})
+    return {str(name): str(value) for name, value in told.items()} if isinstance(told, Mapping) else {}
+
+
+def _tell_use(name: str, provenance: Mapping[str, str]) -> None:
+    """Tell once in a process that a model's data restrict what it may be used for."""
+    if provenance.get("use", OPEN_USE) == OPEN_USE or name in _TOLD:
+        return
+    _TOLD.add(name)
+    log.warning(
+        "model %s is for %s: trained on %s", name, provenance["use"], provenance.get("data", "such data")
+    )
 
 
 def save_model(
     path: Path,
-    network: OrganNetwork,
+    network: AnyNetwork,
     labels: tuple[str, ...],
     config: ModelConfig,
     training: Mapping[str, Any],
     metrics: Mapping[str, float],
     half: bool = False,
+    provenance: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model file; ``training`` is the recipe's table, ``half`` stores float16.
+
+    ``provenance`` says under ``"data"`` what it was trained on, and under
+    ``"use"`` what for it may be used, ``"research"`` or :data:`OPEN_USE`.
 
     Raises
     ------
@@ -238,10 +319,14 @@ def save_model(
     """
     header = CheckpointHeader(
         pack=PACK,
-        foundation=network.foundation.name,
-        foundation_sha256=network.foundation.sha256,
+        foundation=NO_FOUNDATION if network.foundation is None else network.foundation.name,
+        foundation_sha256="" if network.foundation is None else network.foundation.sha256,
         labels=labels,
-        config={"model": to_table(config), "training": dict(training)},
+        config={
+            "model": to_table(config),
+            "training": dict(training),
+            **({"provenance": dict(provenance)} if provenance else {}),
+        },
         metrics=metrics,
     )
     save(path, collect_tensors(network, PREFIX), header, half)
@@ -251,6 +336,7 @@ def identify_model(model: OrganModel | MarkedOrgans) -> Mapping[str, Any]:
     """What of a model decides the answer."""
     return {
         "model": model.name,
+        "method": model.method,
         "foundation": model.foundation_name,
         "window": list(model.window),
         "precision": str(model.dtype),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,8 @@ from domainsam_ct.train.case import AIR, Case
 
 BODY_MM = 250.0
 """Width of a body, roughly, for which a volume of few slices must have room when it is tilted."""
+BODY_HU = -100
+"""Fat and all that is denser; the table and clothes weigh little against it."""
 BENDS = 5
 """Points along each side of the grid whose random displacements bend a slice."""
 
@@ -49,6 +51,8 @@ class AugmentOptions:
         Greatest logarithm of the ratio of height to width, and of depth to both.
     shift_mm, bend_mm
         Greatest move of the whole, standard deviation of the moves of single points.
+    thin
+        Least distance of neighbouring slices, as a share of the case's own: what thinner slices look like.
     enhance_hu, enhance_share
         Standard deviation of a structure's own change, and how often there is any.
     gain, offset_hu, noise_hu, blur_mm
@@ -62,6 +66,7 @@ class AugmentOptions:
     stretch: float = 0.12
     shift_mm: float = 30.0
     bend_mm: float = 5.0
+    thin: float = 1.0
     enhance_hu: float = 45.0
     enhance_share: float = 0.7
     gain: float = 0.15
@@ -80,11 +85,26 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Frame:
-    """What is cut: ``side`` pixels of ``pixel_mm`` (0: the whole slice stretched), with neighbours or not."""
+    """What is cut: ``side`` pixels of ``pixel_mm`` (0: the whole slice stretched), with neighbours or not.
+
+    With ``rows`` the cut is lower than wide, as a body is, and lies about the
+    body instead of the slice's middle.
+    """
 
     side: int
     pixel_mm: float
     neighbours: int = 0
+    rows: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.rows or self.side, self.side
+
+    def coarsen(self) -> Frame:
+        """About the same ground in pixels 4/3 as wide, sides still multiples of 32."""
+        side, rows = (-(-length * 3 // 4 // 32) * 32 for length in (self.side, self.rows))
+        return replace(self, side=side, rows=rows, pixel_mm=self.pixel_mm * 4 / 3)
 
     def pixels_mm(self, case: Case) -> tuple[float, float]:
         """Height and width of a pixel of the cut slice."""
@@ -117,16 +137,30 @@ def draw_slice(
     points = _plane(case, frame)
     points = _bent(points, rng, options.bend_mm)
     points = points @ _random_map(rng, options, _room(case)).T + torch.from_numpy(_shift(rng, options))
+    if frame.rows:
+        points = points + torch.from_numpy(find_body(case, index))
     drawn = cut_surface(case, index, points, frame, rng, options)
     return Drawn(_degraded(drawn.slices, rng, frame.pixels_mm(case)[0], options), drawn.labels)
 
 
 def _plane(case: Case, frame: Frame) -> Tensor:
-    """Positions ``(side, side, 3)`` in millimetres about the slice's centre: z, y, x."""
-    height, width = frame.pixels_mm(case)
-    steps = (torch.arange(frame.side, dtype=torch.float32) + 0.5) - frame.side / 2
-    ys, xs = torch.meshgrid(steps * height, steps * width, indexing="ij")
+    """Positions ``(rows, side, 3)`` in millimetres about the slice's centre: z, y, x."""
+    down, across = (
+        (torch.arange(count, dtype=torch.float32) + 0.5 - count / 2) * size
+        for count, size in zip(frame.size, frame.pixels_mm(case), strict=True)
+    )
+    ys, xs = torch.meshgrid(down, across, indexing="ij")
     return torch.stack([torch.zeros_like(ys), ys, xs], dim=-1)
+
+
+def find_body(case: Case, index: int) -> NDArray[np.float32]:
+    """Where the middle of a slice's body lies, in millimetres about the slice's centre: 0, y, x."""
+    body = np.asarray(case.slices[index]) > BODY_HU
+    if not body.any():
+        return np.zeros(3, np.float32)
+    middles = [np.average(np.arange(len(part)), weights=part) for part in (body.sum(1), body.sum(0))]
+    centre = (np.array(body.shape) - 1) / 2
+    return np.array([0, *((middles - centre) * case.spacing_mm[1:])], np.float32)
 
 
 def _bent(points: Tensor, rng: np.random.Generator, spread: float) -> Tensor:
@@ -196,6 +230,8 @@ def cut_surface(
     slab = torch.from_numpy(np.asarray(case.slices[low:high], np.float32) - AIR)
     offsets = torch.arange(-frame.neighbours, frame.neighbours + 1, dtype=torch.float32)
     lattice = voxels[None].repeat(len(offsets), 1, 1, 1)
+    if rng is not None and options is not None and options.thin < 1:
+        offsets = offsets * rng.uniform(options.thin, 1)
     lattice[..., 0] += offsets[:, None, None] - low
     brightness = _read(slab, lattice) + AIR
     nearest = lattice[frame.neighbours][None]

@@ -162,6 +162,7 @@ def summarise(plan: CasePlan, made: Made) -> CaseResult:
         settings={
             **identify_model(made.model),
             "dice_in_validation": dict(made.model.validated),
+            "provenance": dict(made.model.provenance),
             "clean_up": clean,
             "label_map": made.options.label_map,
         },
