@@ -32,7 +32,8 @@ from domainsam_ct.job import (
 from domainsam_ct.labels import LabelMap, choose_organs, load_label_map, make_label_map
 from domainsam_ct.measure.cleanup import CleanUp, clean_up
 from domainsam_ct.measure.statistics import Tally
-from domainsam_ct.model.organs import OrganModel, find_model, identify_model, load_model
+from domainsam_ct.model.organs import OrganModel, identify_model, load_model
+from domainsam_ct.model.shipped import find_model
 from domainsam_ct.model.sweep import STAGED_BYTES, segment_volume
 from domainsam_ct.read.dicom.derived import get_series
 from domainsam_ct.read.dicom.files import is_dicom_file

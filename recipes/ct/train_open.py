@@ -29,7 +29,8 @@ from domainsam.train.devices import OneDevice
 from domainsam.train.loop import Run
 from domainsam_ct.labels import load_label_map
 from domainsam_ct.model.network import OrganNetwork
-from domainsam_ct.model.organs import OPEN_USE, save_model
+from domainsam_ct.model.organs import save_model
+from domainsam_ct.model.shipped import OPEN_USE
 from domainsam_ct.train.case import Case, Material
 from domainsam_ct.train.organs import judge, learn
 from domainsam_ct.train.recipe import read_recipe
@@ -43,7 +44,7 @@ PICTURES_REPEATED = 3
 SHOWN_EVERY = 50
 PROVENANCE = {
     "use": OPEN_USE,
-    "data": "one CT of TotalSegmentator's test files, four single slices and a chest (Apache-2.0), limbs (CC BY 3.0)",
+    "data": "one abdominal CT, a chest and four slices (Apache-2.0), and limbs (CC BY 3.0)",
 }
 CONFIG = Path(domainsam_ct.__file__).parent / "recipes" / "abdomen_open.toml"
 

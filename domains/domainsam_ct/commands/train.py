@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from domainsam_ct.train.recipe import TrainConfig
 
 PATH = click.Path(path_type=Path)
+STRIDE = 32
 DEPTHS = Separated(int, "a list of strides", "16,8,4", "N,N,N")
 
 
@@ -152,6 +153,10 @@ def gather_config(given: dict[str, Any]) -> TrainConfig:
         **{name: name for name in ("batch_size", "epochs")},
         **{"variants": "variants", "cache": "cache_gb"},
     }
+    if given["crop"] is not None and config.crop_rows:
+        # As low against its width as the recipe has it.
+        rows = round(config.crop_rows * given["crop"] / config.crop / STRIDE) * STRIDE
+        config = replace(config, crop_rows=max(STRIDE, rows))
     return replace(
         config,
         model=model,

@@ -12,7 +12,8 @@ from domainsam.train import start
 from domainsam.train.loop import StageOptions
 from domainsam_ct.model.network import NetworkConfig
 from domainsam_ct.model.organs import ModelConfig
-from domainsam_ct.train.augmentation import AugmentOptions, Frame
+from domainsam_ct.train.augmentation import AugmentOptions
+from domainsam_ct.train.cuts import Frame
 from domainsam_ct.train.slices import LossOptions
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -111,8 +112,8 @@ class TrainConfig:
             raise ConfigError(f"crop is {self.crop} by {self.crop_rows}, expected multiples of 32")
         if not 0 <= self.coarse_share <= 1 or self.repeat < 0:
             raise ConfigError("coarse_share must be 0 to 1, repeat 0 or more")
-        if self.coarse_share and (not self.crop_rows or not self.model.pixel_mm):
-            raise ConfigError("coarse_share needs crop_rows and a pixel_mm above 0")
+        if (self.coarse_share or self.crop_rows) and not self.model.pixel_mm:
+            raise ConfigError("coarse_share and crop_rows need a pixel_mm above 0")
         if self.batch_size < 1 or self.epochs < 1 or self.variants < 0 or self.cache_gb < 0:
             raise ConfigError("batch_size and epochs must be 1 or more, variants and cache_gb 0 or more")
         if self.loss.stride not in (1, 2, 4):
@@ -143,7 +144,11 @@ def make_paper_recipe(config: TrainConfig) -> TrainConfig:
         model=ModelConfig(
             pixel_mm=0.0, side=512, network=NetworkConfig(0, "random", LadderConfig("resnet18", (16,)))
         ),
+        trunk_weights=None,
         crop=512,
+        crop_rows=0,
+        coarse_share=0.0,
+        repeat=0.0,
         batch_size=24,
         epochs=200,
         variants=0,

@@ -16,8 +16,9 @@ from domainsam.errors import InputError
 from domainsam.protocols import Features
 from domainsam.train.crops import Batch
 from domainsam.train.losses import IGNORE
-from domainsam_ct.train.augmentation import AugmentOptions, Frame, draw_slice
+from domainsam_ct.train.augmentation import AugmentOptions, draw_slice
 from domainsam_ct.train.case import Case, find_mirror_pairs
+from domainsam_ct.train.cuts import Frame
 
 Encode = Callable[[Tensor], Features | None]
 
