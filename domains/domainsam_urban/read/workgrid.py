@@ -150,8 +150,8 @@ def lay_on_ground(
     straight = None
     if upright and parse_crs(crs) == parse_crs(view.crs):
         own = view.affine
-        # Places are counted from a milestone of the lattice, so that the noise in a file's numbers stays below
-        # what rounding takes away, and files that begin a few pixels apart still share it.
+        # Places are counted from a milestone of the lattice: the noise in a file's numbers stays below what
+        # rounding takes away, and files that begin a few pixels apart still share it.
         down, across = (first // MILESTONE * MILESTONE for first in (rows[0], cols[0]))
         scale = round(pixel[0] / -own.e, SCALE_DECIMALS), round(pixel[1] / own.a, SCALE_DECIMALS)
         offset = (-down * pixel[0] - own.f) / own.e, (across * pixel[1] - own.c) / own.a
