@@ -136,7 +136,8 @@ class Warp:
         phase: tuple[int, int] = (0, 0),
     ) -> None:
         self.knots, self.shape = knots, shape
-        spans = knots.steps(middle)
+        # Rounded, so that the noise of a projection never decides between two whole numbers.
+        spans = [round(span, 6) for span in knots.steps(middle)]
         self._whole = tuple(max(1, int(span)) for span in spans)
         self._phase = tuple(start % count for start, count in zip(phase, self._whole, strict=True))
         # The mean over s pixels spreads a value by (s^2 + 1) / 12, its variance; three weights a, 1 - 2a, a

@@ -30,6 +30,9 @@ pixels or halves, where rounding would waver, and hardly ever here."""
 RUNG = 1 / 16
 """Pixels in degrees or stretched metres are the wanted one times a whole power of 2 to this: 4 % apart, so
 that neighbouring files, whose centres differ a little, still share one lattice."""
+MILESTONE, SCALE_DECIMALS = 1 << 14, 9
+"""Pixels between milestones of the lattice, and decimals of a scale: over as many pixels it is off by less
+than a ten-thousandth."""
 MOST_DEGREES = 6.0
 """Scenes wider than a UTM zone are looked at in their own CRS."""
 HAIR = 1e-6
@@ -41,7 +44,7 @@ class Straight:
     """Both grids have the same axes: pixel ``i`` begins at ``offset + scale * (first + i)`` of the other.
 
     Each for rows and columns; the work grid's pixels on the scene, unless it is
-    said otherwise. ``first`` counts from the lattice's origin, so that a pixel's
+    said otherwise. ``first`` counts from a place of the lattice, so that a pixel's
     place is computed alike in every grid of the lattice.
     """
 
@@ -147,9 +150,14 @@ def lay_on_ground(
     straight = None
     if upright and parse_crs(crs) == parse_crs(view.crs):
         own = view.affine
-        scale = pixel[0] / -own.e, pixel[1] / own.a
-        offset = _rounded(-own.f / own.e), _rounded(-own.c / own.a)
-        straight = Straight(scale, offset, (rows[0], cols[0]))
+        # Places are counted from a milestone of the lattice: the noise in a file's numbers stays below what
+        # rounding takes away, and files that begin a few pixels apart still share it.
+        down, across = (first // MILESTONE * MILESTONE for first in (rows[0], cols[0]))
+        scale = round(pixel[0] / -own.e, SCALE_DECIMALS), round(pixel[1] / own.a, SCALE_DECIMALS)
+        offset = (-down * pixel[0] - own.f) / own.e, (across * pixel[1] - own.c) / own.a
+        straight = Straight(
+            scale, (_rounded(offset[0]), _rounded(offset[1])), (rows[0] - down, cols[0] - across)
+        )
     return WorkGrid(shape, transform, crs, (rows[0], cols[0]), straight)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
@@ -294,3 +295,19 @@ def test_scenes_without_a_place_are_read_as_ever(tmp_path: Path) -> None:
         assert source.work.anchor == (0, 0)
         assert source.on_own_grid
         assert not source.on_ground
+
+
+@pytest.mark.parametrize("form", ["finer", "coarser", "turned by 30", "web mercator"])
+def test_noise_in_a_file_s_numbers_changes_nothing(tmp_path: Path, form: str) -> None:
+    """Other programs write the same place with other last digits; it stays the same place, bit for bit."""
+    transform, crs = FORMS[form]
+    noisy = Affine(*(value * (1 + 2e-13 * step) for step, value in enumerate(transform[:6], start=-3)))
+    with open_ground(paint(tmp_path / "a.tif", transform, crs=crs)) as source:
+        image, valid = whole(source)
+    path = paint(tmp_path / "b.tif", transform, crs=crs)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.transform = noisy
+    with open_ground(path) as source:
+        found, known = whole(source)
+    np.testing.assert_array_equal(known, valid)
+    np.testing.assert_allclose(found, image, atol=1e-7)
