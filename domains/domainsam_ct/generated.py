@@ -54,8 +54,8 @@ ORGANS = {
         Ellipsoid((14, 52, 52), (66, 30, 42), 105),
     ),
     "spleen": (Ellipsoid((-106, -28, 46), (24, 44, 42), 118),),
-    "kidney_right": (Ellipsoid((64, -46, -34), (27, 24, 50), 165),),
-    "kidney_left": (Ellipsoid((-64, -46, -20), (27, 24, 50), 165),),
+    "kidney_right": (Ellipsoid((64, -38, -34), (27, 22, 50), 165),),
+    "kidney_left": (Ellipsoid((-64, -38, -20), (27, 22, 50), 165),),
     "gallbladder": (Ellipsoid((50, 50, -26), (15, 19, 24), 8),),
     "stomach": (
         Ellipsoid((-58, 34, 50), (38, 38, 48), 25),

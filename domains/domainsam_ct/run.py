@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from domainsam.errors import ConfigError
 from domainsam.keywords import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from domainsam.protocols import Foundation
     from domainsam_ct.job import Batch, CaseResult
     from domainsam_ct.read.open import VolumeSource
+    from domainsam_ct.settings import Method
 
 SAVED = (
     *("per_organ", "dicom_seg", "rtstruct", "statistics", "report", "preview"),
@@ -113,7 +114,7 @@ def segment_options(
             deskew=deskew,
         ),
         model=path_of(model),
-        method=None if method is None else check_choice("method", method, METHODS),
+        method=None if method is None else cast("Method", check_choice("method", method, METHODS)),
         foundation=foundation,
         organs=None if organs is None else parts_of(organs, str),
         label_map=None if label_map is None else str(label_map),

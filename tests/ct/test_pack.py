@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from domainsam.checkpoint import read_header
 from domainsam.testing.contracts import PackContract
 from domainsam_cli import main
 from domainsam_ct.labels import load_label_map, make_label_map
-from domainsam_ct.segment import read_model_labels
+from domainsam_ct.model.shipped import find_model
 
 
 class TestCt(PackContract):
@@ -17,7 +18,7 @@ class TestCt(PackContract):
 def test_labels_are_those_of_the_shipped_map() -> None:
     from domainsam_ct import PACK
 
-    assert PACK.labels == read_model_labels(None)
+    assert PACK.labels == read_header(find_model()).labels
     assert make_label_map(PACK.labels) == load_label_map("synapse")
 
 

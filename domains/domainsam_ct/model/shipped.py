@@ -8,7 +8,7 @@ from pathlib import Path
 
 from domainsam.checkpoint import CheckpointHeader, model_file, read_header
 from domainsam.errors import ConfigError
-from domainsam_ct.settings import Method
+from domainsam_ct.settings import METHODS, Method
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _TOLD: set[str] = set()
 """Models whose restricted use was told in this process."""
 WEIGHTS = Path(__file__).parents[1] / "weights"
 SHIPPED: Mapping[Method, str] = {"specialist": "abdomen", "ladder": "abdomen_open"}
-"""The model inside the package that is taken for each method; the first is the default."""
+"""The model inside the package that is taken for each method."""
 
 
 def find_model(given: str | Path | None = None, method: Method | None = None) -> Path:
@@ -44,7 +44,7 @@ def find_model(given: str | Path | None = None, method: Method | None = None) ->
         If it is of another method.
     """
     if given is None:
-        name = SHIPPED[method or next(iter(SHIPPED))]
+        name = SHIPPED[METHODS[0] if method is None else method]
         return model_file(None, WEIGHTS / f"{name}.safetensors", PACK, "organ")
     path, named = Path(given), WEIGHTS / f"{given}.safetensors"
     if not path.is_file() and path.name == str(given) and named.is_file():

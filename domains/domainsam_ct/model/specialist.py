@@ -30,6 +30,9 @@ class Specialist(nn.Module):
         Number of organs and the background.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, trunk: str, width: int, classes: int) -> None:
         super().__init__()
         self.trunk = build_trunk(trunk, strides=STRIDES)
