@@ -168,13 +168,13 @@ def _equal_area_around(footprints: Sequence[Footprint]) -> pyproj.CRS:
         transform_bounds(footprint.place.crs, "EPSG:4326", *footprint.place.bounds)
         for footprint in footprints
     ]
-    west, south, east, north = np.array(boxes).T
-    lon, lat = (west.min() + east.max()) / 2, (south.min() + north.max()) / 2
-    lon, lat = round(float(lon), 2), round(float(lat), 2)
-    place = f"{abs(lat):.2f}{'S' if lat < 0 else 'N'} {abs(lon):.2f}{'W' if lon < 0 else 'E'}"
+    lefts, lows, rights, tops = np.array(boxes).T
+    lon, lat = (lefts.min() + rights.max()) / 2, (lows.min() + tops.max()) / 2
+    east, north = round(float(lon), 2), round(float(lat), 2)
+    place = f"{abs(north):.2f}{'S' if north < 0 else 'N'} {abs(east):.2f}{'W' if east < 0 else 'E'}"
     # With a name and a base that is known: programs show "unknown" otherwise, and ask for a datum shift.
     return ProjectedCRS(
-        conversion=LambertAzimuthalEqualAreaConversion(lat, lon),
+        conversion=LambertAzimuthalEqualAreaConversion(north, east),
         name=f"WGS 84 / Lambert azimuthal equal-area around {place}",
         geodetic_crs=pyproj.CRS.from_epsg(4326),
     )

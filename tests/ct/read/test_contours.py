@@ -92,7 +92,7 @@ KEYHOLE = [
 ]
 RINGED = box((2, 10), (2, 12)) & ~box((4, 7), (5, 9))
 
-CASES = {
+CASES: dict[str, tuple[Sequence[Ring], Any]] = {
     "half way between pixels": ([rectangle(1.5, 1.5, 11.5, 9.5)], box((2, 10), (2, 12))),
     "through the outermost pixels": ([rectangle(2, 2, 11, 9)], box((2, 10), (2, 12))),
     "between": ([rectangle(1.7, 1.9, 11.2, 9.3)], box((2, 10), (2, 12))),
