@@ -79,7 +79,7 @@ def test_recipes_of_papers_are_what_paper_does(name: str) -> None:
         from domainsam_scene.train import recipe as scene
 
         config = scene.TrainConfig()
-        method = replace(config.network, method=name)
+        method = replace(config.network, method="mlesam" if name == "mlesam" else "memorysam")
         assert scene.read_recipe(Path(name)) == scene.make_paper_recipe(
             replace(config, network=method), "deliver"
         )

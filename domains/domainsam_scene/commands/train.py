@@ -130,8 +130,8 @@ def gather_config(given: dict[str, Any]) -> TrainConfig:
     if given["paper"]:
         # Without a word on it, what is published is MemorySAM.
         usual = "memorysam" if given["config_path"] is None else config.network.method
-        network = replace(config.network, method=given["method"] or usual)
-        config = make_paper_recipe(replace(config, network=network), given["layout"])
+        chosen = replace(config.network, method=given["method"] or usual)
+        config = make_paper_recipe(replace(config, network=chosen), given["layout"])
     network = collect_given(given, {"rank": "rank", "image_size": "image_size"})
     if given["method"] is not None and not given["paper"]:
         network["method"] = given["method"]

@@ -133,7 +133,7 @@ def check_classes(counts: NDArray[np.int64], labels: Sequence[str], origin: Path
                 f"{origin}: the labels hold 0 and {IGNORE} only, and {IGNORE} means unknown, so that what is "
                 f"drawn as {IGNORE} would be ignored; write 0 for {labels[0]} and 1 for {labels[1]}"
             )
-        only = ", ".join(labels[number] for number in found) or "no class at all"
+        only = ", ".join(labels[number] for number in found.tolist()) or "no class at all"
         raise InputError(
             f"{origin}: {only} occurs in the labels, expected two of {', '.join(labels)} at least; "
             "are they numbered from 0 in the order of the class names?"

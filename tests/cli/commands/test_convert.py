@@ -25,6 +25,8 @@ from domainsam.side.lora import PUBLISHED_NAMES
 from domainsam_cli import main
 from domainsam_ct.model import convert as lst
 from domainsam_ct.model import organs
+from domainsam_ct.model.network import NetworkConfig as OrganConfig
+from domainsam_ct.model.network import OrganNetwork
 from domainsam_scene.model.convert import make_published_options
 from domainsam_scene.model.network import NetworkConfig, SceneNetwork
 from domainsam_scene.model.scene import PLACES, load_model
@@ -109,7 +111,7 @@ def test_sam_lst_of_512_pixels(
 ) -> None:
     for module in (lst, organs):
         monkeypatch.setattr(module, "load_foundation", lambda *given: narrow)
-    own = organs.OrganNetwork(organs.NetworkConfig(0, "random", encoding="published"), narrow, 9).eval()
+    own = OrganNetwork(OrganConfig(0, "random", encoding="published"), narrow, 9).eval()
     own.load_state_dict({**own.state_dict(), **spread(own.state_dict())})
     frozen = dict(narrow.model.state_dict())
     frozen["image_encoder.pos_embed"] = F.interpolate(
