@@ -23,8 +23,8 @@ code meaning
 from __future__ import annotations
 
 import errno
-import os
 import re
+from pathlib import Path
 
 
 class DomainSamError(Exception):
@@ -172,7 +172,7 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 def _lost_its_folder(name: str) -> bool:
     """Whether not even the folder of a file is there: inputs that are absent are told of long before."""
-    return not os.path.isdir(os.path.dirname(os.path.abspath(name)))  # noqa: PTH112, PTH120, PTH100
+    return not Path(name).absolute().parent.is_dir()
 
 
 def one_line(error: BaseException) -> str:
