@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import errno
 import re
+from pathlib import Path
 
 
 class DomainSamError(Exception):
@@ -161,13 +162,17 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
         return f"no space left on the disk{where}: free some space and run again", OutputError.exit_code
-    if isinstance(error, FileNotFoundError) and error.filename:
-        # Inputs that are absent are told as such long before: what is gone now was there when the run began.
+    if isinstance(error, FileNotFoundError) and error.filename and _lost_its_folder(str(error.filename)):
         return (
             f"'{error.filename}' is gone: its folder was removed or renamed during the run; run again",
             OutputError.exit_code,
         )
     return f"unforeseen {type(error).__name__}: {one_line(error)}", 1
+
+
+def _lost_its_folder(name: str) -> bool:
+    """Whether not even the folder of a file is there: inputs that are absent are told of long before."""
+    return not Path(name).absolute().parent.is_dir()
 
 
 def one_line(error: BaseException) -> str:

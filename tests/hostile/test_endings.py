@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import shapely
 
-from domainsam.errors import InputError, OutputError
+from domainsam.errors import InputError, OutputError, explain
 from domainsam.infer.journal import Journal, mark_file
 from domainsam.limits import limited, tell_changing, tell_moment
 from domainsam.versions import SAMPLED_BYTES, content_digest
@@ -195,6 +195,13 @@ def test_a_finished_trend_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert run(*arguments) == 4
     assert not find_work_room(tmp_path / "trend").exists()
     assert callable(find_finished)
+
+
+def test_a_folder_that_was_removed_is_told(tmp_path: Path) -> None:
+    for name, code in ((tmp_path / "gone" / "a.raw", 4), (tmp_path / "a.raw", 1)):
+        line, found = explain(FileNotFoundError(2, "No such file", str(name)))
+        assert found == code
+        assert ("removed or renamed during the run" in line) == (code == 4)
 
 
 def test_reproducible_outputs_tell_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
