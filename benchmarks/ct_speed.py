@@ -48,7 +48,7 @@ def published(model: OrganModel, slices: NDArray[np.float32], spacing: tuple[flo
         factors = (covered[0] / image.shape[0], covered[1] / image.shape[1])
         small = np.zeros(grid.network, np.float32)
         small[inside] = zoom(image, factors, order=3)
-        batch = torch.from_numpy(small)[None, None].to(model.network.foundation.device)
+        batch = torch.from_numpy(small)[None, None].to(model.network.device)
         logits = model.network(batch)
         full = F.interpolate(logits, grid.network, mode="bilinear", align_corners=False)
         best = torch.argmax(torch.softmax(full, dim=1), dim=1)[0].cpu().numpy()[inside]

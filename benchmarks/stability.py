@@ -271,7 +271,7 @@ def map_picture(
     path = folder / f"{name}.tif"
     picture.write(path)
     files = {kind: folder / f"{name}_{kind}.tif" for kind in ("mask", "probability")}
-    outputs = replace(options.outputs, **files)
+    outputs = replace(options.outputs, mask=files["mask"], probability=files["probability"])
     batch = map_scenes([str(path)], replace(options, outputs=outputs), model)
     if batch.failures:
         raise SystemExit(batch.failures[0][1])
@@ -323,7 +323,7 @@ def compare(
     changed = float((steps > 25).mean()) if inner.any() else 0.0
     passed = iou == 1 if exact else iou >= LEAST_IOU and abs(ratio - 1) <= MOST_AREA
     share = float(first.mean()) if inner.any() else 0.0
-    return Row(*words, inner.sum() * pixel**2 / 1e4, share, iou, ratio, changed, passed)
+    return Row(*words, float(inner.sum()) * pixel**2 / 1e4, share, iou, ratio, changed, passed)
 
 
 def run_cases(

@@ -161,6 +161,12 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
         return f"no space left on the disk{where}: free some space and run again", OutputError.exit_code
+    if isinstance(error, FileNotFoundError) and error.filename:
+        # Inputs that are absent are told as such long before: what is gone now was there when the run began.
+        return (
+            f"'{error.filename}' is gone: its folder was removed or renamed during the run; run again",
+            OutputError.exit_code,
+        )
     return f"unforeseen {type(error).__name__}: {one_line(error)}", 1
 
 

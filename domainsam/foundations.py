@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from domainsam.errors import PackError
+from domainsam.generalists import COSTS, GENERALISTS, PADDED, Generalist
 from domainsam.plugins import load_offer, offers
 
 GROUP = "domainsam.foundations"
@@ -40,17 +41,21 @@ SAM_PIXELS = Normalisation(
 class WeightFile:
     """One official weight file.
 
-    ``megabytes`` (10^6 bytes) is for information; ``sha256`` decides.
+    ``megabytes`` (10^6 bytes) is for information; ``sha256`` decides, and is
+    None where nobody has published one. ``also`` are other names that the
+    file goes by. An empty ``url``: nothing is published, a file of one's own
+    is looked for under that name.
     """
 
     name: str
     file: str
     url: str
-    sha256: str
+    sha256: str | None
     megabytes: int
     licence: str
     normalisation: Normalisation
     image_size: int
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,18 @@ class FoundationSpec:
         How a file of its tensors is recognised; None where that is not wanted.
     fit
         How a single picture becomes its input: ``"longest"`` side scaled and
-        the rest padded, as SAM does, or both sides scaled (``"squash"``), as SAM 2 does.
+        the rest padded, as SAM does, or both sides scaled, with antialiasing
+        (``"squash"``) as SAM 2 does, without (``"stretch"``) as EfficientSAM does.
+    prompts
+        What it understands: of ``points``, ``points outside``, ``boxes``, ``masks``.
+    parameters
+        Of the image encoder, in millions; None where nobody counted.
+    gmacs
+        Of the image encoder for one image of its own size, in 10^9; likewise.
+    input
+        The input rule in words.
+    notice
+        What is told before the weights are used, for instance that they are for research only.
     """
 
     name: str
@@ -109,7 +125,12 @@ class FoundationSpec:
     licence: str
     weights: WeightFile | None = None
     marks: Marks | None = None
-    fit: Literal["longest", "squash"] = "longest"
+    fit: Literal["longest", "squash", "stretch"] = "longest"
+    prompts: tuple[str, ...] = ("points", "points outside", "boxes", "masks")
+    parameters: float | None = None
+    gmacs: float | None = None
+    input: str = ""
+    notice: str | None = None
 
 
 SAM_ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -118,7 +139,23 @@ SAM2_STEM = "image_encoder.trunk.patch_embed.proj.weight"
 SAM2_DEEP = "image_encoder.trunk.blocks.15.norm1.weight"
 """Tiny and small share their width; tiny has 12 blocks, small 16."""
 SAM21_ONLY = "no_obj_embed_spatial"
-OWN_LICENCE = "Apache-2.0; trained in part on research-only imagery, see the model card"
+RESEARCH_LICENCE = "LicenseRef-domainsam-research-weights"
+"""SPDX's way to name a licence of one's own; its text is in ``LICENSES/`` and in the distribution."""
+OWN_LICENCE = f"{RESEARCH_LICENCE} (trained in part on research-only imagery, see the model card)"
+
+
+MODEL_LICENCES = {
+    "urban_villages": f"{RESEARCH_LICENCE} (trained on UV-SAM's sample, which states none)",
+    "abdomen": "Apache-2.0",
+    "generated": "Apache-2.0",
+}
+"""Of the models inside the packages, by the names of their files."""
+
+
+def tell_licences(*names: str | None) -> dict[str, str]:
+    """Licences of weights by the names of foundations and models, as far as they are known."""
+    known = {**MODEL_LICENCES, **{name: row.licence for name, row in FOUNDATIONS.items()}}
+    return {name: known[name] for name in names if name in known}
 
 
 def _sam(letter: str, mark: str, megabytes: int, width: int, sha256: str) -> FoundationSpec:
@@ -127,7 +164,16 @@ def _sam(letter: str, mark: str, megabytes: int, width: int, sha256: str) -> Fou
         name, file, f"{SAM_ADDRESS}/{file}", sha256, megabytes, "Apache-2.0", SAM_PIXELS, 1024
     )
     marks = Marks({"image_encoder.pos_embed": (-1, width)})
-    return FoundationSpec(name, "domainsam.foundation.sam:load", weights.licence, weights, marks)
+    return FoundationSpec(
+        name,
+        "domainsam.foundation.sam:load",
+        weights.licence,
+        weights,
+        marks,
+        parameters=COSTS[name][0],
+        gmacs=COSTS[name][1],
+        input=PADDED,
+    )
 
 
 def _sam2(version: str, size: str, megabytes: int, width: int, sha256: str) -> FoundationSpec:
@@ -144,7 +190,37 @@ def _sam2(version: str, size: str, megabytes: int, width: int, sha256: str) -> F
     else:
         lacks.append(SAM21_ONLY)
     marks = Marks(has, tuple(lacks))
-    return FoundationSpec(name, "domainsam.foundation.sam2:load", weights.licence, weights, marks, "squash")
+    return FoundationSpec(
+        name,
+        "domainsam.foundation.sam2:load",
+        weights.licence,
+        weights,
+        marks,
+        "squash",
+        parameters=COSTS[size][0],
+        gmacs=COSTS[size][1],
+        input="both sides to 1024",
+    )
+
+
+def _efficient(row: Generalist) -> FoundationSpec:
+    pixels = {"sam": SAM_PIXELS, "imagenet": IMAGENET}[row.statistics]
+    weights = WeightFile(
+        row.name, row.file, row.url, row.sha256, row.megabytes, row.licence, pixels, 1024, row.also
+    )
+    return FoundationSpec(
+        row.name,
+        row.loader,
+        row.licence,
+        weights,
+        Marks(row.has, row.lacks) if row.has else None,
+        row.fit,
+        row.prompts,
+        row.parameters,
+        row.gmacs or None,
+        row.input,
+        f"the weights of {row.name} are under the {row.licence}" if "non-commercial" in row.licence else None,
+    )
 
 
 # The checksums agree in several independent public projects that pin these files. The mark in
@@ -157,6 +233,9 @@ FOUNDATIONS: dict[str, FoundationSpec] = {
             "domainsam.foundation.embedded:load",
             OWN_LICENCE,
             marks=Marks({"dense_prompts.at4.weight": None}),
+            parameters=COSTS["embedded"][0],
+            gmacs=COSTS["embedded"][1],
+            input="longest side to 512, padded",
         ),
         FoundationSpec(
             "embedded_sam2",
@@ -164,6 +243,9 @@ FOUNDATIONS: dict[str, FoundationSpec] = {
             OWN_LICENCE,
             marks=Marks({SAM2_STEM: (0, 32)}),
             fit="squash",
+            parameters=COSTS["embedded_sam2"][0],
+            gmacs=COSTS["embedded_sam2"][1],
+            input="both sides to 256",
         ),
         _sam("b", "01ec64", 375, 768, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
         _sam("l", "0b3195", 1250, 1024, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
@@ -186,6 +268,7 @@ FOUNDATIONS: dict[str, FoundationSpec] = {
             "sam2", "base_plus", 324, 112, "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071"
         ),
         _sam2("sam2", "large", 898, 144, "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b"),
+        *map(_efficient, GENERALISTS),
         FoundationSpec("fake", "domainsam.foundation.fake:load", "Apache-2.0"),
     )
 }

@@ -9,10 +9,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from domainsam.errors import DependencyError, InputError, PackError, missing_extra
+from domainsam.describe import describe_weights, is_weight_file
+from domainsam.errors import CheckpointError, DependencyError, InputError, PackError, missing_extra
 from domainsam.plugins import find_offers, import_attribute, load_offer
+
+if TYPE_CHECKING:
+    from domainsam.released import Converted, ConvertOptions
 
 GROUP = "domainsam.packs"
 
@@ -37,7 +42,8 @@ class DomainPack:
     the main job as a function ``(inputs, out, **options)``, its options named as
     the command's are; :func:`domainsam.run` hands over to it. ``formats`` is a
     function without arguments that gives the endings of files by kind, under
-    ``inputs`` and ``outputs``.
+    ``inputs`` and ``outputs``. ``convert`` turns released checkpoints of the
+    system that the pack follows into model files, see :mod:`domainsam.released`.
     """
 
     name: str
@@ -50,6 +56,7 @@ class DomainPack:
     describe: str | None = None
     run: str | None = None
     formats: str | None = None
+    convert: str | None = None
 
     def load(self, part: str) -> Any:
         """Import and return one of the parts that are named by ``"module:attribute"``.
@@ -101,13 +108,17 @@ def load_pack(name: str) -> DomainPack:
 
 
 def describe_file(file: str) -> dict[str, dict[str, object]]:
-    """Facts about a file from every pack that can read it, by pack.
+    """Facts about a file from every pack that can read it, by pack; of weights, from the core.
 
     Raises
     ------
+    CheckpointError
+        If it is a file of weights and damaged.
     InputError
         If no pack can; the reason is that of the first pack that tried.
     """
+    if is_weight_file(Path(file)):
+        return {"core": describe_weights(Path(file))}
     answers: dict[str, dict[str, object]] = {}
     refusals: list[InputError] = []
     for name in find_packs():
@@ -125,3 +136,32 @@ def describe_file(file: str) -> dict[str, dict[str, object]]:
     if not answers:
         raise refusals[0] if refusals else InputError(f"{file}: no installed pack reads files of this kind")
     return answers
+
+
+def convert_checkpoint(file: Path, options: ConvertOptions) -> Converted:
+    """Make a model file of a released checkpoint, of whichever pack's system it is.
+
+    Raises
+    ------
+    WeightsError
+        If the file or the foundation's weights do not exist.
+    CheckpointError
+        If it is damaged, of no known system, or a tensor cannot be accounted for.
+    """
+    from domainsam.foundation.loading import read_tensors
+    from domainsam.released import Ledger
+
+    tensors = read_tensors(file, inert=True)
+    for name in find_packs():
+        pack = load_pack(name)
+        if pack.convert is None:
+            continue
+        converted: Converted | None = pack.load("convert")(Ledger(str(file), tensors), options)
+        if converted is not None:
+            return converted
+    some = ", ".join(sorted(tensors)[:3])
+    raise CheckpointError(
+        f"{file} is a checkpoint of no system that is known here (its tensors begin {some}); expected one of "
+        "UV-SAM, SAM-LST or MemorySAM (of MLE-SAM none was released); a SAM or SAM 2 file needs no "
+        "conversion: give its path to --foundation"
+    )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from domainsam.errors import InputError
 from domainsam.foundation import DEFAULT, find_foundations, load_foundation
-from domainsam.foundation.picture import Fit, fit_longest, fit_squash
+from domainsam.foundation.picture import FITS, Fit, fit_longest
 from domainsam.machine import choose_device
 from domainsam.prompts import POINT_NEGATIVE, POINT_POSITIVE, PromptSet
 from domainsam.protocols import Features, Foundation
@@ -27,7 +27,7 @@ class Predictor:
     Parameters
     ----------
     foundation
-        A name from ``domainsam weights list`` or ``"embedded"``, the path of a
+        A name from ``domainsam foundations list``, the path of a
         weight file, or a loaded foundation (then ``device`` is its own).
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
@@ -47,7 +47,7 @@ class Predictor:
             foundation = load_foundation(foundation, choose_device(device))
         self.foundation: Foundation = foundation
         row = find_foundations().get(foundation.name)
-        self._squash = row is not None and row.fit == "squash"
+        self._fit = fit_longest if row is None else FITS[row.fit]
         self._set: tuple[Features, Fit] | None = None
 
     def set_image(self, image: NDArray[Any]) -> None:
@@ -65,8 +65,7 @@ class Predictor:
         """
         self._set = None
         picture = _as_bytes(np.asarray(image))
-        fitted = fit_squash if self._squash else fit_longest
-        images, fit = fitted(picture, self.foundation.image_size)
+        images, fit = self._fit(picture, self.foundation.image_size)
         with torch.inference_mode():
             self._set = self.foundation.encode(images), fit
 

@@ -21,6 +21,8 @@ try:
 except ImportError:  # Windows: claims are then never told from what a killed run left, which stays
     fcntl = None  # type: ignore[assignment]
 
+LOCKS: bool = fcntl is not None
+"""Whether the system has locks that end with their process."""
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 MARK, END = ".domainsam-", ".part"
@@ -148,7 +150,7 @@ class Claim:
 
 def sweep(parent: Path, prefix: str = MARK) -> None:
     """Remove hidden folders in ``parent`` that runs left which were killed; those at work keep theirs."""
-    if fcntl is None:
+    if not LOCKS:
         return
     with suppress(OSError):
         for path in parent.glob(f"{prefix}*{END}"):
@@ -170,7 +172,7 @@ def _sweep_one(path: Path) -> None:
 
 def _lock(path: Path, wait: bool = False) -> int | None:
     """A descriptor that holds the lock of a folder; None where it is held (without ``wait``) or cannot be."""
-    if fcntl is None:
+    if not LOCKS:
         return None
     try:
         descriptor = os.open(path, os.O_RDONLY | NO_LINK)

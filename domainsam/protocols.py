@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
 
@@ -55,7 +55,7 @@ class Block:
     index: Window
     image: NDArray[np.float32]
     valid: NDArray[np.bool_]
-    seen: NDArray[np.bool_] | None = None
+    seen: NDArray[np.bool_] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from domainsam.names import show
 Rest = ParamSpec("Rest")
 Result = TypeVar("Result")
 Source = TypeVar("Source")
+Owner = TypeVar("Owner")
 
 OURS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 """Errors of the system that say nothing of the file: full disks, too many open files."""
@@ -85,6 +86,26 @@ def reads(
         def guarded(source: Source, /, *arguments: Rest.args, **keywords: Rest.kwargs) -> Result:
             with reading(source, what, kind):
                 return reader(source, *arguments, **keywords)
+
+        return guarded
+
+    return decorate
+
+
+def reads_by(
+    what: str,
+) -> Callable[
+    [Callable[Concatenate[Owner, Source, Rest], Result]], Callable[Concatenate[Owner, Source, Rest], Result]
+]:
+    """Decorate a method whose first parameter after ``self`` is the file, as :func:`reads` does functions."""
+
+    def decorate(
+        reader: Callable[Concatenate[Owner, Source, Rest], Result],
+    ) -> Callable[Concatenate[Owner, Source, Rest], Result]:
+        @wraps(reader)
+        def guarded(self: Owner, source: Source, /, *arguments: Rest.args, **keywords: Rest.kwargs) -> Result:
+            with reading(source, what):
+                return reader(self, source, *arguments, **keywords)
 
         return guarded
 

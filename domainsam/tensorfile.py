@@ -18,7 +18,6 @@ from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from domainsam.errors import CheckpointError, OutputError
-from domainsam.limits import require_memory
 
 NAMES_SHOWN = 4
 """Tensor names that an error message lists before it says how many more there are."""
@@ -43,7 +42,6 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     CheckpointError
         If the file is damaged.
     """
-    require_memory(path, path.stat().st_size if path.is_file() else 0, "tensors of that size")
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -147,19 +145,26 @@ def halve(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_strict(
-    network: Network, tensors: Mapping[str, Tensor], source: str, assign: bool = False
+    network: Network,
+    tensors: Mapping[str, Tensor],
+    source: str,
+    assign: bool = False,
+    names: Mapping[str, str] | None = None,
 ) -> Network:
     """Put tensors into a network whose names and shapes they must match exactly.
 
     ``assign`` makes the network keep the given tensors themselves, as one
     built on the meta device must; otherwise they are cast to its types.
+    ``names`` says what the file calls the network's tensors, where that differs.
 
     Raises
     ------
     CheckpointError
         Naming the missing, unexpected and wrongly shaped tensors in one line.
     """
-    expected = network.state_dict()
+    state = network.state_dict()
+    names = names or {name: name for name in state}
+    expected = {names[name]: value for name, value in state.items()}
     faults = {
         "missing": sorted(expected.keys() - tensors.keys()),
         "unexpected": sorted(tensors.keys() - expected.keys()),
@@ -172,7 +177,8 @@ def load_strict(
     if any(faults.values()):
         told = "; ".join(f"{kind}: {list_names(names)}" for kind, names in faults.items() if names)
         raise CheckpointError(f"{source} does not fit {type(network).__name__}: {told}")
-    network.load_state_dict(dict(tensors), strict=True, assign=assign)
+    found = {name: tensors[given] for name, given in names.items()}
+    network.load_state_dict(found, strict=True, assign=assign)
     return network
 
 

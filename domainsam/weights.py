@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import http
 import http.client
+import logging
 import os
 import sys
 import urllib.error
@@ -39,10 +40,16 @@ __all__ = [
     "find_weights",
     "list_search_folders",
     "published",
+    "read_record",
+    "record_first_use",
     "verify",
 ]
 
+log = logging.getLogger(__name__)
+
 FOLDER_VARIABLE = "DOMAINSAM_WEIGHTS"
+RECORD = ".sha256"
+"""Ending of the file beside a weight file that holds its checksum at first use."""
 CHUNK = 1 << 20
 TIMEOUT = 30.0
 """Seconds without a byte after which a download counts as broken; what has arrived is kept."""
@@ -102,10 +109,17 @@ def find_weights(name: str) -> Path:
         If it is not there; the text says which command or address gets it and where it belongs.
     """
     entry = find_known(name)
+    names = (entry.file, *entry.also)
+    for folder in list_search_folders():
+        for file in names:
+            if (folder / file).is_file():
+                return folder / file
     candidates = [folder / entry.file for folder in list_search_folders()]
-    for path in candidates:
-        if path.is_file():
-            return path
+    if not entry.url:
+        raise WeightsError(
+            f"no weights of {name} are published, and there is no file of your own at "
+            f"{' or '.join(map(str, candidates))}: put one there, or give its path instead of the name"
+        )
     raise WeightsError(
         f"weights of {name} not found at {' or '.join(map(str, candidates))}: "
         f"run 'domainsam weights fetch {name}' ({entry.megabytes} MB, {entry.licence}), "
@@ -123,8 +137,36 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def read_record(path: Path) -> str | None:
+    """SHA-256 that a weight file had when it was first used, None where nothing is recorded."""
+    try:
+        words = path.with_name(path.name + RECORD).read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return words[0] if words else None
+
+
+def record_first_use(name: str, path: Path) -> str | None:
+    """Record the SHA-256 of a file that no checksum is published for; None where one is, or it was recorded.
+
+    The record lies beside the file as ``FILE.sha256``, in the form that ``sha256sum --check`` reads.
+    Where it cannot be written, the next use is a first one again.
+    """
+    if find_known(name).sha256 is not None or read_record(path) is not None:
+        return None
+    found = file_sha256(path)
+    try:
+        path.with_name(path.name + RECORD).write_text(f"{found}  {path.name}\n", encoding="ascii")
+    except OSError:
+        log.debug("%s cannot be written", path.name + RECORD)
+    return found
+
+
 def verify(name: str, path: Path | None = None) -> Path:
     """Check a published file's checksum and return its path.
+
+    A file that no checksum is published for is compared with the one of its
+    first use (:func:`record_first_use`), which is recorded if this is it.
 
     Raises
     ------
@@ -136,10 +178,20 @@ def verify(name: str, path: Path | None = None) -> Path:
     if not path.is_file():
         raise WeightsError(f"weight file {path} does not exist")
     found = file_sha256(path)
-    if found != entry.sha256:
+    if entry.sha256 is None:
+        recorded = read_record(path)
+        if recorded is None:
+            record_first_use(name, path)
+        elif recorded != found:
+            raise WeightsError(
+                f"{path} is not the file that was first used as {name}: its sha256 is {found}, then it was "
+                f"{recorded}; if you changed it yourself, delete {path.name + RECORD}, else fetch it again"
+            )
+    elif found != entry.sha256:
         raise WeightsError(
             f"{path} is not the published file of {name}: its sha256 is {found}, expected {entry.sha256}; "
-            f"delete it and run 'domainsam weights fetch {name}'"
+            "if it is a file of your own, keep it and give its path to --foundation; if it should be the "
+            f"published one, move it away and run 'domainsam weights fetch {name}'"
         )
     return path
 
@@ -176,6 +228,8 @@ def fetch(
         If the folder cannot be written.
     """
     entry = find_known(name)
+    if not entry.url:
+        raise WeightsError(f"no weights of {name} are published; train some, and give the path of the file")
     target = (folder or find_cache_folder()) / entry.file
     if target.is_file():
         return verify(name, target)
@@ -188,13 +242,14 @@ def fetch(
         raise OutputError(f"cannot write {part}: {error.strerror}; choose another folder") from error
     _download(entry, part, progress, timeout)
     found = file_sha256(part)
-    if found != entry.sha256:
+    if entry.sha256 is not None and found != entry.sha256:
         part.unlink()
         raise WeightsError(
             f"{entry.url} gave a file whose sha256 is {found}, expected {entry.sha256}; it was discarded: "
             "try again, or ask whether a proxy alters downloads"
         )
     part.replace(target)
+    record_first_use(name, target)
     return target
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,26 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_no_word_claims_a_medical_purpose(document: Path) -> None:
     text = document.read_text(encoding="utf-8").lower()
     assert not re.search(r"\bdiagnos|\bclinic", text)
+
+
+@pytest.mark.parametrize("name", ["uvsam", "samlst", "memorysam", "mlesam"])
+def test_recipes_of_papers_are_what_paper_does(name: str) -> None:
+    """``--config NAME`` and ``--paper`` cannot drift apart."""
+    if name == "uvsam":
+        from domainsam_urban.train import recipe as urban
+
+        expected: object = urban.set_epochs(urban.make_paper_recipe(urban.TrainConfig()), 344)
+        assert urban.read_recipe(Path(name)) == expected
+    elif name == "samlst":
+        from domainsam_ct.train import recipe as ct
+
+        assert ct.read_recipe(Path(name)) == ct.make_paper_recipe(ct.TrainConfig())
+    else:
+        from domainsam_scene.train import recipe as scene
+
+        config = scene.TrainConfig()
+        method = replace(config.network, method=name)
+        assert scene.read_recipe(Path(name)) == scene.make_paper_recipe(
+            replace(config, network=method), "deliver"
+        )
+    assert f"`{name}`" in (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")

@@ -21,6 +21,10 @@ CORE_COMMANDS = {
         "Tell programs what this installation can do.",
     ),
     "demo": ("domainsam_cli.commands.demo:demo", "Run a pack's main job on a generated sample."),
+    "foundations": (
+        "domainsam_cli.commands.foundations:foundations",
+        "List the frozen generalists: cost, prompts, licence.",
+    ),
     "info": ("domainsam_cli.commands.info:info", "Say what a file holds and what a pack would do with it."),
     "packs": ("domainsam_cli.commands.packs:packs", "List the installed domain packs."),
     "weights": ("domainsam_cli.commands.weights:weights", "List, fetch and verify foundation weights."),

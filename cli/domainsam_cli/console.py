@@ -20,9 +20,22 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+class ReaderGoneError(Exception):
+    """Whoever read what is printed has gone; no OSError, which click would answer by leaving at once."""
+
+
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a text; what would steer the terminal is shown as a code."""
-    click.echo(show(str(text)), err=err, nl=nl)
+    """Print a text; what would steer the terminal is shown as a code.
+
+    Raises
+    ------
+    ReaderGoneError
+        If nobody reads any more.
+    """
+    try:
+        click.echo(show(str(text)), err=err, nl=nl)
+    except BrokenPipeError as error:
+        raise ReaderGoneError from error
 
 
 def print_result(

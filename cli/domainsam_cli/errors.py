@@ -20,7 +20,7 @@ from domainsam.limits import limited
 from domainsam.names import lift_veils
 from domainsam.network import lock_process
 from domainsam.progress import show_progress
-from domainsam_cli.console import echo, show_pixel_progress
+from domainsam_cli.console import ReaderGoneError, echo, show_pixel_progress
 
 ENDINGS = ("SIGTERM", "SIGHUP")
 """Signals that end a run as Ctrl-C does: with a line, and after it has put its things away."""
@@ -70,7 +70,7 @@ def report(error: BaseException, state: RunState) -> int:
     if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, ReaderGoneError | BrokenPipeError):
         drop_output()
         return say("whoever read the output has gone; files that were finished are kept", NO_READER)
     if isinstance(error, UnprintableError):
@@ -86,7 +86,7 @@ def report(error: BaseException, state: RunState) -> int:
 
 def say(line: str, code: int) -> int:
     """Print ``domainsam: line`` on stderr, if there is one, and return ``code``."""
-    with suppress(OSError):
+    with suppress(OSError, ReaderGoneError):
         echo(f"domainsam: {line}", err=True)
     return code
 

@@ -46,8 +46,8 @@ def _on_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
 def _on_limit(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """Set a limit of the process; what is not given stays as it is."""
     if value:
-        given = {str(parameter.name): parse_size(value) if parameter.name == "memory" else value}
-        set_limits(replace(get_limits(), **given))
+        limit: Any = parse_size(value) if parameter.name == "memory" else value
+        set_limits(replace(get_limits(), **{str(parameter.name): limit}))
     return value
 
 

@@ -28,6 +28,7 @@ PACK = DomainPack(
     save="domainsam_ct.run:save_found",
     run="domainsam_ct.run:run_segment",
     formats="domainsam_ct.run:formats",
+    convert="domainsam_ct.model.convert:convert",
     demo="domainsam_ct.commands.demo:demo",
     describe="domainsam_ct.commands.demo:describe",
 )

@@ -23,19 +23,51 @@ class Ellipsoid:
     hu: float
 
 
-BODY = Ellipsoid((0, 0, 0), (165, 115, 1000), -95)
-"""Fat under the skin; as tall as any volume."""
-CAVITY = Ellipsoid((0, 5, 0), (140, 92, 1000), 45)
-SPINE = Ellipsoid((0, -62, 0), (24, 24, 1000), 320)
+SURROUNDINGS = (
+    Ellipsoid((0, 0, 0), (165, 118, 1000), -100),  # fat under the skin
+    Ellipsoid((0, 0, 0), (150, 103, 1000), 55),  # muscle
+    Ellipsoid((0, 10, 0), (138, 84, 1000), -100),  # fat about the organs
+    *(Ellipsoid((side * 34, -76, 0), (28, 20, 1000), 55) for side in (-1, 1)),  # muscle of the back
+    *(Ellipsoid((side * 34, -46, -60), (15, 15, 80), 55) for side in (-1, 1)),  # psoas
+    Ellipsoid((0, -58, 0), (25, 20, 1000), 260),  # vertebrae
+    Ellipsoid((0, -82, 0), (10, 8, 1000), 30),  # canal
+    *(
+        Ellipsoid((x, y, z), (6, 6, 16), 300)  # ribs
+        for z in range(-60, 120, 30)
+        for x, y in ((143, 12), (-143, 12), (122, -52), (-122, -52), (108, 66), (-108, 66))
+    ),
+    *(
+        Ellipsoid(place, (size, size, 26), 35)  # bowel
+        for place, size in (
+            ((104, -2, -66), 21), ((-112, -8, -60), 19), ((20, 52, -66), 20), ((-24, 56, -60), 22),
+            ((-62, 40, -62), 19), ((62, 30, -74), 18), ((-28, 18, -66), 17), ((18, 12, -74), 15),
+        )
+    ),
+    Ellipsoid((104, 6, -66), (12, 10, 20), -850),  # gas within it
+    Ellipsoid((-24, 64, -60), (13, 9, 18), -850),
+    Ellipsoid((19, -32, 0), (13, 10, 1000), 130),  # inferior vena cava
+)  # fmt: skip
+"""What lies about the organs and has no label; of the height 1000 is what runs through the volume."""
 ORGANS = {
-    "liver": Ellipsoid((72, 22, 30), (62, 62, 62), 105),
-    "spleen": Ellipsoid((-98, -28, 38), (26, 36, 44), 118),
-    "kidney_right": Ellipsoid((64, -48, -42), (25, 23, 48), 155),
-    "kidney_left": Ellipsoid((-64, -48, -30), (25, 23, 48), 155),
-    "gallbladder": Ellipsoid((52, 60, -42), (14, 16, 22), 8),
-    "stomach": Ellipsoid((-52, 42, 28), (38, 30, 46), 25),
-    "pancreas": Ellipsoid((-8, 18, -18), (48, 12, 13), 85),
-    "aorta": Ellipsoid((-10, -26, 0), (11, 11, 1000), 210),
+    "liver": (
+        Ellipsoid((76, 8, 44), (58, 74, 74), 105),
+        Ellipsoid((14, 52, 52), (66, 30, 42), 105),
+    ),
+    "spleen": (Ellipsoid((-106, -28, 46), (24, 44, 42), 118),),
+    "kidney_right": (Ellipsoid((64, -46, -34), (27, 24, 50), 165),),
+    "kidney_left": (Ellipsoid((-64, -46, -20), (27, 24, 50), 165),),
+    "gallbladder": (Ellipsoid((50, 50, -26), (15, 19, 24), 8),),
+    "stomach": (
+        Ellipsoid((-58, 34, 50), (38, 38, 48), 25),
+        Ellipsoid((-34, 42, 10), (30, 24, 30), 25),
+        Ellipsoid((-58, 60, 50), (22, 10, 30), -900),
+    ),
+    "pancreas": (
+        Ellipsoid((30, 10, -26), (17, 16, 22), 92),
+        Ellipsoid((4, 18, -10), (34, 11, 13), 92),
+        Ellipsoid((-42, -2, 4), (36, 12, 13), 92),
+    ),
+    "aorta": (Ellipsoid((-10, -30, 0), (11, 11, 1000), 210),),
 }
 """Later ones lie over earlier ones; x grows to the patient's right, so the liver's is positive."""
 AIR_HU = -1000.0
@@ -66,11 +98,12 @@ def draw_abdomen(
     values = {organ.name: value for value, organ in load_label_map("synapse").items()}
     hu = np.full(shape, AIR_HU, np.float32)
     labels = np.zeros(shape, np.uint8)
-    for solid in (BODY, CAVITY, SPINE):
+    for solid in SURROUNDINGS:
         hu[_inside(solid, axes)] = solid.hu
-    for name, solid in ORGANS.items():
-        inside = _inside(solid, axes)
-        hu[inside], labels[inside] = solid.hu, values[name]
+    for name, solids in ORGANS.items():
+        for solid in solids:
+            inside = _inside(solid, axes)
+            hu[inside], labels[inside] = solid.hu, values[name]
     hu = gaussian_filter(hu, BLUR_VOXELS)
     hu += np.random.default_rng(seed).normal(0, NOISE_HU, shape).astype(np.float32)
     return np.clip(np.round(hu), -1024, 3071).astype(np.int16), labels

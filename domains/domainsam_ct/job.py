@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import domainsam
 from domainsam.errors import ConfigError
 from domainsam.familiar import Judgement
+from domainsam.foundations import tell_licences
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, fill_stem, safe_name, without_ending
 from domainsam.infer.workroom import count_units
@@ -350,6 +351,7 @@ class CaseResult:
             "judgement": self.judgement.document(),
             **({"failed_outputs": dict(self.failed)} if self.failed else {}),
             "settings": dict(self.settings),
+            "licences": tell_licences(self.settings.get("model"), self.settings.get("foundation")),
             "removed_voxels": {names[value]: count for value, count in self.cleaned.removed.items()},
             "filled_voxels": {names[value]: count for value, count in self.cleaned.filled.items()},
             "resumed": bool(tell_changing(self.resumed)),

@@ -21,6 +21,7 @@ from domainsam.keywords import (
 from domainsam.marks import MarkFiles
 from domainsam_ct.settings import (
     MASK_SUFFIXES,
+    METHODS,
     ORIGINS,
     SEG_TYPES,
     SIDE_FILES,
@@ -68,6 +69,7 @@ def segment_options(
     keep_within: float = 30.0,
     keep_confidence: float = 0.67,
     model: str | Path | None = None,
+    method: str | None = None,
     foundation: str | None = None,
     points: str | Path | None = None,
     boxes: str | Path | None = None,
@@ -94,7 +96,7 @@ def segment_options(
     check_least(0, keep_share=keep_share, keep_within=keep_within, keep_confidence=keep_confidence)
     marks = MarkFiles(path_of(points), path_of(boxes), marks_frame)
     if marks:
-        refuse_with_marks(model=model, strict=strict)
+        refuse_with_marks(model=model, method=method, strict=strict)
     return SegmentOptions(
         outputs=OutputOptions(
             out=Path(out),
@@ -111,6 +113,7 @@ def segment_options(
             deskew=deskew,
         ),
         model=path_of(model),
+        method=None if method is None else check_choice("method", method, METHODS),
         foundation=foundation,
         organs=None if organs is None else parts_of(organs, str),
         label_map=None if label_map is None else str(label_map),

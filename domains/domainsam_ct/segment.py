@@ -36,7 +36,8 @@ from domainsam_ct.labels import LabelMap, choose_organs, load_label_map, make_la
 from domainsam_ct.measure.cleanup import CleanUp, clean_up
 from domainsam_ct.measure.gate import judge_case
 from domainsam_ct.measure.statistics import Tally
-from domainsam_ct.model.organs import OrganModel, find_shipped_model, identify_model, load_model
+from domainsam_ct.model.organs import OrganModel, identify_model, load_model
+from domainsam_ct.model.shipped import find_model
 from domainsam_ct.model.sweep import STAGED_BYTES, segment_volume
 from domainsam_ct.read.dicom.derived import get_series
 from domainsam_ct.read.dicom.files import is_dicom_file
@@ -78,7 +79,7 @@ def segment_cases(
         If outputs clash or exist, or the model cannot be used (both before any
         work); or, of a single case, whatever made it fail.
     """
-    names = model.labels if model is not None else read_model_labels(options.model)
+    names = model.labels if model is not None else read_model_labels(options)
     labels, _ = choose_output_labels(names, options)
     choose_cleaning(options.clean, labels)
     plans = plan_outputs(inputs, [organ.name for organ in labels.values()], options.outputs)
@@ -194,8 +195,8 @@ def _tidy(plan: CasePlan) -> None:
             pass
 
 
-def read_model_labels(path: Path | None) -> tuple[str, ...]:
-    """Labels of a model file, read from its header alone.
+def read_model_labels(options: SegmentOptions) -> tuple[str, ...]:
+    """Labels of the model that the options name, read from its header alone.
 
     Raises
     ------
@@ -203,14 +204,18 @@ def read_model_labels(path: Path | None) -> tuple[str, ...]:
         If it is absent or damaged.
     WeightsError
         If none is named and the package has none of its own.
+    ConfigError
+        If it is of another method than asked for.
     """
-    return read_header(path or find_shipped_model()).labels
+    return read_header(find_model(options.model, options.method)).labels
 
 
 def load_chosen_model(options: SegmentOptions) -> OrganModel:
     """Load the model that the options name."""
     run = options.run
-    return load_model(options.model, options.foundation, run.device, run.precision, run.batch_size)
+    return load_model(
+        options.model, options.foundation, run.device, run.precision, run.batch_size, options.method
+    )
 
 
 def set_window(model: OrganModel, options: SegmentOptions) -> OrganModel:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from domainsam.marks import MarkFiles
+
+Method = Literal["specialist", "ladder"]
+METHODS: tuple[Method, ...] = ("specialist", "ladder")
+"""Kinds of organ models, the default first."""
 
 EVERY = "all"
 NOBODY = "none"
@@ -110,6 +115,8 @@ class SegmentOptions:
 
     Parameters
     ----------
+    model, method
+        Model file or the name of one inside the package, and what it has to be; None for any.
     organs
         Names of the organs to write, None for all that the model knows.
     label_map
@@ -124,6 +131,7 @@ class SegmentOptions:
 
     outputs: OutputOptions
     model: Path | None = None
+    method: Method | None = None
     foundation: str | None = None
     organs: tuple[str, ...] | None = None
     label_map: str | None = None

@@ -28,6 +28,7 @@ PACK = DomainPack(
     save="domainsam_scene.run:save_found",
     run="domainsam_scene.run:run_segment",
     formats="domainsam_scene.run:formats",
+    convert="domainsam_scene.model.convert:convert",
     demo="domainsam_scene.commands.demo:demo",
 )
 

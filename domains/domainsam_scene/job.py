@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import domainsam
+from domainsam.foundations import tell_licences
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output
 from domainsam.limits import tell_changing
@@ -169,6 +170,7 @@ class SegmentResult:
             "seconds": tell_changing(self.seconds),
             "model": self.model,
             "foundation": self.foundation,
+            "licences": tell_licences(self.model, self.foundation),
             "paths": {kind: str(path) for kind, path in self.paths.items()},
         }
 

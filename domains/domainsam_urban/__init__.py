@@ -17,6 +17,7 @@ PACK = DomainPack(
     save="domainsam_urban.run:save_found",
     run="domainsam_urban.run:run_map",
     formats="domainsam_urban.run:formats",
+    convert="domainsam_urban.model.convert:convert",
     demo="domainsam_urban.commands.demo:demo",
     describe="domainsam_urban.commands.demo:describe",
 )

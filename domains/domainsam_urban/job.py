@@ -10,6 +10,7 @@ from typing import Any
 import domainsam
 from domainsam.errors import ConfigError
 from domainsam.familiar import Judgement
+from domainsam.foundations import tell_licences
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output, safe_name
 from domainsam.limits import tell_changing
@@ -219,6 +220,7 @@ class SceneResult:
             "peak_rss_mb": tell_changing(self.peak_rss_mb),
             "resumed": bool(tell_changing(self.resumed)),
             "megapixels_per_second": tell_changing(self.megapixels_per_second),
+            "licences": tell_licences(self.model, self.foundation),
             "paths": {kind: str(path) for kind, path in self.paths.items()},
             "judgement": self.judgement.document(),
             "options": _told_options(self.options),

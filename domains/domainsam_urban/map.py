@@ -47,8 +47,8 @@ log = logging.getLogger(__name__)
 
 CONTEXT_OVERLAP = 256
 """Pixels that neighbouring tiles share: 96 of them are margin, about as far as an edge is noticed."""
-STAGED_BYTES = 2
-"""Bytes a pixel that the engine stages: coarse and final probability."""
+STAGED_BYTES = 3
+"""Bytes a pixel that are staged: coarse and final probability, and the answer without its specks."""
 WRITTEN_BYTES = 2
 """Bytes a pixel that mask and probability may take before they are compressed."""
 
@@ -136,7 +136,7 @@ def map_scene(
         rows, cols = source.grid.shape
         purpose = f"a scene of {cols} x {rows} pixels"
         needed = rows * cols * (STAGED_BYTES + WRITTEN_BYTES)
-        if not source.on_own_grid and read.resolution is None and (plan.mask or plan.probability):
+        if not source.on_own_grid and (plan.mask or plan.probability):
             needed += source.scene_shape[0] * source.scene_shape[1] * (1 + WRITTEN_BYTES)
         require_space(plan.work.parent, needed, purpose)
         with WorkRoom(plan.work, options.resume) as room:
@@ -160,7 +160,7 @@ def check_enlarged(source: RasterSource, read: ReadOptions, learnt: float | None
     ground = source.profile_info.ground_pixel
     if ground is None or learnt is None or read.resolution is not None:
         return
-    native, (rows, cols) = math.sqrt(ground[0] * ground[1]), source.grid.shape
+    native, (rows, cols) = math.sqrt(ground[0] * ground[1]), source.find_shape_at(learnt)
     if native > MOST_ENLARGED * learnt:
         raise InputError(
             f"{source.path}: its pixels are {native:.3g} m, the model has learnt {learnt:.3g} m: enlarged to "

@@ -7,6 +7,8 @@ torch, is imported when it is asked for.
 
 from __future__ import annotations
 
+import logging
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from domainsam.protocols import Foundation
 
 __all__ = ["DEFAULT", "FOUNDATIONS", "FoundationSpec", "find_foundations", "load_decoder", "load_foundation"]
+
+log = logging.getLogger(__name__)
 
 DEFAULT = "embedded"
 
@@ -68,16 +72,38 @@ def load_foundation(
     if name not in rows:
         path = Path(name_or_path)
         if not path.is_file():
+            near = get_close_matches(name, rows, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
             raise WeightsError(
-                f"no foundation or weight file {name!r}; known names: {', '.join(rows)}; "
+                f"no foundation or weight file {name!r}; {hint}known names: {', '.join(rows)}; "
                 "otherwise give the path of a weight file"
             )
         from domainsam.foundation.loading import identify
 
         name = identify(path)
-    loader = import_attribute(rows[name].loader)
+    row = rows[name]
+    if row.notice:
+        log.warning("%s", row.notice)
+    file = row.weights
+    if path is None and file is not None and file.url and file.sha256 is None:
+        _tell_checksum(row)
+    loader = import_attribute(row.loader)
     foundation: Foundation = loader(name, path, torch.device(device), dtype or torch.float32, compile)
     return foundation
+
+
+def _tell_checksum(row: FoundationSpec) -> None:
+    """Tell, once, the checksum of a file that none is published for."""
+    from domainsam.weights import find_weights, record_first_use
+
+    path = find_weights(row.name)
+    if found := record_first_use(row.name, path):
+        log.warning(
+            "no checksum of %s is published: the sha256 of %s is %s; compare it with a source you trust",
+            row.name,
+            path,
+            found,
+        )
 
 
 def load_decoder(

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from domainsam import foundations
 from domainsam.errors import CheckpointError, WeightsError
+from domainsam.foundation.inert import read_inert
 from domainsam.tensorfile import check_finite, describe_damage, is_safetensors, read_safetensors
 
-WRAPPERS = ("model", "state_dict")
+WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "network", "net")
 """Keys under which training code stores a state dict beside other things."""
-PREFIX = "module."
-"""Added to every name by ``DataParallel``."""
+PREFIXES = ("module.", "model.", "sam.", "_orig_mod.")
+"""Added to every name by ``DataParallel``, by classes around a model or around a SAM, by compiling."""
+COUNTERS = ("epoch", "step", "iter", "iteration", "global_step", "best_score", "best_acc", "lr", "seed")
+"""What training code stores beside tensors in one and the same table; nothing of it is needed."""
 
 
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
+def read_tensors(path: str | Path, inert: bool = False) -> dict[str, Tensor]:
     """Named float32 tensors of a safetensors file or a PyTorch checkpoint, on the CPU.
 
-    A state dict inside ``model`` or ``state_dict`` is taken out, the prefix
-    ``module.`` dropped. Nothing is ever unpickled beyond plain tensors.
+    A state dict inside :data:`WRAPPERS` is taken out, :data:`PREFIXES` that
+    all names share are dropped. Nothing is ever unpickled beyond plain tensors.
+
+    Parameters
+    ----------
+    inert
+        Also read checkpoints that hold objects beside tensors, as trainers write them: an object stays
+        an empty thing, none of its code is looked up or run (:mod:`domainsam.foundation.inert`).
 
     Raises
     ------
@@ -40,30 +51,57 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             f"weight file {path} does not exist; give the path of a .safetensors, .pth or .pt file"
         )
     safe = is_safetensors(path)
-    content = read_safetensors(path) if safe else _read_torch(path)
+    content = read_safetensors(path) if safe else _read_torch(path, inert)
     tensors = unwrap(content, path)
     if not safe:
         check_finite(path, tensors)
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path, inert: bool = False) -> Any:
+    if inert and zipfile.is_zipfile(path):
+        return read_inert(path)
     try:
+        _check_archive(path)
         # An open file, because torch.load chooses another reader for some names of files.
         with path.open("rb") as file, warnings.catch_warnings():
             # Torch warns of pickles that it then refuses; our own error says it in one line.
             warnings.simplefilter("ignore")
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(unzip(file), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"weight file {path} holds more than tensors (it could run code) or is no weight file at all; "
             "it was not opened: fetch the official file, or save its state dict as safetensors"
         ) from error
-    except MemoryError:
+    except (MemoryError, CheckpointError):
         raise
     except Exception as error:
         # A damaged archive fails in whatever part of torch, zip or pickle meets it first.
         raise CheckpointError(describe_damage(path, error)) from error
+
+
+def _check_archive(path: Path) -> None:
+    """Compare the checksums of the archive that torch writes; torch itself passes over them."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(describe_damage(path, ValueError("a checksum is wrong")))
+
+
+def unzip(file: BinaryIO) -> BinaryIO:
+    """The checkpoint inside a zip that holds only one, as EfficientSAM-S is published; else ``file``."""
+    if not zipfile.is_zipfile(file):
+        file.seek(0)
+        return file
+    with zipfile.ZipFile(file) as archive:
+        inner = [name for name in archive.namelist() if name.endswith((".pt", ".pth"))]
+        # A checkpoint is a zip too, with a pickle in it.
+        packed = len(inner) == 1 and not any(name.endswith("data.pkl") for name in archive.namelist())
+        found = io.BytesIO(archive.read(inner[0])) if packed else None
+    file.seek(0)
+    return found or file
 
 
 def unwrap(content: Any, source: str | Path) -> dict[str, Tensor]:
@@ -83,15 +121,23 @@ def unwrap(content: Any, source: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"weight file {source} holds a {type(content).__name__}; expected named tensors"
         )
+    if any(isinstance(value, Tensor) for value in content.values()):
+        content = {name: value for name, value in content.items() if str(name) not in COUNTERS}
     strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if strangers:
         raise CheckpointError(
             f"weight file {source} holds values that are no tensors: {', '.join(sorted(strangers))}; "
             "expected a state dict"
         )
-    if all(str(name).startswith(PREFIX) for name in content):
-        return {str(name).removeprefix(PREFIX): value for name, value in content.items()}
-    return {str(name): value for name, value in content.items()}
+    tensors = {str(name): value for name, value in content.items()}
+    while tensors and (shared := _shared_prefix(tensors)):
+        tensors = {name.removeprefix(shared): value for name, value in tensors.items()}
+    return tensors
+
+
+def _shared_prefix(names: Iterable[str]) -> str | None:
+    """The one of :data:`PREFIXES` that all names begin with, if there is one."""
+    return next((start for start in PREFIXES if all(name.startswith(start) for name in names)), None)
 
 
 def identify(path: str | Path) -> str:
@@ -108,6 +154,6 @@ def identify(path: str | Path) -> str:
         some = ", ".join(sorted(tensors)[:3])
         raise CheckpointError(
             f"{path} holds the tensors of no known foundation (they begin {some}); "
-            "expected SAM ViT-B, L or H, SAM 2 or 2.1, or the embedded one"
+            "expected one that 'domainsam foundations list' names"
         )
     return name

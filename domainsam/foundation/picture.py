@@ -97,6 +97,22 @@ def fit_squash(image: NDArray[np.uint8], side: int = 1024) -> tuple[Tensor, Fit]
     return squashed[None], Fit((height, width), (side, side), (side, side))
 
 
+def fit_stretch(image: NDArray[np.uint8], side: int = 1024) -> tuple[Tensor, Fit]:
+    """Both sides to ``side`` by plain bilinear interpolation: EfficientSAM's way.
+
+    Parameters, results and errors as for :func:`fit_longest`; there is no padding, and unlike
+    :func:`fit_squash` no antialiasing, because its authors trained without.
+    """
+    height, width = _checked(image)
+    full = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    stretched = F.interpolate(full[None], (side, side), mode="bilinear", align_corners=False)
+    return stretched, Fit((height, width), (side, side), (side, side))
+
+
+FITS = {"longest": fit_longest, "squash": fit_squash, "stretch": fit_stretch}
+"""How a picture is fitted, by the word in a row of :data:`domainsam.foundations.FOUNDATIONS`."""
+
+
 def _checked(image: NDArray[np.uint8]) -> tuple[int, int]:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise InputError(

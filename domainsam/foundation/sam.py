@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +41,10 @@ SIZES = {
     "sam_vit_h": SamSize(1280, 32, 16, (7, 15, 23, 31)),
 }
 """As in ``segment_anything.build_sam``."""
+
+
+KNOWN_EXTRAS = ("pixel_mean", "pixel_std", "mask_threshold")
+"""Tensors of some copies of the files that no weight depends on: the statistics are SAM's own."""
 
 
 class SamNetwork(nn.Module):
@@ -108,6 +112,16 @@ class SamFoundation(SamStyleFoundation):
         height, width = images.shape[-2:]
         return Features(self.model.image_encoder((images - self._mean) / self._std), (), (height, width))
 
+    def encode_plain(self, images: Tensor) -> Features:
+        """As :meth:`encode`, but as SAMed and SAM-LST run the encoder.
+
+        Images stay in 0 to 1, SAM's statistics are not taken out of them, and
+        the position code is resized bilinearly.
+        """
+        images = self._checked_images(images)
+        height, width = images.shape[-2:]
+        return Features(self.model.image_encoder(images, "bilinear"), (), (height, width))
+
 
 def build(tensors: dict[str, Tensor], size: SamSize, source: str) -> SamNetwork:
     """Network of that size holding these tensors; built without allocating weights twice."""
@@ -121,5 +135,13 @@ def load(
 ) -> SamFoundation:
     """Loader for :data:`domainsam.foundations.FOUNDATIONS`."""
     path = path or find_weights(name)
-    network = build(read_tensors(path), SIZES[name], str(path))
-    return SamFoundation(network.to(device), name, SIZES[name].image_size, dtype, compile)
+    tensors = {key: value for key, value in read_tensors(path).items() if key not in KNOWN_EXTRAS}
+    size = replace(SIZES[name], image_size=find_image_size(tensors, SIZES[name].image_size))
+    network = build(tensors, size, str(path))
+    return SamFoundation(network.to(device), name, size.image_size, dtype, compile)
+
+
+def find_image_size(tensors: dict[str, Tensor], usual: int) -> int:
+    """Side in pixels of the images that an encoder's position code was made for; ``usual`` if it has none."""
+    code = tensors.get("image_encoder.pos_embed")
+    return usual if code is None or code.ndim != 4 else int(code.shape[1]) * PATCH

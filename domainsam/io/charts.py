@@ -52,6 +52,25 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
     temporary.replace(path)
 
 
+def draw_bars(values: Mapping[str, float], path: Path, label: str) -> None:
+    """Horizontal bars by name, the largest on top, with their values beside them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = sorted(values, key=lambda name: values[name])
+    figure = Figure(figsize=(7, 0.9 + 0.3 * len(names)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    bars = axes.barh(names, [values[name] for name in names])
+    axes.bar_label(bars, fmt="{:.3g}", padding=3, fontsize=8)
+    axes.set(xlabel=label)
+    axes.margins(x=0.12)
+    open_frames(figure)
+    temporary = path.with_name(f".{path.name}.tmp")
+    figure.savefig(temporary, format="png", dpi=110)
+    temporary.replace(path)
+
+
 def open_frames(figure: Figure) -> None:
     """Draw axes without their upper and right lines, with small ticks."""
     for axes in figure.axes:

@@ -15,7 +15,7 @@ from domainsam.reading import reading
 
 SHAPES = "points or polygons"
 PARQUET = (".parquet", ".geoparquet")
-ENLARGED = 12
+ENLARGED = 4
 """Bytes in memory for one in the file: shapes become objects, and are copied once."""
 
 

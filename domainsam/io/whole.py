@@ -29,7 +29,7 @@ TAIL_BYTES = 1024
 """Some writers add a few bytes after a JPEG's end."""
 PIECE = 1 << 20
 SHAPES_START = 9994
-SHAPEFILE_HEAD, SHAPEFILE_ENTRY = 100, 8
+SHAPEFILE_HEAD = 100
 MOST_TILE_PARTS = 1 << 20
 SOT = 0xFF90
 """Marker that begins a tile-part of JPEG 2000."""
@@ -140,15 +140,15 @@ def _walk_codestream(data: bytes | mmap.mmap, start: int, end: int, name: object
         seen: set[int] = set()
         for _ in range(MOST_TILE_PARTS):
             if data[at : at + 2] == CODESTREAM_END:
-                if len(seen) < tiles or at + 2 != end:
+                if len(seen) < tiles:
                     break
                 return
             marker, length, tile, part = struct.unpack_from(">HHHI", data, at)
             if marker != SOT or length != 10 or 0 < part < 14 or at + part > end:
                 break
             seen.add(tile)
-            # A length of 0 means: to the end of the codestream.
-            at = at + part if part else end - 2
+            # A length of 0 means: to the end of the codestream, after which a writer may add a few bytes.
+            at = at + part if part else data.rfind(CODESTREAM_END, max(at, end - TAIL_BYTES), end)
     except struct.error as error:
         raise _cut(name) from error
     raise _cut(name)
@@ -185,7 +185,8 @@ def _check_shapefile(path: Path) -> None:
             raise InputError(f"{part}: is no part of a shapefile, or damaged; copy it again")
         # Lengths are counted in words of 16 bits.
         stated = 2 * int.from_bytes(head[24:28], "big")
-        if stated != size:
+        # Some writers fill up their files; then what follows is no part of them.
+        if stated > size:
             raise InputError(
                 f"{part}: its header says {stated} bytes and it has {size}: truncated or damaged; copy "
                 "it again"
@@ -205,7 +206,9 @@ def _check_shapefile(path: Path) -> None:
 
 def _check_records(path: Path, index: Path) -> int:
     """How many shapes there are, once every entry of the index agrees with its record's own header."""
-    entries = np.fromfile(index, ">i4", offset=SHAPEFILE_HEAD).astype(np.int64)
+    with index.open("rb") as file:
+        stated = 2 * int.from_bytes(file.read(28)[24:], "big") - SHAPEFILE_HEAD
+    entries = np.fromfile(index, ">i4", offset=SHAPEFILE_HEAD, count=max(0, stated) // 4).astype(np.int64)
     if len(entries) % 2:
         raise InputError(f"{index}: is truncated or damaged; copy it again")
     offsets, lengths = 2 * entries[::2], 2 * entries[1::2]
@@ -215,7 +218,8 @@ def _check_records(path: Path, index: Path) -> int:
         raise InputError(f"{path}: {int((~inside).sum())} of its shapes lie beyond its end; copy it again")
     places = offsets[:, None] + np.arange(8)
     heads = content[places].reshape(-1, 2, 4).astype(np.int64) @ (256 ** np.arange(4)[::-1])
-    if (heads[:, 0] != np.arange(1, len(offsets) + 1)).any() or (2 * heads[:, 1] != lengths).any():
+    # The first record's number is 1, of some writers 0.
+    if (np.diff(heads[:, 0]) != 1).any() or (2 * heads[:, 1] != lengths).any():
         raise InputError(f"{path}: its shapes are not where its index says: damaged; copy both files again")
     return len(offsets)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,6 +36,10 @@ class ProposalConfig:
         means 100 and 10000 at 1024 x 1024; the defaults keep smaller objects.
     max_prompts
         Only the so many largest boxes of an image are kept.
+    rule
+        ``"components"`` of the coarse mask, by the limits above; or ``"released"``: prompts of one tile
+        exactly as UV-SAM's code makes them, see :mod:`domainsam.prompter.published`. Whole scenes are
+        always prompted from their blended probability.
 
     Raises
     ------
@@ -46,6 +51,7 @@ class ProposalConfig:
     min_side: float = 16.0
     min_area: float = 400.0
     max_prompts: int = 64
+    rule: Literal["components", "released"] = "components"
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -54,8 +60,8 @@ class ProposalConfig:
             raise ConfigError(f"max_prompts is {self.max_prompts}, expected 1 or more")
 
 
-PUBLISHED = ProposalConfig(min_side=100.0, min_area=10_000.0)
-"""The filter as UV-SAM's text means it, for images of 1024 x 1024 pixels."""
+PUBLISHED = ProposalConfig(min_side=100.0, min_area=10_000.0, rule="released")
+"""UV-SAM's, for images of 1024 x 1024 pixels; whole scenes are prompted by the limits that its text means."""
 
 
 def find_proposals(log_odds: Tensor, config: ProposalConfig | None = None) -> PromptSet:

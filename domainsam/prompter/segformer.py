@@ -9,7 +9,7 @@ tokens. Every part can be switched off, which is the paper's ablation.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from domainsam.errors import ConfigError
 from domainsam.prompter.proposals import ProposalConfig, find_proposals
+from domainsam.prompter.published import find_published_prompts
+from domainsam.prompter.released_head import ReleasedHead
 from domainsam.prompter.segformer_parts import MIT_SIZES, AllMlpHead, build_encoder, find_head_width
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Coarse, Features, Foundation
@@ -73,6 +75,9 @@ class PrompterConfig:
         Largest stochastic-depth rate of the encoder.
     parts, proposals
         See :class:`PromptParts` and :class:`ProposalConfig`.
+    decode_head
+        ``"normed"``: SegFormer's own, with batch norm after the fusion.
+        ``"released"``: that of UV-SAM's checkpoints, a ReLU after every level and no norm.
     """
 
     encoder: str = "mit_b0"
@@ -87,6 +92,7 @@ class PrompterConfig:
     drop_path: float = 0.1
     parts: PromptParts = field(default_factory=PromptParts)
     proposals: ProposalConfig = field(default_factory=ProposalConfig)
+    decode_head: Literal["normed", "released"] = "normed"
 
 
 class SegFormerPrompter(nn.Module):
@@ -120,7 +126,8 @@ class SegFormerPrompter(nn.Module):
             raise ConfigError(f"fusion is {config.fusion!r}, expected 'sam' or 'gate'")
         self.encoder = build_encoder(config.encoder, config.drop_path)
         width = config.head_width or find_head_width(config.encoder)
-        self.head = AllMlpHead(self.encoder.widths, width, config.classes, config.dropout)
+        head: Any = ReleasedHead if config.decode_head == "released" else AllMlpHead
+        self.head = head(self.encoder.widths, width, config.classes, config.dropout)
         # The published B0 feature has the tokens' width already; other heads need a projection.
         self.project: nn.Module = (
             nn.Identity() if width == TOKEN_WIDTH else nn.Linear(width, TOKEN_WIDTH, bias=False)
@@ -203,7 +210,7 @@ class SegFormerPrompter(nn.Module):
         parts = self.config.parts
         found = proposals
         if found is None:
-            found = find_proposals(compute_log_odds(coarse.logits), self.config.proposals)
+            found = propose(coarse.logits, self.config.proposals)
         tokens = self._tokens(found, coarse, features, foundation)
         return found.replace(
             boxes=found.boxes if parts.box else None,
@@ -248,6 +255,13 @@ class SegFormerPrompter(nn.Module):
             return mask_logits
         share = torch.sigmoid(self.gate)
         return share * mask_logits + (1 - share) * coarse_logits
+
+
+def propose(logits: Tensor, config: ProposalConfig) -> PromptSet:
+    """Prompts of tiles from their coarse class logits ``(B, K, h, w)``, by the rule that is configured."""
+    if config.rule == "released":
+        return find_published_prompts(logits)
+    return find_proposals(compute_log_odds(logits), config)
 
 
 def compute_log_odds(logits: Tensor) -> Tensor:

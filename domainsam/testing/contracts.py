@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from domainsam.errors import InputError, PackError
-from domainsam.foundation import load_foundation
+from domainsam.foundation import FoundationSpec, load_foundation
 from domainsam.grid import Grid
 from domainsam.packs import DomainPack, find_packs, load_pack
 from domainsam.prompts import PromptSet
@@ -78,10 +78,21 @@ class FoundationContract:
         relative to the largest logit: kernels may sum in another order.
     sizes
         Image sizes (H, W) to try, multiples of 32.
+    understands
+        Prompts that it can express; see :attr:`domainsam.foundations.FoundationSpec.prompts`.
     """
 
     tolerance = 1e-4
     sizes: tuple[tuple[int, int], ...] = ((64, 64), (96, 160))
+    understands: tuple[str, ...] = FoundationSpec.prompts
+
+    def _prompts(self, count: int, images: int, size: tuple[int, int]) -> PromptSet:
+        """Prompts of all kinds that it understands at once."""
+        prompts = make_prompts(count, images, size)
+        if "points outside" not in self.understands:
+            assert prompts.points is not None
+            prompts = prompts.replace(points=prompts.points.clamp(min=1.0))
+        return prompts if "masks" in self.understands else prompts.replace(mask_logits=None)
 
     @pytest.fixture
     def foundation(self) -> Foundation:
@@ -107,7 +118,7 @@ class FoundationContract:
             assert len(features.levels) in (0, 2)
             for level, stride in zip(features.levels, (4, 8), strict=False):
                 assert (level.shape[0], *level.shape[2:]) == (2, height // stride, width // stride)
-            prompts = make_prompts(3, 2, (height, width))
+            prompts = self._prompts(3, 2, (height, width))
             for multimask, readings in ((False, 1), (True, 3)):
                 masks = foundation.decode(features, prompts, multimask)
                 assert masks.logits.shape == (3, readings, height // 4, width // 4)
@@ -128,7 +139,7 @@ class FoundationContract:
 
     def test_batch_equals_items(self, foundation: Foundation) -> None:
         size = self.sizes[-1]
-        images, prompts = make_images(2, size), make_prompts(5, 2, size)
+        images, prompts = make_images(2, size), self._prompts(5, 2, size)
         together = foundation.encode(images)
         masks = foundation.decode(together, prompts)
         for index in range(2):
@@ -154,16 +165,19 @@ class FoundationContract:
         features, prompts = self._case(foundation)
         masks = foundation.decode(features, prompts)
         for part in ("points", "boxes", "mask_logits"):
+            if getattr(prompts, part) is None:
+                continue
             without = foundation.decode(features, prompts.replace(**{part: None}))
             assert not torch.equal(without.logits, masks.logits), f"{part} changed nothing"
 
     def test_gradient_reaches_prompts_and_never_weights(self, foundation: Foundation) -> None:
         features, prompts = self._case(foundation)
         tokens = foundation.embed(prompts, features.size).detach().requires_grad_()
-        assert prompts.mask_logits is not None
-        mask_logits = prompts.mask_logits.clone().requires_grad_()
-        masks = foundation.decode(features, prompts.replace(tokens=tokens, mask_logits=mask_logits))
-        gradients = torch.autograd.grad(masks.logits.square().mean(), [tokens, mask_logits])
+        given = {"tokens": tokens}
+        if prompts.mask_logits is not None:
+            given["mask_logits"] = prompts.mask_logits.clone().requires_grad_()
+        masks = foundation.decode(features, prompts.replace(**given))
+        gradients = torch.autograd.grad(masks.logits.square().mean(), list(given.values()))
         assert all(float(gradient.abs().sum()) > 0 for gradient in gradients)
         model = getattr(foundation, "model", None)
         for parameter in model.parameters() if isinstance(model, torch.nn.Module) else ():
@@ -194,7 +208,7 @@ class FoundationContract:
 
     def _case(self, foundation: Foundation) -> tuple[Features, PromptSet]:
         size = self.sizes[0]
-        return foundation.encode(make_images(2, size)), make_prompts(4, 2, size)
+        return foundation.encode(make_images(2, size)), self._prompts(4, 2, size)
 
     def _decoded(self, foundation: Foundation) -> Masks:
         return foundation.decode(*self._case(foundation))

@@ -45,6 +45,9 @@ class LossOptions:
         What settlement outside a prompt's box is to that prompt:
         ``"background"`` as published, or ``"ignore"``, which does not punish
         a mask for going beyond a box that was too small.
+    focal_of
+        Focal loss of each pixel, then its mean (Lin et al. 2017); or, as
+        UV-SAM's code, of the mean entropy of a mask's pixels, ``focal_alpha`` weighing all of them.
     """
 
     positive_weight: float = 1.0
@@ -54,6 +57,7 @@ class LossOptions:
     focal_alpha: float = 0.8
     focal_gamma: float = 2.0
     outside_box: Literal["background", "ignore"] = "background"
+    focal_of: Literal["pixels", "mean"] = "pixels"
 
 
 def cross_entropy(
@@ -99,6 +103,18 @@ def focal(logits: Tensor, target: Tensor, known: Tensor, alpha: float = 0.8, gam
     weight = alpha * target + (1 - alpha) * (1 - target)
     fault = weight * (1 - right).pow(gamma) * entropy * known
     return fault.sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
+
+
+def focal_of_mean(
+    logits: Tensor, target: Tensor, known: Tensor, alpha: float = 0.8, gamma: float = 2.0
+) -> Tensor:
+    """``alpha (1 - exp(-e))^gamma e`` of the mean entropy ``e`` of each mask's known pixels, ``(N,)``.
+
+    As UV-SAM's released code; arguments as for :func:`focal`.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * known
+    mean = entropy.sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
+    return alpha * (1 - torch.exp(-mean)).pow(gamma) * mean
 
 
 def iou_error(logits: Tensor, target: Tensor, known: Tensor, predicted: Tensor) -> Tensor:
@@ -179,7 +195,8 @@ def prompt_loss(logits: Tensor, iou: Tensor, target: Tensor, known: Tensor, opti
     if not len(logits):
         return logits.sum() + iou.sum()
     full = F.interpolate(logits.float(), target.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-    faults = focal(full, target, known, options.focal_alpha, options.focal_gamma)
+    weigh = focal if options.focal_of == "pixels" else focal_of_mean
+    faults = weigh(full, target, known, options.focal_alpha, options.focal_gamma)
     faults = faults + soft_dice(full, target, known)
     return (faults + iou_error(full, target, known, iou[:, 0])).mean()
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from domainsam.metrics.overlap import Confusion
 from domainsam.prompter.proposals import find_proposals
-from domainsam.prompter.segformer import SegFormerPrompter, compute_log_odds
+from domainsam.prompter.segformer import SegFormerPrompter, compute_log_odds, propose
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Coarse, Features, Foundation, Masks
 from domainsam.train.crops import Batch
@@ -90,7 +90,9 @@ class JointObjective(nn.Module):
         with torch.no_grad():
             features = self.encode(batch.images)
         coarse = self.prompter.coarse(batch.images)
-        found = self.proposals(compute_log_odds(coarse.logits).float(), batch.labels)
+        odds = compute_log_odds(coarse.logits).float()
+        given = propose(coarse.logits, self.prompter.config.proposals)
+        found = self.proposals(odds, batch.labels, given)
         if len(found):
             prompts = self.prompter.prompts(coarse, features, self.foundation, found)
             masks = self.foundation.decode(features, prompts)
@@ -109,10 +111,15 @@ class JointObjective(nn.Module):
         count = torch.tensor(len(found) / len(batch.images))
         return {"loss": first + second, "coarse": first.detach(), "prompt": second.detach(), "prompts": count}
 
-    def proposals(self, odds: Tensor, labels: Tensor) -> PromptSet:
-        """Boxes of the coarse mask, or of the truth for some images, with the coarse mask as mask prompt."""
+    def proposals(self, odds: Tensor, labels: Tensor, given: PromptSet | None = None) -> PromptSet:
+        """Boxes of the coarse mask, or of the truth for some images, with the coarse mask as mask prompt.
+
+        ``odds`` are ``(B, 1, h, w)``, labels ``(B, H, W)``; ``given`` are the coarse mask's prompts, where
+        somebody has made them.
+        """
         config = self.prompter.config.proposals
-        found = find_proposals(odds, config)
+        found = find_proposals(odds, config) if given is None else given
+        drawn = found.mask_logits
         if self.prompting.truth_share:
             from_truth = torch.rand(len(odds)) < self.prompting.truth_share
             share = F.avg_pool2d((labels == 1).float()[:, None], 4)
@@ -121,10 +128,11 @@ class JointObjective(nn.Module):
             truth = truth.replace(boxes=jitter_boxes(truth.boxes, self.prompting.jitter, (height, width)))
             chosen = from_truth.to(odds.device)
             found = join_prompts(found[~chosen[found.image_index]], truth[chosen[truth.image_index]])
+            drawn = None
         if len(found) > self.prompting.max_prompts:
-            kept = torch.randperm(len(found))[: self.prompting.max_prompts].sort().values
-            found = found[kept.to(odds.device)]
-        return found.replace(mask_logits=odds[found.image_index])
+            kept = torch.randperm(len(found))[: self.prompting.max_prompts].sort().values.to(odds.device)
+            found, drawn = found[kept], None if drawn is None else drawn[kept]
+        return found.replace(mask_logits=odds[found.image_index] if drawn is None else drawn)
 
 
 def jitter_boxes(boxes: Tensor | None, jitter: float, size: tuple[int, int]) -> Tensor:
@@ -199,8 +207,11 @@ def _decoded(
     foundation: Foundation,
     encode: Encode,
 ) -> Tensor:
-    """Union ``(B, H, W)`` bool of the masks of all prompts, each within its box and margin."""
-    found = find_proposals(odds, prompter.config.proposals)
+    """Union ``(B, H, W)`` bool of the masks of all prompts, each within its box and margin.
+
+    By the released rule of prompts, masks count wherever they are, as there.
+    """
+    found = propose(coarse.logits, prompter.config.proposals)
     count, height, width = batch.labels.shape
     answer = torch.zeros(count, height, width, dtype=torch.bool, device=odds.device)
     if not len(found):
@@ -212,11 +223,15 @@ def _decoded(
     assert found.boxes is not None
     fused = prompter.fuse(found.mask_logits, masks.logits.float())
     ys, xs = torch.arange(height, device=odds.device) + 0.5, torch.arange(width, device=odds.device) + 0.5
+    released = prompter.config.proposals.rule == "released"
     for index, owner in enumerate(found.image_index.tolist()):
+        inside = _enlarged(fused[index : index + 1], (height, width))[0, 0] > 0
+        if released:
+            answer[owner] |= inside
+            continue
         x1, y1, x2, y2 = found.boxes[index].tolist()
         margin = max(LEAST_MARGIN, MARGIN * max(x2 - x1, y2 - y1))
         down, across = (ys > y1 - margin) & (ys < y2 + margin), (xs > x1 - margin) & (xs < x2 + margin)
-        inside = _enlarged(fused[index : index + 1], (height, width))[0, 0] > 0
         answer[owner] |= inside & down[:, None] & across[None, :]
     return answer
 

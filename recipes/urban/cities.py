@@ -16,7 +16,7 @@ of all of them), ``val`` (Beijing's two validation tiles), and ``fold1`` to ``fo
 with the trunk's weights in a file ``TRUNK``:
 
     domainsam urban train W/beijing W/mumbai W/others --labels W/labels --val W/fold1 \
-        --config cities --coarse-steps 140 --trunk-weights TRUNK -o RUNS/fold1.safetensors
+        --config cities --trunk-weights TRUNK -o RUNS/fold1.safetensors
     domainsam urban train W/beijing W/mumbai W/others --labels W/labels --val W/val \
         --config cities --trunk-weights TRUNK -o RUNS/final.safetensors
 

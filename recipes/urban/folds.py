@@ -5,8 +5,8 @@
 ``W`` is what ``recipes.urban.cities`` leaves, ``RUNS`` the folder of ``final.safetensors``,
 ``fold1.safetensors`` to ``fold5.safetensors``, and ``only_mumbai`` and ``only_beijing`` where they are.
 Every scene of a fold, a patch of Mumbai or a cell of Beijing, is mapped alone by the model that has not
-seen it. Temperature (Guo et al. 2017) and threshold for a fold are chosen on the *other* folds; those that are
-shipped, on all of them. Intervals are percentiles of 2000 draws of scenes.
+seen it. Temperature (Guo et al. 2017) and threshold for a fold are chosen on the *other* folds; those that
+are shipped, on all of them. Intervals are percentiles of 2000 draws of scenes.
 ``--full`` also maps with the foundation.
 """
 

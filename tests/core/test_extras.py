@@ -33,6 +33,7 @@ FURTHER = {
     "rioxarray": "xarray",
     "lightning": "train",
     "model_signing": "sign",
+    "pycocotools": "coco",
 }
 """Modules that an extra beside those of the packs brings."""
 

@@ -16,11 +16,29 @@ import pytest
 
 from domainsam import weights
 from domainsam.errors import OutputError, WeightsError
-from domainsam.weights import FOLDER_VARIABLE, KNOWN, fetch, find_weights, list_search_folders, verify
+from domainsam.weights import (
+    FOLDER_VARIABLE,
+    KNOWN,
+    fetch,
+    find_weights,
+    list_search_folders,
+    read_record,
+    verify,
+)
 
 CONTENT = np.random.default_rng(0).bytes(5_000_000)
 NAME = "sam_vit_b"
 FILE = KNOWN[NAME].file
+SOURCES = (
+    "https://dl.fbaipublicfiles.com/",
+    "https://github.com/yformer/EfficientSAM/",
+    "https://github.com/THU-MIG/RepViT/",
+    "https://github.com/ChaoningZhang/MobileSAM/",
+    "https://huggingface.co/mit-han-lab/efficientvit-sam/",
+    "https://huggingface.co/spaces/chongzhou/EdgeSAM/",
+)
+UNKNOWN = {"efficientsam_ti", "efficientsam_s", "repvit_sam", "edge_sam"}
+"""Files whose checksum nobody is known to have published."""
 LARGEST, TOGETHER = 25_000_000, 60_000_000
 """Bytes of one weight file that is part of a package, and of all of them."""
 
@@ -206,11 +224,43 @@ def test_cache_folder_is_the_platforms_own(
 def test_table_is_complete_and_consistent() -> None:
     for name, entry in KNOWN.items():
         assert entry.name == name
-        assert entry.url.startswith("https://dl.fbaipublicfiles.com/")
-        assert entry.url.endswith("/" + entry.file)
-        assert len(entry.sha256) == 64
         assert entry.image_size == 1024
-    assert len({entry.sha256 for entry in KNOWN.values()}) == len(KNOWN)
+        if name == "lightening":
+            assert not entry.url, "nothing is published"
+            continue
+        assert entry.url.startswith(SOURCES)
+        assert entry.url.endswith("/" + entry.file)
+        assert entry.sha256 is None or len(entry.sha256) == 64
+    assert {name for name, entry in KNOWN.items() if entry.sha256 is None and entry.url} == UNKNOWN
+    known = [entry.sha256 for entry in KNOWN.values() if entry.sha256 is not None]
+    assert len(set(known)) == len(known)
+
+
+def test_a_file_without_a_published_checksum_is_held_to_its_first_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    path = tmp_path / "repvit_sam.pt"
+    path.write_bytes(b"one")
+    assert verify("repvit_sam") == path
+    assert read_record(path) == hashlib.sha256(b"one").hexdigest()
+    path.write_bytes(b"other")
+    with pytest.raises(WeightsError, match="is not the file that was first used as repvit_sam") as caught:
+        verify("repvit_sam")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fetched_file_without_a_published_checksum_is_recorded(server: Server, tmp_path: Path) -> None:
+    entry = replace(weights.KNOWN[NAME], sha256=None)
+    weights.KNOWN[NAME] = entry  # The fixture's patch puts the table back.
+    path = fetch(NAME, tmp_path)
+    assert path.read_bytes() == CONTENT
+    assert read_record(path) == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_what_nobody_published_cannot_be_fetched(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no weights of lightening are published"):
+        fetch("lightening", tmp_path)
 
 
 def test_weights_in_the_packages_stay_small() -> None:

@@ -35,6 +35,8 @@ class DensityModel:
     context: int = 0
     dtype: torch.dtype = torch.float32
     foundation_name: str = "none"
+    method: str = "specialist"
+    provenance: dict[str, str] = field(default_factory=dict)
     asked: int = 0
     validated: dict[str, float] = field(default_factory=lambda: {"liver": 0.912})
     known: Known | None = None

@@ -117,20 +117,21 @@ FORMS = (
 
 @pytest.mark.parametrize("make", FORMS)
 def test_masks_of_every_form_become_objects(
-    tmp_path: Path, study: Path, make: Callable[[Path, Path], Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, study: Path, make: Callable[[Path, Path], Path]
 ) -> None:
     mask, out = make(tmp_path, study), tmp_path / "out"
-    words = ["--dicom-seg", "--rtstruct", "--statistics", "--label-map", "synapse", "--json"]
-    assert main(["ct", "export", str(mask), str(study), "-o", str(out), *words]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {path.name for path in out.iterdir()} == {
-        *("study_seg.dcm", "study_rtstruct.dcm", "study_labels.json"),
-        *("study_statistics.json", "study_statistics.csv"),
+    contours = make in (as_nifti, as_layers)
+    told = domainsam_ct.export_mask(
+        mask, study, out, dicom_seg=True, rtstruct=contours, statistics=True, label_map="synapse"
+    )
+    made = {path.name for path in out.iterdir()}
+    assert made - {"study_rtstruct.dcm"} == {
+        *("study_seg.dcm", "study_labels.json", "study_statistics.json", "study_statistics.csv")
     }
     values = truth()
     with open_volume(study) as volume:
         scan = get_scan_grid(volume)
-    for name in ("study_seg.dcm", "study_rtstruct.dcm"):
+    for name in ("study_seg.dcm", "study_rtstruct.dcm")[: 1 + contours]:
         read = read_labelled(out / name, None, scan).place_on(scan.grid, "scan")
         found = {organ.name: read.inside(value) for value, organ in read.labels.items()}
         for value, organ in ORGANS.items():
@@ -139,10 +140,11 @@ def test_masks_of_every_form_become_objects(
                 assert np.array_equal(found[organ.name], expected), f"{organ.name} in {name}"
             else:
                 assert organ.name not in found
-    liver = told["organs"]["liver"]
-    assert liver["volume_ml"] == pytest.approx((values == 5).sum() * VOXEL_ML)
-    assert (liver["hu"]["mean"], liver["touches_border"]) == (100.0, False)
-    assert "mask that was given" in told["notice"]
+    (liver,) = (organ for organ in told.organs if organ.name == "liver")
+    assert liver.volume_ml == pytest.approx((values == 5).sum() * VOXEL_ML)
+    assert liver.hu is not None
+    assert (liver.hu.mean, liver.touches_border) == (100.0, False)
+    assert "mask that was given" in told.document()["notice"]
 
 
 def test_report_preview_and_masks_of_contours(tmp_path: Path, study: Path) -> None:

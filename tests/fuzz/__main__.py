@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PIECE = 200
+PIECE = 600
 """Mutations that one process reads: what libraries leak does not add up."""
 STUCK_SECONDS = 40
 """A process that says nothing for so long hangs where Python cannot interrupt it."""

@@ -238,7 +238,7 @@ def _journal(folder: Path) -> Path:
 
 SAMPLE_ROWS: list[list[object]] = [
     ["lon", "lat", "2016", "2020", "weight"],
-    *[[116.0 + n / 1000, 40.0, n % 2, 1, 1] for n in range(8)],
+    *(list[object]((116.0 + n / 1000, 40.0, n % 2, 1, 1)) for n in range(8)),
 ]
 YEAR_ROWS: list[list[object]] = [["path", "datetime"], ["a.tif", "2016"], ["b.tif", "2020"]]
 SAMPLES = (

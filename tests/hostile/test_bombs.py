@@ -93,9 +93,10 @@ def test_a_picture_that_claims_ten_thousand_million_pixels(tmp_path: Path) -> No
 
 def test_a_raster_in_one_block(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    shape = {"count": 1, "height": 20_000, "width": 20_000, "dtype": "uint8", "blockysize": 20_000}
-    place = {"crs": "EPSG:32650", "transform": rasterio.Affine(1, 0, 0, 0, -1, 0)}
-    with rasterio.open(path, "w", driver="GTiff", sparse_ok=True, **shape, **place):
+    shape = {"count": 1, "height": 20_000, "width": 20_000, "dtype": "uint8"}
+    block = {"tiled": True, "blockxsize": 20_000, "blockysize": 20_000, "sparse_ok": True}
+    place = {"crs": "EPSG:32650", "transform": rasterio.Affine(1, 0, 9, 0, -1, 9)}
+    with rasterio.open(path, "w", driver="GTiff", **shape, **block, **place):
         pass
     assert path.stat().st_size < 10_000
     with pytest.raises(InputError, match="in blocks of 20000 x 20000"):

@@ -32,7 +32,7 @@ def benchmark() -> Any:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
-    return write_scene(tmp_path / "scene.tif", make_settlement_scene(200, 190, seed=4).image)
+    return write_scene(tmp_path / "scene.tif", make_settlement_scene(300, 290, seed=4).image)
 
 
 def test_equal_pixels_are_equal_and_a_cut_is_the_same(
@@ -41,7 +41,7 @@ def test_equal_pixels_are_equal_and_a_cut_is_the_same(
     options = map_options(out=(), tile=64, overlap=16, method="coarse", stac=False, quiet=True, min_area=0)
     cases = [case for case in benchmark.CASES if case.exact or case.name == "cut 37 + 53"]
     picture = benchmark.read_picture(scene, 1200)
-    rows = list(benchmark.run_cases(scene, picture, options, model, cases, margin_m=60.0))
+    rows = list(benchmark.run_cases(scene, picture, options, model, cases, margin_m=72.0))
     assert [row.case for row in rows] == [
         *("cut 37 + 53", "rows upwards", "mirrored", "turned by 90", "half the threshold")
     ]
@@ -54,7 +54,7 @@ def test_equal_pixels_are_equal_and_a_cut_is_the_same(
 def test_it_sees_what_differs(benchmark: Any, scene: Path) -> None:
     """Known masks: a quarter of the settled ground is missing, and the edges do not count."""
     picture = benchmark.read_picture(scene, 1200)
-    truth = np.zeros((1, 200, 190), np.uint8)
+    truth = np.zeros((1, 300, 290), np.uint8)
     truth[:, 60:140, 60:140] = 1
     found = truth.copy()
     found[:, 60:80] = 0
@@ -67,8 +67,8 @@ def test_it_sees_what_differs(benchmark: Any, scene: Path) -> None:
     assert row.iou == row.area_ratio == pytest.approx(0.75)
     assert not row.passed
     # Ten pixels of 0.9 m at every side are edge.
-    assert row.hectares == pytest.approx(180 * 170 * 0.81 / 1e4, rel=0.01)
-    assert row.share == pytest.approx(6400 / (180 * 170))
+    assert row.hectares == pytest.approx(280 * 270 * 0.81 / 1e4, rel=0.01)
+    assert row.share == pytest.approx(6400 / (280 * 270), rel=0.01)
 
 
 def test_web_map_tiles_lie_where_their_names_say(benchmark: Any, tmp_path: Path) -> None:

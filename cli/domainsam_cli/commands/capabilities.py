@@ -44,7 +44,6 @@ def describe_installation(root: click.Context) -> dict[str, Any]:
         Context of the group that holds all commands.
     """
     from domainsam.foundation import DEFAULT, FOUNDATIONS
-    from domainsam.weights import KNOWN
 
     packs = {name: describe_pack(name) for name in find_packs()}
     group = root.command
@@ -57,12 +56,19 @@ def describe_installation(root: click.Context) -> dict[str, Any]:
         "packs": packs,
         "commands": dict(_command(group, name, root) for name in names),
         "foundations": {
-            name: {"default": name == DEFAULT, "weights": KNOWN[name].url if name in KNOWN else "included"}
+            name: {"default": name == DEFAULT, "weights": _weights(name)}
             for name in FOUNDATIONS
             if name != "fake"
         },
         "exit_codes": exit_codes(),
     }
+
+
+def _weights(name: str) -> str:
+    """Where a foundation's weights come from: an address, or what stands for one."""
+    from domainsam.weights import KNOWN
+
+    return KNOWN[name].url or "your own file" if name in KNOWN else "included"
 
 
 def describe_pack(name: str) -> dict[str, Any]:

@@ -22,13 +22,14 @@ def info(file: str, as_json: bool, verbose: bool) -> None:
     \b
     domainsam info scene.tif
     domainsam info mosaic.vrt --json
+    domainsam info model.safetensors
     """
     answers = describe_file(file)
     if as_json:
         echo(json.dumps(answers, indent=2, default=str))
         return
     for pack, facts in answers.items():
-        echo(f"{file} (as the {pack} pack sees it)")
+        echo(file if pack == "core" else f"{file} (as the {pack} pack sees it)")
         width = max(len(key) for key in facts) + 2
         for key, value in facts.items():
             echo(f"  {key:<{width}}{value}")

@@ -10,9 +10,20 @@ from pathlib import Path
 import click
 
 from domainsam.errors import WeightsError
+from domainsam.foundations import find_foundations
 from domainsam.signatures import shipped_weights, verify_shipped
-from domainsam.weights import fetch, find_known, find_weights, published, verify
+from domainsam.staging import check_targets
+from domainsam.weights import (
+    fetch,
+    file_sha256,
+    find_known,
+    find_weights,
+    published,
+    read_record,
+    verify,
+)
 from domainsam_cli.console import echo
+from domainsam_cli.options import overwrite_option
 
 
 @click.group()
@@ -34,8 +45,8 @@ def list_weights() -> None:
     """Known files, and where they are on this machine."""
     for entry in published().values():
         echo(f"{entry.name:22} {entry.megabytes:5} MB  {entry.licence}  {_place(entry.name) or 'not here'}")
-        echo(f"{'':22} {entry.url}")
-        echo(f"{'':22} sha256 {entry.sha256}")
+        echo(f"{'':22} {entry.url or 'nothing is published: a file of your own, named ' + entry.file}")
+        echo(f"{'':22} sha256 {entry.sha256 or 'unknown: nobody has published one'}")
 
 
 @weights.command("fetch")
@@ -49,8 +60,16 @@ def fetch_weights(name: str, folder: Path | None, quiet: bool) -> None:
     https_proxy and no_proxy.
     """
     entry = find_known(name)
+    notice = find_foundations()[name].notice
+    if notice:
+        echo(f"domainsam: note: {notice}", err=True)
     with _progress(entry.file, quiet or not sys.stderr.isatty()) as report:
         path = fetch(name, folder, report)
+    if entry.sha256 is None:
+        found = file_sha256(path)
+        echo(f"{path}  checksum unknown, its sha256 is {found}: compare it with a source you trust")
+        echo(f"{'':{len(str(path))}}  {entry.licence}")
+        return
     echo(f"{path}  checked, {entry.licence}")
 
 
@@ -76,13 +95,68 @@ def verify_weights(names: tuple[str, ...]) -> None:
         raise WeightsError("; ".join(faults))
 
 
+@weights.command("convert")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Model file, .safetensors.")
+@click.option("--foundation", help="Name or file of the frozen generalist [default: the published one].")
+@click.option("--labels", help="Class names with commas [default: those of the published data set].")
+@click.option("--modality", "modalities", multiple=True, help="Sensor, in the order of training; repeat.")
+@overwrite_option
+def convert_weights(
+    file: Path,
+    out: Path,
+    foundation: str | None,
+    labels: str | None,
+    modalities: tuple[str, ...],
+    overwrite: bool,
+) -> None:
+    r"""Make a model file of a released checkpoint: UV-SAM, SAM-LST or MemorySAM.
+
+    Which system it is its tensors tell. Every tensor is accounted for: taken,
+    equal to the frozen foundation's, or known not to be needed; code in the
+    file is never run. The result is what --model takes.
+
+    \b
+    Examples:
+      domainsam weights convert memorysam.pth -o memorysam.safetensors
+      domainsam weights convert epoch_199.pth -o lst.safetensors --foundation sam_vit_b_01ec64.pth
+    """
+    from domainsam.packs import convert_checkpoint
+    from domainsam.released import ConvertOptions
+
+    names = tuple(name.strip() for name in (labels or "").split(",") if name.strip())
+    check_targets([out], overwrite=overwrite)
+    found = convert_checkpoint(file, ConvertOptions(out, foundation, names, modalities, overwrite))
+    echo(found.sentence())
+    for note in found.notes:
+        echo(f"domainsam: note: {note}", err=True)
+    echo(f"{found.out}  model of the {found.pack} pack: domainsam {found.pack} ... --model {found.out}")
+
+
 def _checked(name: str, shipped: Path | None) -> str:
     """A line about a file that is good."""
+    if shipped is None and name not in published() and Path(name).is_file():
+        return _told_of_own(Path(name))
     if shipped is None:
-        return f"{name}: good ({verify(name)})"
+        known = find_known(name).sha256 is not None
+        first = not known and read_record(find_weights(name)) is None
+        path = verify(name)
+        if known:
+            return f"{name}: good ({path})"
+        since = "recorded now" if first else "as it was when first used"
+        return f"{name}: checksum unknown, {since}: sha256 {file_sha256(path)} ({path})"
     if verify_shipped(shipped) == "checksum":
         return f"{name}: good by its checksum, unsigned without 'domainsam[sign]' ({shipped})"
     return f"{name}: good, signed ({shipped})"
+
+
+def _told_of_own(path: Path) -> str:
+    """A line about a file that was given by its path."""
+    found = file_sha256(path)
+    same = next((row.name for row in published().values() if row.sha256 == found), None)
+    if same is not None:
+        return f"{path}: good, the published file of {same}"
+    return f"{path}: a file of your own, sha256 {found}; there is nothing to compare it with"
 
 
 def _place(name: str) -> Path | None:

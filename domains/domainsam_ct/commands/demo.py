@@ -11,6 +11,7 @@ import click
 from domainsam_cli.console import echo
 from domainsam_cli.options import demo_folder_option, json_option, overwrite_option, seed_option
 from domainsam_ct.read.dicom.files import is_dicom_file
+from domainsam_ct.read.dicom.objects import describe_object
 from domainsam_ct.read.open import open_volume
 from domainsam_ct.read.volume import ITK_NAMES, NIFTI_NAMES, Volume
 from domainsam_ct.settings import OutputOptions, SegmentOptions
@@ -80,6 +81,8 @@ def describe(path: str) -> dict[str, object]:
     known = place.name.lower().endswith((*NIFTI_NAMES, *ITK_NAMES, ".zip"))
     if not place.is_dir() and not known and not is_dicom_file(place):
         return {}
+    if (found := describe_object(place)) is not None:
+        return found
     with open_volume(place) as volume:
         return _facts(volume)
 

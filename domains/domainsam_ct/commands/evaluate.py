@@ -33,6 +33,13 @@ def comparing_options(command: Any) -> Any:
             help="Organs that a mask lacks: left out where undefined, or the worst value.",
         ),
         click.option(
+            "--surfaces",
+            type=click.Choice(["area", "voxels"]),
+            default="area",
+            show_default=True,
+            help="HD95 and surface Dice by area (surface-distance), or by voxels (MONAI).",
+        ),
+        click.option(
             "--tolerance",
             type=click.FloatRange(min=0),
             default=3.0,
@@ -114,7 +121,7 @@ def gather(given: dict[str, Any]) -> EvaluationOptions:
     from domainsam_ct.evaluate.scores import ScoreOptions
     from domainsam_ct.evaluate.summary import EvaluationOptions
 
-    scoring = ScoreOptions(given["tolerance"], given["empty"], given["paper"])
+    scoring = ScoreOptions(given["tolerance"], given["empty"], given["paper"], given["surfaces"])
     return EvaluationOptions(scoring, seed=given["seed"])
 
 
@@ -132,6 +139,7 @@ def make_image_finder(images: Path | None) -> FindImage:
     """Where the scan of a case is."""
     from domainsam.errors import MissingInputError
     from domainsam_ct.job import make_case_stem
+    from domainsam_ct.read.dicom.files import is_dicom_file
     from domainsam_ct.settings import VOLUME_SUFFIXES
 
     if images is None:
@@ -143,7 +151,9 @@ def make_image_finder(images: Path | None) -> FindImage:
     ):
         return lambda case: images
     found = {make_case_stem(path): path for path in sorted(images.iterdir())}
-    return found.get
+    # A folder of slices is a scan by itself.
+    series = images if any(is_dicom_file(path) for path in images.iterdir()) else None
+    return lambda case: found.get(case, series)
 
 
 def print_scores(
@@ -162,7 +172,9 @@ def format_table(result: Evaluation) -> Iterator[str]:
     """Scores as lines of text, a line an organ and one for the mean of organs."""
     metrics, options = result.options.metrics, result.options
     count = len(result.cases)
-    yield f"{count} case{'s' * (count > 1)}; HD95 in {options.distance_unit}; {options.scoring.policy}"
+    scoring = options.scoring
+    cases = f"{count} case{'s' * (count > 1)}"
+    yield f"{cases}; HD95 in {options.distance_unit}, {scoring.definition}; {scoring.policy}"
     rows = [["organ", *(metric.title for metric in metrics)]]
     rows += [
         [organ, *(format_score(result.table[organ][metric.key]) for metric in metrics)]

@@ -24,6 +24,7 @@ from domainsam_cli.options import (
 )
 from domainsam_ct.commands.export import deskew_option, seg_type_option
 from domainsam_ct.run import segment_options
+from domainsam_ct.settings import METHODS
 
 if TYPE_CHECKING:
     from domainsam_ct.job import Batch, CaseResult
@@ -96,7 +97,12 @@ model_options = bundle(
     click.option("--series", help="Series, where a folder holds several: UID, or name in the notes."),
     click.option("--window", type=WINDOW, help="Hounsfield units told apart [default: the model's]."),
     click.option("--foundation", help="Name or checkpoint file [default: the one the model was trained on]."),
-    click.option("--model", type=PATH, help="Model file [default: the one inside the package]."),
+    click.option(
+        "--method",
+        type=click.Choice(METHODS),
+        help="What the model is: a network alone, or SAM-LST's beside a foundation [default: any].",
+    ),
+    click.option("--model", type=PATH, help="Model file, abdomen, or abdomen_open [default: abdomen]."),
 )
 """Options that choose the network and how the CT is read."""
 

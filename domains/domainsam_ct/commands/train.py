@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam.errors import ConfigError
 from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import RUN, Separated, bundle, collect_given, out_option, run_options
+from domainsam_ct.settings import METHODS
 
 if TYPE_CHECKING:
     from domainsam_ct.train.organs import TrainedOrgans
     from domainsam_ct.train.recipe import TrainConfig
 
 PATH = click.Path(path_type=Path)
+STRIDE = 32
 DEPTHS = Separated(int, "a list of strides", "16,8,4", "N,N,N")
 
+
+LADDER_ONLY = ("depths", "specialist", "specialist_weights", "foundation", "cache", "variants")
+SPECIALIST_ONLY = ("trunk", "trunk_weights")
 
 model_options = bundle(
     click.option("--window", nargs=2, type=float, metavar="LOW HIGH", help="HU that become black and white."),
@@ -32,6 +38,14 @@ model_options = bundle(
     click.option("--specialist-weights", type=click.Path(), help="ImageNet weights of the ResNet."),
     click.option("--specialist", help="resnet18, another ResNet of timm, or mit_b0 to mit_b5."),
     click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
+    click.option("--trunk-weights", type=click.Path(), help="ImageNet weights of the trunk."),
+    click.option("--trunk", help="Of the specialist alone: a network of timm by name."),
+    click.option(
+        "--method",
+        type=click.Choice(METHODS),
+        help="specialist: a network alone; ladder: SAM-LST's, beside a frozen foundation "
+        "[default: the recipe's, else specialist].",
+    ),
 )
 """Options that say what is built."""
 
@@ -74,7 +88,12 @@ def learning_options(command: Any) -> Any:
 @click.option("--train-list", type=PATH, help="CASE is the published Synapse folder; its training list.")
 @click.option("--test-list", type=PATH, help="List of its test volumes.")
 @out_option("Model file, .safetensors; logs and state go to NAME.training/ beside it.")
-@click.option("--config", "config_path", type=PATH, help="Recipe: TOML file or abdomen; options come on top.")
+@click.option(
+    "--config",
+    "config_path",
+    type=PATH,
+    help="Recipe: TOML file, abdomen or abdomen_open; options come on top.",
+)
 @click.option("--paper", is_flag=True, help="The recipe that SAM-LST was published with.")
 @model_options
 @learning_options
@@ -85,13 +104,13 @@ def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None
 
     CASE is a volume, a DICOM folder, or a folder of either. Label values are
     checked against the label map, and labels against their image's grid,
-    before anything is learned. Whole cases are kept for validation. Frozen
-    embeddings of each slice's versions are kept on disk, so that later
-    epochs cost the side network alone. At the end Dice on the kept cases is shown.
+    before anything is learned. Whole cases are kept for validation. Beside a
+    foundation, frozen embeddings of each slice's versions are kept on disk, so that
+    later epochs cost the side network alone. At the end Dice on the kept cases is shown.
 
     \b
     domainsam ct train cases/ --labels labels/ --label-map labels.toml -o model.safetensors
-    domainsam ct train cases/ --labels labels/ --foundation sam_vit_b --folds 5 --fold 0 -o m.safetensors
+    domainsam ct train cases/ --labels labels/ --method ladder --folds 5 --fold 0 -o m.safetensors
     domainsam ct train Synapse/ --train-list train.txt --test-list test_vol.txt --paper -o m.safetensors
     """  # noqa: D301 - click needs the control character itself
     from domainsam_ct.train.organs import TrainOptions, train_model
@@ -104,6 +123,9 @@ def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None
         *RUN,
     )
     options = TrainOptions(**{name: given[name] for name in names})
+    if given["paper"] and options.precision == "auto":
+        # What was published was computed in 32 bits throughout.
+        options = replace(options, precision="fp32")
     result = train_model(inputs, gather_config(given), options)
     if result.rank == 0:
         print_result(given, result.document, summarise_run(result), result.notes)
@@ -111,23 +133,33 @@ def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None
 
 def gather_config(given: dict[str, Any]) -> TrainConfig:
     """The recipe: its file or the defaults, the published one on request, then single options."""
-    from domainsam_ct.train.recipe import TrainConfig, make_paper_recipe, read_recipe
-
-    config = TrainConfig() if given["config_path"] is None else read_recipe(given["config_path"])
-    if given["paper"]:
-        config = make_paper_recipe(config)
+    config = choose_recipe(given)
     model, network = config.model, config.model.network
+    foreign = LADDER_ONLY if network.method == "specialist" else SPECIALIST_ONLY
+    for name in foreign:
+        if given[name] is not None:
+            other = "ladder" if network.method == "specialist" else "specialist"
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is of no use to a {network.method}: leave it out, "
+                f"or add --method {other}"
+            )
     ladder = replace(network.ladder, **collect_given(given, {"specialist": "specialist"}))
     if given["depths"] is not None:
         ladder = replace(ladder, depths=given["depths"])
-    network = replace(network, ladder=ladder, **collect_given(given, {"neighbours": "neighbours"}))
+    own = {"neighbours": "neighbours", "trunk": "trunk"}
+    network = replace(network, ladder=ladder, **collect_given(given, own))
     model = replace(model, network=network, **collect_given(given, {"window": "window"}))
     split = collect_given(given, {"folds": "folds", "fold": "fold", "val_share": "share"})
     rates = collect_given(given, {"lr": "lr", "steps": "steps"})
     plain = {
-        **{name: name for name in ("foundation", "specialist_weights", "crop", "batch_size", "epochs")},
+        **{name: name for name in ("foundation", "specialist_weights", "trunk_weights", "crop")},
+        **{name: name for name in ("batch_size", "epochs")},
         **{"variants": "variants", "cache": "cache_gb"},
     }
+    if given["crop"] is not None and config.crop_rows:
+        # As low against its width as the recipe has it.
+        rows = round(config.crop_rows * given["crop"] / config.crop / STRIDE) * STRIDE
+        config = replace(config, crop_rows=max(STRIDE, rows))
     return replace(
         config,
         model=model,
@@ -135,6 +167,36 @@ def gather_config(given: dict[str, Any]) -> TrainConfig:
         optimisation=replace(config.optimisation, **rates),
         **collect_given(given, plain),
     )
+
+
+def choose_recipe(given: dict[str, Any]) -> TrainConfig:
+    """The recipe that file, ``--paper`` and ``--method`` name.
+
+    Raises
+    ------
+    ConfigError
+        If they contradict each other.
+    """
+    from domainsam_ct.train.recipe import SplitOptions, TrainConfig, make_paper_recipe, read_recipe
+
+    method = given["method"]
+    if given["config_path"] is not None:
+        config = read_recipe(given["config_path"])
+        own = config.model.network.method
+        if method not in (None, own):
+            raise ConfigError(
+                f"--method {method}: the recipe {given['config_path']} is of a {own}; leave one out"
+            )
+    elif given["paper"] or method == "ladder":
+        config = TrainConfig()
+    else:
+        # The shipped one keeps no case for validation, because folds told what it is worth.
+        config = replace(read_recipe(Path("abdomen")), split=SplitOptions())
+    if not given["paper"]:
+        return config
+    if method == "specialist" or config.model.network.method == "specialist":
+        raise ConfigError("--paper is SAM-LST's recipe, of a ladder: leave out --method or --config")
+    return make_paper_recipe(config)
 
 
 def summarise_run(result: TrainedOrgans) -> Iterator[str]:
@@ -145,5 +207,6 @@ def summarise_run(result: TrainedOrgans) -> Iterator[str]:
         if name.startswith("dice_"):
             yield f"  {name.removeprefix('dice_'):<20} {value:.3f}"
     shares = ", ".join(f"{share:.2f} at stride {depth}" for depth, share in result.gates.items())
-    yield f"  {'gate':<12} the foundation's share is {shares}"
+    if shares:
+        yield f"  {'gate':<12} the foundation's share is {shares}"
     yield from format_paths({"model": result.out, "logs": result.folder})

@@ -12,6 +12,7 @@ from domainsam.progress import Progress
 from domainsam_ct.evaluate.labelled import (
     LabelledMask,
     Pair,
+    find_single_object,
     is_same_grid,
     join_grids,
     read_labelled,
@@ -168,7 +169,8 @@ def read_pair(pair: Pair, names: Names, image: Path | None = None) -> tuple[Labe
 
 def _find_grids(pair: Pair, image: Path | None) -> tuple[ScanGrid | None, ScanGrid | None]:
     """The voxels that contours of the labels, and of the prediction, are to fill; None where none are."""
-    contours = [path.is_file() and is_rtstruct(path) for path in (pair.truth, pair.predicted)]
+    files = [find_single_object(path) for path in (pair.truth, pair.predicted)]
+    contours = [file.is_file() and is_rtstruct(file) for file in files]
     if not any(contours):
         return None, None
     if image is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,11 +13,12 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
-from domainsam.infer.outputs import without_ending
+from domainsam_ct.evaluate.sidecar import get_mask_stem, read_names, read_warnings
 from domainsam_ct.labels import LabelMap, Organ, find_organ, load_catalogue, match_name
+from domainsam_ct.read.dicom.files import is_dicom_file
 from domainsam_ct.read.open import read_mask
 from domainsam_ct.read.volume import ScanGrid
-from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES
+from domainsam_ct.settings import MASK_SUFFIXES
 
 GRID_TOLERANCE_MM = 0.01
 """How far apart voxel centres of two files may be that count as one grid; headers round to less."""
@@ -124,6 +124,7 @@ def read_labelled(path: Path, labels: LabelMap | None = None, scan: ScanGrid | N
     InputError
         If it is no mask, or organs of a folder lie on different grids.
     """
+    path = find_single_object(path)
     if path.is_dir():
         return _read_folder(find_organ_folder(path))
     values, geometry = read_mask(path, scan)
@@ -209,11 +210,6 @@ def require_same_grid(one: Grid, one_name: str, other: Grid, other_name: str) ->
         )
 
 
-def get_mask_stem(path: Path) -> str:
-    """A mask's name without extension."""
-    return without_ending(path.name, (*MASK_SUFFIXES, ".dcm"))
-
-
 def is_mask_file(path: Path) -> bool:
     """Whether a file's name is that of a mask."""
     return path.is_file() and path.name.lower().endswith((*MASK_SUFFIXES, "_seg.dcm"))
@@ -232,6 +228,14 @@ def find_organ_folder(path: Path) -> Path:
     """The folder ``segmentations`` within a case's folder, as public data sets have it; else the folder."""
     within = path / ORGANS_WITHIN
     return within if within.is_dir() else path
+
+
+def find_single_object(path: Path) -> Path:
+    """The one DICOM file of a folder that holds nothing else, as archives export objects; else the path."""
+    if not path.is_dir():
+        return path
+    files = [file for file in path.iterdir() if not file.name.startswith(".")]
+    return files[0] if len(files) == 1 and is_dicom_file(files[0]) else path
 
 
 def _read_folder(path: Path) -> LabelledMask:
@@ -275,50 +279,7 @@ def _organs(names: Mapping[int, str]) -> LabelMap:
 
 def _beside(path: Path) -> LabelMap:
     """Names from the ``_labels.json`` that segmenting leaves beside a mask; none where there is none."""
-    file = _find_sidecar(path)
-    return {} if file is None else _parse(file)
-
-
-def _find_sidecar(path: Path) -> Path | None:
-    """The ``_labels.json`` of a mask: called after it, or beside it where masks are called after organs."""
-    ending = SIDE_FILES["labels"]
-    stem = get_mask_stem(path)
-    for known in ("", "_seg", "_rtstruct", "_straight_seg"):
-        file = path.with_name(f"{stem.removesuffix(known)}{ending}")
-        if stem.endswith(known) and file.is_file():
-            return file
-    folder = path if path.is_dir() else path.parent
-    of_organs = [*sorted(folder.glob(f"*{ending}")), folder.parent / f"{folder.name}{ending}"]
-    names = {file.name for file in folder.iterdir()} if path.is_dir() else {path.name}
-    return next((file for file in of_organs if names & _list_masks(file)), None)
-
-
-def _list_masks(file: Path) -> set[str]:
-    """Names of the masks that a ``_labels.json`` is about; none where it cannot be read."""
-    try:
-        return set(map(str, json.loads(file.read_text(encoding="utf-8"))["files"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return set()
-
-
-def read_warnings(path: Path) -> tuple[str, ...]:
-    """Warnings of a mask's scan, which were stored beside the mask when it was made; none where none were."""
-    file = _find_sidecar(path)
-    if file is None:
-        return ()
-    try:
-        told = json.loads(file.read_text(encoding="utf-8")).get("warnings") or []
-        return tuple(str(warning) for warning in told)
-    except (OSError, ValueError, TypeError, AttributeError):
-        return (f"{file.name} cannot be read, so what was told of its scan is not known",)
-
-
-def _parse(file: Path) -> LabelMap:
-    try:
-        table: Any = json.loads(file.read_text(encoding="utf-8"))["labels"]
-        return _organs({int(value): str(name) for name, value in table.items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: does not tell which value is which organ; remove it or mend it") from error
+    return _organs(read_names(path))
 
 
 _ENDINGS = re.compile(
@@ -394,4 +355,4 @@ def get_case_name(path: Path) -> str:
 
 
 def _is_mask(path: Path) -> bool:
-    return is_mask_file(path) or is_organ_folder(path) or (path.is_file() and path.suffix.lower() == ".dcm")
+    return is_mask_file(path) or is_organ_folder(path) or is_dicom_file(find_single_object(path))

@@ -1,8 +1,10 @@
 """Dice, HD95 and surface Dice of one organ.
 
-Dice, the 95th percentile of the Hausdorff distance and the normalised surface
-Dice are computed by MONAI. Surfaces are the voxels of a mask that have a face
-neighbour outside it; distances are between their centres, in millimetres.
+By default surfaces lie between voxels and every piece of them counts by its
+area, as Nikolov et al. defined the surface Dice and their package
+``surface-distance`` computes it; see :mod:`domainsam.metrics.surfaces`. With
+``voxels`` the scores are MONAI's: surfaces are the voxels of a mask that have a
+face neighbour outside it, and each counts as one. Both are in millimetres.
 
 The definitions under ``paper`` are those that TransUNet, SAMed and SAM-LST
 published figures with (medpy's, without the voxels' spacing): they are in
@@ -20,8 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from domainsam.metrics.surfaces import compute_robust_hausdorff, compute_surface_dice, measure_surfaces
 from domainsam_ct.settings import PERCENTILE
 
+AREA, VOXELS = "area", "voxels"
+SURFACES = (AREA, VOXELS)
+DEFINITIONS = {
+    AREA: "surfaces by area, as Nikolov et al. 2018 (surface-distance)",
+    VOXELS: "surfaces by voxels, as MONAI",
+    "paper": "in voxels, as TransUNet, SAMed and SAM-LST",
+}
+"""What a score is by, in a few words."""
 LEAVE_OUT, WORST = "leave-out", "worst"
 EMPTY_POLICIES = (LEAVE_OUT, WORST)
 POLICY_TEXT = {
@@ -56,11 +67,19 @@ class ScoreOptions:
         What is done with organs that one or both masks lack: one of :data:`EMPTY_POLICIES`.
     paper
         The papers' definitions instead; the other options have no say then.
+    surfaces
+        What a surface is: one of :data:`SURFACES`.
     """
 
     tolerance_mm: float = 3.0
     empty: str = LEAVE_OUT
     paper: bool = False
+    surfaces: str = AREA
+
+    @property
+    def definition(self) -> str:
+        """What HD95 and surface Dice are by, in a few words."""
+        return DEFINITIONS["paper" if self.paper else self.surfaces]
 
     @property
     def policy(self) -> str:
@@ -99,7 +118,20 @@ def score_organ(
         diagonal = math.hypot(*(size * step for size, step in zip(truth.shape, spacing, strict=True)))
         return OrganScores(*_empty_scores(counts, options.empty, diagonal), *counts)
     box = _common_box(predicted, truth)
-    return OrganScores(*_monai_scores(predicted[box], truth[box], spacing, options.tolerance_mm), *counts)
+    compute = _area_scores if options.surfaces == AREA else _monai_scores
+    return OrganScores(*compute(predicted[box], truth[box], spacing, options.tolerance_mm), *counts)
+
+
+def _area_scores(
+    predicted: Mask, truth: Mask, spacing: tuple[float, float, float], tolerance: float
+) -> tuple[float, float, float]:
+    """Dice, HD95 and surface Dice of two masks that are not empty, surfaces by area."""
+    there, back = measure_surfaces(predicted, truth, spacing)
+    return (
+        2 * int((predicted & truth).sum()) / (int(predicted.sum()) + int(truth.sum())),
+        compute_robust_hausdorff(there, back, PERCENTILE),
+        compute_surface_dice(there, back, tolerance + ROUNDING_MM),
+    )
 
 
 def _monai_scores(

@@ -97,7 +97,7 @@ class Evaluation:
         """The evaluation as plain values for JSON; undefined scores are null."""
         scoring = self.options.scoring
         return {
-            "definitions": "papers" if scoring.paper else "MONAI",
+            "definitions": scoring.definition,
             "hd95_unit": self.options.distance_unit,
             "surface_tolerance_mm": None if scoring.paper else scoring.tolerance_mm,
             "empty_masks": scoring.policy,

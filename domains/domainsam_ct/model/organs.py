@@ -11,14 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from domainsam.checkpoint import (
-    CheckpointHeader,
-    collect_tensors,
-    load,
-    model_file,
-    read_header,
-    save,
-)
+from domainsam.checkpoint import CheckpointHeader, collect_tensors, load, read_header, save
 from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError
 from domainsam.familiar import Known, parse_known
@@ -26,7 +19,7 @@ from domainsam.foundation import load_foundation
 from domainsam.infer.sweep import BlockPrediction
 from domainsam.machine import choose_device, choose_dtype
 from domainsam.protocols import Block
-from domainsam_ct.model.network import PREFIX, NetworkConfig, OrganNetwork
+from domainsam_ct.model.network import PREFIX, AnyNetwork, NetworkConfig, build_network
 from domainsam_ct.model.predict import (
     Prediction,
     SliceGrid,
@@ -35,10 +28,8 @@ from domainsam_ct.model.predict import (
     predict_probability,
     predict_slices,
 )
-
-PACK = "ct"
-SHIPPED = Path(__file__).parents[1] / "weights" / "abdomen.safetensors"
-"""The model inside the package."""
+from domainsam_ct.model.shipped import NO_FOUNDATION, PACK, find_model, read_provenance, tell_use
+from domainsam_ct.settings import Method
 
 
 @dataclass(frozen=True)
@@ -76,22 +67,29 @@ class OrganModel:
     ``labels`` names the values of a prediction, background first. ``context``
     is how many slices on either side of a stack its answer depends on.
     ``validated`` is Dice by organ on cases that took no part in training, where
-    the model file tells it; ``known`` what it was trained on was like.
+    the model file tells it; ``known`` what it was trained on was like, and
+    ``provenance`` what that was and what the model may be used for.
     """
 
     name: str
     labels: tuple[str, ...]
     config: ModelConfig
-    network: OrganNetwork
+    network: AnyNetwork
     dtype: torch.dtype = torch.float32
     batch: int = 8
     validated: Mapping[str, float] = field(default_factory=dict)
     known: Known | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """``"specialist"`` or ``"ladder"``."""
+        return self.config.network.method
 
     @property
     def foundation_name(self) -> str:
-        """Name of the frozen generalist."""
-        return self.network.foundation.name
+        """Name of the frozen generalist, ``"none"`` where there is none."""
+        return NO_FOUNDATION if self.network.foundation is None else self.network.foundation.name
 
     @property
     def window(self) -> tuple[float, float]:
@@ -168,24 +166,29 @@ class MarkedOrgans:
     labels: tuple[str, ...]
     dtype: torch.dtype
     name: str = "none"
+    method: str = "marks"
     validated: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_model(
-    path: Path | None = None,
+    path: str | Path | None = None,
     foundation: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     batch: int = 8,
+    method: Method | None = None,
 ) -> OrganModel:
-    """A trained model on the foundation it fits.
+    """A trained model, on the foundation it fits where it has one.
 
     Parameters
     ----------
     path
-        Model file; None for the one inside the package.
+        Model file, or the name of one inside the package; None for that of the method.
     foundation
         Name or weight file; None for the one the model file names.
+    method
+        ``"specialist"`` or ``"ladder"``, which the model has to be; None for any.
     device, precision
         As ``--device`` and ``--precision``.
     batch
@@ -198,49 +201,50 @@ def load_model(
     WeightsError
         If the foundation's weights are absent, or the package has no model of its own.
     ConfigError
-        If the device is unknown or absent.
+        If the device is unknown or absent, the model is of another method, or
+        a foundation is named for one that has none.
     """
     device = choose_device(device)
     dtype = choose_dtype(precision, device)
-    path = path or find_shipped_model()
+    path = find_model(path, method)
     header = read_header(path)
-    generalist = load_foundation(foundation or header.foundation, device, dtype)
+    alone = header.foundation == NO_FOUNDATION
+    if alone and foundation is not None:
+        raise ConfigError(
+            f"model {path.stem} is a specialist without a foundation, so --foundation {foundation} is of no "
+            "use: leave it out, or take --method ladder"
+        )
+    generalist = None if alone else load_foundation(foundation or header.foundation, device, dtype)
     checkpoint = load(path, PACK, generalist)
     config = from_table(ModelConfig, checkpoint.header.config.get("model", {}), f"header of {path}")
-    network = OrganNetwork(config.network, generalist, len(header.labels))
+    network = build_network(config.network, generalist, len(header.labels))
     checkpoint.restore(network, PREFIX)
     network = network.to(device).arrange_weights(dtype).eval()
     validated = {
         name: header.metrics[f"dice_{name}"] for name in header.labels if f"dice_{name}" in header.metrics
     }
+    provenance = read_provenance(header)
+    tell_use(path.stem, provenance)
     known = parse_known(header.knows)
-    return OrganModel(path.stem, header.labels, config, network, dtype, batch, validated, known=known)
-
-
-def find_shipped_model() -> Path:
-    """File of the model inside the package.
-
-    Raises
-    ------
-    WeightsError
-        If it is not there.
-    """
-    return model_file(None, SHIPPED, PACK, "organ")
+    return OrganModel(path.stem, header.labels, config, network, dtype, batch, validated, known, provenance)
 
 
 def save_model(
     path: Path,
-    network: OrganNetwork,
+    network: AnyNetwork,
     labels: tuple[str, ...],
     config: ModelConfig,
     training: Mapping[str, Any],
     metrics: Mapping[str, float],
     half: bool = False,
     knows: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model file; ``training`` is the recipe's table, ``half`` stores float16.
 
-    ``knows`` is what the training data were like, see :func:`domainsam.familiar.learn_known`.
+    ``knows`` is what the training data were like, see :func:`domainsam.familiar.learn_known`;
+    ``provenance`` says under ``"data"`` what they were, and under ``"use"`` what for the
+    model may be used, ``"research"`` or :data:`OPEN_USE`.
 
     Raises
     ------
@@ -251,10 +255,14 @@ def save_model(
     """
     header = CheckpointHeader(
         pack=PACK,
-        foundation=network.foundation.name,
-        foundation_sha256=network.foundation.sha256,
+        foundation=NO_FOUNDATION if network.foundation is None else network.foundation.name,
+        foundation_sha256="" if network.foundation is None else network.foundation.sha256,
         labels=labels,
-        config={"model": to_table(config), "training": dict(training)},
+        config={
+            "model": to_table(config),
+            "training": dict(training),
+            **({"provenance": dict(provenance)} if provenance else {}),
+        },
         metrics=metrics,
         knows=knows or {},
     )
@@ -265,6 +273,7 @@ def identify_model(model: OrganModel | MarkedOrgans) -> Mapping[str, Any]:
     """What of a model decides the answer."""
     return {
         "model": model.name,
+        "method": model.method,
         "foundation": model.foundation_name,
         "window": list(model.window),
         "precision": str(model.dtype),

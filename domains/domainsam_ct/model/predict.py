@@ -13,7 +13,7 @@ from torch import Tensor
 
 from domainsam.errors import InputError
 from domainsam.machine import require_finite
-from domainsam_ct.model.network import OrganNetwork
+from domainsam_ct.model.network import AnyNetwork
 
 Float32 = NDArray[np.float32]
 
@@ -46,7 +46,7 @@ def add_neighbours(stack: Tensor, before: Tensor | None, after: Tensor | None) -
 
 @torch.inference_mode()
 def predict_slices(
-    network: OrganNetwork,
+    network: AnyNetwork,
     slices: Float32,
     grid: SliceGrid,
     window: tuple[float, float],
@@ -71,7 +71,7 @@ def predict_slices(
 
 @torch.inference_mode()
 def predict_probability(
-    network: OrganNetwork,
+    network: AnyNetwork,
     slices: Float32,
     grid: SliceGrid,
     window: tuple[float, float],
@@ -84,15 +84,15 @@ def predict_probability(
 
 
 def _logits(
-    network: OrganNetwork,
+    network: AnyNetwork,
     slices: Float32,
     grid: SliceGrid,
     window: tuple[float, float],
     neighbours: tuple[Float32 | None, Float32 | None],
     dtype: torch.dtype,
 ) -> Tensor:
-    """The network's answer ``(S, K, h/4, w/4)`` float32 for slices that go through it together."""
-    device = network.foundation.device
+    """The network's answer ``(S, K, h/stride, w/stride)`` float32 for slices that go through it together."""
+    device = network.device
 
     def inward(part: Float32) -> Tensor:
         return grid.resample_inward(apply_window(part, window))
@@ -108,7 +108,7 @@ def _logits(
 
 
 def _chosen(logits: Tensor, grid: SliceGrid) -> tuple[Tensor, Tensor]:
-    """The likeliest label ``(H, W)`` of one slice and its probability, from ``(K, h/4, w/4)``."""
+    """The likeliest label ``(H, W)`` of one slice and its probability, from ``(K, h/stride, w/stride)``."""
     full = grid.resample_outward(logits)
     highest, best = full.max(dim=0)
     share = 1 / torch.exp(full - highest).sum(dim=0)
@@ -141,8 +141,6 @@ __all__ = [
 
 STRIDE = 32
 """Sides of the network's grid are multiples of this."""
-QUARTER = 4
-"""Pixels of the network's input to one of its answer."""
 
 
 @dataclass(frozen=True)
@@ -166,14 +164,14 @@ class SliceGrid:
         return rows.to(stack) @ stack @ columns.to(stack).T
 
     def resample_outward(self, maps: Tensor) -> Tensor:
-        """The network's maps ``(..., h/4, w/4)`` at the slices' own pixels."""
-        rows, columns = self.make_outward_matrices()
+        """The network's maps ``(..., h/stride, w/stride)`` at the slices' own pixels."""
+        rows, columns = self.make_outward_matrices(self.network[0] // maps.shape[-2])
         return rows.to(maps) @ maps @ columns.to(maps).T
 
-    def make_outward_matrices(self) -> tuple[Tensor, Tensor]:
-        """Linear interpolation of rows and of columns, ``(H, h/4)`` and ``(W, w/4)``."""
+    def make_outward_matrices(self, stride: int) -> tuple[Tensor, Tensor]:
+        """Linear interpolation of rows and of columns, ``(H, h/stride)`` and ``(W, w/stride)``."""
         rows, columns = (
-            _outward_matrix(want, have // QUARTER, step * QUARTER)
+            _outward_matrix(want, have // stride, step * stride)
             for want, have, step in zip(self.size, self.network, self.step, strict=True)
         )
         return rows, columns

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from domainsam.train.losses import IGNORE
 from domainsam_ct.train.case import AIR, Case
+from domainsam_ct.train.cuts import Drawn, Frame, cut_surface, find_body, make_plane
 
 BODY_MM = 250.0
 """Width of a body, roughly, for which a volume of few slices must have room when it is tilted."""
@@ -49,6 +49,8 @@ class AugmentOptions:
         Greatest logarithm of the ratio of height to width, and of depth to both.
     shift_mm, bend_mm
         Greatest move of the whole, standard deviation of the moves of single points.
+    thin
+        Least distance of neighbouring slices, as a share of the case's own: what thinner slices look like.
     enhance_hu, enhance_share
         Standard deviation of a structure's own change, and how often there is any.
     gain, offset_hu, noise_hu, blur_mm
@@ -62,36 +64,13 @@ class AugmentOptions:
     stretch: float = 0.12
     shift_mm: float = 30.0
     bend_mm: float = 5.0
+    thin: float = 1.0
     enhance_hu: float = 45.0
     enhance_share: float = 0.7
     gain: float = 0.15
     offset_hu: float = 15.0
     noise_hu: float = 30.0
     blur_mm: float = 1.5
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One training slice: ``slices`` ``(1 or 3, side, side)`` HU, ``labels`` ``(side, side)`` uint8."""
-
-    slices: Tensor
-    labels: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What is cut: ``side`` pixels of ``pixel_mm`` (0: the whole slice stretched), with neighbours or not."""
-
-    side: int
-    pixel_mm: float
-    neighbours: int = 0
-
-    def pixels_mm(self, case: Case) -> tuple[float, float]:
-        """Height and width of a pixel of the cut slice."""
-        if self.pixel_mm:
-            return self.pixel_mm, self.pixel_mm
-        rows, columns = case.slices.shape[1:]
-        return rows * case.spacing_mm[1] / self.side, columns * case.spacing_mm[2] / self.side
 
 
 def draw_slice(
@@ -112,21 +91,15 @@ def draw_slice(
         Classes that change places in a mirror.
     """
     if options.kind != "strong":
-        plain = cut_surface(case, index, _plane(case, frame), frame)
+        plain = cut_surface(case, index, make_plane(case, frame), frame)
         return _published(plain, rng, twins if options.kind == "published" else {})
-    points = _plane(case, frame)
+    points = make_plane(case, frame)
     points = _bent(points, rng, options.bend_mm)
     points = points @ _random_map(rng, options, _room(case)).T + torch.from_numpy(_shift(rng, options))
+    if frame.rows:
+        points = points + torch.from_numpy(find_body(case, index))
     drawn = cut_surface(case, index, points, frame, rng, options)
     return Drawn(_degraded(drawn.slices, rng, frame.pixels_mm(case)[0], options), drawn.labels)
-
-
-def _plane(case: Case, frame: Frame) -> Tensor:
-    """Positions ``(side, side, 3)`` in millimetres about the slice's centre: z, y, x."""
-    height, width = frame.pixels_mm(case)
-    steps = (torch.arange(frame.side, dtype=torch.float32) + 0.5) - frame.side / 2
-    ys, xs = torch.meshgrid(steps * height, steps * width, indexing="ij")
-    return torch.stack([torch.zeros_like(ys), ys, xs], dim=-1)
 
 
 def _bent(points: Tensor, rng: np.random.Generator, spread: float) -> Tensor:
@@ -168,74 +141,6 @@ def _rotation(one: int, other: int, angle: float) -> NDArray[np.float64]:
 def _shift(rng: np.random.Generator, options: AugmentOptions) -> NDArray[np.float32]:
     moves = rng.uniform(-1, 1, 3) * [0, options.shift_mm, options.shift_mm]
     return moves.astype(np.float32)
-
-
-def cut_surface(
-    case: Case,
-    index: int,
-    points: Tensor,
-    frame: Frame,
-    rng: np.random.Generator | None = None,
-    options: AugmentOptions | None = None,
-) -> Drawn:
-    """The volume along a surface.
-
-    Parameters
-    ----------
-    points
-        ``(h, w, 3)`` millimetres about the centre of slice ``index``: z, y, x.
-    rng, options
-        Where given, structures change their brightness.
-    """
-    depth, rows, columns = case.slices.shape
-    middle = torch.tensor([float(index), rows / 2 - 0.5, columns / 2 - 0.5])
-    voxels = points / torch.tensor(case.spacing_mm) + middle
-    low = max(0, int(voxels[..., 0].min()) - 1 - frame.neighbours)
-    high = min(depth, int(voxels[..., 0].max()) + 3 + frame.neighbours)
-    low, high = min(low, depth - 1), max(high, 1)
-    slab = torch.from_numpy(np.asarray(case.slices[low:high], np.float32) - AIR)
-    offsets = torch.arange(-frame.neighbours, frame.neighbours + 1, dtype=torch.float32)
-    lattice = voxels[None].repeat(len(offsets), 1, 1, 1)
-    lattice[..., 0] += offsets[:, None, None] - low
-    brightness = _read(slab, lattice) + AIR
-    nearest = lattice[frame.neighbours][None]
-    labels = _labels(case.labels[low:high], nearest, 0)
-    if rng is not None and options is not None and rng.random() < options.enhance_share:
-        regions = case.labels if case.regions is None else case.regions
-        brightness = brightness + _enhanced(regions[low:high], lattice, rng, options.enhance_hu)
-    beyond = (voxels[..., 0] < -0.5) | (voxels[..., 0] > depth - 0.5)
-    labels[beyond.numpy()] = IGNORE
-    return Drawn(brightness, labels)
-
-
-def _read(volume: Tensor, lattice: Tensor) -> Tensor:
-    """Values ``(n, h, w)`` at voxel positions z, y, x; 0 beside a slice, the last slice beyond the last."""
-    depth, rows, columns = volume.shape
-    sizes = torch.tensor([depth, rows, columns], dtype=torch.float32)
-    place = torch.cat([lattice[..., :1].clamp(0, depth - 1), lattice[..., 1:]], dim=-1)
-    unit = (2 * place + 1) / sizes - 1
-    return F.grid_sample(volume[None, None], unit.flip(-1)[None], padding_mode="zeros", align_corners=False)[
-        0, 0
-    ]
-
-
-def _labels(values: NDArray[np.uint8], lattice: Tensor, outside: int) -> NDArray[np.uint8]:
-    """Labels ``(h, w)`` of the nearest voxels; ``outside`` beside the slices."""
-    place = torch.round(lattice[0]).to(torch.int64).numpy()
-    depth, rows, columns = values.shape
-    z = place[..., 0].clip(0, depth - 1)
-    y, x = place[..., 1], place[..., 2]
-    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
-    found = np.asarray(values)[z, y.clip(0, rows - 1), x.clip(0, columns - 1)]
-    return np.where(inside, found, np.uint8(outside)).astype(np.uint8)
-
-
-def _enhanced(regions: NDArray[np.uint8], lattice: Tensor, rng: np.random.Generator, spread: float) -> Tensor:
-    """Change in Hounsfield units ``(n, h, w)``: one for every structure, none for the background."""
-    changes = rng.normal(0, spread, 256).astype(np.float32)
-    changes[0] = changes[IGNORE] = 0
-    volume = torch.from_numpy(changes[np.asarray(regions)])
-    return _read(volume, lattice)
 
 
 def _degraded(slices: Tensor, rng: np.random.Generator, pixel_mm: float, options: AugmentOptions) -> Tensor:

@@ -17,8 +17,10 @@ from domainsam.side.ladder import load_specialist
 from domainsam.train.cache import FeatureCache
 from domainsam.train.loop import Run, Stage, run_stages
 from domainsam.train.start import RunOptions, Trained, start_run
+from domainsam.trunks import load_trunk
 from domainsam_ct.labels import load_label_map
-from domainsam_ct.model.network import OrganNetwork
+from domainsam_ct.model.network import AnyNetwork, OrganNetwork, SpecialistNetwork
+from domainsam_ct.model.network import build_network as build_untrained
 from domainsam_ct.model.organs import OrganModel, save_model
 from domainsam_ct.train.case import Material, coarsen_case, describe_cases
 from domainsam_ct.train.cases import find_pairs, gather
@@ -30,15 +32,20 @@ JUDGED_TOGETHER = 8
 """Slices predicted together in validation."""
 JUDGED_EPOCHS = 5
 """Epochs between evaluations."""
+RANDOM_TRUNK = (
+    "the trunk began with random weights: with ImageNet weights (--trunk-weights FILE) "
+    "it needs fewer cases and steps"
+)
 
 
 def build_network(
     config: TrainConfig,
-    foundation: Foundation,
+    foundation: Foundation | None,
     classes: int,
     seed: int,
     dtype: torch.dtype = torch.float32,
-) -> OrganNetwork:
+    device: torch.device | None = None,
+) -> AnyNetwork:
     """An untrained network; the same seed gives the same weights.
 
     Raises
@@ -48,19 +55,21 @@ def build_network(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = OrganNetwork(config.model.network, foundation, classes)
-    if config.specialist_weights:
+        network = build_untrained(config.model.network, foundation, classes)
+    if config.specialist_weights and isinstance(network, OrganNetwork):
         load_specialist(network.ladder, config.specialist_weights)
-    return network.to(foundation.device).arrange_weights(dtype)
+    if config.trunk_weights and isinstance(network, SpecialistNetwork):
+        load_trunk(network.specialist.trunk, config.trunk_weights)
+    return network.to(device or network.device).arrange_weights(dtype)
 
 
 def learn(
     config: TrainConfig,
     material: Material,
-    foundation: Foundation,
+    foundation: Foundation | None,
     run: Run,
     dtype: torch.dtype = torch.float32,
-) -> tuple[OrganNetwork, dict[str, float]]:
+) -> tuple[AnyNetwork, dict[str, float]]:
     """Train on the material's cases; the network in evaluation mode, and its scores on the judged ones.
 
     ``dtype`` is what the devices compute in.
@@ -68,9 +77,11 @@ def learn(
     The kept weights are those that score best on the judged cases, the last
     ones where there are none.
     """
-    network = build_network(config, foundation, len(material.labels), run.seed, dtype)
-    encode: Encode = foundation.encode
-    if config.cache_gb and config.variants:
+    network = build_network(config, foundation, len(material.labels), run.seed, dtype, run.devices.device)
+    encode: Encode = network.encode if isinstance(network, SpecialistNetwork) else network.encode_pictures
+    # The cache keeps what the foundation makes of pictures in its own way.
+    usual = foundation is not None and config.model.network.encoding == "usual"
+    if foundation is not None and usual and config.cache_gb and config.variants:
         encode = FeatureCache(run.folder / "features", foundation, int(config.cache_gb * 1e9)).encode
     stream = SliceStream(
         [coarsen_case(case, config.model.pixel_mm) for case in material.training],
@@ -82,10 +93,12 @@ def learn(
         (run.seed, run.devices.rank),
         config.variants,
         config.empty_share,
+        config.repeat,
     )
     options = config.optimisation
     if not options.steps:
         options = options.over_epochs(config.epochs, stream.epoch_steps, judged=JUDGED_EPOCHS)
+    stream.coarse_steps = round(config.coarse_share * options.steps)
     stage = Stage(
         "organs",
         OrganObjective(network, encode, config.loss),
@@ -101,7 +114,7 @@ def learn(
     return network, run.devices.shared(scores)
 
 
-def judge(network: OrganNetwork, material: Material, config: TrainConfig) -> list[Mapping[str, float]]:
+def judge(network: AnyNetwork, material: Material, config: TrainConfig) -> list[Mapping[str, float]]:
     """Dice of every organ on every judged case, at the case's own pixels."""
     model = OrganModel("training", material.labels, config.model, network, batch=JUDGED_TOGETHER)
     scores: list[Mapping[str, float]] = []
@@ -134,7 +147,7 @@ class TrainOptions(RunOptions):
 
 @dataclass(frozen=True)
 class TrainedOrgans(Trained):
-    """What a run has made; ``gates`` is the foundation's share by stride."""
+    """What a run has made; ``gates`` is the foundation's share by stride, of a ladder."""
 
     gates: dict[int, float] = field(default_factory=dict)
 
@@ -153,17 +166,22 @@ def train_model(inputs: Sequence[Path], config: TrainConfig, options: TrainOptio
         If cases, labels, foundation or recipe cannot be used, or an output cannot be written.
     """
     with start_run(options) as training:
-        foundation = training.load_foundation(config.foundation)
+        alone = config.model.network.method == "specialist"
+        foundation = None if alone else training.load_foundation(config.foundation)
         material = read_material(inputs, config, options, training.scratch)
-        with training.run([to_table(config), foundation.sha256, material.signature]) as run:
+        digest = "" if foundation is None else foundation.sha256
+        with training.run([to_table(config), digest, material.signature]) as run:
             network, metrics = learn(config, material, foundation, run, training.dtype)
         if training.writes:
             known = describe_cases(material.training, config.model.window)
             save_model(
                 options.out, network, material.labels, config.model, to_table(config), metrics, knows=known
             )
-    made = training.made(metrics, material.notes)
-    return TrainedOrgans(**vars(made), gates=network.ladder.shares())
+    notes = material.notes
+    if alone and not config.trunk_weights:
+        notes = (*notes, RANDOM_TRUNK)
+    gates = network.ladder.shares() if isinstance(network, OrganNetwork) else {}
+    return TrainedOrgans(**vars(training.made(metrics, notes)), gates=gates)
 
 
 def read_material(

@@ -12,11 +12,13 @@ from domainsam.train import start
 from domainsam.train.loop import StageOptions
 from domainsam_ct.model.network import NetworkConfig
 from domainsam_ct.model.organs import ModelConfig
-from domainsam_ct.train.augmentation import AugmentOptions, Frame
+from domainsam_ct.train.augmentation import AugmentOptions
+from domainsam_ct.train.cuts import Frame
 from domainsam_ct.train.slices import LossOptions
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 """Recipes that come with the package, by name."""
+PAPER_FOUNDATION = "sam_vit_b"
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,19 @@ class TrainConfig:
     ----------
     foundation
         Name or weight file of the frozen generalist.
+    trunk_weights
+        File with the pretrained weights that the specialist's trunk begins with; by default none.
     specialist_weights
         File with the ResNet's published (ImageNet) weights; by default none.
     model
         What is built, and how slices are prepared for it.
     crop
         Side in pixels of training slices, a multiple of 32; published slices are stretched to it.
+    crop_rows
+        Their height, where it differs: a body is wider than it is high; 0 for ``crop``.
+    coarse_share
+        Share of the steps, from the first, that see pixels 4/3 as wide and
+        so fewer of them: progressive resizing (as Tan & Le 2021, arXiv:2104.00298).
     batch_size
         Slices in a batch, on each device.
     epochs
@@ -71,19 +80,25 @@ class TrainConfig:
         Gigabytes on disk for those embeddings; 0 computes them every time.
     empty_share
         Share of slices without an organ that an epoch shows.
+    repeat
+        See :func:`domainsam_ct.train.slices.repeat_rare`.
     augment, loss, split, optimisation
         See the parts' own documentation.
     """
 
     foundation: str = DEFAULT
+    trunk_weights: str | None = None
     specialist_weights: str | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
     crop: int = 256
+    crop_rows: int = 0
+    coarse_share: float = 0.0
     batch_size: int = 12
     epochs: int = 200
     variants: int = 8
     cache_gb: float = 20.0
     empty_share: float = 1.0
+    repeat: float = 0.0
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     loss: LossOptions = field(default_factory=lambda: LossOptions(stride=2))
     split: SplitOptions = field(default_factory=SplitOptions)
@@ -94,8 +109,12 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.crop < 32 or self.crop % 32:
-            raise ConfigError(f"crop is {self.crop}, expected a multiple of 32")
+        if self.crop < 32 or self.crop % 32 or self.crop_rows < 0 or self.crop_rows % 32:
+            raise ConfigError(f"crop is {self.crop} by {self.crop_rows}, expected multiples of 32")
+        if not 0 <= self.coarse_share <= 1 or self.repeat < 0:
+            raise ConfigError("coarse_share must be 0 to 1, repeat 0 or more")
+        if (self.coarse_share or self.crop_rows) and not self.model.pixel_mm:
+            raise ConfigError("coarse_share and crop_rows need a pixel_mm above 0")
         if self.batch_size < 1 or self.epochs < 1 or self.variants < 0 or self.cache_gb < 0:
             raise ConfigError("batch_size and epochs must be 1 or more, variants and cache_gb 0 or more")
         if self.loss.stride not in (1, 2, 4):
@@ -104,7 +123,7 @@ class TrainConfig:
     @property
     def frame(self) -> Frame:
         """How training slices are cut."""
-        return Frame(self.crop, self.model.pixel_mm, self.model.network.neighbours)
+        return Frame(self.crop, self.model.pixel_mm, self.model.network.neighbours, self.crop_rows)
 
 
 def read_recipe(given: Path) -> TrainConfig:
@@ -113,27 +132,35 @@ def read_recipe(given: Path) -> TrainConfig:
 
 
 def make_paper_recipe(config: TrainConfig) -> TrainConfig:
-    """SAM-LST as published (Chai et al. 2023 and their released scripts), foundation kept.
+    """SAM-LST as published (Chai et al. 2023 and their scripts), on SAM ViT-B unless another is named.
 
-    Slices stretched to 512 pixels, one blend at stride 16, class tokens and
-    hypernetworks random and frozen, quarter turns and mirrors without regard
-    to left and right, 0.2 cross entropy + 0.8 Dice at 128 pixels, AdamW at
-    1e-3 with weight decay 0.1, 250 steps of warm-up, power 0.9, 200 epochs in
-    batches of 24 over all devices, no running mean of the weights.
+    Slices stretched to 512 pixels and given to the encoder without SAM's
+    statistics, one blend at stride 16, class tokens and hypernetworks random
+    and frozen, quarter turns and mirrors without regard to left and right,
+    0.2 cross entropy + 0.8 Dice at 128 pixels, AdamW at 1e-3 with weight decay
+    0.1, 250 steps of warm-up, power 0.9, 200 epochs in batches of 24 over all
+    devices, no running mean of the weights.
     """
     return replace(
         config,
+        foundation=PAPER_FOUNDATION if config.foundation == DEFAULT else config.foundation,
         model=ModelConfig(
-            pixel_mm=0.0, side=512, network=NetworkConfig(0, "random", LadderConfig("resnet18", (16,)))
+            pixel_mm=0.0,
+            side=512,
+            network=NetworkConfig(0, "random", LadderConfig("resnet18", (16,)), "published"),
         ),
+        trunk_weights=None,
         crop=512,
+        crop_rows=0,
+        coarse_share=0.0,
+        repeat=0.0,
         batch_size=24,
         epochs=200,
         variants=0,
         cache_gb=0.0,
         empty_share=1.0,
         augment=AugmentOptions("paper"),
-        loss=LossOptions(),
+        loss=LossOptions(sampling="zoom"),
         split=SplitOptions(share=0.0),
         optimisation=StageOptions(
             0,

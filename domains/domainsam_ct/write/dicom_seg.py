@@ -140,7 +140,10 @@ def _name_frames(segmentation: Any, sources: list[Any], references: list[Referen
     for frame in segmentation.PerFrameFunctionalGroupsSequence:
         for derivation in frame.get("DerivationImageSequence") or ():
             for image in derivation.SourceImageSequence:
-                found = names[str(image.ReferencedSOPInstanceUID)]
+                # Segments of one slice may share the item, which has its name then.
+                found = names.get(str(image.ReferencedSOPInstanceUID))
+                if found is None:
+                    continue
                 image.ReferencedSOPClassUID = found.class_uid
                 image.ReferencedSOPInstanceUID = found.instance_uid
                 image.ReferencedFrameNumber = found.frame

@@ -116,6 +116,7 @@ def describe_making(model: OrganModel | MarkedOrgans, options: SegmentOptions) -
     return {
         **identify_model(model),
         "dice_in_validation": dict(model.validated),
+        "provenance": dict(model.provenance),
         "clean_up": asdict(options.clean),
         "label_map": options.label_map,
     }

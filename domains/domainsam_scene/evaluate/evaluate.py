@@ -204,8 +204,8 @@ def lay_on_network(sample: Sample, truth: Labels, side: int) -> tuple[Sample, La
 
     def laid(values: NDArray[Any], mode: str) -> NDArray[Any]:
         planes = torch.from_numpy(values.astype(np.float32)).reshape(1, -1, rows, cols)
-        smooth = {"align_corners": False} if mode == "bilinear" else {}
-        return F.interpolate(planes, (height, width), mode=mode, **smooth)[0].numpy()
+        align = False if mode == "bilinear" else None
+        return np.asarray(F.interpolate(planes, (height, width), mode=mode, align_corners=align)[0].numpy())
 
     images = {name: laid(image, "bilinear") for name, image in sample.images.items()}
     valid = {name: laid(mask, "nearest")[0] > 0 for name, mask in sample.valid.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from domainsam.foundation import load_foundation
 from domainsam.infer.sweep import BlockPrediction
 from domainsam.machine import choose_device, choose_dtype
 from domainsam.protocols import Block, Foundation
-from domainsam.side.lora import convert_published
+from domainsam.side.lora import PUBLISHED_NAMES
 from domainsam_scene.model.network import NetworkConfig, SceneNetwork
 from domainsam_scene.model.predict import MULTIPLE, NODATA, ScenePrediction, predict
 from domainsam_scene.read.modalities import Plane, SensorBlock
@@ -187,6 +188,20 @@ def load_network(path: Path, foundation: Foundation) -> tuple[SceneNetwork, Chec
 
 PUBLISHED_PREFIX = "sam."
 """Before the names of SAM 2's parts in MemorySAM's checkpoints."""
+PLACES = {
+    "sam_mask_decoder.": "decoder.decoder.",
+    "memory_attention.": "memory.attention.",
+    "memory_encoder.": "memory.encoder.",
+    "obj_ptr_proj.": "memory.pointer.",
+    "obj_ptr_tpos_proj.": "memory.pointer_time.",
+    "maskmem_tpos_enc": "memory.time",
+    "no_mem_embed": "memory.nothing",
+    "no_obj_ptr": "memory.absent",
+    "no_obj_embed_spatial": "memory.absent_spatial",
+}
+"""Beginnings of names there and here."""
+UPDATE = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.attn\.qkv\.(linear_[ab]_[qv])\.weight")
+UPDATE_NAMES = {theirs: ours for ours, theirs in PUBLISHED_NAMES.items()}
 
 
 def load_published(network: SceneNetwork, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -196,15 +211,8 @@ def load_published(network: SceneNetwork, tensors: Mapping[str, Tensor]) -> tupl
     (low-rank updates, mask decoder, memory attention and encoder, pointers'
     projection) are taken where their shapes fit.
 
-    No command calls this: it is for programs that turn such a checkpoint into
-    a model file, which every ``--model`` then takes::
-
-        foundation = load_foundation("sam2.1_hiera_base_plus")
-        options = paper_recipe(TrainConfig(), "deliver").network
-        config = NetworkConfig(**vars(options), labels=labels, modalities=modalities)
-        network = SceneNetwork(config, foundation)
-        left = load_published(network, read_tensors("memorysam.pth"))
-        save_network(Path("memorysam.safetensors"), network, foundation, {}, {})
+    ``domainsam weights convert`` makes a model file of such a checkpoint, and
+    refuses one of which a tensor is left over; this is for networks of other builds.
 
     Parameters
     ----------
@@ -213,29 +221,26 @@ def load_published(network: SceneNetwork, tensors: Mapping[str, Tensor]) -> tupl
     tensors
         As :func:`domainsam.foundation.loading.read_tensors` gives them.
     """
-    places = {
-        "sam_mask_decoder.": "decoder.decoder.",
-        "memory_attention.": "memory.attention.",
-        "memory_encoder.": "memory.encoder.",
-        "obj_ptr_proj.": "memory.pointer.",
-        "obj_ptr_tpos_proj.": "memory.pointer_time.",
-        "maskmem_tpos_enc": "memory.time",
-        "no_mem_embed": "memory.nothing",
-        "no_obj_ptr": "memory.absent",
-        "no_obj_embed_spatial": "memory.absent_spatial",
+    own = network.state_dict()
+    names = match_published(tensors)
+    fits = {
+        key: ours for key, ours in names.items() if ours in own and own[ours].numel() == tensors[key].numel()
     }
-    blocks = f"{PUBLISHED_PREFIX}image_encoder.trunk.blocks."
-    updates = {f"updates.{name}": value for name, value in convert_published(tensors, blocks).items()}
-    own, found, skipped = network.state_dict(), {}, []
-    for key, value in tensors.items():
-        name = key.removeprefix(PUBLISHED_PREFIX)
-        start = next((start for start in places if name.startswith(start)), None)
-        ours = None if start is None else places[start] + name.removeprefix(start)
-        if ours in own and own[ours].shape == value.shape:
-            found[ours] = value
-        elif ".attn.qkv.linear_" not in key:
-            skipped.append(key)
-    unfit = [name for name, value in updates.items() if name not in own or own[name].shape != value.shape]
-    found |= {name: value for name, value in updates.items() if name not in unfit}
+    found = {ours: tensors[key].reshape(own[ours].shape) for key, ours in fits.items()}
     network.load_state_dict({**own, **found})
-    return tuple(sorted([*skipped, *unfit]))
+    return tuple(sorted(set(tensors) - set(fits)))
+
+
+def match_published(tensors: Iterable[str]) -> dict[str, str]:
+    """What :class:`SceneNetwork` calls trained tensors of MemorySAM's checkpoints, by their name there."""
+    found: dict[str, str] = {}
+    for key in tensors:
+        name = key.removeprefix(PUBLISHED_PREFIX)
+        update = UPDATE.fullmatch(name)
+        if update is not None:
+            found[key] = f"updates.{update[1]}.{UPDATE_NAMES[update[2]]}"
+            continue
+        start = next((start for start in PLACES if name.startswith(start)), None)
+        if start is not None:
+            found[key] = PLACES[start] + name.removeprefix(start)
+    return found

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from domainsam.errors import ConfigError
-from domainsam.memory import memorysam
 from domainsam.train import start
 from domainsam.train.loop import StageOptions
 from domainsam.train.start import RunOptions
+from domainsam_scene.model.convert import PAPER_FOUNDATION, PAPER_SIDE, make_published_options
 from domainsam_scene.model.network import NetworkOptions
 from domainsam_scene.settings import ReadOptions
 from domainsam_scene.train import objective as learning
@@ -23,9 +23,6 @@ FOUNDATION = "embedded_sam2"
 """The small foundation of SAM 2's shape inside the package."""
 WARMUP_EPOCHS = 10
 WARMUP_START = 0.1
-PAPER_SIDE = 1024
-PAPER_FOUNDATION = "sam2_hiera_base_plus"
-"""SAM 2.0's, not 2.1's."""
 PUBLISHED_METHODS = ("memorysam", "mlesam")
 
 
@@ -100,15 +97,12 @@ def make_paper_recipe(config: TrainConfig, layout: str) -> TrainConfig:
             f"--paper: method {method!r} was not published; give --method {' or '.join(PUBLISHED_METHODS)}, "
             "or leave --paper out"
         )
+    published = make_published_options(method)
     network = replace(
-        config.network,
-        method=method,
-        image_size=PAPER_SIDE,
-        rank=32 if method == "mlesam" else 4,
-        lora_width="full" if method == "mlesam" else "published",
-        sequence=memorysam.PUBLISHED,
-        head_width=256,
-        normalise="camera",
+        published,
+        memory_trained=config.network.memory_trained,
+        router_keep=config.network.router_keep,
+        checkpointing=config.network.checkpointing,
     )
     epochs, rate = (500, 4e-4) if layout == "mcubes" else (200, 6e-4)
     return replace(

@@ -60,8 +60,8 @@ def _unpaired(scenes: LayoutScenes, root: Path) -> list[str]:
             f"{name}: {_first_name(scenes.found, name)}" for name in (*scenes.modalities, *unmatched)
         )
         raise InputError(
-            f"{root}: no file of {', '.join(unmatched)} has the name of a labelled sample ({shown}); give files "
-            "of one scene one name in every sensor's folder, or say what to learn from (--modality)"
+            f"{root}: no file of {', '.join(unmatched)} has the name of a labelled sample ({shown}); give "
+            "files of one scene one name in every sensor's folder, or say what to learn from (--modality)"
         )
     if absent:
         notes.append(f"no sample has {', '.join(absent)}: the model will not know {_them(absent)}")

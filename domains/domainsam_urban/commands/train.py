@@ -118,9 +118,12 @@ def gather_options(given: dict[str, Any]) -> TrainOptions:
     read = ReadOptions(
         given["bands"], given["nodata"], None, given["normalize"], allow_no_crs=given["allow_no_crs"]
     )
-    return TrainOptions(
+    options = TrainOptions(
         read=read, choice=gather_choice(given), **{name: given[name] for name in ("val", *RUN)}
     )
+    # What was published was computed in 32 bits throughout.
+    published = given["paper"] and options.precision == "auto"
+    return replace(options, precision="fp32") if published else options
 
 
 def gather_config(given: dict[str, Any]) -> TrainConfig:

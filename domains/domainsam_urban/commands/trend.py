@@ -26,6 +26,7 @@ from domainsam_cli.options import (
 from domainsam_urban.commands.map import PATH, model_options, threshold_option
 from domainsam_urban.settings import ReadOptions, RunOptions, ShapeOptions
 from domainsam_urban.trend.settings import (
+    INSTABILITY,
     GroundOptions,
     ObjectOptions,
     ProductOptions,
@@ -96,6 +97,14 @@ figure_options = bundle(
         "--spread",
         type=click.FloatRange(min=0, max=0.5, max_open=True),
         help="Without a reference: how far the threshold is moved for low and high figures.",
+    ),
+    click.option(
+        "--instability",
+        type=click.FloatRange(min=0, max=1, max_open=True),
+        help=(
+            "Share of an area by which the map may differ for the same ground, added to bounds without a "
+            f"reference [default: {INSTABILITY} for scenes, 0 for --masks]."
+        ),
     ),
     click.option(
         "--level", type=click.FloatRange(0.5, 1, max_open=True), help="Confidence level [default: 0.95]."
@@ -224,6 +233,7 @@ PARTS = ("box", "mask", "sam_embedding", "segformer_embedding")
 """Parts of prompts that an option each leaves out."""
 NO_FIGURES: dict[str, Any] = {
     **dict.fromkeys(("reference", "reference_column", "reference_class", "spread", "level", "title")),
+    "instability": None,
     **dict.fromkeys(("zones", "zone_name", "centre", "rings", "ring_polygons", "appear", "vanish")),
     "seed": 0,
     "smooth": False,
@@ -240,6 +250,7 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         year_column=figures["reference_column"],
         class_column=figures["reference_class"],
         seed=figures["seed"],
+        instability=_instability(figures),
         **_set(figures, "spread", "level"),
     )
     products = ProductOptions(
@@ -306,6 +317,13 @@ def _threshold(given: dict[str, Any]) -> float:
     from domainsam_urban.model.settlement import get_shape_settings
 
     return get_shape_settings(given["model"], {}).threshold
+
+
+def _instability(given: dict[str, Any]) -> float:
+    """What was given, else what is asked of models; of masks nobody knows whether they hold still."""
+    if given["instability"] is not None:
+        return float(given["instability"])
+    return 0.0 if given["masks"] else INSTABILITY
 
 
 def _set(given: dict[str, Any], *names: str) -> dict[str, Any]:

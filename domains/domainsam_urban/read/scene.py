@@ -217,7 +217,7 @@ class RasterSource:
     def on_own_grid(self) -> bool:
         """Whether the work grid is the scene's own, pixel for pixel."""
         straight = self._work.straight
-        whole = straight is not None and straight.whole and straight.starts == (0, 0)
+        whole = straight is not None and straight.whole and straight.starts == (0.0, 0.0)
         return whole and not self._turn.any and self._work.shape == self.scene_shape
 
     @property
@@ -407,7 +407,7 @@ class RasterSource:
             ground_pixel=self._ground,
             work_shape=self._work.shape,
             work_pixel=work_pixel,
-            resampled=straight is None or straight.scale != (1, 1),
+            resampled=straight is None or straight.scale != (1.0, 1.0),
             radiometry=self.radiometry,
             tags=dict(dataset.tags()),
         )
@@ -450,7 +450,7 @@ class RasterSource:
             inside = slice_within(part, (view.row, view.col))
             image[:, *inside], seen[inside], wanted = self._scaled(dataset, rows, cols)
             valid[inside] = seen[inside] & wanted
-        return Block(window, image, valid, seen)
+        return Block(window, image, valid, seen=seen)
 
     def _scaled(
         self, dataset: Any, rows: tuple[int, int], cols: tuple[int, int]
@@ -477,7 +477,7 @@ class RasterSource:
                 continue
             part = slice(start, start + count)
             image[:, part], valid[part], seen[part] = self._resampled_part(dataset, down, across)
-        return Block(window, image, valid, seen)
+        return Block(window, image, valid, seen=seen)
 
     def _resampled_part(
         self, dataset: Any, down: AxisWeights, across: AxisWeights
@@ -501,7 +501,7 @@ class RasterSource:
         # A hair of tolerance, for weights are rounded to float32.
         seen, wanted = cover >= LEAST_COVER - 1e-6, planes[count + 1] >= LEAST_COVER - 1e-6
         image = np.divide(planes[:count], cover, out=np.zeros_like(planes[:count]), where=seen)
-        return Block(window, np.clip(image, 0, 1), wanted & seen, seen)
+        return Block(window, np.clip(image, 0, 1), wanted & seen, seen=seen)
 
     def blocks(self, size: int, overlap: int) -> Iterator[Block]:
         """Blocks of side ``size`` that cover the scene, row by row, neighbours sharing ``overlap`` pixels."""

@@ -61,7 +61,7 @@ class Straight:
     @property
     def whole(self) -> bool:
         """Whether every pixel of the one is one of the other's."""
-        return self.scale == (1, 1) and all(offset == round(offset) for offset in self.offset)
+        return self.scale == (1.0, 1.0) and all(offset == round(offset) for offset in self.offset)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ def _is_upright(view: Place) -> bool:
     """Whether rows run from north to south and columns from west to east, to a hundredth of a pixel."""
     affine, (rows, cols) = view.affine, view.shape
     slant = max(abs(affine.b) * rows / abs(affine.a or 1), abs(affine.d) * cols / abs(affine.e or 1))
-    return affine.a > 0 and affine.e < 0 and slant < 0.01
+    return bool(affine.a > 0 and affine.e < 0 and slant < 0.01)
 
 
 def _own_phase(affine: Affine) -> tuple[int, int]:

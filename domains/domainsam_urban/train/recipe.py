@@ -23,6 +23,7 @@ from domainsam_urban.settings import ReadOptions, ShapeOptions
 RECIPES = Path(__file__).parents[1] / "recipes"
 """Recipes that come with the package, by name."""
 PAPER_EPOCHS = 100
+PAPER_FOUNDATION = "sam_vit_l"
 PAPER_SIDE = 1024
 
 
@@ -141,23 +142,24 @@ def make_paper_recipe(config: TrainConfig) -> TrainConfig:
     """UV-SAM's recipe for Beijing (Zhang et al. 2024 and their released scripts).
 
     One joint stage of 100 epochs over tiles of 1024 pixels in batches of 4;
-    AdamW at 5e-4 with weight decay 0.01; one epoch of linear warm-up from 1e-4 of it;
-    cosine; prompt weight 0.1; the published filter of boxes. Steps are set
-    when the number of tiles is known, see :func:`set_epochs`.
+    AdamW at 5e-4 with weight decay 1e-3; one epoch of linear warm-up from 1e-4 of it; cosine; SAM ViT-L
+    unless another is named; prompt weight 0.1; head, prompts and focal loss of the released code. Steps
+    are set when the number of tiles is known, see :func:`set_epochs`.
     """
     return replace(
         config,
+        foundation=PAPER_FOUNDATION if config.foundation == DEFAULT else config.foundation,
         batch_size=4,
         joint_batch_size=4,
         joint_crop=PAPER_SIDE,
         val_tile=PAPER_SIDE,
         cache_gb=0.0,
-        prompter=replace(config.prompter, fusion="sam", proposals=PUBLISHED),
+        prompter=replace(config.prompter, fusion="sam", proposals=PUBLISHED, decode_head="released"),
         crops=CropOptions(size=PAPER_SIDE, scale=(0.5, 2.0), aspect=0.0, positive_share=0.0),
-        loss=LossOptions(),
+        loss=LossOptions(focal_of="mean"),
         prompting=PromptingOptions(),
         coarse=StageOptions(0),
-        joint=StageOptions(1, lr=5e-4, weight_decay=0.01, clip=0.0, ema=0.0),
+        joint=StageOptions(1, lr=5e-4, weight_decay=1e-3, clip=0.0, ema=0.0),
     )
 
 

@@ -111,7 +111,8 @@ def _learn(
     prompter.eval()
     scores: dict[str, float] = {}
     if run.devices.rank == 0:
-        with_sam = foundation if config.prompter.parts.sam else None
+        # Without a joint stage nothing speaks to the foundation yet, and asking it costs most of the time.
+        with_sam = foundation if config.prompter.parts.sam and config.joint.steps else None
         tiles = cut_judging_tiles(material.judged, config.val_tile)
         scores = judge(prompter, tiles, run.devices, with_sam, foundation.encode)
     scores = run.devices.shared(scores)

@@ -12,6 +12,8 @@ import numpy as np
 import pyproj
 import shapely
 from affine import Affine
+from pyproj.crs import ProjectedCRS
+from pyproj.crs.coordinate_operation import LambertAzimuthalEqualAreaConversion
 from pyproj.exceptions import CRSError, ProjError
 from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
@@ -168,7 +170,14 @@ def _equal_area_around(footprints: Sequence[Footprint]) -> pyproj.CRS:
     ]
     west, south, east, north = np.array(boxes).T
     lon, lat = (west.min() + east.max()) / 2, (south.min() + north.max()) / 2
-    return pyproj.CRS.from_proj4(f"+proj=laea +lat_0={lat:.2f} +lon_0={lon:.2f} +datum=WGS84 +units=m")
+    lon, lat = round(float(lon), 2), round(float(lat), 2)
+    place = f"{abs(lat):.2f}{'S' if lat < 0 else 'N'} {abs(lon):.2f}{'W' if lon < 0 else 'E'}"
+    # With a name and a base that is known: programs show "unknown" otherwise, and ask for a datum shift.
+    return ProjectedCRS(
+        conversion=LambertAzimuthalEqualAreaConversion(lat, lon),
+        name=f"WGS 84 / Lambert azimuthal equal-area around {place}",
+        geodetic_crs=pyproj.CRS.from_epsg(4326),
+    )
 
 
 def _asked_for(text: str) -> pyproj.CRS:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from domainsam.errors import OutputError
+from domainsam.limits import Limits, get_limits, set_limits
 from domainsam.progress import Progress, report_nothing, report_progress
 from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.settings import MapOptions
@@ -102,7 +103,10 @@ def _in_processes(
     # Forking would copy the threads' locks of torch and GDAL in whatever state they are.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
-        workers, context, initializer=_begin, initargs=(options, load if predicting else None, workers)
+        workers,
+        context,
+        initializer=_begin,
+        initargs=(options, load if predicting else None, workers, get_limits()),
     )
     try:
         waiting = {pool.submit(_work, job, options): job for job in jobs}
@@ -124,12 +128,13 @@ def _in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin(options: MapOptions, load: LoadModel | None, workers: int) -> None:
-    """Prepare a further process: its share of the cores, and the model."""
+def _begin(options: MapOptions, load: LoadModel | None, workers: int, limits: Limits) -> None:
+    """Prepare a further process: its limits, its share of the cores, and the model."""
     import os
 
     import torch
 
+    set_limits(limits)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     _here["model"] = None if load is None else load(options)
 

@@ -9,6 +9,10 @@ from pathlib import Path
 from domainsam.errors import ConfigError
 from domainsam_urban.settings import LEAST_AREA_M2, ReadOptions, RunOptions
 
+INSTABILITY = 0.03
+"""Share of an area by which a model's answers for the same ground may differ: what is asked of them, and what
+``benchmarks/stability.py`` measures."""
+
 
 @dataclass(frozen=True)
 class ZoneOptions:
@@ -62,6 +66,8 @@ class UncertaintyOptions:
         None looks for the usual names.
     spread
         By how much the threshold is moved either way for the bounds, as a probability.
+    instability
+        Share of an area by which answers for the same ground in other files differ; 0 for none.
     level
         Share of intervals that should hold the truth.
     block_m
@@ -74,6 +80,7 @@ class UncertaintyOptions:
     year_column: str | None = None
     class_column: str | None = None
     spread: float = 0.2
+    instability: float = 0.0
     level: float = 0.95
     block_m: float | None = None
     draws: int = 2000
@@ -82,6 +89,8 @@ class UncertaintyOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.spread < 0.5:
             raise ConfigError(f"spread is {self.spread}: expected a probability from 0 to below 0.5")
+        if not 0 <= self.instability < 1:
+            raise ConfigError(f"instability is {self.instability}: expected a share from 0 to below 1")
         if not 0.5 <= self.level < 1:
             raise ConfigError(f"level is {self.level}: expected a share from 0.5 to below 1, as in 0.95")
         if self.block_m is not None and not (isfinite(self.block_m) and self.block_m > 0):

@@ -217,7 +217,7 @@ def _scale_bar(figure: Figure, view: View) -> None:
     """A bar of a round length, at most a quarter of the picture."""
     width = figure.get_size_inches()[0] * DPI
     unit = view.metre or view.pixel
-    length = _round_below(0.22 * (width - 2 * MARGIN) * unit)
+    length = round_below(0.22 * (width - 2 * MARGIN) * unit)
     right = MARGIN + length / unit
     height = figure.get_size_inches()[1] * DPI
     axes = figure.add_axes((0, 0, 1, FOOTER / height), frameon=False)
@@ -248,7 +248,7 @@ def _north_arrow(figure: Figure, view: View) -> None:
     axes.text(31 * right, 31 * down, "N", size=11, color=INK, ha="center", va="center", weight="bold")
 
 
-def _round_below(length: float) -> float:
+def round_below(length: float) -> float:
     """The greatest 1, 2 or 5 times a power of ten that is no longer than ``length``."""
     power = 10.0 ** math.floor(math.log10(length))
     return max(step * power for step in (1, 2, 5) if step * power <= length)

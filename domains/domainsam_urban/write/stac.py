@@ -35,6 +35,8 @@ EXTENSIONS = tuple(
 )
 CLASSIFICATION = _SCHEMA.format("classification/v2.0.0")
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+"""No picture of the ground that is mapped is older."""
 _EDGE_POINTS = 17
 _STRAIGHT = 1e-6
 """Degrees, a tenth of a metre: points of a footprint that bend less are left out."""
@@ -116,9 +118,11 @@ def make_item(
     """Describe a run.
 
     ``datetime`` is when the scene was taken. Where only its year is known it is
-    null and ``start_datetime`` and ``end_datetime`` span that year; where
-    nothing is known, STAC still demands a time, and both are ``created``, the
-    time of processing, said so in ``domainsam:time``.
+    null and ``start_datetime`` and ``end_datetime`` span that year. Where
+    nothing is known, STAC still demands a span: it is all that can be true, from
+    :data:`EARLIEST` to the processing, and ``domainsam:time`` is ``unknown``.
+    The moment of processing is in ``created`` alone, so that nobody who looks
+    for scenes of this year finds one of another.
 
     The model is named in ``domainsam:model``. The MLM extension is left out on
     purpose: its schema describes Items that *are* a model, and demands a model
@@ -152,7 +156,7 @@ def make_item(
         "processing:software": {"domainsam": domainsam.__version__},
         "processing:lineage": _lineage(provenance),
         "domainsam:model": provenance.model,
-        "domainsam:time": "acquisition" if known else "processing",
+        "domainsam:time": "acquisition" if known else "unknown",
         **_projection(shape, affine, crs),
     }
     outline = None if crs is None else compute_footprint(shape, affine, crs)
@@ -164,7 +168,7 @@ def make_item(
         geometry=None if outline is None else json.loads(shapely.to_geojson(outline)),
         bbox=None if outline is None else _bbox(outline),
         datetime=acquired.instant,
-        start_datetime=None if acquired.instant else acquired.start or created,
+        start_datetime=None if acquired.instant else acquired.start or EARLIEST,
         end_datetime=None if acquired.instant else acquired.end or created,
         properties=properties,
         stac_extensions=[*EXTENSIONS, *([CLASSIFICATION] if labelled else [])],

@@ -137,14 +137,23 @@ class SamStyleFoundation(FrozenFoundation):
         position = encoder.pe_layer(grid)[None]
         own = features[prompts.image_index]
         with self._autocast():
-            if prompts.mask_logits is None:
-                dense = encoder.no_mask_embed.weight[..., None, None]
-            else:
-                dense = encoder.mask_downscaling(prompts.mask_logits.float())
             masks = decode_all(
-                self._mask_decoder, own.image, own.levels, position, prompts.tokens.float(), dense
+                self._mask_decoder,
+                own.image,
+                own.levels,
+                position,
+                prompts.tokens.float(),
+                self._dense_prompts(prompts),
             )
         return self._choose(masks, multimask)
+
+    def _dense_prompts(self, prompts: PromptSet) -> Tensor:
+        """What is added to the image: the mask prompt ``(N, 256, h, w)``, or that there is none."""
+        if prompts.mask_logits is None:
+            none: Tensor = self._prompt_encoder.no_mask_embed.weight[..., None, None]
+            return none
+        given: Tensor = self._prompt_encoder.mask_downscaling(prompts.mask_logits.float())
+        return given
 
     def _choose(self, masks: Masks, multimask: bool) -> Masks:
         """The three readings, or the single one."""

@@ -11,7 +11,7 @@ bfloat16 or float16, while the sum that runs through the blocks stays float32.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from segment_anything.modeling import ImageEncoderViT
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from domainsam.foundation.attention import attend, make_relative_table
 
 PATCH = 16
+Positions = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
     Call :meth:`prepare` once the weights are in place.
     """
 
-    tables: dict[tuple[int, int], PositionTables]
+    tables: dict[tuple[int, int, Positions], PositionTables]
     compute_dtype: torch.dtype
 
     def prepare(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> None:
@@ -49,12 +50,17 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
                 linear.to(dtype)
         self.run = torch.compile(self._run_blocks) if compile else self._run_blocks
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Features ``(B, 256, H/16, W/16)`` of normalised images ``(B, 3, H, W)``."""
+    def forward(self, x: Tensor, positions: Positions = "bicubic") -> Tensor:
+        """Features ``(B, 256, H/16, W/16)`` of normalised images ``(B, 3, H, W)``.
+
+        ``positions`` is how the absolute position code is resized where the image has another size than
+        the encoder was made for: ViTDet's way, or that of SAMed and SAM-LST (``"bilinear"``).
+        """
         size = (x.shape[2] // PATCH, x.shape[3] // PATCH)
-        if size not in self.tables:
-            self.tables[size] = self._position_tables(size)
-        tables = self.tables[size]
+        key = (size[0], size[1], positions)
+        if key not in self.tables:
+            self.tables[key] = self._position_tables(size, positions)
+        tables = self.tables[key]
         tokens = self.run((self.patch_embed(x) + tables.absolute).contiguous(), tables.relative)
         features: Tensor = self.neck(tokens.permute(0, 3, 1, 2))
         return features
@@ -75,12 +81,12 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
         projected: Tensor = attention.proj(join_windows(mixed, size, grid))
         return projected
 
-    def _position_tables(self, size: tuple[int, int]) -> PositionTables:
-        """Resized positions: bicubic for the absolute ones, linear for the relative ones (ViTDet's rule)."""
+    def _position_tables(self, size: tuple[int, int], positions: Positions) -> PositionTables:
+        """Resized positions: as asked for the absolute ones, linear for the relative ones (ViTDet's rule)."""
         absolute = self.pos_embed
         if tuple(absolute.shape[1:3]) != size:
             absolute = F.interpolate(
-                absolute.permute(0, 3, 1, 2), size=size, mode="bicubic", align_corners=False
+                absolute.permute(0, 3, 1, 2), size=size, mode=positions, align_corners=False
             ).permute(0, 2, 3, 1)
         relative = []
         for block in self.blocks:

@@ -23,6 +23,7 @@ def test_packs_and_commands_are_all_there(document: dict[str, Any]) -> None:
     assert set(document["packs"]) >= {"urban", "ct", "scene"}
     assert set(document["commands"]) == set(CORE_COMMANDS)
     assert set(document["commands"]["weights"]["commands"]) == {"list", "fetch", "verify"}
+    assert set(document["commands"]["foundations"]["commands"]) == {"list", "evaluate", "bench"}
     assert set(document["packs"]["urban"]["commands"]) >= {"map", "trend", "change", "train", "evaluate"}
 
 
@@ -45,7 +46,7 @@ def test_formats_foundations_and_exit_codes(document: dict[str, Any]) -> None:
     assert ".npz" in document["packs"]["scene"]["formats"]["outputs"]["probability"]
     assert document["foundations"]["embedded"] == {"default": True, "weights": "included"}
     assert document["foundations"]["sam_vit_b"]["weights"].startswith("https://")
-    assert set(document["exit_codes"]) == {"0", "1", "2", "3", "4", "130"}
+    assert set(document["exit_codes"]) == {"0", "1", "2", "3", "4", "129", "130", "141", "143"}
     assert "not a medical device" in document["purpose"]
 
 

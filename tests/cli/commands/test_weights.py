@@ -35,7 +35,9 @@ def test_list_names_every_file_and_says_which_are_here(folder: Path) -> None:
     for entry in KNOWN.values():
         assert entry.name in result.output
         assert entry.url in result.output
-        assert entry.sha256 in result.output
+        assert entry.sha256 is None or entry.sha256 in result.output
+    assert "sha256 unknown: nobody has published one" in result.output
+    assert "a file of your own, named lightening.safetensors" in result.output
     assert str(path) in result.output
     assert result.output.count("not here") == len(KNOWN) - 1
 
@@ -72,3 +74,26 @@ def test_fetch_of_an_unknown_name_lists_the_known_ones(folder: Path) -> None:
     assert isinstance(result.exception, WeightsError)
     assert "sam_vit_b" in str(result.exception)
     assert result.exception.exit_code == 3
+
+
+def test_verify_says_where_no_checksum_is_published(folder: Path) -> None:
+    path = folder / "repvit_sam.pt"
+    path.write_bytes(b"mine")
+    digest = hashlib.sha256(b"mine").hexdigest()
+    first = CliRunner().invoke(weights, ["verify", "repvit_sam"])
+    assert f"repvit_sam: checksum unknown, recorded now: sha256 {digest}" in first.output
+    again = CliRunner().invoke(weights, ["verify", "repvit_sam"])
+    assert f"repvit_sam: checksum unknown, as it was when first used: sha256 {digest}" in again.output
+    path.write_bytes(b"other")
+    changed = CliRunner().invoke(weights, ["verify", "repvit_sam"])
+    assert "not the file that was first used" in str(changed.exception)
+
+
+def test_fetch_tells_an_unknown_checksum_and_a_licence_that_binds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "edge_sam.pth").write_bytes(b"mine")
+    result = CliRunner().invoke(weights, ["fetch", "edge_sam"])
+    assert result.exit_code == 0
+    assert f"checksum unknown, its sha256 is {hashlib.sha256(b'mine').hexdigest()}" in result.output
+    assert "non-commercial use only" in result.output

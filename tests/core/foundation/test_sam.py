@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from domainsam.foundation.attention import FusedAttention, attend_blocked, atten
 from domainsam.foundation.base import digest_tensors
 from domainsam.foundation.loading import read_tensors
 from domainsam.foundation.picture import fit_longest
-from domainsam.foundation.sam import SIZES, SamFoundation, SamNetwork, SamSize, build
+from domainsam.foundation.sam import SIZES, SamFoundation, SamNetwork, SamSize, build, find_image_size
 from tests.core.official import CASES, official_prompts, official_sam, our_prompts, picture
 
 NARROW = SamSize(width=48, depth=3, heads=3, global_blocks=(1,), image_size=224, window=5)
@@ -198,3 +199,44 @@ def test_digest_does_not_depend_on_the_file(tmp_path: Path) -> None:
     assert digest_tensors(read_tensors(tmp_path / "two.pt")) == digest
     assert digest_tensors({**tensors, "a": tensors["a"] + 1}) != digest
     assert digest_tensors({**tensors, "b": tensors["b"].reshape(4, 3)}) != digest
+
+
+def test_plain_encoding_is_that_of_sam_lst(narrow: tuple[SamPredictor, SamFoundation]) -> None:
+    """Its ``load_from`` resizes position codes bilinearly, its pixel statistics are 0 and 1."""
+    from segment_anything.modeling import ImageEncoderViT
+
+    _, foundation = narrow
+    tensors = dict(foundation.model.image_encoder.state_dict())
+    code = tensors["pos_embed"].permute(0, 3, 1, 2)
+    code = torch.nn.functional.interpolate(code, (6, 6), mode="bilinear", align_corners=False)
+    tensors["pos_embed"] = code.permute(0, 2, 3, 1)
+    for name in ("blocks.1.attn.rel_pos_h", "blocks.1.attn.rel_pos_w"):
+        table = tensors[name][None, None]
+        size = (11, table.shape[3])
+        table = torch.nn.functional.interpolate(table, size, mode="bilinear", align_corners=False)
+        tensors[name] = table[0, 0]
+    official = ImageEncoderViT(
+        img_size=96,
+        patch_size=16,
+        embed_dim=NARROW.width,
+        depth=NARROW.depth,
+        num_heads=NARROW.heads,
+        out_chans=256,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=NARROW.window,
+        global_attn_indexes=NARROW.global_blocks,
+    )
+    official.load_state_dict(tensors)
+    images = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs, ours = official(images), foundation.encode_plain(images).image
+        usual = foundation.encode(images).image
+    assert (theirs - ours).abs().max() < LIMIT * theirs.abs().max()
+    assert (theirs - usual).abs().max() > 0.01 * theirs.abs().max()
+
+
+def test_a_file_for_smaller_images_is_taken(narrow: tuple[SamPredictor, SamFoundation]) -> None:
+    tensors = dict(narrow[1].model.state_dict())
+    assert find_image_size(tensors, 1024) == 224
+    assert find_image_size({}, 1024) == 1024

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from domainsam_ct.evaluate.scores import LEAVE_OUT, WORST, ScoreOptions, score_organ
+from domainsam.metrics.surfaces import compute_areas, encode_cubes
+from domainsam_ct.evaluate.scores import LEAVE_OUT, VOXELS, WORST, ScoreOptions, score_organ
 
 SPACING = (0.8, 1.1, 2.5)
 
@@ -56,7 +57,7 @@ def blobs(seed: int, edge: bool) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("tolerance", [1.0, 2.5])
 def test_scores_are_those_of_the_second_implementation(seed: int, edge: bool, tolerance: float) -> None:
     predicted, truth = blobs(seed, edge)
-    found = score_organ(predicted, truth, SPACING, ScoreOptions(tolerance))
+    found = score_organ(predicted, truth, SPACING, ScoreOptions(tolerance, surfaces=VOXELS))
     there, back = distances(predicted, truth, SPACING), distances(truth, predicted, SPACING)
     near = (there <= tolerance + 1e-4).sum() + (back <= tolerance + 1e-4).sum()
     assert found.dice == pytest.approx(2 * (predicted & truth).sum() / (predicted.sum() + truth.sum()))
@@ -75,6 +76,29 @@ def test_paper_scores_are_in_voxels_over_both_directions(seed: int) -> None:
     assert found.hd95 == pytest.approx(percentile(both, 0.95))
     assert found.dice == pytest.approx(score_organ(predicted, truth, SPACING, ScoreOptions()).dice)
     assert math.isnan(found.surface_dice)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_area_scores_are_those_of_pieces_one_by_one(seed: int) -> None:
+    """Every cube with a piece of surface by itself: its area from the table, its distance by trying all."""
+    predicted, truth = blobs(seed, edge=True)
+    areas = compute_areas(SPACING)
+    pieces = []
+    for mask in (predicted, truth):
+        codes = encode_cubes(mask)
+        cubes = np.argwhere((codes > 0) & (codes < 255))
+        pieces.append((cubes * SPACING, areas[codes[tuple(cubes.T)]]))
+    met, total, furthest = 0.0, 0.0, 0.0
+    for (here, area), (there, _) in (pieces, pieces[::-1]):
+        away = np.sqrt(((here[:, None] - there[None]) ** 2).sum(axis=2)).min(axis=1)
+        met, total = met + area[away <= 2.5001].sum(), total + area.sum()
+        order = np.argsort(away)
+        share = np.cumsum(area[order]) / area.sum()
+        furthest = max(furthest, away[order][np.flatnonzero(share >= 0.95)[0]])
+    found = score_organ(predicted, truth, SPACING, ScoreOptions(2.5))
+    assert found.surface_dice == pytest.approx(met / total)
+    assert found.hd95 == pytest.approx(furthest)
+    assert 0 < found.surface_dice < 1
 
 
 def test_equal_masks_are_perfect() -> None:

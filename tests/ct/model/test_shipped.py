@@ -10,7 +10,7 @@ import pytest
 from domainsam.checkpoint import read_header
 from domainsam.config import to_table
 from domainsam_cli import main
-from domainsam_ct.model.organs import find_shipped_model
+from domainsam_ct.model.shipped import find_model
 from domainsam_ct.train.recipe import read_recipe
 from tests.conftest import ROOT
 
@@ -18,15 +18,15 @@ TARGETS = {"liver": 0.80, "spleen": 0.70}
 
 
 def test_weights_and_recipe_belong_together() -> None:
-    training = read_header(find_shipped_model()).config["training"]
+    training = read_header(find_model()).config["training"]
     recipe = to_table(read_recipe(ROOT / "domains" / "domainsam_ct" / "recipes" / "abdomen.toml"))
     assert json.loads(json.dumps(training["recipe"])) == json.loads(json.dumps(recipe))
     assert training["left_out"] == "series"
 
 
 def test_the_card_tells_the_headers_figures() -> None:
-    metrics = read_header(find_shipped_model()).metrics
-    card = (find_shipped_model().parent / "README.md").read_text(encoding="utf-8")
+    metrics = read_header(find_model()).metrics
+    card = (find_model().parent / "README.md").read_text(encoding="utf-8")
     for organ in ("liver", "spleen", "aorta", "stomach", "pancreas"):
         assert f"{metrics[f'dice_{organ}']:.3f}" in card
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from domainsam.train.losses import IGNORE
-from domainsam_ct.train.augmentation import AugmentOptions, Frame, draw_slice, swap_sides
+from domainsam_ct.train.augmentation import AugmentOptions, draw_slice, swap_sides
 from domainsam_ct.train.case import Case, coarsen_case, find_mirror_pairs
+from domainsam_ct.train.cuts import Frame, find_body
 from tests.ct.organs import LABELS, body
 
 FRAME = Frame(64, 4.0, 1)
@@ -119,3 +120,41 @@ def test_stretched_frames_take_the_whole_slice() -> None:
     drawn = draw_slice(case, 0, np.random.default_rng(0), Frame(80, 0.0), STILL, TWINS)
     assert drawn.labels.shape == (80, 80)
     assert np.array_equal(drawn.labels[::2, ::2], case.labels[0])
+
+
+def move_aside(case: Case) -> Case:
+    """The same body 4 pixels higher and 6 to the right in a picture of 60 pixels."""
+    slices = np.full((len(case.slices), 60, 60), -1000, np.int16)
+    labels = np.zeros(slices.shape, np.uint8)
+    slices[:, 6:46, 16:56], labels[:, 6:46, 16:56] = case.slices, case.labels
+    return replace(case, slices=slices, labels=labels)
+
+
+def test_a_low_cut_lies_about_the_body() -> None:
+    case = move_aside(body())
+    np.testing.assert_allclose(find_body(case, 3), [0, -20, 30], atol=1.0)
+    frame = Frame(40, 5.0, 1, 36)
+    drawn = draw_slice(case, 3, np.random.default_rng(0), frame, STILL, TWINS)
+    assert drawn.slices.shape == (3, 36, 40)
+    # Half a pixel of the body's middle may be lost to noise at its edge.
+    assert (drawn.labels != body().labels[3][2:38]).mean() < 0.03
+
+
+def test_a_slice_without_a_body_has_its_middle() -> None:
+    nothing = replace(body(), slices=np.full((6, 40, 40), -1000, np.int16))
+    np.testing.assert_array_equal(find_body(nothing, 0), [0, 0, 0])
+
+
+def test_neighbours_come_as_near_as_thin_slices_have_them() -> None:
+    rising = np.broadcast_to(np.arange(6, dtype=np.int16)[:, None, None] * 100, (6, 40, 40))
+    case = replace(body(), slices=np.ascontiguousarray(rising))
+    steps = []
+    for seed in range(20):
+        drawn = draw_slice(
+            case, 3, np.random.default_rng(seed), Frame(32, 5.0, 1), replace(STILL, thin=0.3), TWINS
+        )
+        below, middle, above = (float(part[16, 16]) for part in drawn.slices)
+        assert middle == pytest.approx(300, abs=0.1)
+        assert above - middle == pytest.approx(middle - below, abs=0.1)
+        steps.append((above - middle) / 100)
+    assert 0.3 <= min(steps) < 0.5 < 0.8 < max(steps) <= 1.0

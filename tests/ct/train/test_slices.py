@@ -5,13 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import zoom
 from torch.nn import functional as F
 
 from domainsam.errors import InputError
 from domainsam.train.losses import IGNORE
-from domainsam_ct.train.augmentation import AugmentOptions, Frame
+from domainsam_ct.train.augmentation import AugmentOptions
 from domainsam_ct.train.case import Case
-from domainsam_ct.train.slices import LossOptions, SliceStream, average_dice, organ_loss, score_case
+from domainsam_ct.train.cuts import Frame
+from domainsam_ct.train.slices import (
+    LossOptions,
+    SliceStream,
+    average_dice,
+    organ_loss,
+    repeat_rare,
+    score_case,
+    zoom_indices,
+)
 from tests.ct.organs import LABELS, body
 
 
@@ -53,6 +63,48 @@ def test_right_answers_cost_least(stride: int) -> None:
     right = 20 * F.one_hot(labels[:, ::4, ::4], 3).permute(0, 3, 1, 2).float()
     costs = [organ_loss(part, labels, LossOptions(stride=stride))["loss"] for part in (right, -right)]
     assert costs[0] < costs[1]
+
+
+def test_a_class_that_a_batch_lacks_takes_no_part_where_it_is_skipped() -> None:
+    labels = torch.zeros(1, 16, 16, dtype=torch.int64)
+    labels[:, :8] = 1
+    logits = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    shares = torch.softmax(logits, 1)
+    truth = F.one_hot(labels[:, 2::4, 2::4], 4).permute(0, 3, 1, 2).float()
+    shared, total = (shares * truth).sum((0, 2, 3)), (shares**2 + truth).sum((0, 2, 3))
+    each = 1 - (2 * shared + 1e-5) / (total + 1e-5)
+    skipped = organ_loss(logits, labels, LossOptions(absent="skip"))["dice_loss"]
+    counted = organ_loss(logits, labels, LossOptions())["dice_loss"]
+    torch.testing.assert_close(skipped, each[:2].mean())
+    torch.testing.assert_close(counted, each.mean())
+
+
+def test_rare_organs_come_more_often() -> None:
+    shown = np.zeros((8, 3), bool)
+    # Organs in all, in a half and in an eighth of the slices.
+    shown[:, 0], shown[:4, 1], shown[0, 2] = True, True, True
+    np.testing.assert_allclose(repeat_rare(shown, 1.0), [8**0.5] + [2**0.5] * 3 + [1.0] * 4)
+    np.testing.assert_allclose(repeat_rare(shown, 0.25), [2**0.5] + [1.0] * 7)
+    np.testing.assert_allclose(repeat_rare(shown, 0.0), 1.0)
+
+
+def test_an_epoch_shows_rare_organs_as_often_as_asked() -> None:
+    case = body(depth=100)
+    # The right kidney in a hundredth of the slices, the rest everywhere.
+    labels = case.labels.copy()
+    labels[1:][labels[1:] == 1] = 0
+    own = stream([Case("rare", case.slices, labels, case.spacing_mm)], repeat=1.0)
+    assert own.places.count((0, 0)) == 10
+    assert all(own.places.count((0, index)) == 1 for index in range(1, 100))
+
+
+def test_the_first_steps_see_larger_pixels() -> None:
+    frame = Frame(128, 1.5, 0, 96)
+    own = SliceStream([body()], frame, AugmentOptions(), (-125, 275), LABELS, 2, (7,), coarse_steps=1)
+    assert own.batch(0).images.shape == (2, 1, 96, 96)
+    assert own.batch(1).images.shape == (2, 1, 96, 128)
+    assert own.batch(1).labels.shape == (2, 96, 128)
+    assert frame.coarsen() == Frame(96, 2.0, 0, 96)
 
 
 def stream(cases: list[Case], **options: object) -> SliceStream:
@@ -107,3 +159,10 @@ def test_dice_of_cases() -> None:
     assert means["dice_liver"] == pytest.approx(5 / 6)
     assert means["dice"] == pytest.approx((2 / 3 + 5 / 6) / 2)
     assert average_dice([]) == {}
+
+
+@pytest.mark.parametrize(("length", "count"), [(512, 128), (64, 16), (96, 24)])
+def test_published_labels_are_sampled_as_scipys_zoom_samples(length: int, count: int) -> None:
+    """SAM-LST brings labels to a quarter of the size by ``zoom`` of order 0."""
+    values = np.arange(length)
+    assert np.array_equal(zoom_indices(length, count).numpy(), zoom(values, count / length, order=0))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from domainsam.checkpoint import read_header
 from domainsam.errors import CheckpointError, ConfigError, InputError, MissingInputError, OutputError
 from domainsam.foundation.embedded import EmbeddedFoundation
 from domainsam.side.ladder import LadderConfig
@@ -23,7 +24,7 @@ from domainsam_ct.model.network import NetworkConfig
 from domainsam_ct.model.organs import ModelConfig, load_model, save_model
 from domainsam_ct.train.case import Material
 from domainsam_ct.train.cases import Pair, choose_judged, find_pairs, gather
-from domainsam_ct.train.organs import learn
+from domainsam_ct.train.organs import build_network, learn
 from domainsam_ct.train.recipe import SplitOptions, TrainConfig, make_paper_recipe, read_recipe
 from tests.ct.organs import LABELS, body, tiny_config, tiny_foundation, tiny_network
 
@@ -225,7 +226,8 @@ def test_recipes_may_say_less_than_the_defaults(tmp_path: Path) -> None:
 def test_a_shipped_recipe_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shipped = read_recipe(Path("abdomen"))
-    assert (shipped.batch_size, shipped.empty_share) == (8, 0.4)
+    assert (shipped.batch_size, shipped.model.network.method) == (8, "specialist")
+    assert read_recipe(Path("abdomen_open")).model.network.method == "ladder"
     with pytest.raises(MissingInputError, match=r"no configuration file abdomens, .*shipped: abdomen"):
         read_recipe(Path("abdomens"))
     Path("abdomen").write_text("epochs = 3\n")
@@ -246,6 +248,7 @@ def test_command_trains_and_the_model_runs(tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
     words = [images, "--labels", labels, "--label-map", label_map, "-o", out, "--device", "cpu", "--steps", 2]
     words += ["--crop", 64, "--batch-size", 2, "--depths", "16,8", "--variants", 1, "--json"]
+    words += ["--method", "ladder"]
     done = CliRunner().invoke(train, [str(word) for word in words], catch_exceptions=False)
     assert done.exit_code == 0
     told = json.loads(done.stdout)
@@ -260,6 +263,54 @@ def test_command_trains_and_the_model_runs(tmp_path: Path) -> None:
     assert not any(name.startswith("scratch-") for name in left)
     with pytest.raises(OutputError, match="exists"):
         CliRunner().invoke(train, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_command_trains_a_specialist_without_a_foundation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domainsam.train.start.load_foundation", lambda *_: pytest.fail("no foundation"))
+    images, labels, label_map = write_cases(tmp_path)
+    out = tmp_path / "model.safetensors"
+    words = [images, "--labels", labels, "--label-map", label_map, "-o", out, "--device", "cpu", "--steps", 2]
+    words += ["--crop", 64, "--batch-size", 2, "--trunk", "resnet18", "--json"]
+    done = CliRunner().invoke(train, [str(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == 0
+    told = json.loads(done.stdout)
+    assert told["gates"] == {}
+    assert "dice_liver" in told["metrics"]
+    assert "ImageNet weights (--trunk-weights FILE)" in told["notes"][0]
+    model = load_model(out, device="cpu")
+    assert (model.method, model.config.network.trunk) == ("specialist", "resnet18")
+    assert read_header(out).config["training"]["crop_rows"] == 64
+    assert model.predict_slices(body().slices.astype(np.float32), (5.0, 5.0)).labels.shape == (6, 40, 40)
+
+
+def test_trunk_weights_are_what_training_begins_with(tmp_path: Path) -> None:
+    network = NetworkConfig(1, method="specialist", trunk="resnet18", width=16)
+    config = tiny_recipe(1, model=ModelConfig(pixel_mm=4.0, network=network))
+    first = build_network(config, None, len(LABELS), 0)
+    torch.save(first.specialist.trunk.model.state_dict(), tmp_path / "trunk.pt")
+    again = build_network(replace(config, trunk_weights=str(tmp_path / "trunk.pt")), None, len(LABELS), 1)
+    one, two = (part.specialist.trunk.model.conv1.weight for part in (first, again))
+    assert torch.equal(one, two)
+    assert not torch.equal(first.specialist.out.weight, again.specialist.out.weight)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--depths", "16"], "--depths is of no use to a specialist: leave it out, or add --method ladder"),
+        (["--foundation", "embedded"], "--foundation is of no use to a specialist"),
+        (["--method", "ladder", "--trunk", "resnet18"], "--trunk is of no use to a ladder"),
+        (["--method", "specialist", "--paper"], "--paper is SAM-LST's recipe, of a ladder"),
+        (["--config", "abdomen", "--paper"], "--paper is SAM-LST's recipe, of a ladder"),
+        (["--config", "abdomen_open", "--method", "specialist"], "the recipe abdomen_open is of a ladder"),
+    ],
+)
+def test_options_that_do_not_belong_together(words: list[str], message: str) -> None:
+    call = ["cases", "--labels", "labels", "-o", "model.safetensors", *words]
+    with pytest.raises(ConfigError, match=message):
+        CliRunner().invoke(train, call, catch_exceptions=False)
 
 
 @pytest.mark.parametrize(

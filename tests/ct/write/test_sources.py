@@ -15,7 +15,6 @@ import pytest
 from pydicom import config
 from pydicom.dataset import Dataset
 
-from domainsam_cli import main
 from domainsam_ct.read.dicom.sources import read_source_datasets, vet_sources
 from domainsam_ct.read.open import open_volume, read_mask
 from tests.ct import standin
@@ -153,11 +152,3 @@ def test_the_table_keeps_the_figures_of_a_case_that_lacks_an_output(
     assert [row["status"] for row in rows] == ["failed", "failed"]
     assert {row["error"] for row in rows} == {"no DICOM SEG"}
     assert all(float(row["liver_volume_ml"]) > 0 for row in rows)
-
-
-def test_enhanced_ct_is_told_before_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.ct.read.test_series import write_enhanced
-
-    folder = write_enhanced(tmp_path)[0]
-    assert main(["ct", "segment", str(folder), "-o", str(tmp_path / "out"), "--dicom-seg"]) == 2
-    assert "enhanced CT" in capsys.readouterr().err

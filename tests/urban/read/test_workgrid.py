@@ -169,7 +169,7 @@ def test_quarter_turns_and_mirrors_give_equal_grids_bit_for_bit(tmp_path: Path, 
 
 def test_pixels_of_the_model_s_own_size_are_kept_and_begin_at_a_stride(tmp_path: Path) -> None:
     values = ramp(3, 50, 60)
-    anchors = []
+    anchors: list[tuple[int, int]] = []
     for cut in (0, 5):
         place = HERE @ Affine.scale(METRES, -METRES) @ Affine.translation(cut, cut)
         path = save(tmp_path / f"{cut}.tif", values[:, cut:, cut:], place, crs=UTM)
@@ -177,7 +177,7 @@ def test_pixels_of_the_model_s_own_size_are_kept_and_begin_at_a_stride(tmp_path:
             assert not source.profile_info.resampled
             straight = source.work.straight
             assert straight is not None
-            assert straight.scale == (1, 1)
+            assert straight.scale == (1.0, 1.0)
             down, across = (int(start) for start in straight.starts)
             assert -32 < down <= 0
             assert -32 < across <= 0

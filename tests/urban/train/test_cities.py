@@ -147,7 +147,8 @@ def test_the_model_in_the_package_maps_without_the_foundation() -> None:
 def test_the_shipped_recipe_says_all_that_it_needs() -> None:
     recipe = read_recipe(Path("cities"))
     assert recipe.prompter.encoder == LITE
-    assert (recipe.joint.steps, recipe.coarse.keep, recipe.trunk_weights) == (0, "last", None)
+    assert (recipe.coarse.steps, recipe.joint.steps, recipe.coarse.keep) == (140, 0, "last")
+    assert recipe.trunk_weights is None, "where the file lies, the user says"
     assert sum(recipe.shares) == pytest.approx(1)
     assert (ROOT / "recipes" / "urban" / "cities.py").is_file()
 

@@ -191,7 +191,10 @@ def test_the_published_recipe() -> None:
     config = set_epochs(make_paper_recipe(TrainConfig()), tiles=344)
     assert config.coarse.steps == 0
     assert (config.joint.steps, config.joint.warmup, config.joint.eval_every) == (8600, 86, 86)
-    assert (config.joint.lr, config.joint.weight_decay, config.joint_batch_size) == (5e-4, 0.01, 4)
+    assert (config.joint.lr, config.joint.weight_decay, config.joint_batch_size) == (5e-4, 1e-3, 4)
+    assert (config.prompter.decode_head, config.prompter.proposals.rule) == ("released", "released")
+    assert (config.loss.focal_of, config.foundation) == ("mean", "sam_vit_l")
+    assert make_paper_recipe(TrainConfig(foundation="sam_vit_b")).foundation == "sam_vit_b"
     assert (config.loss.prompt_weight, config.loss.coarse_dice, config.prompter.fusion) == (0.1, 0.0, "sam")
 
 

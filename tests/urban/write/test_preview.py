@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 from domainsam.errors import InputError, OutputError
 from domainsam_urban.write.polygons import PolygonOptions, polygonise
-from domainsam_urban.write.preview import Caption, _length_words, _round_below, draw_preview
+from domainsam_urban.write.preview import Caption, _length_words, draw_preview, round_below
 from tests.urban.mask_files import METRE, UTM, write_raster
 
 CAPTION = Caption("A title", "some facts")
@@ -75,7 +75,7 @@ def test_any_shape_and_place_is_drawn(
     ("length", "expected"), [(1, 1), (1.9, 1), (2, 2), (499, 200), (7e5, 5e5), (0.03, 0.02)]
 )
 def test_scale_bars_are_round(length: float, expected: float) -> None:
-    assert _round_below(length) == pytest.approx(expected)
+    assert round_below(length) == pytest.approx(expected)
 
 
 def test_lengths_in_words() -> None:

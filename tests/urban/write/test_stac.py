@@ -110,8 +110,11 @@ def test_times_that_are_not_known(tmp_path: Path) -> None:
     assert year["domainsam:time"] == "acquisition"
     never = written(tmp_path, Acquisition())["properties"]
     assert never["datetime"] is None
-    assert never["start_datetime"] == never["end_datetime"] == "2026-01-02T03:04:05Z"
-    assert never["domainsam:time"] == "processing"
+    assert (never["start_datetime"], never["end_datetime"]) == (
+        "1900-01-01T00:00:00Z",
+        "2026-01-02T03:04:05Z",
+    )
+    assert never["domainsam:time"] == "unknown"
 
 
 def test_without_a_crs_there_is_no_place(tmp_path: Path) -> None:

@@ -143,7 +143,8 @@ class Found:
 def read_headers(files: DicomFiles) -> Found:
     """The headers of all files that are DICOM, without their pixels, and which files are none."""
     headers: list[SliceHeader] = []
-    damaged, strange = [], []
+    damaged: list[int] = []
+    strange: list[int] = []
     for number in range(len(files)):
         with files.open(number) as stream:
             claims = is_dicom(stream.read(SNIFFED))

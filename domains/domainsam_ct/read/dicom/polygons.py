@@ -1,8 +1,9 @@
 """Fill planar contours on a lattice of pixels, by the rule that a pixel is where its centre is.
 
-Tools draw contours in two ways: half way between pixels inside and outside, or
-through the centres of the outermost pixels inside. A centre on a line counts as
-inside, and of a hole as outside it, so that both ways give the pixels that were drawn.
+Tools that outline pixels do it in two ways: half way between those inside and
+outside, or from centre to centre of the outermost ones inside. Of contours whose
+corners are centres, a centre on the line counts as inside, and of a hole as
+outside it, so that both ways give the pixels that were outlined.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 ON_LINE = 0.01
 """Pixels between a centre and a line that is meant to go through it: headers round coordinates."""
+MOSTLY = 0.9
+"""Share of a contour's corners that are centres, where it was drawn from centre to centre."""
 
 Points = NDArray[np.float64]
 Pixels = NDArray[np.bool_]
@@ -52,6 +55,12 @@ def fill_even_odd(points: Points, shape: tuple[int, int]) -> Pixels:
     return np.asarray(np.cumsum(toggles, axis=1)[:, :columns] % 2 == 1)
 
 
+def joins_centres(points: Points) -> bool:
+    """Whether a polygon ``(n, 2)`` was drawn from centre to centre of pixels."""
+    on_centres = (np.abs(points - np.round(points)) <= ON_LINE).all(axis=1)
+    return bool(on_centres.mean() >= MOSTLY)
+
+
 def find_line_pixels(points: Points, shape: tuple[int, int]) -> Pixels:
     """Pixels ``(rows, columns)`` through whose centres the line of a polygon ``(n, 2)`` goes."""
     found = np.zeros(shape, bool)
@@ -59,7 +68,8 @@ def find_line_pixels(points: Points, shape: tuple[int, int]) -> Pixels:
     for axis in (0, 1):
         # Of every edge the places where it has a whole number along this axis.
         low, high = np.minimum(points[:, axis], ends[:, axis]), np.maximum(points[:, axis], ends[:, axis])
-        first, last = np.ceil(low - ON_LINE).astype(int), np.floor(high + ON_LINE).astype(int)
+        first = np.clip(np.ceil(low - ON_LINE), 0, shape[1 - axis]).astype(int)
+        last = np.clip(np.floor(high + ON_LINE), -1, shape[1 - axis] - 1).astype(int)
         counts = np.maximum(last - first + 1, 0)
         edge = np.repeat(np.arange(len(points)), counts)
         whole = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
@@ -67,8 +77,9 @@ def find_line_pixels(points: Points, shape: tuple[int, int]) -> Pixels:
         share = np.divide(whole - points[edge, axis], length, out=np.zeros(len(edge)), where=length != 0)
         start, end = points[edge, 1 - axis], ends[edge, 1 - axis]
         across = start + np.clip(share, 0, 1) * (end - start)
-        near = np.abs(across - np.round(across)) <= ON_LINE
+        near = (np.abs(across - np.round(across)) <= ON_LINE) & (np.abs(across) < max(shape) + 1)
         pair = (np.round(across[near]).astype(int), whole[near])
+        # Along x whole numbers are columns and what lies across are rows; along y it is the other way.
         row, column = pair if axis == 0 else pair[::-1]
         kept = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
         found[row[kept], column[kept]] = True
@@ -95,7 +106,7 @@ def fill_contours(
     seen: list[Pixels] = []
     crossed = False
     for points in sorted(contours, key=measure_area, reverse=True):
-        line = find_line_pixels(points, shape)
+        line = find_line_pixels(points, shape) if joins_centres(points) else np.zeros(shape, bool)
         inside = fill_even_odd(points, shape)
         full, core = inside | line, inside & ~line
         if xor:

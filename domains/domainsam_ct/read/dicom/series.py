@@ -127,9 +127,9 @@ def find_series(files: DicomFiles) -> list[Series]:
         raise InputError(f"{files.path}: {_why_none(headers, slices, enhanced, placed)}")
     lost = [h for h in usable if h not in placed]
     read = {header.number for one in series for header in one.headers}
-    others = note_others(files, found, slices, read)
+    rest = note_others(files, found, slices, read)
     series = [
-        replace(one, unplaced=_count_unplaced(one, lost), left_out=(*one.left_out, *others)) for one in series
+        replace(one, unplaced=_count_unplaced(one, lost), left_out=(*one.left_out, *rest)) for one in series
     ]
     # Rounding in headers must not decide.
     series.sort(key=lambda one: (one.is_axial, round(one.extent, 1), len(one.headers)), reverse=True)

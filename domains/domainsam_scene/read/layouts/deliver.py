@@ -18,6 +18,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from domainsam.errors import InputError, MissingInputError
+from domainsam.reading import reads_by
 from domainsam_scene.read.images import read_image
 from domainsam_scene.read.layouts.base import (
     IGNORE,
@@ -82,6 +83,7 @@ class DeliverLayout:
     any_aspect = True
     dilate: int | None = None
 
+    @reads_by("samples of this layout")
     def samples(self, root: Path, split: str | None) -> tuple[SampleRef, ...]:
         """Every camera picture of the split; see :class:`~domainsam_scene.read.layouts.base.Layout`."""
         check_folder(root, ("img",), self.name)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from domainsam.documents import read_lines
 from domainsam.errors import InputError, MissingInputError
+from domainsam.reading import reads_by
 from domainsam_scene.read.images import RawImage, read_array, read_image
 from domainsam_scene.read.layouts.base import Labels, SampleRef, check_folder, check_labels, check_split
 from domainsam_scene.read.modalities import Plane, scale_plane
@@ -69,6 +70,7 @@ class McubesLayout:
     any_aspect = False
     dilate: int | None = None
 
+    @reads_by("samples of this layout")
     def samples(self, root: Path, split: str | None) -> tuple[SampleRef, ...]:
         """The names of a list, in its order; see :class:`~domainsam_scene.read.layouts.base.Layout`."""
         check_folder(root, ("polL_color", LIST_FOLDER), self.name)

@@ -17,6 +17,7 @@ import numpy as np
 
 from domainsam.documents import expect, read_json
 from domainsam.errors import InputError, MissingInputError
+from domainsam.reading import reads_by
 from domainsam_scene.read.images import RawImage, read_image
 from domainsam_scene.read.layouts.base import (
     IGNORE,
@@ -85,6 +86,7 @@ class MusesLayout:
         self._root = Path()
         self._calibration: Calibration | None = None
 
+    @reads_by("samples of this layout")
     def samples(self, root: Path, split: str | None) -> tuple[SampleRef, ...]:
         """The scenes of ``meta.json``, by name; see :class:`~domainsam_scene.read.layouts.base.Layout`."""
         check_folder(root, ("meta.json",), self.name)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from domainsam.documents import read_lines
 from domainsam.errors import InputError, MissingInputError
-from domainsam.reading import reading
+from domainsam.reading import reading, reads_by
 from domainsam_scene.read.images import SUFFIXES, read_image
 from domainsam_scene.read.layouts.base import Labels, SampleRef, check_labels
 from domainsam_scene.read.modalities import Plane, scale_plane
@@ -40,6 +40,7 @@ class PlainLayout:
         self.modalities: tuple[str, ...] = ()
         self.stray_labels: tuple[str, ...] = ()
 
+    @reads_by("samples of this layout")
     def samples(self, root: Path, split: str | None) -> tuple[SampleRef, ...]:
         """Every name that any sensor's folder holds, as any layout gives them."""
         if not root.is_dir():

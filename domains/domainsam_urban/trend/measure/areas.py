@@ -109,7 +109,14 @@ def make_bounded_figures(
     for tally in tallies:
         kind = tally.zoning.kind
         for place, name in enumerate(tally.zoning.names):
-            bounds = Bounds.of(tally, place, options.draws, options.level, options.seed)
+            bounds = Bounds.of(
+                tally,
+                place,
+                options.draws,
+                options.level,
+                options.seed,
+                instability=options.instability,
+            )
             years += [
                 YearFigure(
                     series,
@@ -185,7 +192,9 @@ def _own_extent(
     stack: YearStack, tally: Tally, place: int, options: UncertaintyOptions, series: str
 ) -> list[YearFigure]:
     """Each year over all that it saw itself: not to be compared with other years."""
-    bounds = Bounds.of(tally, place, options.draws, options.level, options.seed, own=True)
+    bounds = Bounds.of(
+        tally, place, options.draws, options.level, options.seed, own=True, instability=options.instability
+    )
     return [
         YearFigure(
             series,

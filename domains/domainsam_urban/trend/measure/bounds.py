@@ -7,9 +7,13 @@ and there another: every block draws a threshold of its own, evenly from 0
 to 1, as if its pixels were right or wrong together and other blocks had
 nothing to do with it. If a probability of p means settlement in a share p of
 places, the sum over blocks then has the right mean, and its spread is that of
-errors as wide as a block. The interval reaches over both. Neither knows of
-settlements that the map does not see at all, or sees with certainty where
-there are none; only reference data does.
+errors as wide as a block. The interval reaches over both. A third is
+*instability*: the same ground in another file, a little further along or
+resampled once more, gets a slightly other answer from a network, and two years
+differ by as much where nothing has changed. It is measured beforehand
+(``benchmarks/stability.py``), and its distance is added to the others as
+independent errors are. None of them knows of settlements that the map does not
+see at all, or sees with certainty where there are none; only reference data does.
 """
 
 from __future__ import annotations
@@ -41,15 +45,30 @@ class Bounds:
         ``(P, 4, 4)``, see :class:`domainsam_urban.trend.measure.tallies.Tally`.
     level
         Share of draws between the ends of an interval.
+    instability
+        Share of an area by which answers for the same ground differ.
+    seen
+        ``(Y,)`` hectares that were seen: no area is larger; None where that is not known.
     """
 
     thresholds: Float64
     draws: Float64
     moves: Float64
     level: float
+    instability: float = 0.0
+    seen: Float64 | None = None
 
     @classmethod
-    def of(cls, tally: Tally, place: int, draws: int, level: float, seed: int, own: bool = False) -> Bounds:
+    def of(
+        cls,
+        tally: Tally,
+        place: int,
+        draws: int,
+        level: float,
+        seed: int,
+        own: bool = False,
+        instability: float = 0.0,
+    ) -> Bounds:
         """Draw for one place of a tally; ``own`` counts each year's own extent.
 
         Both extents are drawn alike, so that the smaller one never gets the larger area.
@@ -64,13 +83,21 @@ class Bounds:
             _drawn(areas[:, :, :STEPS], some, draws, random),
             tally.moves[place],
             level,
+            instability,
+            tally.own_valid_ha[place] if own else np.full(areas.shape[1], tally.valid_ha[place]),
         )
 
     def area(self, year: int) -> Estimate:
         """Hectares of settlement in a year."""
         low, high = self._ends(self.draws[:, year])
         strict, central, lax = self.thresholds[year]
-        return Estimate.spanning(central, strict, lax, low, high)
+        span = Estimate.spanning(central, strict, lax, low, high)
+        if not self.instability:
+            return span
+        moved = self.instability * central
+        below, above = math.hypot(central - span.low, moved), math.hypot(span.high - central, moved)
+        most = math.inf if self.seen is None else max(float(self.seen[year]), span.high)
+        return Estimate(max(0.0, central - below), central, min(central + above, most))
 
     def net(self, early: int, late: int) -> Estimate:
         """Hectares more in the later year; the two years are taken to err independently."""

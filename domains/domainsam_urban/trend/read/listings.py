@@ -92,7 +92,7 @@ def read_stac(path: Path, asset: str | None = None) -> list[Listed]:
         If a file is not STAC, has no item, leads to more than :data:`MOST_ITEMS`, names an address on the
         network, or an item has no date or no fitting asset.
     """
-    listed = []
+    listed: list[Listed] = []
     for place, item in _items(path, DEPTH, {path.resolve()}):
         if len(listed) >= MOST_ITEMS:
             raise InputError(f"{path}: leads to more than {MOST_ITEMS} items; give a catalogue of the years")

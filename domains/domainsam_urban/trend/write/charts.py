@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from domainsam.io.charts import open_frames, svg_text
@@ -96,6 +97,8 @@ def draw_area_chart(figures: Figures) -> Figure:
 def draw_change_chart(figures: Figures) -> Figure:
     """Gain and loss of every step as bars, the net change as a dot."""
     steps = _steps(figures)
+    if not any(end for step in steps for part in (step.gain, step.loss) for end in (part.central, part.high)):
+        return _say("No ground became or ceased to be settlement.")
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(steps))
@@ -119,9 +122,11 @@ def draw_change_chart(figures: Figures) -> Figure:
 
 def draw_count_chart(figures: Figures) -> Figure:
     """Number of settlements by year."""
+    main = figures.of_years()
+    if not any(entry.count.central or entry.count.high for entry in main):
+        return _say("No settlement was found in any year.")
     figure = Figure(figsize=(4.6, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    main = figures.of_years()
     places = place_years(main)
     low, central, high = _ends([f.count for f in main])
     axes.plot(places, central, "-", color=SERIES[0], alpha=0.5)
@@ -136,7 +141,9 @@ def draw_count_chart(figures: Figures) -> Figure:
 def draw_status_chart(statuses: Sequence[str]) -> Figure:
     """Number of settlements by what became of them."""
     number = Counter(statuses)
-    names = [status for status in STATUS_COLOURS if number[status]] or ["stable"]
+    names = [status for status in STATUS_COLOURS if number[status]]
+    if not names:
+        return _say("No settlement was found in any year.")
     figure = Figure(figsize=(4.6, 0.9 + 0.33 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     values = [number[name] for name in names]
@@ -178,6 +185,16 @@ def draw_zone_chart(figures: Figures) -> Figure:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.set_xlabel("settlement, ha")
+    years = [by_place[names[0]][place].year for place in (0, -1)]
+    key = [
+        Line2D([], [], marker="o", linestyle="", color=INK, markerfacecolor=face, label=year)
+        for year, face in zip(years, ("white", INK), strict=True)
+    ]
+    key += [
+        Line2D([], [], color=colour, linewidth=2, label=label)
+        for colour, label in ((GAIN, "more"), (LOSS, "less"))
+    ]
+    figure.legend(handles=key, frameon=False, fontsize=8, loc="outside upper center", ncols=4)
     return figure
 
 
@@ -200,6 +217,15 @@ def draw_ring_chart(figures: Figures) -> Figure:
     axes.set_ylabel("settlement, % of the ring")
     axes.set_ylim(bottom=0)
     figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=min(len(years), 8))
+    return figure
+
+
+def _say(words: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = Figure(figsize=(4.6, 1.1), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=10, color=INK, transform=axes.transAxes)
     return figure
 
 

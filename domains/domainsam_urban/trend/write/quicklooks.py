@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyproj
 import rasterio
 from affine import Affine
+from matplotlib import patheffects
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from pyproj import Transformer
 from rasterio import features
+from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
@@ -20,9 +28,11 @@ from scipy import ndimage
 from domainsam.errors import DomainSamError
 from domainsam.io.charts import encode_jpeg, encode_png
 from domainsam.io.rasters import open_raster
+from domainsam_urban.read.geodesy import find_geographic_crs
 from domainsam_urban.trend.measure.objects import ChangeObjects
 from domainsam_urban.trend.stack import YearLayer, YearStack
-from domainsam_urban.trend.write.charts import GAIN, KEPT, LOSS, UNSEEN
+from domainsam_urban.trend.write.charts import GAIN, INK, KEPT, LOSS, UNSEEN
+from domainsam_urban.write.preview import round_below
 from domainsam_urban.write.sceneview import read_scene_picture
 
 log = logging.getLogger(__name__)
@@ -35,6 +45,8 @@ FINE = 2
 OUTLINE = "#ffd400"
 QUALITY = 82
 """Of JPEG files."""
+NEAR_POLE = 89.0
+"""Degrees of latitude from which on north is somewhere else at every edge of a map."""
 BLANK = 236
 """Grey of ground without imagery."""
 
@@ -106,13 +118,13 @@ def draw_pictures(stack: YearStack, found: ChangeObjects) -> Pictures:
 
 
 def draw_change_map(pictures: Pictures, stack: YearStack) -> Figure:
-    """The map of change with its legend and scale, as a figure."""
+    """The map of change with its legend, longitude and latitude, scale and north, as a figure."""
     height, width = pictures.change_map.shape[:2]
     figure = Figure(figsize=(7.2, 7.2 * height / width + 0.7), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(pictures.change_map, extent=(0, width * pictures.view.metre, 0, height * pictures.view.metre))
-    axes.set_xlabel("metres", fontsize=8)
-    axes.tick_params(labelsize=7)
+    _mark_degrees(axes, pictures.view, stack.ground.wkt)
+    _mark_scale(axes, pictures.view, stack.ground.wkt)
     colours = {"became settlement": GAIN, "stayed": KEPT, "ceased to be": LOSS, "not compared": UNSEEN}
     patches = [Patch(color=colour, label=label) for label, colour in colours.items()]
     figure.legend(
@@ -125,6 +137,66 @@ def draw_change_map(pictures: Pictures, stack: YearStack) -> Figure:
         title_fontsize=9,
     )
     return figure
+
+
+def _mark_degrees(axes: Axes, view: View, wkt: str) -> None:
+    """Longitudes along the map's horizontal middle and latitudes along its vertical one, as ticks."""
+    width, height = view.size
+    to_degrees = Transformer.from_crs(pyproj.CRS.from_wkt(wkt), "EPSG:4326", always_xy=True)
+    metre = view.metre
+    for number, length in enumerate((width, height)):
+        along = np.linspace(0, length, 65)
+        middle = np.full_like(along, view.size[1 - number] / 2)
+        column, row = (along, middle) if number == 0 else (middle, length - along)
+        degrees = np.asarray(to_degrees.transform(*(view.affine @ (column, row)))[number])
+        if not np.isfinite(degrees).all() or (np.diff(degrees) <= 0).any():
+            # Around a pole or over the antimeridian degrees do not grow along a side.
+            axes.tick_params(labelbottom=False, labelleft=False, bottom=False, left=False)
+            return
+        ticks = MaxNLocator(4).tick_values(degrees[0], degrees[-1])
+        ticks = ticks[(ticks >= degrees[0]) & (ticks <= degrees[-1])]
+        digits = next(n for n in range(9) if n == 8 or np.allclose(ticks, ticks.round(n), rtol=0, atol=1e-9))
+        places = np.interp(ticks, degrees, along) * metre
+        labels = [_name_degree(tick, number, digits) for tick in ticks]
+        if number == 0:
+            axes.set_xticks(places, labels)
+        else:
+            axes.set_yticks(places, labels, rotation=90, va="center")
+    axes.tick_params(labelsize=7)
+
+
+def _name_degree(degree: float, axis: int, digits: int) -> str:
+    letter = ("EW", "NS")[axis][int(degree < 0)]
+    return f"{abs(degree):.{digits}f}° {letter}"
+
+
+def _mark_scale(axes: Axes, view: View, wkt: str) -> None:
+    """A bar of a round length at the lower left, and an arrow to true north at the upper right."""
+    width, height = (side * view.metre for side in view.size)
+    middle = view.affine @ (view.size[0] / 2, view.size[1] / 2)
+    base, degrees = find_geographic_crs(CRS.from_wkt(wkt))
+    crs = pyproj.CRS.from_wkt(wkt)
+    lon, lat = Transformer.from_crs(crs, base, always_xy=True).transform(*middle)
+    step = (0.01 if lat * degrees < 89 else -0.01) / degrees
+    x, y = Transformer.from_crs(base, crs, always_xy=True).transform(lon, lat + step)
+    north = np.array([x - middle[0], y - middle[1]]) * math.copysign(1, step)
+    north /= max(float(np.hypot(*north)), 1e-9)
+    length = round_below(0.25 * width)
+    halo = [patheffects.withStroke(linewidth=2.5, foreground="white")]
+    left, low = 0.03 * width, 0.04 * height
+    axes.plot([left, left + length], [low, low], color=INK, linewidth=3, path_effects=halo)
+    words = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    style: dict[str, Any] = {"fontsize": 8, "color": INK, "ha": "center", "path_effects": halo}
+    axes.annotate(words, (left + length / 2, low), (0, 4), textcoords="offset points", va="bottom", **style)
+    tip = np.array([0.95 * width, 0.9 * height])
+    foot = tip - north * 0.07 * min(width, height)
+    if abs(lat * degrees) < NEAR_POLE:
+        arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.4, "path_effects": halo}
+        axes.annotate("", tip, foot, arrowprops=arrow)
+        offset = tuple(6 * north)
+        axes.annotate("N", tip, offset, textcoords="offset points", va="center", weight="bold", **style)
+    axes.set_xlim(0, width)
+    axes.set_ylim(0, height)
 
 
 def read_year_picture(stack: YearStack, year: YearLayer, view: View) -> Bytes:

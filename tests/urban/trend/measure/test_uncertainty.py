@@ -61,6 +61,35 @@ def test_a_sure_map_is_in_doubt_by_a_pixel_along_its_outline(tmp_path: Path) -> 
     assert bounds.loss(0).central == 0
 
 
+def test_instability_is_added_as_an_independent_error(tmp_path: Path) -> None:
+    stack = from_masks(tmp_path, {2016: box_mask(40, 40), 2018: box_mask(40, 40)})
+    (counted,) = tally(
+        stack, [make_whole(stack.ground)], Thresholds.around(LEVEL, 0.2), Blocks.of(stack.ground, 40)
+    )
+    plain = Bounds.of(counted, 0, 400, 0.95, 0)
+    shaky = Bounds.of(counted, 0, 400, 0.95, 0, instability=0.1)
+    one, other = plain.area(0), shaky.area(0)
+    assert other.central == one.central == pytest.approx(0.64)
+    assert one.central - other.low == pytest.approx(np.hypot(one.central - one.low, 0.064))
+    assert other.high - one.central == pytest.approx(np.hypot(one.high - one.central, 0.064))
+    # Two years that differ by nothing: each of them may be off.
+    width = np.hypot(one.central - other.low, other.high - one.central)
+    net = shaky.net(0, 1)
+    assert (net.low, net.central, net.high) == pytest.approx((-width, 0, width))
+    assert net.high > plain.net(0, 1).high
+
+
+def test_no_area_is_larger_than_what_was_seen(tmp_path: Path) -> None:
+    everywhere = np.ones((100, 100), bool)
+    stack = from_masks(tmp_path, {2016: everywhere, 2018: everywhere})
+    (counted,) = tally(
+        stack, [make_whole(stack.ground)], Thresholds.around(LEVEL, 0.2), Blocks.of(stack.ground, 40)
+    )
+    area = Bounds.of(counted, 0, 400, 0.95, 0, instability=0.2).area(0)
+    assert area.high == area.central == pytest.approx(4.0)
+    assert area.low == pytest.approx(4.0 * 0.8, rel=0.01)
+
+
 def test_draws_of_a_calibrated_map_have_its_mean(tmp_path: Path) -> None:
     """An even grey of probability p stands for p of the ground, block by block."""
     grey = np.full((100, 100), round(0.3 * 254))

@@ -1,0 +1,1 @@
+"""How well and how fast foundations do, on any pictures and on this machine."""

@@ -1,0 +1,220 @@
+"""Kill commands at random moments, go on, and compare with unbroken runs.
+
+::
+
+    python -m tests.kills --count 100 --seed 1
+
+Six commands run on small generated inputs with models that need no training.
+Each is run once unbroken; then again and again it is killed after a random
+time, gone on with (``--resume`` where the command has it, else the same command
+anew) and compared: every output with the unbroken run's bytes (GeoPackages by
+their content), and nothing hidden may be left. Ends with 1 where anything
+differs or is left over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line, and how its inputs are made in the folder that it runs in."""
+
+    line: str
+    prepare: Callable[[Path], object]
+    resumes: bool = True
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command's words."""
+        return tuple(self.line.split())
+
+    def again(self) -> tuple[str, ...]:
+        """The words with which a killed run is gone on with."""
+        return (*self.words, "--resume" if self.resumes else "-f")
+
+
+def _scene(folder: Path) -> None:
+    from tests.urban.tiny import write_scene
+
+    write_scene(folder / "scene.tif")
+
+
+def _masks(folder: Path) -> None:
+    from tests.urban.trend.scenes import write_masks
+
+    write_masks(folder)
+
+
+def _scan(folder: Path) -> None:
+    from tests.ct.standin import write_case
+
+    write_case(folder / "ct.nii.gz")
+    write_case(folder / "mask.nii.gz")
+    from tests.ct.made import write_nifti
+    from tests.ct.standin import abdomen, affine
+
+    write_nifti(folder / "mask.nii.gz", abdomen()[1], affine())
+
+
+def _stack(folder: Path) -> None:
+    import rasterio
+    from affine import Affine
+
+    shape = {"count": 1, "height": 200, "width": 160, "dtype": "uint8", "driver": "GTiff"}
+    place = {"crs": "EPSG:32650", "transform": Affine(1, 0, 450000, 0, -1, 4430000)}
+    for name, seed in (("rgb", 0), ("depth", 1)):
+        values = np.random.default_rng(seed).integers(0, 255, (1, 200, 160), dtype=np.uint8)
+        with rasterio.open(folder / f"{name}.tif", "w", **shape, **place) as made:
+            made.write(values)
+
+
+COMMANDS = (
+    Command(
+        "urban map scene.tif -o out/s.gpkg --mask out/m.tif --probability out/p.tif --tile 64 --overlap 16 "
+        "--device cpu -q --reproducible",
+        _scene,
+    ),
+    Command("urban trend --masks 2016=m2016.tif 2018=m2018.tif 2020=m2020.tif -o out --layers -q", _masks),
+    Command("urban change --masks 2016=m2016.tif 2020=m2020.tif -o out/c.gpkg -q", _masks),
+    Command("ct segment ct.nii.gz -o out --statistics -q --reproducible", _scan),
+    Command("ct statistics mask.nii.gz -o out.json -o out.csv -q", _scan, resumes=False),
+    Command(
+        "scene segment --geotiff rgb=rgb.tif depth=depth.tif -o out/map.tif --tile 64 "
+        "--device cpu -q --reproducible",
+        _stack,
+    ),
+)
+
+
+def prepare_models() -> None:
+    """Put small models in the place of those inside the packages, and import what commands need."""
+    import torch
+
+    from domainsam_ct import segment as ct
+    from domainsam_scene import segment as scene
+    from domainsam_scene import segment_stack
+    from domainsam_urban import map as urban
+    from tests.ct.standin import DensityModel
+    from tests.scene.tiny import tiny_scene_model
+    from tests.urban.tiny import tiny_model
+
+    # Processes are forked from this one: no threads of torch's may be there.
+    torch.set_num_threads(1)
+    settlements, organs = tiny_model(), DensityModel()
+    sensors = tiny_scene_model(modalities=("rgb", "depth"))
+    vars(urban)["load_model"] = lambda options: settlements
+    vars(ct)["load_chosen_model"] = lambda options: organs
+    vars(ct)["read_model_labels"] = lambda path: organs.labels
+    for module in (scene, segment_stack):
+        vars(module)["load_chosen_model"] = lambda options: sensors
+
+
+def run(command: tuple[str, ...], folder: Path, seconds: float | None = None) -> int:
+    """Run a command in a folder, in a process that is killed after some seconds; its wait status."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    os.chdir(folder)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    sys.argv = ["domainsam", *command]
+    if seconds is not None:
+        # Nothing handles this signal: the process is gone, as by kill -9.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    from domainsam_cli import main
+
+    code = 1
+    try:
+        code = main(list(command))
+    finally:
+        os._exit(code)
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Every file below a folder: its bytes, or of a GeoPackage what its tables hold."""
+    return {
+        str(path.relative_to(folder)): _content(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def _content(path: Path) -> Any:
+    if path.suffix != ".gpkg":
+        return path.read_bytes()
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        names = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: list(database.execute(f'SELECT * FROM "{name}"')) for name in sorted(names)}
+
+
+def kill_and_compare(command: Command, whole: dict[str, Any], seconds: float, folder: Path) -> list[str]:
+    """What went wrong when a command was killed after some seconds and gone on with; nothing, usually."""
+    command.prepare(folder)
+    run(command.words, folder, seconds)
+    status = run(command.again(), folder)
+    faults = [] if status == 0 else [f"going on ended with {os.waitstatus_to_exitcode(status)}"]
+    found = contents(folder)
+    faults += [f"{name} is missing" for name in whole if name not in found]
+    faults += [f"{name} differs" for name in whole if name in found and found[name] != whole[name]]
+    faults += [f"{name} is left over" for name in found if name not in whole]
+    hidden = [path.name for path in folder.rglob(".*") if path.is_dir()]
+    return faults + [f"folder {name} is left over" for name in hidden]
+
+
+def main() -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.kills", description="Kill commands at random.")
+    parser.add_argument("--count", type=int, default=100, help="kills in all")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    faults = kill(given.count, given.seed)
+    sys.stdout.writelines(f"{fault}\n" for fault in faults)
+    sys.stdout.write(f"{given.count} kills over {len(COMMANDS)} commands: {len(faults)} faults\n")
+    return bool(faults)
+
+
+def kill(count: int, seed: int) -> list[str]:
+    """Kill commands ``count`` times in turn; what went wrong, a line each."""
+    prepare_models()
+    rng, faults = random.Random(seed), []
+    with tempfile.TemporaryDirectory(prefix="domainsam-kills-") as scratch:
+        wholes = []
+        for number, command in enumerate(COMMANDS):
+            folder = Path(scratch) / f"whole{number}"
+            folder.mkdir()
+            command.prepare(folder)
+            begin = time.monotonic()
+            if run(command.words, folder):
+                return [f"{command.line}: fails unbroken"]
+            wholes.append((contents(folder), time.monotonic() - begin))
+        for number in range(count):
+            command = COMMANDS[number % len(COMMANDS)]
+            whole, lasted = wholes[number % len(COMMANDS)]
+            folder = Path(scratch) / f"kill{number}"
+            folder.mkdir()
+            seconds = rng.random() * lasted
+            found = kill_and_compare(command, whole, seconds, folder)
+            faults += [
+                f"{' '.join(command.words[:2])} killed after {seconds:.2f} s: {fault}" for fault in found
+            ]
+    return faults
+
+
+if __name__ == "__main__":
+    sys.exit(main())
