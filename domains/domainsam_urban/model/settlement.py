@@ -65,7 +65,10 @@ class SettlementModel:
 
     def get_score(self, method: str) -> float | None:
         """IoU of a method on validation ground, None if the file does not tell it."""
-        return self.validated.get("coarse_iou" if method == "coarse" else "full_iou")
+        stage = "coarse" if method == "coarse" else "full"
+        # Training writes the first; recipes that made shipped files wrote the others.
+        names = (f"{stage}_iou", f"val_iou_{stage}", f"fold_iou_{stage}", "iou")
+        return next((self.validated[name] for name in names if name in self.validated), None)
 
     @property
     def specialist(self) -> SegFormerPrompter | ScreenedPrompter:
