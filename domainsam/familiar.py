@@ -270,7 +270,7 @@ def _excess(
     values: NDArray[np.float64], lowest: NDArray[np.float64], highest: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """How far values lie outside ranges; 0 within."""
-    return np.maximum(0.0, np.maximum(lowest - values, values - highest))
+    return np.asarray(np.maximum(0.0, np.maximum(lowest - values, values - highest)), dtype=np.float64)
 
 
 def _ends(values: Iterable[float]) -> tuple[float, float] | None:

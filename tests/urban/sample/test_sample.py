@@ -211,9 +211,11 @@ def test_chips_show_the_place(tmp_path: Path, maps: list[str]) -> None:
 
     from PIL import Image
 
-    rows, cols = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    picture = np.stack([rows * 255 / SHAPE[0], cols * 255 / SHAPE[1], np.zeros(SHAPE)], axis=-1)
-    scene = write_scene(tmp_path / "s.tif", picture.astype(np.uint8) + 1, transform=AT)
+    # The scene reaches beyond the map, so that chips of its rim are whole.
+    rows, cols = np.mgrid[: SHAPE[0] + 100, : SHAPE[1] + 100]
+    picture = np.stack([rows * 255 / len(rows), cols * 255 / cols.shape[1], np.zeros(rows.shape)], axis=-1)
+    around = AT @ Affine.translation(-50, -50)
+    scene = write_scene(tmp_path / "s.tif", picture.astype(np.uint8), transform=around)
     out = tmp_path / "p.csv"
     assert run(maps[1], "-o", out, "--points", 160, "--scene", scene, "-q") == 0
     page = out.with_suffix(".html").read_text(encoding="utf-8")
