@@ -109,13 +109,14 @@ def cover(stack: YearStack, series: SettlementSeries, options: SampleOptions, dr
     figures = make_bounded_figures(stack, tallies, UncertaintyOptions(draws=50, block_m=200), "map", {})
     true = series.masks.sum(axis=(1, 2)) * stack.ground.pixel_ha
     pixels = count_strata(stack, options.buffer_m)
+    area_ha = np.asarray(pixels * stack.ground.pixel_ha, dtype=np.float64)
     windows = list(sweep_strata(stack, options.buffer_m))
     allocation = allocate(pixels, make_targets(stack.labels, options, pixels), options)
     mapped = np.stack([rasterio.open(year.probability).read(1) >= THRESHOLD for year in stack.years])
     rows = []
     for seed in range(draws):
         points = draw_points(windows, stack.ground, pixels, allocation.points, seed)
-        reference = judge(points, series, stack.ground, pixels * stack.ground.pixel_ha, allocation.points)
+        reference = judge(points, series, stack.ground, area_ha, allocation.points)
         units = see(reference, mapped[:, points.row, points.col].T)
         adjusted = adjust(stack, figures, tallies, units, 0.95, "map").figures
         years, change = adjusted.of_years(), adjusted.of_changes()[-1]

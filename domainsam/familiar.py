@@ -30,7 +30,7 @@ LEAST_VALUES = 100
 """Values from which quantiles are taken."""
 LEAST_INSIDE = 0.02
 """Share of an input's values that must lie in the range that the network tells apart."""
-LEAST_TOLERANCE = 0.1
+LEAST_TOLERANCE = 0.15
 """A distance within this share of the samples' spread is none."""
 SLACK, FEW = 1.5, 4.0
 """How much further than the oddest sample, seen from all others, an input may lie.
@@ -270,7 +270,7 @@ def _excess(
     values: NDArray[np.float64], lowest: NDArray[np.float64], highest: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """How far values lie outside ranges; 0 within."""
-    return np.maximum(0.0, np.maximum(lowest - values, values - highest))
+    return np.asarray(np.maximum(0.0, np.maximum(lowest - values, values - highest)), dtype=np.float64)
 
 
 def _ends(values: Iterable[float]) -> tuple[float, float] | None:

@@ -66,5 +66,11 @@ def test_a_model_without_scores_says_so(tmp_path: Path, model: SettlementModel) 
     coarse = replace(
         options, run=replace(RUN, method="coarse"), outputs=replace(options.outputs, overwrite=True)
     )
+    older = replace(model, validated={"val_iou_full": 0.5, "val_iou_coarse": 0.4})
+    assert (older.get_score("full"), older.get_score("coarse")) == (0.5, 0.4)
+    cities = replace(
+        model, validated={"a_folds_iou": 0.7, "b_folds_iou": 0.5, "full_iou": 0.6, "coarse_iou": 0.8}
+    )
+    assert (cities.get_score("full"), cities.get_score("coarse")) == (0.6, 0.5)
     scored = replace(model, validated={"full_iou": 0.61, "coarse_iou": 0.58})
     assert map_scenes([scene], coarse, scored).results[0].model_iou == 0.58

@@ -64,8 +64,17 @@ class SettlementModel:
     known: Known | None = None
 
     def get_score(self, method: str) -> float | None:
-        """IoU of a method on validation ground, None if the file does not tell it."""
-        return self.validated.get("coarse_iou" if method == "coarse" else "full_iou")
+        """IoU of a method on ground that was not learnt from, None if the file does not tell it.
+
+        Where cities were left out in turns, it is the city's that came out worst.
+        """
+        folds = [value for name, value in self.validated.items() if name.endswith("_folds_iou")]
+        if method == "coarse" and folds:
+            return min(folds)
+        stage = "coarse" if method == "coarse" else "full"
+        # Training writes the first; recipes that made shipped files wrote the others.
+        names = (f"{stage}_iou", f"val_iou_{stage}", f"fold_iou_{stage}", "iou")
+        return next((self.validated[name] for name in names if name in self.validated), None)
 
     @property
     def specialist(self) -> SegFormerPrompter | ScreenedPrompter:

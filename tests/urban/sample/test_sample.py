@@ -189,7 +189,8 @@ def test_the_form_holds_pictures_and_nothing_that_names_could_break(tmp_path: Pa
     picture = texture(*SHAPE)
     scenes = [write_scene(tmp_path / f"s_{year}.tif", picture, transform=AT) for year in (2016, 2020)]
     given = [f"--scene={year}={path}" for year, path in zip((2016, 2020), scenes, strict=True)]
-    assert run(*maps, "-o", tmp_path / "<b>x&y.csv", "--points", 400, *given, "-q") == 0
+    given += ["--points", "60", "--min-per-stratum", "5", "-q"]
+    assert run(*maps, "-o", tmp_path / "<b>x&y.csv", *given) == 0
     page = (tmp_path / "<b>x&y.html").read_text(encoding="utf-8")
     assert "<b>x" not in page
     assert "<title>Sample &lt;b&gt;x&amp;y</title>" in page
@@ -211,11 +212,13 @@ def test_chips_show_the_place(tmp_path: Path, maps: list[str]) -> None:
 
     from PIL import Image
 
-    rows, cols = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    picture = np.stack([rows * 255 / SHAPE[0], cols * 255 / SHAPE[1], np.zeros(SHAPE)], axis=-1)
-    scene = write_scene(tmp_path / "s.tif", picture.astype(np.uint8) + 1, transform=AT)
+    # The scene reaches beyond the map, so that chips of its rim are whole.
+    rows, cols = np.mgrid[: SHAPE[0] + 100, : SHAPE[1] + 100]
+    picture = np.stack([rows * 255 / len(rows), cols * 255 / cols.shape[1], np.zeros(rows.shape)], axis=-1)
+    around = AT @ Affine.translation(-50, -50)
+    scene = write_scene(tmp_path / "s.tif", picture.astype(np.uint8), transform=around)
     out = tmp_path / "p.csv"
-    assert run(maps[1], "-o", out, "--points", 160, "--scene", scene, "-q") == 0
+    assert run(maps[1], "-o", out, "--points", 60, "--min-per-stratum", 10, "--scene", scene, "-q") == 0
     page = out.with_suffix(".html").read_text(encoding="utf-8")
     data = json.loads(re.search(r'id="sample"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
     shown = []
@@ -234,7 +237,8 @@ def test_chips_show_the_place(tmp_path: Path, maps: list[str]) -> None:
 def test_keys_label_points_and_what_is_saved_is_read(tmp_path: Path, maps: list[str]) -> None:
     scene = write_scene(tmp_path / "s.tif", texture(*SHAPE), transform=AT)
     out = tmp_path / "sample.gpkg"
-    assert run(*maps, "-o", out, "--points", 300, "--scene", f"2020={scene}", "-q") == 0
+    given = ["--points", 100, "--min-per-stratum", 10, "--scene", f"2020={scene}", "-q"]
+    assert run(*maps, "-o", out, *given) == 0
     page = out.with_suffix(".html").read_text(encoding="utf-8")
     (tmp_path / "form.js").write_text(re.findall(r"<script>(.*?)</script>", page, re.DOTALL)[0])
     data = re.search(r'id="sample"[^>]*>(.*?)</script>', page, re.DOTALL)[1]
