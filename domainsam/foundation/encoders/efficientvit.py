@@ -105,9 +105,8 @@ def _attention(width: int, expand: int, scale: int) -> nn.Module:
     block: nn.Module = EfficientVitBlock(
         width, head_dim=HEAD_DIM, expand_ratio=expand, norm_layer=NORM, act_layer=GELUTanh
     )
-    block.context_module.main = LiteMLA(
-        width, width, dim=HEAD_DIM, norm_layer=(None, NORM), scales=(scale,), eps=ATTENTION_EPS
-    )
+    linear = LiteMLA(width, width, dim=HEAD_DIM, norm_layer=(None, NORM), scales=(scale,), eps=ATTENTION_EPS)
+    block.context_module = ResidualBlock(linear, nn.Identity())
     return block
 
 
