@@ -170,7 +170,8 @@ def build(
     # Random weights of two hundred million parameters would take seconds, only to be replaced.
     with torch.device("meta"):
         network = EfficientNetwork(spec, settings)
-    if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in network.state_dict()):
+    stored = network.state_dict()
+    if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in stored):
         network = EfficientNetwork(spec, settings)  # What no file holds has to be computed.
     names = {name: spec.official_name(name) for name in network.state_dict()}
     kept = {name: value for name, value in tensors.items() if not name.startswith(spec.unused)}

@@ -23,7 +23,7 @@ from tests.urban.tiny import write_scene
 
 SIDE = 128
 """Of crops and pictures, far below the 1024 pixels of the real ones."""
-QUICK = ("efficientsam_ti", "efficientvit_sam_l0", "edge_sam", "mobile_sam", "lightening")
+QUICK = ("efficientsam_ti", "edge_sam")
 NAMES = [
     name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
     for name in efficient.SPECS

@@ -168,7 +168,7 @@ def _tell_speed(one: Speed) -> None:
 
 def _speed_table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     head = ("foundation", "batch", "s", "images/s", "GMACs", "peak MB", "of ceiling", "x ViT-H", "x ViT-B")
-    table = [head]
+    table: list[tuple[str, ...]] = [head]
     for row in rows:
         ratios = [row["times_sam_vit_h"], row["times_sam_vit_b"]]
         table.append(

@@ -53,7 +53,7 @@ class EfficientSamEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         patches = self.patch_embed(images)
         size = patches.shape[-2:]
-        positions = self.pos_embed[:, 1:].unflatten(1, (GRID, GRID)).permute(0, 3, 1, 2)
+        positions = self.pos_embed[:, 1:].reshape(1, GRID, GRID, -1).permute(0, 3, 1, 2)
         x = (patches + resize_positions(positions, size)).flatten(2).transpose(1, 2)
         for block in self.blocks:
             x = block(x)

@@ -82,30 +82,31 @@ class Steps(nn.Module):
 
 def _local(kind: str, width: int, out: int, stride: int, expand: int) -> nn.Module:
     """A block that looks at its neighbourhood; ``mb`` has a norm at its end only."""
+    block: nn.Module
     if kind == "res":
-        return ConvBlock(width, out, stride=stride, norm_layer=NORM, act_layer=(GELUTanh, None))
-    if kind == "fmb":
-        return FusedMBConv(
-            width, out, stride=stride, expand_ratio=expand, norm_layer=NORM, act_layer=(GELUTanh, None)
+        block = ConvBlock(width, out, stride=stride, norm_layer=NORM, act_layer=(GELUTanh, None))
+    elif kind == "fmb":
+        acts = (GELUTanh, None)
+        block = FusedMBConv(width, out, stride=stride, expand_ratio=expand, norm_layer=NORM, act_layer=acts)
+    else:
+        block = MBConv(
+            width,
+            out,
+            stride=stride,
+            expand_ratio=expand,
+            use_bias=(True, True, False),
+            norm_layer=(None, None, NORM),
+            act_layer=(GELUTanh, GELUTanh, None),
         )
-    return MBConv(
-        width,
-        out,
-        stride=stride,
-        expand_ratio=expand,
-        use_bias=(True, True, False),
-        norm_layer=(None, None, NORM),
-        act_layer=(GELUTanh, GELUTanh, None),
-    )
+    return block
 
 
 def _attention(width: int, expand: int, scale: int) -> nn.Module:
-    block = EfficientVitBlock(
+    block: nn.Module = EfficientVitBlock(
         width, head_dim=HEAD_DIM, expand_ratio=expand, norm_layer=NORM, act_layer=GELUTanh
     )
-    block.context_module.main = LiteMLA(
-        width, width, dim=HEAD_DIM, norm_layer=(None, NORM), scales=(scale,), eps=ATTENTION_EPS
-    )
+    linear = LiteMLA(width, width, dim=HEAD_DIM, norm_layer=(None, NORM), scales=(scale,), eps=ATTENTION_EPS)
+    block.context_module = ResidualBlock(linear, nn.Identity())
     return block
 
 

@@ -82,6 +82,7 @@ def test_bench_writes_table_and_chart(
 ) -> None:
     # A process of its own takes seconds to import torch; that it gets one is seen in the module's tests.
     monkeypatch.setattr("domainsam.assess.speed._in_own_process", _measure)
+    monkeypatch.setattr("domainsam.assess.speed.CEILING_SIDES", (64,))
     arguments = ["foundations", "bench", "--foundation", "fake", "--batch", "1,2", "--side", "64"]
     assert main([*arguments, "--seconds", "0", "--device", "cpu", "-o", str(tmp_path / "bench")]) == 0
     printed = capsys.readouterr().out.splitlines()

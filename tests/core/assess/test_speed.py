@@ -16,6 +16,11 @@ def one(name: str, batch: int, rate: float) -> Speed:
     return Speed(name, batch, 64, "cpu", "float32", "random", batch / rate, rate, 1.0, 100.0, 50.0, 0.1)
 
 
+@pytest.fixture(autouse=True)
+def small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "CEILING_SIDES", (64, 128))
+
+
 def test_a_measurement_holds_together() -> None:
     found = speed._measure("fake", 2, PLAN)
     assert (found.foundation, found.batch, found.side, found.weights) == ("fake", 2, 64, "official")

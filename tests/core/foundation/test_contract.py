@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import pytest
 import torch
 
@@ -44,16 +47,17 @@ def sam2() -> Sam2Foundation:
 
 
 @pytest.fixture(scope="module")
-def efficient() -> dict[str, Foundation]:
-    """One of each kind, with random weights."""
-    names = ("efficientvit_sam_l0", "edge_sam", "lightening")
-    made: dict[str, Foundation] = {
-        name: EfficientFoundation(random_network(name), SPECS[name]) for name in names
-    }
-    points_only, mobile = "efficientsam_ti", "mobile_sam"
-    made[points_only] = EfficientSamFoundation(random_network(points_only), SPECS[points_only])
-    made[mobile] = EfficientFoundation(random_network(mobile), SPECS[mobile], torch.bfloat16)
-    return made
+def efficient() -> Callable[[str], Foundation]:
+    """A generalist by name with random weights, made when it is asked for."""
+
+    @cache
+    def make(name: str) -> Foundation:
+        network, spec = random_network(name), SPECS[name]
+        if name.startswith("efficientsam"):
+            return EfficientSamFoundation(network, spec)
+        return EfficientFoundation(network, spec, torch.bfloat16 if name == "mobile_sam" else torch.float32)
+
+    return make
 
 
 class TestFake(FoundationContract):
@@ -92,31 +96,34 @@ class TestEfficientSam(FoundationContract):
     understands = ("points", "boxes")
 
     @pytest.fixture
-    def foundation(self, efficient: dict[str, Foundation]) -> Foundation:
-        return efficient["efficientsam_ti"]
+    def foundation(self, efficient: Callable[[str], Foundation]) -> Foundation:
+        return efficient("efficientsam_ti")
 
 
 class TestEfficientVitSam(FoundationContract):
     @pytest.fixture
-    def foundation(self, efficient: dict[str, Foundation]) -> Foundation:
-        return efficient["efficientvit_sam_l0"]
+    def foundation(self, efficient: Callable[[str], Foundation]) -> Foundation:
+        return efficient("efficientvit_sam_l0")
 
 
+@pytest.mark.slow
 class TestEdgeSam(FoundationContract):
     @pytest.fixture
-    def foundation(self, efficient: dict[str, Foundation]) -> Foundation:
-        return efficient["edge_sam"]
+    def foundation(self, efficient: Callable[[str], Foundation]) -> Foundation:
+        return efficient("edge_sam")
 
 
+@pytest.mark.slow
 class TestMobileSamInBfloat16(FoundationContract):
     tolerance = 0.05  # bfloat16 carries 8 bits, and a sum's order depends on the batch.
 
     @pytest.fixture
-    def foundation(self, efficient: dict[str, Foundation]) -> Foundation:
-        return efficient["mobile_sam"]
+    def foundation(self, efficient: Callable[[str], Foundation]) -> Foundation:
+        return efficient("mobile_sam")
 
 
+@pytest.mark.slow
 class TestLightening(FoundationContract):
     @pytest.fixture
-    def foundation(self, efficient: dict[str, Foundation]) -> Foundation:
-        return efficient["lightening"]
+    def foundation(self, efficient: Callable[[str], Foundation]) -> Foundation:
+        return efficient("lightening")

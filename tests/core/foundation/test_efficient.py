@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.models.efficientvit_mit import LiteMLA
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -187,8 +188,6 @@ def test_half_sized_encoders_keep_the_frame_of_the_image() -> None:
 
 
 def test_linear_attention_equals_its_quadratic_form() -> None:
-    from domainsam.foundation.encoders.efficientvit import LiteMLA
-
     encoder = random_network("efficientvit_sam_l0").image_encoder
     attention = next(part for part in encoder.modules() if isinstance(part, LiteMLA))
     query, key, value = torch.randn(3, 2, 4, 30, 32, generator=torch.Generator().manual_seed(0)).unbind(0)
