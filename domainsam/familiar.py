@@ -263,7 +263,8 @@ def _leave_one_out(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     # The least of the others is the least of all, or the second where the row is itself the least.
     lowest = np.where(rows == order[0], order[1], order[0])
     highest = np.where(rows == order[-1], order[-2], order[-1])
-    return _excess(rows, lowest, highest).mean(axis=1)
+    distance: NDArray[np.float64] = _excess(rows, lowest, highest).mean(axis=1)
+    return distance
 
 
 def _excess(

@@ -149,6 +149,7 @@ def export_options(
     report: bool = False,
     preview: bool = False,
     keep_identifiers: bool = False,
+    pseudonym_key: str | Path | None = None,
     organs: Names | None = None,
     label_map: str | Path | None = None,
     series: str | None = None,
@@ -177,6 +178,7 @@ def export_options(
         preview=preview,
         overwrite=overwrite,
         keep_identifiers=keep_identifiers,
+        pseudonym_key=path_of(pseudonym_key),
         seg_type=check_choice("seg_type", seg_type, SEG_TYPES),
         deskew=deskew,
     )

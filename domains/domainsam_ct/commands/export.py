@@ -20,6 +20,11 @@ seg_type_option = click.option(
     show_default=True,
     help="DICOM SEG as bits for each organ, as the same compressed, or as one label map.",
 )
+pseudonym_key_option = click.option(
+    "--pseudonym-key",
+    type=PATH,
+    help="File with the key of the names that stand for patients [default: made beside the outputs].",
+)
 deskew_option = click.option(
     "--deskew", is_flag=True, help="Of a tilted gantry: mask and scan on perpendicular axes too, for ITK."
 )
@@ -30,6 +35,7 @@ export_outputs = bundle(
         is_flag=True,
         help="Let patient names and numbers into file names and reports.",
     ),
+    pseudonym_key_option,
     deskew_option,
     click.option("--per-organ", is_flag=True, help="A NIfTI mask for each organ."),
     click.option("--mask", "nifti", is_flag=True, help="One NIfTI mask on the scan's grid."),

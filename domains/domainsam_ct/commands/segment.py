@@ -22,7 +22,7 @@ from domainsam_cli.options import (
     resume_option,
     talk_options,
 )
-from domainsam_ct.commands.export import deskew_option, seg_type_option
+from domainsam_ct.commands.export import deskew_option, pseudonym_key_option, seg_type_option
 from domainsam_ct.run import segment_options
 from domainsam_ct.settings import METHODS
 
@@ -39,11 +39,7 @@ output_options = bundle(
         is_flag=True,
         help="Let patient names and numbers into file names and reports.",
     ),
-    click.option(
-        "--pseudonym-key",
-        type=PATH,
-        help="File with the key of the names that stand for patients [default: made beside the outputs].",
-    ),
+    pseudonym_key_option,
     click.option("--preview", is_flag=True, help="Picture of three planes with contours, PNG."),
     click.option("--report", is_flag=True, help="One page with pictures and volumes, HTML."),
     click.option("--statistics", is_flag=True, help="Volumes and Hounsfield units, JSON and CSV."),

@@ -15,7 +15,8 @@ from domainsam.foundation import load_foundation
 from domainsam.released import Converted, ConvertOptions, Ledger, list_frozen
 from domainsam.side.ladder import LadderConfig
 from domainsam_ct.model.network import PREFIX, NetworkConfig, OrganNetwork
-from domainsam_ct.model.organs import PACK, ModelConfig
+from domainsam_ct.model.organs import ModelConfig
+from domainsam_ct.model.shipped import PACK
 
 SYSTEM = "SAM-LST"
 FOUNDATION = "sam_vit_b"

@@ -17,7 +17,6 @@ from domainsam.prompter.segformer_parts import MIT_SIZES
 from domainsam.prompter.trained import save_prompter
 from domainsam.released import Converted, ConvertOptions, Ledger, list_frozen
 from domainsam_urban.model.config import PACK, SceneConfig, UrbanConfig
-from domainsam_urban.settings import ShapeOptions
 
 SYSTEM = "UV-SAM"
 FOUNDATION = "sam_vit_l"
@@ -88,7 +87,7 @@ def convert(ledger: Ledger, options: ConvertOptions) -> Converted | None:
     ledger.close(foundation.name, sorted(set(own) - set(found)))
     prompter.load_state_dict(found)
     scene = SceneConfig(resolution=RESOLUTION_M, tile=TILE)
-    tables = to_table(UrbanConfig(foundation.name, scene, ShapeOptions(), config))
+    tables = to_table(UrbanConfig(foundation.name, scene=scene, prompter=config))
     save_prompter(options.out, prompter, foundation, PACK, LABELS, {**tables, "converted": ledger.name}, {})
     note = "tiles are prompted as released by Python's prompter; 'urban map' prompts from the whole scene"
     return ledger.summary(SYSTEM, options.out, PACK, foundation.name, (note,))

@@ -234,7 +234,7 @@ def test_events_are_drawn_as_squares() -> None:
 def test_scenes_are_laid_on_the_networks_grid_as_delivers_code_does() -> None:
     truth = np.arange(42, dtype=np.uint8)[:, None].repeat(42, 1) % 5
     sample = Sample(
-        "a", {"rgb": noise(3, 42, 42, dtype="float32") / np.float32(255)}, {"rgb": np.ones((42, 42), bool)}
+        "a", {"rgb": (noise(3, 42, 42) / 255).astype(np.float32)}, {"rgb": np.ones((42, 42), bool)}
     )
     laid, labels = lay_on_network(sample, truth, 64)
     assert laid.images["rgb"].shape == (3, 64, 64)

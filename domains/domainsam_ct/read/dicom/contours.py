@@ -112,7 +112,10 @@ def read_rtstruct(path: Path, scan: ScanGrid) -> ReadMask:
         told = _list(names[value] for value in sorted(shared))
         notes.append(f"regions overlap ({told}): each is measured whole")
     native = NativeGeometry(
-        scan.native.shape, scan.native.affine, Orientation.of(scan.native.affine), "dicom"
+        (*scan.native.shape[:2], scan.native.shape[2]),
+        scan.native.affine,
+        Orientation.of(scan.native.affine),
+        "dicom",
     )
     kept = labels.astype(np.uint8) if len(regions) < 256 else labels
     told_of = (*notes, *met.lines())

@@ -192,9 +192,10 @@ def _mark_scale(axes: Axes, view: View, wkt: str) -> None:
     foot = tip - north * 0.07 * min(width, height)
     if abs(lat * degrees) < NEAR_POLE:
         arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.4, "path_effects": halo}
-        axes.annotate("", tip, foot, arrowprops=arrow)
-        offset = tuple(6 * north)
-        axes.annotate("N", tip, offset, textcoords="offset points", va="center", weight="bold", **style)
+        head = (float(tip[0]), float(tip[1]))
+        axes.annotate("", head, (float(foot[0]), float(foot[1])), arrowprops=arrow)
+        offset = (float(6 * north[0]), float(6 * north[1]))
+        axes.annotate("N", head, offset, textcoords="offset points", va="center", weight="bold", **style)
     axes.set_xlim(0, width)
     axes.set_ylim(0, height)
 
