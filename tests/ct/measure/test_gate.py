@@ -120,7 +120,7 @@ def test_a_scan_of_another_kind_is_doubted_by_what_the_file_says(
 ) -> None:
     """Contrast in place of none, for instance: no rule of physics is broken."""
     hu, mask = body
-    brighter = np.where((hu > 20) & (hu < 200), hu + 70, hu).astype(np.int16)
+    brighter = np.where((hu > 20) & (hu < 200), hu + 110, hu).astype(np.int16)
     assert kinds(judge(brighter, mask)) <= {"density"}
     (doubt,) = [d for d in judge(brighter, mask, known).doubts if d.kind == "values"]
     assert "HU, in training below" in doubt.text
