@@ -111,10 +111,8 @@ def read_rtstruct(path: Path, scan: ScanGrid) -> ReadMask:
     if shared:
         told = _list(names[value] for value in sorted(shared))
         notes.append(f"regions overlap ({told}): each is measured whole")
-    rows, cols, slices = scan.native.shape
-    native = NativeGeometry(
-        (rows, cols, slices), scan.native.affine, Orientation.of(scan.native.affine), "dicom"
-    )
+    i, j, k = scan.native.shape
+    native = NativeGeometry((i, j, k), scan.native.affine, Orientation.of(scan.native.affine), "dicom")
     kept = labels.astype(np.uint8) if len(regions) < 256 else labels
     told_of = (*notes, *met.lines())
     return ReadMask(
