@@ -6,8 +6,8 @@
 ``fold1.safetensors`` to ``fold5.safetensors``, and ``only_mumbai`` and ``only_beijing`` where they are.
 Every scene of a fold, a patch of Mumbai or a cell of Beijing, is mapped alone by the model that has not
 seen it. Temperature (Guo et al. 2017) and threshold for a fold are chosen on the *other* folds; those that
-are shipped, on all of them. Intervals are percentiles of 2000 draws of scenes.
-``--full`` also maps with the foundation.
+are shipped, on all of them. What is shipped are the mean weights of all these models on both cities.
+Intervals are percentiles of 2000 draws of scenes. ``--full`` also maps with the foundation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from numpy.typing import NDArray
 from rasterio.warp import Resampling, reproject
 
 import domainsam
-from domainsam.checkpoint import load, save
 from domainsam.metrics.bootstrap import bootstrap
 from domainsam.metrics.calibration import BINS
 
@@ -260,21 +258,6 @@ def judge_single(work: Path, models: Path, level: float, temperature: float) -> 
     return report
 
 
-def ship(model: Path, out: Path, report: dict[str, Any]) -> None:
-    """Write the shipped file: float16, with temperature, threshold and the folds' scores in its header."""
-    checkpoint = load(model, "urban")
-    config: Any = json.loads(json.dumps(checkpoint.header.config))
-    config["prompter"]["temperature"] = report["temperature"]
-    config["shape"]["threshold"] = report["threshold"]
-    config["training"]["trunk_weights"] = Path(config["training"].get("trunk_weights", "")).name
-    metrics = {
-        **checkpoint.header.metrics,
-        **{f"{city}_folds_iou": report[city]["iou"][0] for city in CITIES},
-        **{f"{city}_folds_ece": report[city]["ece"][0] for city in CITIES},
-    }
-    save(out, checkpoint.tensors, replace(checkpoint.header, config=config, metrics=metrics), half=True)
-
-
 def main() -> None:
     """Judge what is there, print it, and write the file to ship if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -291,10 +274,12 @@ def main() -> None:
     if given.full:
         full = judge_folds(given.work, given.models, "full")
         report["methods"] = compare_methods(folds, full, level, temperature)
+    if given.ship:
+        from recipes.urban.ship import ship
+
+        ship(given.work, given.models, given.ship, report)
     given.out.write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(json.dumps(report, indent=1))
-    if given.ship:
-        ship(given.models / "final.safetensors", given.ship, report)
 
 
 if __name__ == "__main__":

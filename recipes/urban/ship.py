@@ -1,0 +1,60 @@
+"""The settlement model that is shipped: mean weights, and what its header says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from domainsam.checkpoint import load, save
+from recipes.urban.folds import CITIES, FOLDS, count_scenes, list_scenes, reduce, show
+
+
+def average(models: Path) -> dict[str, Tensor]:
+    """Mean weights of the final model and the folds' that are there (a soup: Wortsman et al. 2022).
+
+    All begin at the same weights, so that their mean is a model too; on ground unlike
+    what they learnt it is steadier than each of them.
+    """
+    files = [models / "final.safetensors", *(models / f"fold{number}.safetensors" for number in FOLDS)]
+    members = [load(path, "urban").tensors for path in files if path.is_file()]
+    mean = {name: value.clone() for name, value in members[0].items()}
+    for name, value in mean.items():
+        if value.is_floating_point():
+            mean[name] = torch.stack([member[name] for member in members]).mean(0)
+    return mean
+
+
+def ship(work: Path, models: Path, out: Path, report: dict[str, Any]) -> None:
+    """Write the shipped file: float16, with temperature, threshold, method and scores in its header.
+
+    ``coarse_iou`` is on the validation tiles at 0.5, measured with the very file.
+    """
+    checkpoint = load(models / "final.safetensors", "urban")
+    config: Any = json.loads(json.dumps(checkpoint.header.config))
+    config["method"] = "coarse"
+    config["prompter"]["temperature"] = report["temperature"]
+    # Nothing else of the shape: a least area in the file would take the place of the default.
+    config["shape"] = {"threshold": report["threshold"]}
+    config["training"]["trunk_weights"] = Path(config["training"].get("trunk_weights", "")).name
+    header = replace(
+        checkpoint.header,
+        config=config,
+        metrics={
+            **{f"{city}_folds_iou": float(report[city]["iou"][0]) for city in CITIES},
+            **{f"{city}_folds_ece": float(report[city]["ece"][0]) for city in CITIES},
+        },
+    )
+    tensors = average(models)
+    save(out, tensors, header, half=True)
+    counts = np.stack(list(count_scenes(list_scenes(work / "val"), work / "val", out).values()))
+    report["shipped on val"] = {
+        f"{level:g}": show(reduce(counts, level)) for level in (0.5, report["threshold"])
+    }
+    score = float(report["shipped on val"]["0.5"]["iou"][0])
+    save(out, tensors, replace(header, metrics={**header.metrics, "coarse_iou": score}), half=True)
