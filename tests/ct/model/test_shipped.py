@@ -56,8 +56,8 @@ def test_the_card_tells_the_headers_figures(name: str, digits: int) -> None:
 @pytest.mark.parametrize(
     ("name", "scan", "truth", "targets"),
     [
-        ("abdomen", "example_ct_dicom", "example_seg_dicom", {"liver": 0.90, "spleen": 0.85}),
-        ("abdomen", "example_ct.nii.gz", "example_seg_fast_force_split", {"liver": 0.88, "spleen": 0.80}),
+        ("abdomen", "example_ct_dicom", "example_seg_dicom", {"liver": 0.85, "spleen": 0.85}),
+        ("abdomen", "example_ct.nii.gz", "example_seg_fast_force_split", {"liver": 0.82, "spleen": 0.85}),
         ("abdomen_open", "example_ct_dicom", "example_seg_dicom", {"liver": 0.80, "spleen": 0.70}),
     ],
 )
