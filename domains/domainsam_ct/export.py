@@ -90,7 +90,8 @@ def _read(mask: Path, labels: LabelMap | None, volume: Volume, options: ExportOp
         wanted = choose_organs(read.labels, options.organs)
         kept = np.isin(read.values, list(wanted))
         whole = {value: inside for value, inside in read.whole.items() if value in wanted}
-        values = np.where(kept, read.values, 0).astype(read.values.dtype)
+        values = read.values.copy()
+        values[~kept] = 0
         for value, inside in whole.items():
             values[inside & (values == 0)] = value
         read = replace(read, values=values, labels=wanted, whole=whole)
