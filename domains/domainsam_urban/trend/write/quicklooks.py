@@ -188,8 +188,8 @@ def _mark_scale(axes: Axes, view: View, wkt: str) -> None:
     words = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
     style: dict[str, Any] = {"fontsize": 8, "color": INK, "ha": "center", "path_effects": halo}
     axes.annotate(words, (left + length / 2, low), (0, 4), textcoords="offset points", va="bottom", **style)
-    tip = np.array([0.95 * width, 0.9 * height])
-    foot = tip - north * 0.07 * min(width, height)
+    tip, shaft = (0.95 * width, 0.9 * height), 0.07 * min(width, height)
+    foot = tip[0] - float(north[0]) * shaft, tip[1] - float(north[1]) * shaft
     if abs(lat * degrees) < NEAR_POLE:
         arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.4, "path_effects": halo}
         head = (float(tip[0]), float(tip[1]))
