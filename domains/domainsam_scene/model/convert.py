@@ -18,6 +18,8 @@ PAPER_FOUNDATION = "sam2_hiera_base_plus"
 """SAM 2.0's, not 2.1's."""
 WRAPPED = "attn.qkv.qkv."
 """Where checkpoints keep the frozen layer that updates were put around."""
+SHARED = "decoder._position."
+"""The code of positions, which the network shares with the foundation; a checkpoint's must be equal."""
 UNUSED = {
     "mask_downsample.": "prompts by a mask",
     "prototypes": "prototypes, which only training needs",
@@ -66,7 +68,8 @@ def convert(ledger: Ledger, options: ConvertOptions) -> Converted | None:
     fits = {key: ours for key, ours in match_published(ledger.tensors).items() if ours in own}
     # Here there are as many sets of updates as experts, there it is one.
     ledger.tensors = {**ledger.tensors, **{key: ledger.tensors[key][None] for key in updates}}
-    found = ledger.take(fits, own)
+    found = {name: value for name, value in own.items() if name.startswith(SHARED)}
+    found |= ledger.take(fits, own)
     frozen = list_frozen(foundation)
     theirs = {key: names[key].replace(WRAPPED, "attn.qkv.") for key in ledger.left()}
     ledger.compare({key: frozen[name] for key, name in theirs.items() if name in frozen})
