@@ -36,6 +36,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     pipeline, model = ModuleType("domainsam_urban.map"), ModuleType("domainsam_urban.model.settlement")
     model.load_model = lambda options: Loaded(options.model)  # type: ignore[attr-defined]
     model.get_shape_settings = lambda path, given: ShapeOptions(given["threshold"] or 0.5)  # type: ignore[attr-defined]
+    model.get_method = lambda path: "full"  # type: ignore[attr-defined]
     for module in (pipeline, model):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return pipeline, model
