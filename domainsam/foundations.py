@@ -146,7 +146,8 @@ OWN_LICENCE = f"{RESEARCH_LICENCE} (trained in part on research-only imagery, se
 
 MODEL_LICENCES = {
     "urban_villages": f"{RESEARCH_LICENCE} (trained on UV-SAM's sample, which states none)",
-    "abdomen": "Apache-2.0",
+    "abdomen": f"{RESEARCH_LICENCE} (trained on BTCV's scans, research use)",
+    "abdomen_open": "Apache-2.0",
     "generated": "Apache-2.0",
 }
 """Of the models inside the packages, by the names of their files."""

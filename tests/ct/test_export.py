@@ -256,7 +256,7 @@ def test_objects_need_a_series(tmp_path: Path, study: Path, capsys: pytest.Captu
 
 
 def test_keywords_are_the_options_of_the_command(tmp_path: Path) -> None:
-    options = {parameter.name for parameter in export_command.params}
+    options = {parameter.name for parameter in export_command.params if parameter.expose_value}
     assert options - {"mask", "scan", "as_json", "verbose"} == set(keyword_names(export_options))
     with pytest.raises(ConfigError, match="did you mean dicom_seg"):
         domainsam_ct.export_mask("m.nii.gz", "ct.nii.gz", tmp_path, dicom_segm=True)

@@ -31,5 +31,6 @@ def test_outputs_tell_the_licences_of_the_weights_that_made_them() -> None:
     told = tell_licences("urban_villages", "embedded", "mine", None)
     assert set(told) == {"urban_villages", "embedded"}
     assert all(RESEARCH_LICENCE in licence for licence in told.values())
-    assert tell_licences("abdomen") == {"abdomen": "Apache-2.0"}
+    assert tell_licences("abdomen_open") == {"abdomen_open": "Apache-2.0"}
+    assert RESEARCH_LICENCE in tell_licences("abdomen")["abdomen"]
     assert set(shipped_weights()) <= set(tell_licences(*shipped_weights()))

@@ -99,7 +99,7 @@ class Material:
         """What tells this material from any other."""
         return [
             [
-                scene.source.fingerprint["source_head"],
+                scene.source.fingerprint["source_content"],
                 hashlib.sha256(np.ascontiguousarray(scene.truth).data).hexdigest(),
                 hashlib.sha256(np.ascontiguousarray(scene.sides).data).hexdigest(),
             ]

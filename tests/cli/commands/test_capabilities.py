@@ -22,7 +22,7 @@ def document(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 def test_packs_and_commands_are_all_there(document: dict[str, Any]) -> None:
     assert set(document["packs"]) >= {"urban", "ct", "scene"}
     assert set(document["commands"]) == set(CORE_COMMANDS)
-    assert set(document["commands"]["weights"]["commands"]) == {"list", "fetch", "verify"}
+    assert set(document["commands"]["weights"]["commands"]) == {"list", "fetch", "verify", "convert"}
     assert set(document["commands"]["foundations"]["commands"]) == {"list", "evaluate", "bench"}
     assert set(document["packs"]["urban"]["commands"]) >= {"map", "trend", "change", "train", "evaluate"}
 

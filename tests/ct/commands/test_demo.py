@@ -41,7 +41,8 @@ def test_the_drawn_liver_lies_on_the_right() -> None:
     hu, labels = draw_abdomen(*SMALL)
     right, left = (np.argwhere(labels == values[name])[:, 0].mean() for name in ("liver", "spleen"))
     assert left < SMALL[0][0] / 2 < right
-    assert abs(float(hu[labels == values["liver"]].mean()) - 105) < 15
+    # The median, because the blur of thick slices mixes its rim with fat.
+    assert abs(float(np.median(hu[labels == values["liver"]])) - 105) < 15
     np.testing.assert_array_equal(hu, draw_abdomen(*SMALL)[0])
 
 

@@ -75,7 +75,11 @@ def test_odd_headers_cost_nothing(
     study = write_study(tmp_path / "study", **values)
     out = tmp_path / "out"
     assert ct_segment(study, "-o", out, "--dicom-seg", "--rtstruct", "--statistics", "--json") == 0
-    told = json.loads(capsys.readouterr().out)["cases"][0]["warnings"]
+    told = [
+        text
+        for text in json.loads(capsys.readouterr().out)["cases"][0]["warnings"]
+        if "than bodies have" not in text  # the drawn body is a small one
+    ]
     assert words in " ".join(told)
     assert bool(words) == bool(told)
     mask, _ = read_mask(out / "study_seg.nii.gz")

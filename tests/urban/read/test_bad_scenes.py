@@ -62,7 +62,7 @@ class TestBadInput:
         vrt = tmp_path / "all.vrt"
         vrt.write_text(mosaic([part]))
         part.unlink()
-        with pytest.raises(InputError, match="cannot read"), RasterSource(vrt) as source:
+        with pytest.raises(InputError, match="is not there; copy it along"), RasterSource(vrt) as source:
             source.read(Window(0, 0, 10, 10))
 
     def test_no_crs(self, tmp_path: Path) -> None:
