@@ -122,7 +122,7 @@ def gather_options(given: dict[str, Any]) -> TrainOptions:
         read=read, choice=gather_choice(given), **{name: given[name] for name in ("val", *RUN)}
     )
     # What was published was computed in 32 bits throughout.
-    published = given["paper"] and options.precision == "auto"
+    published = given.get("paper") and options.precision == "auto"
     return replace(options, precision="fp32") if published else options
 
 
