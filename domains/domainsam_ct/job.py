@@ -204,11 +204,7 @@ def _plan_case(
         folder = out / stem if several else out
         masks = {name: folder / f"{check_part(name, 'the model')}.nii.gz" for name in organs}
     wanted = {
-<<<<<<< HEAD
-        "labels": bool(masks) or outputs.per_organ or outputs.dicom_seg or outputs.rtstruct,
-=======
         "labels": outputs.mask or outputs.per_organ or outputs.dicom_seg or outputs.rtstruct,
->>>>>>> part-dicom
         "statistics": outputs.statistics or several,
         "statistics table": outputs.statistics,
         "report": outputs.report,
