@@ -323,7 +323,7 @@ def compare(
     changed = float((steps > 25).mean()) if inner.any() else 0.0
     passed = iou == 1 if exact else iou >= LEAST_IOU and abs(ratio - 1) <= MOST_AREA
     share = float(first.mean()) if inner.any() else 0.0
-    return Row(*words, float(inner.sum()) * pixel**2 / 1e4, share, iou, ratio, changed, passed)
+    return Row(*words, float(inner.sum()) * pixel**2 / 1e4, share, iou, ratio, changed, bool(passed))
 
 
 def run_cases(
