@@ -48,6 +48,10 @@ ABOVE = (
 """Organs of which the first lies nearer to the head."""
 CLEARLY_MM = 15.0
 """So much further down is the wrong order: ptotic kidneys and cut organs come near to it."""
+COMPARED_ML, SWAPPED = 150.0, 2.0
+"""A liver of so many mL or more with less than half of the spleen's volume is a spleen: spleens have 107 to
+314 mL (Prassopoulos et al. 1997), livers five to ten times as much. A network that knows usual places calls
+the liver of a mirrored scan spleen. Less of a liver may be the corner that was scanned."""
 
 
 def check_plausible(organs: Sequence[OrganStatistics]) -> tuple[str, ...]:
@@ -115,9 +119,14 @@ def _check_sides(organs: Sequence[OrganStatistics]) -> list[Doubt]:
     # A network that knows usual places finds kidneys and spleen on either side; the liver's bulk tells.
     middle = _find_middle(across)
     moved = middle is not None and across.get("liver", middle) < middle
-    if not moved and (not wrong or 2 * len(wrong) < len(pairs)):
+    sure = ["liver left of the middle"] if moved else []
+    volumes = {organ.name: organ.volume_ml or 0.0 for organ in organs}
+    liver, spleen = volumes.get("liver", 0.0), volumes.get("spleen", 0.0)
+    if liver >= COMPARED_ML and spleen > SWAPPED * liver:
+        sure.append(f"spleen of {spleen:.0f} mL beside a liver of {liver:.0f} mL")
+    if not sure and (not wrong or 2 * len(wrong) < len(pairs)):
         return []
-    told = ", ".join((["liver left of the middle"] if moved else []) + wrong[:3])
+    told = ", ".join(sure + wrong[:3])
     text = (
         f"organs lie on the wrong side ({told}): the scan's left and right may be exchanged, or the "
         "patient's organs mirrored; check the header before names of sides are relied on"

@@ -42,6 +42,14 @@ def test_exchanged_sides_are_told() -> None:
     assert "liver left of spleen" in note
 
 
+def test_a_liver_that_is_called_spleen_is_told() -> None:
+    """What a network that knows usual places makes of a mirrored scan."""
+    (told,) = check_plausible([organ("liver", 30.0, 268.0), organ("spleen", -70.0, 736.0)])
+    assert "wrong side (spleen of 736 mL beside a liver of 268 mL)" in told
+    assert check_plausible([organ("liver", 30.0, 20.0), organ("spleen", -70.0, 180.0)]) == ()
+    assert check_plausible([organ("liver", 30.0, 1100.0), organ("spleen", -70.0, 1500.0)]) == ()
+
+
 def test_a_mirrored_scan_as_a_network_sees_it() -> None:
     """What the model inside the package makes of a real scan that was mirrored."""
     seen = {
