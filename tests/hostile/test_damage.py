@@ -121,6 +121,18 @@ def _itk(path: Path, compressed: bool) -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", ["v.mha", "v.mhd", "v.nrrd", "v.nhdr"])
+@pytest.mark.parametrize("count", ["4294967296", "1e300", "9" * 500, "-3"])
+def test_counts_that_crash_itk_are_refused_before_it_reads(tmp_path: Path, name: str, count: str) -> None:
+    path = _itk(tmp_path / name, compressed=False)
+    data = path.read_bytes()
+    field = b"dimension: 3" if name.startswith("v.n") else b"NDims = 3"
+    assert field in data
+    path.write_bytes(data.replace(field, field[:-1] + count.encode()))
+    with pytest.raises(InputError, match=r"its header says .* expected counts"):
+        open_volume(path)
+
+
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
 def test_a_wrong_checksum_is_no_volume(tmp_path: Path, name: str) -> None:
     path = _itk(tmp_path / name, compressed=True)

@@ -15,7 +15,7 @@ from domainsam.errors import DependencyError, InputError, MissingInputError
 from domainsam.limits import require_memory
 from domainsam.names import check_part, show
 from domainsam_ct.read.geometry import NativeGeometry, Orientation, check_affine
-from domainsam_ct.read.itk_whole import check_voxels
+from domainsam_ct.read.itk_whole import check_head, check_voxels
 from domainsam_ct.read.planes import DEFLATE_RATIO, PlaneStore
 from domainsam_ct.read.volume import MaskGeometry, ReadMask, Volume, Voxels, check_values, collect_labels
 
@@ -154,6 +154,7 @@ def _read(path: Path, mask: bool = False) -> tuple[NDArray[Any], NativeGeometry,
     sitk = _simple_itk()
     # Before anything follows a header to another file.
     parts = _parts(path)
+    check_head(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

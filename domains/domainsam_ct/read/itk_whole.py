@@ -25,6 +25,9 @@ AUTOMATIC = zlib.MAX_WBITS | 32
 NRRD_END = re.compile(rb"\r?\n\r?\n")
 META_END = re.compile(rb"^ElementDataFile[ \t]*=[^\n]*\n", re.MULTILINE)
 RAW = ("raw", "")
+AXES = re.compile(r"0*(?:[1-9]|1[0-6])")
+"""An image's number of axes; 16 is the most that NRRD has."""
+SIDES = re.compile(r"\d{1,10}(?:[ \t]+\d{1,10})*")
 
 
 def check_voxels(path: Path, data: Path, expected: int) -> None:
@@ -65,6 +68,31 @@ def check_voxels(path: Path, data: Path, expected: int) -> None:
             f"{data}: holds {found} bytes of voxels where the header says {expected}: truncated, or a wrong "
             "header; copy it again"
         )
+
+
+def check_head(path: Path) -> None:
+    """Refuse a header whose counts make ITK's parsers crash, before they see it.
+
+    Raises
+    ------
+    InputError
+        If axes or sides are no plain counts.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    nrrd = head.startswith(b"NRRD")
+    if not nrrd and path.suffix.lower() not in (".mha", ".mhd"):
+        return
+    end = (NRRD_END if nrrd else META_END).search(head)
+    head = head[: end.end()] if end else head
+    axes, sides = ("dimension", "sizes") if nrrd else ("ndims", "dimsize")
+    given = [_read_fields(line) for line in head.splitlines()]
+    for name, form in ((axes, AXES), (sides, SIDES)):
+        for value in (fields[name] for fields in given if name in fields):
+            if not form.fullmatch(value):
+                raise InputError(
+                    f"{path}: its header says {value[:40]!r} for {name}, expected counts; export it again"
+                )
 
 
 def _read_fields(head: bytes) -> Mapping[str, str]:
