@@ -10,7 +10,6 @@ import difflib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from domainsam.errors import CheckpointError, ConfigError
 from domainsam.foundation.loading import read_tensors
+from domainsam.foundations import Normalisation
 from domainsam.tensorfile import list_names
 
 STRIDES = (4, 8, 16, 32)
@@ -28,14 +28,6 @@ COUNTER = "num_batches_tracked"
 Triple = tuple[float, float, float]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Mean and standard deviation of RGB in 0 to 1 that a trunk's published weights were trained with."""
-
-    mean: Triple
-    std: Triple
 
 
 class Trunk(nn.Module):

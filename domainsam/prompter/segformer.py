@@ -16,18 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domainsam.errors import ConfigError
+from domainsam.foundations import IMAGENET
 from domainsam.prompter.proposals import ProposalConfig, find_proposals
 from domainsam.prompter.published import find_published_prompts
 from domainsam.prompter.released_head import ReleasedHead
 from domainsam.prompter.segformer_parts import MIT_SIZES, AllMlpHead, build_encoder, find_head_width
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Coarse, Features, Foundation
-from domainsam.trunks import Normalisation, Triple, find_normalisation
+from domainsam.trunks import Triple, find_normalisation
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-IMAGENET = Normalisation(IMAGENET_MEAN, IMAGENET_STD)
-"""What SegFormer's published weights were trained with."""
 BOX_TOKENS = 2
 """SAM words a box as two corner tokens."""
 
@@ -116,6 +113,7 @@ class SegFormerPrompter(nn.Module):
         config = config or PrompterConfig()
         if not config.temperature > 0:
             raise ConfigError(f"temperature is {config.temperature}, expected a number above 0")
+        # SegFormer's published weights were trained with ImageNet's.
         look = find_normalisation(config.encoder) if config.encoder not in MIT_SIZES else IMAGENET
         mean, std = config.mean or look.mean, config.std or look.std
         # A model file says what its trunk wants, whatever a later timm says.

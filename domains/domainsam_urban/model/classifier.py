@@ -19,7 +19,8 @@ from domainsam import checkpoint
 from domainsam.checkpoint import CheckpointHeader, collect_tensors
 from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError
-from domainsam.prompter.segformer import IMAGENET_MEAN, IMAGENET_STD, SegFormerPrompter
+from domainsam.foundations import IMAGENET
+from domainsam.prompter.segformer import SegFormerPrompter
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Coarse, Features, Foundation
 
@@ -84,8 +85,8 @@ class CellClassifier(nn.Module):
         self.config = config or ClassifierConfig()
         channels = tuple(self.config.width * factor for factor in (1, 2, 4, 8))
         self.network = timm.create_model(self.config.network, num_classes=1, channels=channels)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET.std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
