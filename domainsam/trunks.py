@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -171,15 +171,16 @@ def load_trunk(trunk: Trunk, path: str | Path, unused: Sequence[str] = ()) -> st
     tensors = {name: value for name, value in given.items() if name not in aside}
     whole = {name: value.shape for name, value in _create(trunk.name, 0.0).state_dict().items()}
     wanted = _names_in_whole(trunk, whole)
+    needed = set(wanted.values())
     if whole.keys() & tensors.keys():
         found, how = tensors, "by name"
     else:
-        found, how = _in_order(tensors, whole, wanted, trunk.name, path), "by order and shape"
-    _check_all(found, whole, wanted, trunk, path)
+        found, how = _in_order(tensors, whole, needed, trunk.name, path), "by order and shape"
+    _check_all(found, whole, needed, trunk, path)
     own = trunk.model.state_dict()
     filled = {name: found.get(wanted[name], own[name]) for name in own}
     trunk.model.load_state_dict(filled)
-    left = [name for name in found if name not in set(wanted.values())]
+    left = [name for name in found if name not in needed]
     note = (
         f"trunk {trunk.name} from {Path(path).name}: {len(found) - len(left)} tensors {how}"
         f"{f', {len(left)} of the classifier not needed ({list_names(left)})' if left else ''}"
@@ -198,13 +199,12 @@ def _names_in_whole(trunk: Trunk, whole: Mapping[str, torch.Size]) -> dict[str, 
 def _in_order(
     tensors: Mapping[str, Tensor],
     whole: Mapping[str, torch.Size],
-    wanted: Mapping[str, str],
+    needed: Set[str],
     trunk: str,
     path: str | Path,
 ) -> dict[str, Tensor]:
     """A file's tensors under the whole network's names, both in order, with or without its classifier."""
     counted = any(name.endswith(COUNTER) for name in tensors)
-    needed = set(wanted.values())
     kept = [name for name in whole if counted or not name.endswith(COUNTER)]
     for names in (kept, [name for name in kept if name in needed]):
         if len(names) == len(tensors) and _first_difference(names, whole, tensors) is None:
@@ -229,12 +229,11 @@ def _first_difference(
 def _check_all(
     found: Mapping[str, Tensor],
     whole: Mapping[str, torch.Size],
-    wanted: Mapping[str, str],
+    needed: Set[str],
     trunk: Trunk,
     path: str | Path,
 ) -> None:
     """Check that every tensor of the trunk is there and fits, and that nothing is left over."""
-    needed = set(wanted.values())
     wrong = [
         f"{name} {tuple(found[name].shape)} instead of {tuple(whole[name])}"
         for name in sorted(needed & found.keys())
