@@ -146,15 +146,16 @@ def read_record(path: Path) -> str | None:
     return words[0] if words else None
 
 
-def record_first_use(name: str, path: Path) -> str | None:
+def record_first_use(name: str, path: Path, found: str | None = None) -> str | None:
     """Record the SHA-256 of a file that no checksum is published for; None where one is, or it was recorded.
 
     The record lies beside the file as ``FILE.sha256``, in the form that ``sha256sum --check`` reads.
-    Where it cannot be written, the next use is a first one again.
+    Where it cannot be written, the next use is a first one again. ``found`` is the file's SHA-256 where
+    somebody has reckoned it already.
     """
     if find_known(name).sha256 is not None or read_record(path) is not None:
         return None
-    found = file_sha256(path)
+    found = found or file_sha256(path)
     try:
         path.with_name(path.name + RECORD).write_text(f"{found}  {path.name}\n", encoding="ascii")
     except OSError:
@@ -181,7 +182,7 @@ def verify(name: str, path: Path | None = None) -> Path:
     if entry.sha256 is None:
         recorded = read_record(path)
         if recorded is None:
-            record_first_use(name, path)
+            record_first_use(name, path, found)
         elif recorded != found:
             raise WeightsError(
                 f"{path} is not the file that was first used as {name}: its sha256 is {found}, then it was "
@@ -249,7 +250,7 @@ def fetch(
             "try again, or ask whether a proxy alters downloads"
         )
     part.replace(target)
-    record_first_use(name, target)
+    record_first_use(name, target, found)
     return target
 
 
