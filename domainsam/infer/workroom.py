@@ -11,6 +11,7 @@ from typing import IO, Self
 
 from domainsam.errors import ConfigError, InputError, OutputError
 from domainsam.infer.journal import JOURNAL_FILE
+from domainsam.limits import format_bytes
 from domainsam.private import make_private_folder, open_privately, sweep
 
 try:
@@ -138,10 +139,6 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
     free = shutil.disk_usage(nearest).free
     if free < needed:
         raise OutputError(
-            f"disk of '{nearest}' has {_size(free)} free, {purpose} needs about {_size(needed)}: "
-            "free some space or choose another folder"
+            f"disk of '{nearest}' has {format_bytes(free)} free, {purpose} needs about "
+            f"{format_bytes(needed)}: free some space or choose another folder"
         )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
