@@ -41,7 +41,7 @@ MOST_LABELS, LONGEST_LABEL = 1024, 200
 LARGEST_SIZE = 1 << 13
 """Widths, depths and pixels of networks stay far below."""
 DIGEST_SHOWN = 12
-"""Hexadecimal digits of a digest that an error message shows."""
+"""Hexadecimal digits of a digest that people are shown."""
 
 
 def _now() -> str:

@@ -8,9 +8,6 @@ from typing import Any
 
 ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt")
 """Endings of files of weights."""
-UNKNOWN = "a checkpoint; domainsam weights convert makes a model of those of published systems"
-DIGITS = 12
-"""Hexadecimal digits of a digest that are shown."""
 
 
 def is_weight_file(path: Path) -> bool:
@@ -26,14 +23,14 @@ def describe_weights(path: Path) -> dict[str, object]:
     CheckpointError
         If it is damaged.
     """
-    from domainsam.checkpoint import METADATA_KEY, read_header
+    from domainsam.checkpoint import DIGEST_SHOWN, METADATA_KEY, read_header
     from domainsam.tensorfile import is_safetensors, read_metadata
 
     if is_safetensors(path) and METADATA_KEY in read_metadata(path):
         header = read_header(path)
         return {
             "what": f"model of the {header.pack} pack, for --model",
-            "foundation": f"{header.foundation} (sha256 {header.foundation_sha256[:DIGITS]})",
+            "foundation": f"{header.foundation} (sha256 {header.foundation_sha256[:DIGEST_SHOWN]})",
             "classes": f"{len(header.labels)}: {', '.join(header.labels)}",
             **_told_by(header.config),
             "scores": ", ".join(f"{name} {value:.3f}" for name, value in header.metrics.items())
