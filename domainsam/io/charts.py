@@ -47,9 +47,7 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7)
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=110)
-    temporary.replace(path)
+    _save_png(figure, path)
 
 
 def draw_bars(values: Mapping[str, float], path: Path, label: str) -> None:
@@ -66,6 +64,10 @@ def draw_bars(values: Mapping[str, float], path: Path, label: str) -> None:
     axes.set(xlabel=label)
     axes.margins(x=0.12)
     open_frames(figure)
+    _save_png(figure, path)
+
+
+def _save_png(figure: Figure, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     figure.savefig(temporary, format="png", dpi=110)
     temporary.replace(path)
