@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from domainsam import __version__
-from domainsam.documents import check_document, shorten
+from domainsam.documents import check_document, list_parts, shorten
 from domainsam.errors import CheckpointError, WeightsError, one_line
 from domainsam.limits import tell_moment
 from domainsam.names import show
@@ -250,17 +250,12 @@ def _check_sizes(path: Path, values: Mapping[str, Any]) -> None:
         large = [value for value in level if isinstance(value, int) and abs(value) > LARGEST_SIZE]
         if large:
             raise CheckpointError(f"the header of {path} gives {shorten(large[0])} as a size of the network")
-        parts = (value.values() if isinstance(value, dict) else value for value in level if _is_nested(value))
-        level = [part for inner in parts for part in inner]
+        level = [part for value in level for part in list_parts(value)]
 
 
 def _plain(label: object) -> str:
     """A label on one line; it goes into tables, charts, pages and names of files."""
     return " ".join(show(str(label)).split())
-
-
-def _is_nested(value: object) -> bool:
-    return isinstance(value, dict | list)
 
 
 def model_file(path: Path | None, shipped: Path, pack: str, what: str) -> Path:

@@ -14,13 +14,10 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from domainsam.documents import read_toml, shorten
+from domainsam.documents import LARGEST, read_toml, shorten
 from domainsam.errors import ConfigError, MissingInputError
 
 Settings = TypeVar("Settings")
-
-LARGEST = 2**1000
-"""Whole numbers of JSON and TOML may have any length; floats end at 2**1024."""
 
 
 def read_config(kind: type[Settings], path: Path, defaults: Settings | None = None) -> Settings:

@@ -24,6 +24,8 @@ MOST_DEPTH = 64
 """Tables within tables; nothing that people write is nested so deeply."""
 MOST_ITEMS = 2_000_000
 """Values of a document in all."""
+LARGEST = 2**1000
+"""Whole numbers of JSON and TOML may have any length; floats end at 2**1024."""
 LONG_KEY = re.compile(r"^[^=#\n]*(?:\.[^=#\n.]*){32}", re.MULTILINE)
 """A key of TOML with more parts than any table has: each would be walked again for every other."""
 WORDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
@@ -104,7 +106,7 @@ def check_document(
     level: list[Any] = [document]
     count = 0
     for _ in range(MOST_DEPTH):
-        level = [part for value in level for part in _parts(value)]
+        level = [part for value in level for part in list_parts(value)]
         count += len(level)
         if count > MOST_ITEMS:
             raise kind(f"{name}: holds more than {MOST_ITEMS} values, which is no {what}; export it again")
@@ -142,7 +144,7 @@ def expect(value: object, kind: type[Kind], where: str) -> Kind:
     InputError
         If it is of another.
     """
-    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST:
         value = float(value)
     fitting = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if not fitting or (isinstance(value, float) and not math.isfinite(value)):
@@ -162,7 +164,8 @@ def shorten(value: object, length: int = 60) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def _parts(value: object) -> Iterable[Any]:
+def list_parts(value: object) -> Iterable[Any]:
+    """What an object or a list of a document holds; nothing of any other value."""
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
