@@ -79,10 +79,8 @@ class Journal(OpenFile):
 
 def _read(path: Path) -> tuple[list[Record], int]:
     """Whole records of a journal, and the length in bytes that they take."""
-    descriptor = None
     try:
-        descriptor = open_privately(path, os.O_RDONLY)
-        with open(descriptor, "rb", closefd=False) as file:
+        with os.fdopen(open_privately(path, os.O_RDONLY), "rb") as file:
             content = file.read()
     except FileNotFoundError:
         return [], 0
@@ -90,9 +88,6 @@ def _read(path: Path) -> tuple[list[Record], int]:
         raise
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
     records: list[Record] = []
     length = 0
     for line in content.splitlines(keepends=True):
