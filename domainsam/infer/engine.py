@@ -152,14 +152,14 @@ def map_scene(
         run.first_pass(FirstLook(prompter, networks, views=chosen.views), first_pass)
         run.lap("coarse", begin)
         begin = perf_counter()
-        alone = foundation is None or chosen.method == "coarse"
-        run.find_objects(chosen.threshold if alone else chosen.proposal)
+        deciding = None if chosen.method == "coarse" else foundation
+        run.find_objects(chosen.threshold if deciding is None else chosen.proposal)
         run.lap("components", begin)
         begin = perf_counter()
-        if foundation is None or chosen.method == "coarse":
+        if deciding is None:
             run.keep_coarse()
         else:
-            run.decode(SpecialistDecoder(prompter, networks, foundation, run.coarse))
+            run.decode(SpecialistDecoder(prompter, networks, deciding, run.coarse))
         run.lap("objects", begin)
         return run.result()
 
