@@ -119,7 +119,6 @@ class JointObjective(nn.Module):
         """
         config = self.prompter.config.proposals
         found = find_proposals(odds, config) if given is None else given
-        drawn = found.mask_logits
         if self.prompting.truth_share:
             from_truth = torch.rand(len(odds)) < self.prompting.truth_share
             share = F.avg_pool2d((labels == 1).float()[:, None], 4)
@@ -128,11 +127,11 @@ class JointObjective(nn.Module):
             truth = truth.replace(boxes=jitter_boxes(truth.boxes, self.prompting.jitter, (height, width)))
             chosen = from_truth.to(odds.device)
             found = join_prompts(found[~chosen[found.image_index]], truth[chosen[truth.image_index]])
-            drawn = None
+            found = found.replace(mask_logits=odds[found.image_index])
         if len(found) > self.prompting.max_prompts:
-            kept = torch.randperm(len(found))[: self.prompting.max_prompts].sort().values.to(odds.device)
-            found, drawn = found[kept], None if drawn is None else drawn[kept]
-        return found.replace(mask_logits=odds[found.image_index] if drawn is None else drawn)
+            kept = torch.randperm(len(found))[: self.prompting.max_prompts].sort().values
+            found = found[kept.to(odds.device)]
+        return found
 
 
 def jitter_boxes(boxes: Tensor | None, jitter: float, size: tuple[int, int]) -> Tensor:
