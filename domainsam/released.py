@@ -7,7 +7,7 @@ None where the checkpoint is none of its systems.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,6 @@ class Converted:
             f"{self.system}: {self.taken} tensors taken, {self.equal} equal to the frozen {self.foundation}"
             f"{'; ' if left else ''}{left}"
         )
-
-
-Converter = Callable[["Ledger", ConvertOptions], Converted | None]
 
 
 def list_frozen(foundation: Foundation) -> dict[str, Tensor]:
