@@ -112,7 +112,7 @@ class StageOptions:
 
 
 def learning_rate(step: int, options: StageOptions) -> float:
-    """The rate of a step, counted from 0: linear rise, then half a cosine over all steps, or a power."""
+    """The rate of a step, counted from 0: it rises and falls as the options say."""
     rise = 1.0
     if step < options.warmup and options.rise == "exponential":
         # As DELIVER's code, which MemorySAM trains with: the first step is at warmup_start itself.
