@@ -126,7 +126,7 @@ class FoundationSpec:
     weights: WeightFile | None = None
     marks: Marks | None = None
     fit: Literal["longest", "squash", "stretch"] = "longest"
-    prompts: tuple[str, ...] = ("points", "points outside", "boxes", "masks")
+    prompts: tuple[str, ...] = Generalist.prompts
     parameters: float | None = None
     gmacs: float | None = None
     input: str = ""
@@ -218,7 +218,7 @@ def _efficient(row: Generalist) -> FoundationSpec:
         row.fit,
         row.prompts,
         row.parameters,
-        row.gmacs or None,
+        row.gmacs,
         row.input,
         f"the weights of {row.name} are under the {row.licence}" if "non-commercial" in row.licence else None,
     )
