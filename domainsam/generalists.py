@@ -2,8 +2,10 @@
 
 Plain data without an import; :mod:`domainsam.foundations` makes rows of it.
 Parameters are those of the image encoder in millions; GMACs are its
-multiplications and additions for one image, in 10^9 pairs. Both are counted
-(``tests/core/foundation/test_efficient.py``) and agree with what is published.
+multiplications and additions for one image, in 10^9 pairs. Both are counted:
+those of SAM and SAM 2 in their official code, those of :data:`GENERALISTS` in
+ours, where ``tests/core/foundation/test_efficient.py`` holds them to what is
+published (of ``lightening`` nothing is).
 """
 
 from __future__ import annotations
