@@ -62,13 +62,10 @@ def _masks(folder: Path) -> None:
 
 
 def _scan(folder: Path) -> None:
-    from tests.ct.standin import write_case
+    from tests.ct.made import write_nifti
+    from tests.ct.standin import abdomen, affine, write_case
 
     write_case(folder / "ct.nii.gz")
-    write_case(folder / "mask.nii.gz")
-    from tests.ct.made import write_nifti
-    from tests.ct.standin import abdomen, affine
-
     write_nifti(folder / "mask.nii.gz", abdomen()[1], affine())
 
 

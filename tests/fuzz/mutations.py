@@ -100,12 +100,10 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
     """Damage some bytes in one way, now and then in two; the result differs from what was given."""
-    changed = data
     for _ in range(20):
-        changed = rng.choice(MUTATIONS)(changed, rng)
+        changed = rng.choice(MUTATIONS)(data, rng)
         if rng.random() < 0.2 and changed:
             changed = rng.choice(MUTATIONS)(changed, rng)
         if changed != data:
             return changed
-        changed = data
     return data + b"\0"

@@ -103,7 +103,6 @@ def test_a_virtual_raster_whose_source_is_gone_is_no_black_ground(tmp_path: Path
     write_vrt(tmp_path / "inner.vrt", str(tmp_path / "gone.tif"))
     with pytest.raises(InputError, match=r"gone\.tif, which is not there"):
         read(str(write_vrt(tmp_path / "outer.vrt", str(tmp_path / "inner.vrt"))))
-    (tmp_path / "loop.vrt").write_text("")
     with pytest.raises(InputError, match="more than 8 deep"):
         read(str(write_vrt(tmp_path / "loop.vrt", str(tmp_path / "loop.vrt"))))
 
