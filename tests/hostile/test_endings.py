@@ -23,6 +23,7 @@ from domainsam.versions import SAMPLED_BYTES, content_digest
 from domainsam_cli.errors import run_guarded
 from domainsam_ct.segment import identify_source
 from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.trend.settings import TrendOptions
 from domainsam_urban.trend.trend import find_finished, find_work_room
 from domainsam_urban.write.styles import store_default_styles
 from domainsam_urban.write.vectors import writing_vectors
@@ -194,7 +195,9 @@ def test_a_finished_trend_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "trend").rglob("*")} == before
     assert run(*arguments) == 4
     assert not find_work_room(tmp_path / "trend").exists()
-    assert callable(find_finished)
+    assert set(find_finished(TrendOptions(tmp_path / "trend", resume=True))) == {
+        path for path in before if path.is_file()
+    }
 
 
 def test_a_folder_that_was_removed_is_told(tmp_path: Path) -> None:
