@@ -20,17 +20,16 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
+from domainsam.prompter.proposals import EIGHT_NEIGHBOURS, STRIDE
 from domainsam.prompts import PromptSet
 
-STRIDE = 4
-"""Image pixels per pixel of the logits, and of the mask prompt."""
 LEAST_AREA = 100 * 100
 """Square pixels that a contour must enclose, more than."""
 LEAST_CORNER = 100
 """Row and column that a box's lower right corner must lie beyond (compared with sides by mistake there)."""
 HALF_PIXEL = 0.5
 """SAM's prompt encoder adds it to coordinates; the released code gives it pixel numbers as they are."""
-EIGHT, FOUR = np.ones((3, 3), bool), ndimage.generate_binary_structure(2, 1)
+FOUR_NEIGHBOURS = ndimage.generate_binary_structure(2, 1)
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,15 @@ def find_contours(mask: NDArray[np.bool_]) -> Iterator[Contour]:
     Areas need no tracing: of the unit squares between pixel centres, those
     with four pixels inside count whole, and those with three count half.
     """
-    labels, _ = ndimage.label(mask, EIGHT)
+    labels, _ = ndimage.label(mask, EIGHT_NEIGHBOURS)
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         inside = np.pad(labels[place] == number, 1)
-        filled = ndimage.binary_fill_holes(inside, FOUR)
+        filled = ndimage.binary_fill_holes(inside, FOUR_NEIGHBOURS)
         rows, cols = place
         squares = _count_squares(filled)
         area = float((squares == 4).sum() + 0.5 * (squares == 3).sum())
         yield Contour(cols.start, rows.start, cols.stop, rows.stop, area)
-        holes, _ = ndimage.label(filled & ~inside, FOUR)
+        holes, _ = ndimage.label(filled & ~inside, FOUR_NEIGHBOURS)
         for hole, spot in enumerate(ndimage.find_objects(holes), start=1):
             # A hole's contour runs over the pixels around it: one more on every side.
             top, left = rows.start + spot[0].start - 2, cols.start + spot[1].start - 2
