@@ -50,7 +50,7 @@ def write_sample(
         If a file cannot be written.
     """
     table = make_table(drawn)
-    targets = [options.out, options.form_path] if scenes or options.form else [options.out]
+    targets = options.targets
     with Staging(targets, overwrite=options.overwrite) as staging:
         room.note_staged({staging[target].parent for target in targets})
         write_points(table, staging[options.out], options.out)
