@@ -34,7 +34,7 @@ from scipy import ndimage
 
 from domainsam.io.rasters import open_raster
 from domainsam_urban.map import map_scenes
-from domainsam_urban.model.settlement import SettlementModel
+from domainsam_urban.model.settlement import SettlementModel, load_model
 from domainsam_urban.read.place import Place
 from domainsam_urban.run import map_options
 from domainsam_urban.settings import MapOptions
@@ -395,8 +395,6 @@ def main() -> int:
         quiet=True,
         **{name: value for name, value in chosen.items() if value is not None},
     )
-    from domainsam_urban.model.settlement import load_model
-
     model = load_model(options)
     words = None if given.cases is None else given.cases.split(",")
     cases = [case for case in CASES if words is None or any(word in case.name for word in words)]

@@ -5,7 +5,7 @@ classifiers do. From each map many samples are drawn as the command draws them,
 every point gets its truth, and areas and changes are estimated as
 ``domainsam urban trend --reference`` does it.
 
-    python benchmarks/urban_sample_coverage.py --draws 1000
+    python -m benchmarks.urban_sample_coverage --draws 1000
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pyproj
 import rasterio
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
 
+from benchmarks.urban_trend_coverage import THRESHOLD, stage
 from domainsam_urban.sample.allocation import allocate, make_targets
 from domainsam_urban.sample.draw import Points, draw_points
 from domainsam_urban.sample.settings import SampleOptions
@@ -36,10 +34,8 @@ from domainsam_urban.trend.measure.tallies import Blocks, tally
 from domainsam_urban.trend.read.reference import Reference, Units
 from domainsam_urban.trend.read.zones import make_whole
 from domainsam_urban.trend.settings import UncertaintyOptions
-from domainsam_urban.trend.stack import YearLayer, YearStack
+from domainsam_urban.trend.stack import YearStack
 
-THRESHOLD = 127
-PIXEL_M = 2.0
 YEARS = 2
 
 
@@ -156,33 +152,6 @@ def see(reference: Reference, mapped: NDArray[np.bool_]) -> Units:
     """What ``look_up`` gives for points, from what the map ``(N, Y)`` calls them; all ground is seen."""
     size = reference.weight[:, None, None] * np.stack([~mapped, mapped], axis=2)
     return Units(size, reference.truth, reference.weighted, reference.stratum, reference.strata_area)
-
-
-def stage(folder: Path, stored: NDArray[np.uint8]) -> YearStack:
-    """Write stored probabilities ``(Y, H, W)`` as a stack."""
-    years, height, width = stored.shape
-    wkt = pyproj.CRS.from_proj4("+proj=laea +lat_0=39.91 +lon_0=116.39 +datum=WGS84 +units=m").to_wkt()
-    affine = Affine(PIXEL_M, 0, -width * PIXEL_M / 2, 0, -PIXEL_M, height * PIXEL_M / 2)
-    ground = CommonGround(wkt, affine, width, height, PIXEL_M)
-    layers = []
-    for index in range(years):
-        path = folder / f"{index}.tif"
-        write(path, stored[index], ground)
-        layers.append(YearLayer(str(2016 + index), datetime(2016 + index, 7, 1, tzinfo=UTC), path.name, path))
-    write(folder / "valid.tif", np.ones((height, width), np.uint8), ground)
-    return YearStack(ground, tuple(layers), folder / "valid.tif", THRESHOLD)
-
-
-def write(path: Path, values: NDArray[np.uint8], ground: CommonGround) -> None:
-    profile = {
-        "driver": "GTiff",
-        "count": 1,
-        "dtype": "uint8",
-        "height": ground.height,
-        "width": ground.width,
-    }
-    with rasterio.open(path, "w", **profile, crs=ground.crs, transform=ground.affine) as dataset:
-        dataset.write(values, 1)
 
 
 if __name__ == "__main__":

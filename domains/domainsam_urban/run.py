@@ -115,11 +115,10 @@ def map_options(
         "sam_embedding": no_sam_embedding,
         "segformer_embedding": no_segformer_embedding,
     }
+    disabled = frozenset(part for part, left_out in without.items() if left_out)
     shape = {"threshold": threshold, "min_area": min_area, "simplify": simplify, "close_holes": close_holes}
     chosen = None if method is None else check_choice("method", method, METHODS)
     marks = MarkFiles(path_of(points), path_of(boxes), marks_frame)
-    # Marks are prompts, and whoever leaves a part of the prompts out wants the others.
-    prompted = bool(marks) or (chosen is None and any(without.values()))
     if marks:
         refuse_with_marks(model=model, classifier=classifier, method=method is not None)
     return MapOptions(
@@ -144,8 +143,9 @@ def map_options(
             overlap=overlap,
             batch_size=batch_size,
             workers=workers,
-            method="full" if prompted else get_method(path_of(model), chosen),
-            disabled=frozenset(part for part, left_out in without.items() if left_out),
+            # Marks are prompts.
+            method="full" if marks else get_method(path_of(model), chosen, disabled),
+            disabled=disabled,
         ),
         shape=marked_shape(shape) if marks else get_shape_settings(path_of(model), shape),
         marks=marks,

@@ -21,6 +21,7 @@ from domainsam_urban import map as pipeline
 from domainsam_urban.map import map_scenes
 from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions, ShapeOptions
+from domainsam_urban.write import products
 from tests.urban.tiny import UTM, write_scene
 
 RUN = RunOptions(tile=64, overlap=16)
@@ -168,6 +169,31 @@ def test_interrupted_run_resumes_to_the_same_bytes(
     assert {path.name for path in broken.iterdir()} == {"s.gpkg", "p.tif"}
     for name in ("s.gpkg", "p.tif"):
         assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
+
+
+def test_an_interrupted_run_s_specks_are_not_left_out_of_the_next(
+    tmp_path: Path, model: SettlementModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The least area is no part of what is resumed: what an earlier one left out comes back."""
+    scene = str(write_scene(tmp_path / "a.tif"))
+    run = replace(RUN, method="coarse")
+
+    def options(folder: Path, least: float, resume: bool) -> MapOptions:
+        outputs = OutputOptions((), mask=folder / "m.tif", stac=False)
+        shape = ShapeOptions(min_area=least)
+        return MapOptions(outputs, run=run, shape=shape, resume=resume, quiet=True)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    map_scenes([scene], options(whole, 0, resume=False), model)
+    with monkeypatch.context() as patch:
+        patch.setattr(products, "write_cog", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            map_scenes([scene], options(broken, 150, resume=False), model)
+    map_scenes([scene], options(broken, 0, resume=True), model)
+    assert (whole / "m.tif").read_bytes() == (broken / "m.tif").read_bytes()
 
 
 def test_resume_with_other_options_is_refused_and_keeps_the_work(

@@ -15,6 +15,7 @@ from domainsam_cli.options import (
     WHOLE_NUMBERS,
     Separated,
     bundle,
+    collect_given,
     out_option,
     overwrite_option,
     seed_option,
@@ -139,18 +140,16 @@ def gather(given: dict[str, Any]) -> SampleOptions:
     """Options as click gives them, as one value; what was not given keeps its default."""
     from domainsam_urban.sample.settings import SampleOptions
 
-    names = {
-        **{name: name for name in ("target_error", "confidence", "of", "points", "min_per_stratum")},
-        **{"buffer": "buffer_m", "years": "years", "form": "form", "mask_class": "mask_class"},
-        **{name: name for name in ("threshold", "seed", "overwrite", "quiet")},
-    }
-    chosen = {target: given[name] for name, target in names.items() if given[name] is not None}
+    same = (
+        *("target_error", "confidence", "of", "points", "min_per_stratum", "years", "form", "mask_class"),
+        *("threshold", "seed", "overwrite", "quiet"),
+    )
     return SampleOptions(
         out=given["out"],
         expected=dict(given["expect"]),
         scenes=tuple(given["scene"]),
         command=get_command_line(),
-        **chosen,
+        **collect_given(given, {"buffer": "buffer_m", **{name: name for name in same}}),
     )
 
 

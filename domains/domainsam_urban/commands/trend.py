@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -229,8 +229,6 @@ def summarise_run(result: TrendResult) -> Iterator[str]:
         yield f"  {path}"
 
 
-PARTS = ("box", "mask", "sam_embedding", "segformer_embedding")
-"""Parts of prompts that an option each leaves out."""
 NO_FIGURES: dict[str, Any] = {
     **dict.fromkeys(("reference", "reference_column", "reference_class", "spread", "level", "title")),
     "instability": None,
@@ -245,6 +243,8 @@ NO_FIGURES: dict[str, Any] = {
 def gather(given: dict[str, Any]) -> TrendOptions:
     """Options as click gives them, as one value."""
     figures = {**NO_FIGURES, **given}
+    parts = ("box", "mask", "sam_embedding", "segformer_embedding")
+    disabled = frozenset(part for part in parts if given[f"no_{part}"])
     uncertainty = UncertaintyOptions(
         reference=figures["reference"],
         year_column=figures["reference_column"],
@@ -289,8 +289,8 @@ def gather(given: dict[str, Any]) -> TrendOptions:
             tile=given["tile"],
             overlap=given["overlap"],
             batch_size=given["batch_size"],
-            method=_method(given),
-            disabled=frozenset(part for part in PARTS if given[f"no_{part}"]),
+            method=_method(given, disabled),
+            disabled=disabled,
         ),
         layers=figures["layers"],
         overwrite=given["overwrite"],
@@ -299,15 +299,13 @@ def gather(given: dict[str, Any]) -> TrendOptions:
     )
 
 
-def _method(given: dict[str, Any]) -> str:
+def _method(given: dict[str, Any], disabled: Collection[str]) -> str:
     """The method that was given, else the model's; masks need none."""
     if given["masks"]:
         return str(given["method"] or "coarse")
-    if given["method"] is None and any(given[f"no_{part}"] for part in PARTS):
-        return "full"
     from domainsam_urban.model.settlement import get_method
 
-    return get_method(given["model"], given["method"])
+    return get_method(given["model"], given["method"], disabled)
 
 
 def _threshold(given: dict[str, Any]) -> float:

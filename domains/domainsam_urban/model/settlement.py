@@ -232,8 +232,10 @@ def get_shape_settings(path: Path | None, given: Mapping[str, float | None]) -> 
     return replace(own, **{name: value for name, value in given.items() if value is not None})
 
 
-def get_method(path: Path | None, given: str | None = None) -> str:
+def get_method(path: Path | None, given: str | None = None, disabled: Collection[str] = ()) -> str:
     """How a model maps: as given, else as its file says, else with the foundation, as older files mean it.
+
+    Whoever leaves a part of the prompts out wants the others, and so the foundation.
 
     Parameters
     ----------
@@ -241,6 +243,8 @@ def get_method(path: Path | None, given: str | None = None) -> str:
         The model file; None for the model inside the package.
     given
         One of :data:`domainsam_urban.settings.METHODS`, or None where nothing was said.
+    disabled
+        Parts of the prompts that are left out.
 
     Raises
     ------
@@ -251,6 +255,8 @@ def get_method(path: Path | None, given: str | None = None) -> str:
     """
     if given is not None:
         return given
+    if disabled:
+        return "full"
     if path is None and not SHIPPED.is_file():
         return "coarse"
     header = read_header(path or SHIPPED)

@@ -50,17 +50,17 @@ class Turn:
 
     def to_file(self, rows: Range, cols: Range, filed: tuple[int, int]) -> tuple[Range, Range]:
         """Rows and columns of the file that show some of the view's."""
-        height, width = self.shape(filed)
-        if self.rows:
-            rows = height - rows[1], height - rows[0]
-        if self.cols:
-            cols = width - cols[1], width - cols[0]
+        rows, cols = self._reverse(rows, cols, filed)
         return (cols, rows) if self.exchanged else (rows, cols)
 
     def to_view(self, rows: Range, cols: Range, filed: tuple[int, int]) -> tuple[Range, Range]:
         """Rows and columns of the view that show some of the file's."""
         if self.exchanged:
             rows, cols = cols, rows
+        return self._reverse(rows, cols, filed)
+
+    def _reverse(self, rows: Range, cols: Range, filed: tuple[int, int]) -> tuple[Range, Range]:
+        """The view's rows and columns counted from its other ends, where those run backwards."""
         height, width = self.shape(filed)
         if self.rows:
             rows = height - rows[1], height - rows[0]

@@ -57,8 +57,7 @@ def draw_sample(inputs: Sequence[str], options: SampleOptions) -> Sample:
     years = read_maps(inputs, options.years)
     labels = tuple(year.label for year in years)
     scenes = read_scenes(options.scenes, labels)
-    targets = [options.out, options.form_path] if scenes or options.form else [options.out]
-    check_targets(targets, options.overwrite)
+    check_targets(options.targets, options.overwrite)
     pixel = min((measure_scene_pixel(path) for path in scenes.values()), default=0.0)
     reading = TrendOptions(
         out=options.out,

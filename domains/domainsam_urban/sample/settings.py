@@ -104,3 +104,8 @@ class SampleOptions:
     def form_path(self) -> Path:
         """Where the form goes."""
         return self.form or self.out.with_suffix(".html")
+
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """Files that are written: the points, and the form where there are pictures or it has a name."""
+        return (self.out, self.form_path) if self.scenes or self.form else (self.out,)

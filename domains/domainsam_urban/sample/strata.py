@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from math import ceil
 
@@ -19,14 +19,12 @@ from domainsam_urban.trend.stack import YearStack, choose_sweep_size, tile_groun
 OTHER, BUFFER, SETTLEMENT, GAIN, LOSS, MIXED = range(6)
 UNSEEN = 255
 NAMES = ("other", "buffer", "settlement", "gain", "loss", "mixed")
-MEANINGS: Mapping[str, str] = {
-    "other": "no year's map shows settlement, nor near by",
-    "buffer": "no year's map shows settlement, but one does near by: where settlement is missed most often",
-    "settlement": "every year's map shows settlement",
-    "gain": "settlement from some year on",
-    "loss": "settlement up to some year",
-    "mixed": "settlement comes and goes more than once",
-}
+"""What a stratum's ground is by the maps.
+
+``other``: no year shows settlement, nor near by; ``buffer``: none does, but one does near by, where
+settlement is missed most often; ``settlement``: every year does; ``gain``: from some year on; ``loss``: up to
+some year; ``mixed``: it comes and goes more than once.
+"""
 
 
 def stratify(settled: NDArray[np.bool_], near: NDArray[np.bool_]) -> NDArray[np.uint8]:

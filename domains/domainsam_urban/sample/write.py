@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,7 +50,7 @@ def write_sample(
         If a file cannot be written.
     """
     table = make_table(drawn)
-    targets = [options.out, options.form_path] if scenes or options.form else [options.out]
+    targets = options.targets
     with Staging(targets, overwrite=options.overwrite) as staging:
         room.note_staged({staging[target].parent for target in targets})
         write_points(table, staging[options.out], options.out)
@@ -102,9 +101,7 @@ def write_points(table: Any, staged: Path, target: Path) -> None:
         places = shapely.points(table["lon"].to_numpy(), table["lat"].to_numpy())
         frame = geopandas.GeoDataFrame(table.drop(columns=["lon", "lat"]), geometry=places, crs="EPSG:4326")
         driver = {".gpkg": "GPKG", ".geojson": "GeoJSON"}[target.suffix.lower()]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="'crs' was not provided")
-            frame.to_file(staged, layer=LAYER, driver=driver, engine="pyogrio")
+        frame.to_file(staged, layer=LAYER, driver=driver, engine="pyogrio")
 
 
 def cut_chips(drawn: Sample, stack: YearStack, scenes: Mapping[str, str], framing: Framing) -> Chips:

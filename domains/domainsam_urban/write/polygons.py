@@ -130,12 +130,14 @@ def polygonise(
         )
     frame = GroundFrame.around(shape, affine, crs)
 
-    def large(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
-        area = measure_ground_area(polygons, frame)
+    def enough(area: Float64) -> NDArray[np.bool_]:
         kept: NDArray[np.bool_] = area >= options.min_area
         if dropped is not None:
             dropped.extend(area[~kept].tolist())
         return kept
+
+    def large(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
+        return enough(measure_ground_area(polygons, frame))
 
     def large_if_filled(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
         return large(shapely.polygons(shapely.get_exterior_ring(polygons)))
@@ -149,9 +151,7 @@ def polygonise(
         confidence = average_probability(traced.polygons, probability_path, shape)
     drawn, owner = keep_polygons(simplify(traced.polygons, frame, options.simplify))
     area, perimeter = _sizes(drawn, affine, crs)
-    kept = area >= options.min_area
-    if dropped is not None:
-        dropped.extend(area[~kept].tolist())
+    kept = enough(area)
     owner = owner[kept]
     return _table(
         Traced(drawn[kept], traced.values[owner]),

@@ -144,6 +144,7 @@ class _Products:
         self.relaid = not source.on_own_grid and (asked is None or source.on_ground)
         self.shape = source.find_shape_at(asked)
         self.specks, self.dropped = Specks(), list[float]()
+        self.kept: Path | None = None
         self.judgement = Judgement()
         if isinstance(mapped.model, SettlementModel):
             self.judgement = judge_scene(source, mapped.model.known, mapped.model.resolution)
@@ -180,9 +181,10 @@ class _Products:
         # Places may still grow where holes are closed. Polygons are measured more exactly afterwards.
         share = 0.5 if shape.close_holes else 0.99
         least = max(1, int(share * shape.min_area / self._pixel_m2))
+        self.kept = self.room / KEPT_FILE
         with (
             RawRaster.open(answer.probability, answer.shape) as probability,
-            RawRaster.create(self.room / KEPT_FILE, answer.shape) as kept,
+            RawRaster.create(self.kept, answer.shape) as kept,
         ):
             self.specks = drop_specks(probability, kept, answer.level, least)
 
@@ -194,10 +196,10 @@ class _Products:
 
     def _staged(self, kind: Kind) -> Path:
         """The engine's answer that a raster is made from."""
-        answer, kept = self.mapped.answer, self.room / KEPT_FILE
-        if kind == "mask" and answer.labels is not None:
-            return answer.labels
-        return kept if kind == "mask" and kept.exists() else answer.probability
+        answer = self.mapped.answer
+        if kind == "probability":
+            return answer.probability
+        return answer.labels or self.kept or answer.probability
 
     def _write_raster(
         self, kind: Kind, staged: Path, shape: tuple[int, int], place: tuple[Affine, Any], path: Path

@@ -282,13 +282,14 @@ def test_keys_label_points_and_what_is_saved_is_read(tmp_path: Path, maps: list[
         assert {figure.method for figure in figures.of_years()} == {SAMPLE}
 
 
-def test_the_page_starts_and_labels_with_a_key(tmp_path: Path, maps: list[str]) -> None:
-    """The script runs against a page with the template's own elements, and every id it asks for is there."""
+def test_the_page_has_every_element_that_its_script_asks_for() -> None:
+    """By what both say, without a browser; and the script makes no markup of text."""
     script = SCRIPT.read_text(encoding="utf-8")
     template = files("domainsam_urban").joinpath("templates", "sample.html.j2").read_text(encoding="utf-8")
     asked = set(re.findall(r'byId\("(\w+)"\)|getElementById\("(\w+)"\)', script))
     names = {one or other for one, other in asked}
-    assert names == set(re.findall(r'\bid="(\w+)"', template)) & names
+    assert names <= set(re.findall(r'\bid="(\w+)"', template))
+    assert names
     assert "innerHTML" not in script
     assert "eval(" not in script
 
@@ -334,9 +335,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     arguments, said = bad_inputs(tmp_path, maps)[case]
     before = {path.name for path in tmp_path.iterdir()}
     assert run(*arguments) in (2, 4)
-    error = capsys.readouterr().err.strip()
-    assert said in error
-    assert len(error.splitlines()[-1:]) == 1
+    *usage, line = capsys.readouterr().err.strip().splitlines()
+    assert said in line
+    # What an option cannot take click tells, below two lines on the command's use.
+    assert not usage or usage[0].startswith("Usage: ")
     assert {path.name for path in tmp_path.iterdir()} == before
 
 

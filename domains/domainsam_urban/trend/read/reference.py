@@ -24,6 +24,7 @@ from domainsam.io.vectors import read_table
 from domainsam.limits import require_memory
 from domainsam.reading import reading, reads
 from domainsam_urban.trend.ground import CommonGround
+from domainsam_urban.trend.read.listings import CSV_COPIES
 from domainsam_urban.trend.read.zones import compute_pixel_coverage
 from domainsam_urban.trend.settings import UncertaintyOptions
 from domainsam_urban.trend.stack import YearStack
@@ -34,8 +35,6 @@ YES = {"1", "true", "t", "yes", "y", "settlement", "urban village", "village", "
 NO = {"0", "false", "f", "no", "n", "other", "none", "background", "not settlement", "formal"}
 WEIGHT_COLUMNS = ("weight", "weight_ha", "area_weight")
 STRATUM_COLUMNS = ("stratum", "strata")
-CSV_COPIES = 12
-"""Bytes in memory for one of a table's text."""
 STRATUM_AREA_COLUMNS = ("stratum_ha", "stratum_area")
 EQUAL = 1e-4
 """Weights of one stratum that differ by no more than this share are one weight."""

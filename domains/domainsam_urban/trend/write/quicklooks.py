@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +48,9 @@ NEAR_POLE = 89.0
 """Degrees of latitude from which on north is somewhere else at every edge of a map."""
 BLANK = 236
 """Grey of ground without imagery."""
+HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
+LETTERS: dict[str, Any] = {"fontsize": 8, "color": INK, "ha": "center", "path_effects": HALO}
+"""Of words on a map."""
 
 Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
@@ -124,7 +126,8 @@ def draw_change_map(pictures: Pictures, stack: YearStack) -> Figure:
     axes = figure.add_subplot()
     axes.imshow(pictures.change_map, extent=(0, width * pictures.view.metre, 0, height * pictures.view.metre))
     _mark_degrees(axes, pictures.view, stack.ground.wkt)
-    _mark_scale(axes, pictures.view, stack.ground.wkt)
+    _mark_scale(axes, pictures.view)
+    _mark_north(axes, pictures.view, stack.ground.wkt)
     colours = {"became settlement": GAIN, "stayed": KEPT, "ceased to be": LOSS, "not compared": UNSEEN}
     patches = [Patch(color=colour, label=label) for label, colour in colours.items()]
     figure.legend(
@@ -170,34 +173,38 @@ def _name_degree(degree: float, axis: int, digits: int) -> str:
     return f"{abs(degree):.{digits}f}° {letter}"
 
 
-def _mark_scale(axes: Axes, view: View, wkt: str) -> None:
-    """A bar of a round length at the lower left, and an arrow to true north at the upper right."""
+def _mark_scale(axes: Axes, view: View) -> None:
+    """A bar of a round length at the lower left."""
+    width, height = (side * view.metre for side in view.size)
+    length = round_below(0.25 * width)
+    left, low = 0.03 * width, 0.04 * height
+    axes.plot([left, left + length], [low, low], color=INK, linewidth=3, path_effects=HALO)
+    words = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    place = (left + length / 2, low)
+    axes.annotate(words, place, (0, 4), textcoords="offset points", va="bottom", **LETTERS)
+    axes.set_xlim(0, width)
+    axes.set_ylim(0, height)
+
+
+def _mark_north(axes: Axes, view: View, wkt: str) -> None:
+    """An arrow to true north at the upper right; none near a pole."""
     width, height = (side * view.metre for side in view.size)
     middle = view.affine @ (view.size[0] / 2, view.size[1] / 2)
     base, degrees = find_geographic_crs(CRS.from_wkt(wkt))
     crs = pyproj.CRS.from_wkt(wkt)
     lon, lat = Transformer.from_crs(crs, base, always_xy=True).transform(*middle)
-    step = (0.01 if lat * degrees < 89 else -0.01) / degrees
-    x, y = Transformer.from_crs(base, crs, always_xy=True).transform(lon, lat + step)
-    north = np.array([x - middle[0], y - middle[1]]) * math.copysign(1, step)
+    if not abs(lat * degrees) < NEAR_POLE:
+        return
+    x, y = Transformer.from_crs(base, crs, always_xy=True).transform(lon, lat + 0.01 / degrees)
+    north = np.array([x - middle[0], y - middle[1]])
     north /= max(float(np.hypot(*north)), 1e-9)
-    length = round_below(0.25 * width)
-    halo = [patheffects.withStroke(linewidth=2.5, foreground="white")]
-    left, low = 0.03 * width, 0.04 * height
-    axes.plot([left, left + length], [low, low], color=INK, linewidth=3, path_effects=halo)
-    words = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
-    style: dict[str, Any] = {"fontsize": 8, "color": INK, "ha": "center", "path_effects": halo}
-    axes.annotate(words, (left + length / 2, low), (0, 4), textcoords="offset points", va="bottom", **style)
-    tip, shaft = (0.95 * width, 0.9 * height), 0.07 * min(width, height)
-    foot = tip[0] - float(north[0]) * shaft, tip[1] - float(north[1]) * shaft
-    if abs(lat * degrees) < NEAR_POLE:
-        arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.4, "path_effects": halo}
-        head = (float(tip[0]), float(tip[1]))
-        axes.annotate("", head, (float(foot[0]), float(foot[1])), arrowprops=arrow)
-        offset = (float(6 * north[0]), float(6 * north[1]))
-        axes.annotate("N", head, offset, textcoords="offset points", va="center", weight="bold", **style)
-    axes.set_xlim(0, width)
-    axes.set_ylim(0, height)
+    right, up = float(north[0]), float(north[1])
+    head, shaft = (0.95 * width, 0.9 * height), 0.07 * min(width, height)
+    foot = head[0] - right * shaft, head[1] - up * shaft
+    arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.4, "path_effects": HALO}
+    axes.annotate("", head, foot, arrowprops=arrow)
+    offset = (6 * right, 6 * up)
+    axes.annotate("N", head, offset, textcoords="offset points", va="center", weight="bold", **LETTERS)
 
 
 def read_year_picture(stack: YearStack, year: YearLayer, view: View) -> Bytes:
