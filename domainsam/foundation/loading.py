@@ -59,10 +59,10 @@ def read_tensors(path: str | Path, inert: bool = False) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path, inert: bool = False) -> Any:
-    if inert and zipfile.is_zipfile(path):
-        return read_inert(path)
     try:
         _check_archive(path)
+        if inert and zipfile.is_zipfile(path):
+            return read_inert(path)
         # An open file, because torch.load chooses another reader for some names of files.
         with path.open("rb") as file, warnings.catch_warnings():
             # Torch warns of pickles that it then refuses; our own error says it in one line.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -59,6 +60,18 @@ def test_file_cut_short_is_named(tmp_path: Path, name: str) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CheckpointError, match=f"{name} is damaged or cut short"):
         read_tensors(path)
+
+
+@pytest.mark.parametrize("inert", [False, True])
+def test_a_changed_byte_is_found_by_its_checksum(tmp_path: Path, inert: bool) -> None:
+    path = tmp_path / "changed.pth"
+    torch.save({"weight": torch.ones(100, 100)}, path)
+    content = path.read_bytes()
+    one, half = np.float32(1).tobytes(), np.float32(0.5).tobytes()
+    middle = content.index(20 * one)
+    path.write_bytes(content[:middle] + half + content[middle + 4 :])
+    with pytest.raises(CheckpointError, match=r"changed\.pth is damaged or cut short"):
+        read_tensors(path, inert=inert)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x00" * 64])
