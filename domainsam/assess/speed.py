@@ -175,12 +175,11 @@ def invent_foundation(name: str, device: str, dtype: torch.dtype) -> Foundation:
     from domainsam.foundation import efficient, efficientsam, sam, sam2
 
     torch.manual_seed(0)
-    if name in efficientsam.SIZES:
-        network = efficient.EfficientNetwork(efficient.SPECS[name]).to(device)
-        return efficientsam.EfficientSamFoundation(network, efficient.SPECS[name], dtype)
     if name in efficient.SPECS:
-        network = efficient.EfficientNetwork(efficient.SPECS[name]).to(device)
-        return efficient.EfficientFoundation(network, efficient.SPECS[name], dtype)
+        spec = efficient.SPECS[name]
+        points_only = name in efficientsam.SIZES
+        make = efficientsam.EfficientSamFoundation if points_only else efficient.EfficientFoundation
+        return make(efficient.EfficientNetwork(spec).to(device), spec, dtype)
     if name in sam.SIZES:
         size = sam.SIZES[name]
         return sam.SamFoundation(sam.SamNetwork(size).to(device), name, size.image_size, dtype)
@@ -190,7 +189,7 @@ def invent_foundation(name: str, device: str, dtype: torch.dtype) -> Foundation:
 
 
 def compare(found: Sequence[Speed]) -> list[dict[str, Any]]:
-    """Rows of a table, with the ratio to each reference of the same batch and size of images."""
+    """Rows of a table, with the ratio to each reference that was given as many images at once."""
     rows = []
     for one in found:
         row = asdict(one)
