@@ -114,7 +114,7 @@ def _measure(name: str, batch: int, plan: Plan) -> Speed:
     seconds = median(times)
     gmacs = counter.get_total_flops() / 2e9
     cuda = torch.device(plan.device).type == "cuda"
-    peak = torch.cuda.max_memory_allocated() / 1e6 if cuda else measure_peak_rss()
+    peak = torch.cuda.max_memory_allocated(plan.device) / 1e6 if cuda else measure_peak_rss()
     ceiling = measure_ceiling(plan.device, dtype)
     return Speed(
         foundation=name,
@@ -134,13 +134,17 @@ def _measure(name: str, batch: int, plan: Plan) -> Speed:
 
 def _time(run: Callable[[], object], device: str, seconds: float) -> Iterator[float]:
     """Times of a call, after one that does not count, until ``seconds`` have passed."""
-    run()
+
+    def finish() -> None:
+        run()
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
+
+    finish()
     count, begin = 0, time.perf_counter()
     while count < LEAST_RUNS or time.perf_counter() - begin < seconds:
         start = time.perf_counter()
-        run()
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize()
+        finish()
         yield time.perf_counter() - start
         count += 1
 
