@@ -133,9 +133,8 @@ def mark_options(command: Command) -> Command:
     return command
 
 
-def talk_options(command: Command) -> Command:
-    """``--quiet``, ``--verbose`` and ``--json``, and with them :data:`limit_options`."""
-    return limit_options(quiet_option(verbose_option(json_option(command))))
+talk_options = bundle(json_option, verbose_option, quiet_option, limit_options)
+"""``--quiet``, ``--verbose`` and ``--json``, and with them :data:`limit_options`."""
 
 
 def run_options(command: Command) -> Command:
