@@ -39,6 +39,7 @@ __all__ = [
     "find_known",
     "find_weights",
     "list_search_folders",
+    "locate_weights",
     "published",
     "read_record",
     "record_first_use",
@@ -100,6 +101,19 @@ def find_known(name: str) -> WeightFile:
     return files[name]
 
 
+def locate_weights(name: str) -> Path | None:
+    """Path of a published file on this machine, None where it is not there.
+
+    Raises
+    ------
+    WeightsError
+        If no file is published under that name.
+    """
+    entry = find_known(name)
+    places = (folder / file for folder in list_search_folders() for file in (entry.file, *entry.also))
+    return next((place for place in places if place.is_file()), None)
+
+
 def find_weights(name: str) -> Path:
     """Path of a published file on this machine.
 
@@ -108,12 +122,10 @@ def find_weights(name: str) -> Path:
     WeightsError
         If it is not there; the text says which command or address gets it and where it belongs.
     """
+    found = locate_weights(name)
+    if found is not None:
+        return found
     entry = find_known(name)
-    names = (entry.file, *entry.also)
-    for folder in list_search_folders():
-        for file in names:
-            if (folder / file).is_file():
-                return folder / file
     candidates = [folder / entry.file for folder in list_search_folders()]
     if not entry.url:
         raise WeightsError(

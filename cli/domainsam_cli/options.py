@@ -51,38 +51,32 @@ def _on_limit(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any
     return value
 
 
-def limit_options(command: Command) -> Command:
-    """``--max-memory``, ``--allow-network`` and ``--reproducible``: see :mod:`domainsam.limits`.
-
-    They are no options of a command's own but hold for the process, and no command is handed them.
-    """
-    for option in (
-        click.option(
-            "--reproducible",
-            is_flag=True,
-            expose_value=False,
-            callback=_on_limit,
-            help="Leave out of outputs what differs from run to run: seconds, memory, dates.",
-        ),
-        click.option(
-            "--allow-network",
-            "network",
-            is_flag=True,
-            expose_value=False,
-            callback=_on_limit,
-            help="Let files name addresses that are then opened; else only those you type are.",
-        ),
-        click.option(
-            "--max-memory",
-            "memory",
-            metavar="SIZE",
-            expose_value=False,
-            callback=_on_limit,
-            help="Refuse files whose content takes more, such as 8G [default: half the machine's].",
-        ),
-    ):
-        command = option(command)
-    return command
+limit_options = bundle(
+    click.option(
+        "--reproducible",
+        is_flag=True,
+        expose_value=False,
+        callback=_on_limit,
+        help="Leave out of outputs what differs from run to run: seconds, memory, dates.",
+    ),
+    click.option(
+        "--allow-network",
+        "network",
+        is_flag=True,
+        expose_value=False,
+        callback=_on_limit,
+        help="Let files name addresses that are then opened; else only those you type are.",
+    ),
+    click.option(
+        "--max-memory",
+        "memory",
+        metavar="SIZE",
+        expose_value=False,
+        callback=_on_limit,
+        help="Refuse files whose content takes more, such as 8G [default: half the machine's].",
+    ),
+)
+"""Options that hold for the process, see :mod:`domainsam.limits`; no command is handed them."""
 
 
 overwrite_option = click.option("-f", "--overwrite", is_flag=True, help="Replace outputs that exist.")
@@ -139,9 +133,8 @@ def mark_options(command: Command) -> Command:
     return command
 
 
-def talk_options(command: Command) -> Command:
-    """``--quiet``, ``--verbose`` and ``--json``, and with them :func:`limit_options`."""
-    return limit_options(quiet_option(verbose_option(json_option(command))))
+talk_options = bundle(json_option, verbose_option, quiet_option, limit_options)
+"""``--quiet``, ``--verbose`` and ``--json``, and with them :data:`limit_options`."""
 
 
 def run_options(command: Command) -> Command:

@@ -114,7 +114,7 @@ def _measure(name: str, batch: int, plan: Plan) -> Speed:
     seconds = median(times)
     gmacs = counter.get_total_flops() / 2e9
     cuda = torch.device(plan.device).type == "cuda"
-    peak = torch.cuda.max_memory_allocated() / 1e6 if cuda else measure_peak_rss()
+    peak = torch.cuda.max_memory_allocated(plan.device) / 1e6 if cuda else measure_peak_rss()
     ceiling = measure_ceiling(plan.device, dtype)
     return Speed(
         foundation=name,
@@ -134,13 +134,17 @@ def _measure(name: str, batch: int, plan: Plan) -> Speed:
 
 def _time(run: Callable[[], object], device: str, seconds: float) -> Iterator[float]:
     """Times of a call, after one that does not count, until ``seconds`` have passed."""
-    run()
+
+    def finish() -> None:
+        run()
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
+
+    finish()
     count, begin = 0, time.perf_counter()
     while count < LEAST_RUNS or time.perf_counter() - begin < seconds:
         start = time.perf_counter()
-        run()
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize()
+        finish()
         yield time.perf_counter() - start
         count += 1
 
@@ -175,12 +179,11 @@ def invent_foundation(name: str, device: str, dtype: torch.dtype) -> Foundation:
     from domainsam.foundation import efficient, efficientsam, sam, sam2
 
     torch.manual_seed(0)
-    if name in efficientsam.SIZES:
-        network = efficient.EfficientNetwork(efficient.SPECS[name]).to(device)
-        return efficientsam.EfficientSamFoundation(network, efficient.SPECS[name], dtype)
     if name in efficient.SPECS:
-        network = efficient.EfficientNetwork(efficient.SPECS[name]).to(device)
-        return efficient.EfficientFoundation(network, efficient.SPECS[name], dtype)
+        spec = efficient.SPECS[name]
+        points_only = name in efficientsam.SIZES
+        make = efficientsam.EfficientSamFoundation if points_only else efficient.EfficientFoundation
+        return make(efficient.EfficientNetwork(spec).to(device), spec, dtype)
     if name in sam.SIZES:
         size = sam.SIZES[name]
         return sam.SamFoundation(sam.SamNetwork(size).to(device), name, size.image_size, dtype)
@@ -190,7 +193,7 @@ def invent_foundation(name: str, device: str, dtype: torch.dtype) -> Foundation:
 
 
 def compare(found: Sequence[Speed]) -> list[dict[str, Any]]:
-    """Rows of a table, with the ratio to each reference of the same batch and size of images."""
+    """Rows of a table, with the ratio to each reference that was given as many images at once."""
     rows = []
     for one in found:
         row = asdict(one)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from domainsam import foundations
-from domainsam.errors import CheckpointError, WeightsError
+from domainsam.errors import CheckpointError, InputError, WeightsError
 from domainsam.foundation.inert import read_inert
+from domainsam.limits import require_memory
 from domainsam.tensorfile import check_finite, describe_damage, is_safetensors, read_safetensors
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "network", "net")
@@ -24,6 +25,8 @@ PREFIXES = ("module.", "model.", "sam.", "_orig_mod.")
 """Added to every name by ``DataParallel``, by classes around a model or around a SAM, by compiling."""
 COUNTERS = ("epoch", "step", "iter", "iteration", "global_step", "best_score", "best_acc", "lr", "seed")
 """What training code stores beside tensors in one and the same table; nothing of it is needed."""
+UNPACKED_COPIES = 2
+"""A checkpoint as unpacked from a zip, and its tensors."""
 
 
 def read_tensors(path: str | Path, inert: bool = False) -> dict[str, Tensor]:
@@ -44,6 +47,8 @@ def read_tensors(path: str | Path, inert: bool = False) -> dict[str, Tensor]:
         If the file does not exist.
     CheckpointError
         If it is damaged, holds code, or holds something else than tensors.
+    InputError
+        If what is unpacked from a zip takes more memory than there may be.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,21 +64,21 @@ def read_tensors(path: str | Path, inert: bool = False) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path, inert: bool = False) -> Any:
-    if inert and zipfile.is_zipfile(path):
-        return read_inert(path)
     try:
         _check_archive(path)
+        if inert and zipfile.is_zipfile(path):
+            return read_inert(path)
         # An open file, because torch.load chooses another reader for some names of files.
         with path.open("rb") as file, warnings.catch_warnings():
             # Torch warns of pickles that it then refuses; our own error says it in one line.
             warnings.simplefilter("ignore")
-            return torch.load(unzip(file), map_location="cpu", weights_only=True)
+            return torch.load(unzip(file, path), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"weight file {path} holds more than tensors (it could run code) or is no weight file at all; "
             "it was not opened: fetch the official file, or save its state dict as safetensors"
         ) from error
-    except (MemoryError, CheckpointError):
+    except (MemoryError, CheckpointError, InputError):
         raise
     except Exception as error:
         # A damaged archive fails in whatever part of torch, zip or pickle meets it first.
@@ -90,18 +95,26 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError(describe_damage(path, ValueError("a checksum is wrong")))
 
 
-def unzip(file: BinaryIO) -> BinaryIO:
-    """The checkpoint inside a zip that holds only one, as EfficientSAM-S is published; else ``file``."""
+def unzip(file: BinaryIO, source: Path) -> BinaryIO:
+    """The checkpoint inside a zip that holds only one, as EfficientSAM-S is published; else ``file``.
+
+    Raises
+    ------
+    InputError
+        If it takes more memory than there may be.
+    """
     if not zipfile.is_zipfile(file):
         file.seek(0)
         return file
     with zipfile.ZipFile(file) as archive:
-        inner = [name for name in archive.namelist() if name.endswith((".pt", ".pth"))]
+        inner = [entry for entry in archive.infolist() if entry.filename.endswith((".pt", ".pth"))]
         # A checkpoint is a zip too, with a pickle in it.
-        packed = len(inner) == 1 and not any(name.endswith("data.pkl") for name in archive.namelist())
-        found = io.BytesIO(archive.read(inner[0])) if packed else None
+        if len(inner) == 1 and not any(name.endswith("data.pkl") for name in archive.namelist()):
+            size = inner[0].file_size
+            require_memory(source, UNPACKED_COPIES * size, f"a checkpoint of {size} bytes unpacked")
+            return io.BytesIO(archive.read(inner[0]))
     file.seek(0)
-    return found or file
+    return file
 
 
 def unwrap(content: Any, source: str | Path) -> dict[str, Tensor]:

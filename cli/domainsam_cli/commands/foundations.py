@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from domainsam.errors import ConfigError, WeightsError
+from domainsam.errors import ConfigError
 from domainsam.foundation import DEFAULT
 from domainsam.foundations import FoundationSpec, find_foundations
 from domainsam.metrics.tables import clean_row, csv_text
 from domainsam.staging import Staging, check_targets
-from domainsam.weights import find_weights
+from domainsam.weights import locate_weights
 from domainsam_cli.console import align_rows, echo, format_score, print_result
 from domainsam_cli.options import (
     WHOLE_NUMBERS,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 HIDDEN = ("fake",)
 """Rows for tests only."""
+ALL_PROMPTS = FoundationSpec.prompts
 HEAD = ("name", "encoder M", "GMACs", "prompts", "file", "licence", "input")
 
 
@@ -187,12 +188,13 @@ def _speed_table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _is_here(row: FoundationSpec) -> bool:
-    return row.weights is None or _place(row.name) is not None
+    return row.weights is None or locate_weights(row.name) is not None
 
 
 def describe(row: FoundationSpec) -> dict[str, Any]:
     """One foundation as values that JSON can hold."""
     file = row.weights
+    path = None if file is None else locate_weights(row.name)
     return {
         "name": row.name,
         "default": row.name == DEFAULT,
@@ -207,15 +209,8 @@ def describe(row: FoundationSpec) -> dict[str, Any]:
         "url": None if file is None else file.url or None,
         "sha256": None if file is None else file.sha256,
         "included": file is None,
-        "path": None if file is None else _place(row.name),
+        "path": None if path is None else str(path),
     }
-
-
-def _place(name: str) -> str | None:
-    try:
-        return str(find_weights(name))
-    except WeightsError:
-        return None
 
 
 def _cells(row: Mapping[str, Any]) -> Sequence[str]:
@@ -228,9 +223,6 @@ def _cells(row: Mapping[str, Any]) -> Sequence[str]:
         row["licence"],
         row["input"],
     )
-
-
-ALL_PROMPTS = FoundationSpec.prompts
 
 
 def _file(row: Mapping[str, Any]) -> str:

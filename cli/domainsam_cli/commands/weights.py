@@ -18,6 +18,7 @@ from domainsam.weights import (
     file_sha256,
     find_known,
     find_weights,
+    locate_weights,
     published,
     read_record,
     verify,
@@ -44,7 +45,8 @@ def weights() -> None:
 def list_weights() -> None:
     """Known files, and where they are on this machine."""
     for entry in published().values():
-        echo(f"{entry.name:22} {entry.megabytes:5} MB  {entry.licence}  {_place(entry.name) or 'not here'}")
+        place = locate_weights(entry.name) or "not here"
+        echo(f"{entry.name:22} {entry.megabytes:5} MB  {entry.licence}  {place}")
         echo(f"{'':22} {entry.url or 'nothing is published: a file of your own, named ' + entry.file}")
         echo(f"{'':22} sha256 {entry.sha256 or 'unknown: nobody has published one'}")
 
@@ -82,7 +84,7 @@ def verify_weights(names: tuple[str, ...]) -> None:
     their signature.
     """
     shipped = shipped_weights()
-    chosen = names or tuple(name for name in published() if _place(name))
+    chosen = names or tuple(name for name in published() if locate_weights(name))
     if not chosen:
         echo("no published weights on this machine; the embedded foundation needs none")
     faults = []
@@ -157,13 +159,6 @@ def _told_of_own(path: Path) -> str:
     if same is not None:
         return f"{path}: good, the published file of {same}"
     return f"{path}: a file of your own, sha256 {found}; there is nothing to compare it with"
-
-
-def _place(name: str) -> Path | None:
-    try:
-        return find_weights(name)
-    except WeightsError:
-        return None
 
 
 @contextmanager

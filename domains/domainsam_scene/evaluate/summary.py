@@ -169,7 +169,10 @@ class Evaluation:
             "labels": list(self.labels),
             "samples": len(self.samples),
             "skipped": [{"sample": name, "reason": reason} for name, reason in self.skipped],
-            "variants": [self._variant_document(variant) for variant in self.variants],
+            "variants": [
+                {**self._variant_document(variant), "conditions": self._condition_scores(variant)}
+                for variant in self.variants
+            ],
             "conditions": {
                 kind: {
                     value: {"miou": finite_or_none(score), "samples": count}
@@ -196,10 +199,12 @@ class Evaluation:
             "miou_published": finite_or_none(self.published_miou(variant.name)),
             "accuracy": finite_or_none(self.accuracy(variant.name)),
             "class_iou": [finite_or_none(value) for value in self.class_iou(variant.name)],
-            "conditions": {
-                kind: {value: finite_or_none(score) for value, (score, _) in rows.items()}
-                for kind, rows in self.by_condition(variant.name).items()
-            },
+        }
+
+    def _condition_scores(self, variant: Variant) -> dict[str, dict[str, float | None]]:
+        return {
+            kind: {value: finite_or_none(score) for value, (score, _) in rows.items()}
+            for kind, rows in self.by_condition(variant.name).items()
         }
 
     def csv_text(self) -> str:
@@ -212,9 +217,10 @@ class Evaluation:
         scores = ("miou", "miou_low", "miou_high", "miou_published", "accuracy")
         head = ["variant", "kind", "sensors", "condition", "value", "samples", *scores, *self.labels]
         writer.writerow(map(as_cell, head))
+        parts = self._parts()
         for variant in self.variants:
             begin = [variant.name, variant.kind, " ".join(variant.sensors)]
-            for condition, value, part in self._parts():
+            for condition, value, part in parts:
                 row = part._variant_document(variant)
                 count = sum(variant.name in sample.matrices for sample in part.samples)
                 values = [*(row[score] for score in scores), *row["class_iou"]]

@@ -30,7 +30,7 @@ from domainsam_scene.train.crops import SceneCrops
 from domainsam_scene.train.objective import SceneObjective
 from domainsam_scene.train.recipe import FOUNDATION as EMBEDDED
 from domainsam_scene.train.recipe import TrainConfig, TrainOptions, set_steps
-from domainsam_scene.train.scenes import LabelledScenes, LayoutScenes, Part
+from domainsam_scene.train.scenes import LabelledScenes, LayoutScenes, Part, spread_numbers
 from domainsam_scene.train.survey import survey_scenes
 
 SAMPLED = 20
@@ -181,8 +181,8 @@ def _learn(
 def measure_class_frequency(scenes: LabelledScenes) -> torch.Tensor:
     """Share of each class, on some scenes."""
     counts = np.zeros(len(scenes.labels))
-    for number in np.linspace(0, len(scenes) - 1, min(SAMPLED, len(scenes))).round().astype(int):
-        _, labels = scenes.read(int(number))
+    for number in spread_numbers(len(scenes), SAMPLED):
+        _, labels = scenes.read(number)
         counts += np.bincount(labels[labels != IGNORE].ravel(), minlength=len(counts))
     return torch.from_numpy(counts / max(1.0, counts.sum())).float()
 
@@ -194,9 +194,8 @@ def judge(network: SceneNetwork, scenes: LabelledScenes, most: int, device: torc
     without = list(itertools.combinations(sensors, len(sensors) - 1)) if len(sensors) > 1 else []
     subsets = [sensors, *without]
     counts = {subset: Confusion(len(scenes.labels), IGNORE) for subset in subsets}
-    count = len(scenes) if not most else min(most, len(scenes))
-    for number in np.linspace(0, len(scenes) - 1, count).round().astype(int):
-        sample, labels = scenes.read(int(number))
+    for number in spread_numbers(len(scenes), most or len(scenes)):
+        sample, labels = scenes.read(number)
         for subset in subsets:
             there = {name: sample.images[name] for name in subset if name in sample.images}
             if there:

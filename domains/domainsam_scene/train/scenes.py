@@ -123,6 +123,11 @@ def _whole_rasters(refs: Sequence[SampleRef], chosen: list[bool], part: Part) ->
     return [taken[name] for name in rasters]
 
 
+def spread_numbers(count: int, most: int) -> list[int]:
+    """Up to ``most`` numbers below ``count``, evenly spread."""
+    return sorted({int(place) for place in np.linspace(0, count - 1, min(most, count)).round()})
+
+
 class DrawnScenes:
     """Scenes that a function makes of their number; nothing is kept."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError
 from domainsam_scene.read.layouts.base import IGNORE, SampleRef, check_present, has_sensor
-from domainsam_scene.train.scenes import LayoutScenes
+from domainsam_scene.train.scenes import LayoutScenes, spread_numbers
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _unpaired(scenes: LayoutScenes, root: Path) -> list[str]:
 
 def _unreadable(scenes: LayoutScenes) -> list[str]:
     """Sensors whose files cannot be read or have an odd scale, in the scenes that are looked at."""
-    looked = _spread(len(scenes), LOOKED)
+    looked = spread_numbers(len(scenes), LOOKED)
     faults: dict[str, list[str]] = {}
     odd: Counter[str] = Counter()
     for number in looked:
@@ -111,7 +111,7 @@ def _unreadable(scenes: LayoutScenes) -> list[str]:
 
 def _labels(scenes: LayoutScenes, root: Path) -> list[str]:
     """Classes that do not occur; an error where fewer than two do."""
-    numbers = _spread(len(scenes), COUNTED)
+    numbers = spread_numbers(len(scenes), COUNTED)
     counts = np.zeros(256, np.int64)
     for number in numbers:
         counts += np.bincount(scenes.layout.read_labels(scenes.refs[number]).ravel(), minlength=256)
@@ -140,11 +140,6 @@ def check_classes(counts: NDArray[np.int64], labels: Sequence[str], origin: Path
         )
     never = [label for label, count in zip(labels, counts, strict=False) if not count]
     return [f"in the labels looked at there is no {', '.join(never)}"] if never else []
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Up to ``most`` numbers below ``count``, evenly spread."""
-    return sorted({int(place) for place in np.linspace(0, count - 1, min(most, count)).round()})
 
 
 def _first_name(refs: Sequence[SampleRef], name: str) -> str:

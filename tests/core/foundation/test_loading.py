@@ -6,17 +6,20 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from domainsam.errors import CheckpointError, WeightsError
+from domainsam.errors import CheckpointError, InputError, WeightsError
 from domainsam.foundation import FOUNDATIONS, load_foundation
 from domainsam.foundation.loading import identify, read_tensors
 from domainsam.foundation.sam2 import build
+from domainsam.limits import limited
 from domainsam.tensorfile import load_strict
 from domainsam.weights import FOLDER_VARIABLE, KNOWN
 
@@ -59,6 +62,29 @@ def test_file_cut_short_is_named(tmp_path: Path, name: str) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CheckpointError, match=f"{name} is damaged or cut short"):
         read_tensors(path)
+
+
+@pytest.mark.parametrize("inert", [False, True])
+def test_a_changed_byte_is_found_by_its_checksum(tmp_path: Path, inert: bool) -> None:
+    path = tmp_path / "changed.pth"
+    torch.save({"weight": torch.ones(100, 100)}, path)
+    content = path.read_bytes()
+    one, half = np.float32(1).tobytes(), np.float32(0.5).tobytes()
+    middle = content.index(20 * one)
+    path.write_bytes(content[:middle] + half + content[middle + 4 :])
+    with pytest.raises(CheckpointError, match=r"changed\.pth is damaged or cut short"):
+        read_tensors(path, inert=inert)
+
+
+def test_a_packed_checkpoint_is_held_to_the_memory_there_may_be(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(300_000)}, tmp_path / "inner.pt")
+    path = tmp_path / "packed.pt.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "inner.pt", "weights/inner.pt")
+    assert path.stat().st_size < 50_000
+    with limited(memory="1M"), pytest.raises(InputError, match=r"packed\.pt\.zip: .*--max-memory"):
+        read_tensors(path)
+    assert read_tensors(path)["weight"].shape == (300_000,)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x00" * 64])
