@@ -23,7 +23,7 @@ import domainsam_ct
 from domainsam.config import to_table
 from domainsam.foundation import load_foundation
 from domainsam.machine import keep_freed_memory
-from domainsam_ct.labels import load_label_map
+from domainsam_ct.labels import load_label_map, name_classes
 from domainsam_ct.model.network import OrganNetwork
 from domainsam_ct.model.organs import save_model
 from domainsam_ct.model.shipped import OPEN_USE
@@ -68,7 +68,7 @@ def main() -> None:
     keep_freed_memory()
     config = read_recipe(given.config)
     medical = given.data / "medical"
-    labels = ("background", *(organ.name for _, organ in sorted(load_label_map("synapse").items())))
+    labels = name_classes(load_label_map("synapse"))
     judged = [read_case(name, medical / "totalsegmentator") for name in SETS if name == given.leave_out]
     material = Material(labels, cases_without(medical, given.leave_out))
     foundation = load_foundation(config.foundation, "cpu", torch.bfloat16)
