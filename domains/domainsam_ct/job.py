@@ -20,7 +20,6 @@ from domainsam.familiar import Judgement
 from domainsam.foundations import tell_licences
 from domainsam.infer import batch
 from domainsam.infer.outputs import OutputPlan, fill_stem, safe_name, without_ending
-from domainsam.infer.workroom import count_units
 from domainsam.limits import tell_changing
 from domainsam.names import check_part
 from domainsam.pseudonyms import find_key, read_key
@@ -150,11 +149,6 @@ def plan_export(scan: Path, mask: Path, organs: Iterable[str], outputs: OutputOp
         )
     check_apart(plan.files, [scan, mask], "cases")
     return plan
-
-
-def was_interrupted(plan: CasePlan) -> bool:
-    """Whether a run that was killed left work to go on with; its files may be half in place."""
-    return count_units(plan.work) > 0
 
 
 def _found_any(plan: CasePlan) -> bool:

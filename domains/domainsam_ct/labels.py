@@ -145,6 +145,11 @@ def make_label_map(names: Iterable[str]) -> LabelMap:
     return {value: find_organ(name) for value, name in enumerate(names) if value > 0}
 
 
+def name_classes(labels: LabelMap) -> tuple[str, ...]:
+    """A model's names of its classes: the background, then the organs in the order of their values."""
+    return ("background", *(labels[value].name for value in sorted(labels)))
+
+
 def choose_organs(labels: LabelMap, wanted: Iterable[str]) -> LabelMap:
     """The organs of those names, with their values.
 

@@ -15,19 +15,13 @@ run that was stopped goes on when its command is repeated.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from domainsam.config import to_table
 from domainsam.machine import keep_freed_memory
-from domainsam.progress import Progress
-from domainsam.train.devices import OneDevice
-from domainsam.train.loop import Run
 from domainsam_ct.labels import load_label_map
 from domainsam_ct.model.organs import save_model
 from domainsam_ct.train.case import Material
@@ -35,6 +29,7 @@ from domainsam_ct.train.cases import choose_judged, find_pairs, gather
 from domainsam_ct.train.organs import learn
 from domainsam_ct.train.recipe import SplitOptions, read_recipe
 from recipes.ct.extras import read_limbs
+from recipes.ct.runs import make_run
 
 FOLDS = 3
 SHOWN_EVERY = 10
@@ -47,16 +42,6 @@ PROVENANCE = {
 def choose_left_out(names: list[str], fold: int | None) -> frozenset[str]:
     """The subjects that a fold learns nothing from; without a fold none."""
     return frozenset() if fold is None else choose_judged(names, SplitOptions(FOLDS, fold), seed=0)
-
-
-def show(name: str) -> Progress:
-    """A progress function that prints a line now and then."""
-
-    def progress(stage: str, done: int, total: int) -> None:
-        if done % SHOWN_EVERY == 0:
-            print(f"{name}: {stage} {done} of {total}", flush=True)
-
-    return progress
 
 
 def main() -> None:
@@ -80,16 +65,8 @@ def main() -> None:
     name = "abdomen" if given.fold is None else f"fold{given.fold}"
     print(f"{name}: {len(pairs)} subjects to learn from, left out: {', '.join(sorted(left_out)) or 'none'}")
     folder = given.work / name
-    folder.mkdir(parents=True, exist_ok=True)
-    words = json.dumps([to_table(config), sorted(left_out), given.limbs is not None])
-    run = Run(
-        folder,
-        hashlib.sha256(words.encode()).hexdigest(),
-        OneDevice(torch.device("cpu"), "float32"),
-        resume=True,
-        workers=1,
-        progress=show(name),
-    )
+    decided = [to_table(config), sorted(left_out), given.limbs is not None]
+    run = make_run(folder, decided, "float32", SHOWN_EVERY)
     with tempfile.TemporaryDirectory(dir=folder, prefix="cases-") as scratch:
         label_map = load_label_map("synapse")
         material = gather(pairs, label_map, config.split, config.model.pixel_mm, Path(scratch) / "all", 0)

@@ -14,7 +14,6 @@ stopped goes on when its command is repeated.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 
@@ -24,10 +23,7 @@ import domainsam_ct
 from domainsam.config import to_table
 from domainsam.foundation import load_foundation
 from domainsam.machine import keep_freed_memory
-from domainsam.progress import Progress
-from domainsam.train.devices import OneDevice
-from domainsam.train.loop import Run
-from domainsam_ct.labels import load_label_map
+from domainsam_ct.labels import load_label_map, name_classes
 from domainsam_ct.model.network import OrganNetwork
 from domainsam_ct.model.organs import save_model
 from domainsam_ct.model.shipped import OPEN_USE
@@ -37,6 +33,7 @@ from domainsam_ct.train.recipe import read_recipe
 from domainsam_ct.train.slices import average_dice
 from recipes.ct.cases import SETS, read_case
 from recipes.ct.extras import read_chest, read_limbs, read_pictures
+from recipes.ct.runs import make_run
 
 REPEATS = {"abdomen": 1, "series": 4}
 """The whole abdomen has about four times as many slices with organs as the series."""
@@ -60,16 +57,6 @@ def cases_without(data: Path, left_out: str) -> list[Case]:
     return cases + read_limbs(data / "ibsi_sts" / "ibsi_validation" / "nifti")
 
 
-def shown(name: str) -> Progress:
-    """A progress function that prints a line now and then."""
-
-    def progress(stage: str, done: int, total: int) -> None:
-        if done % SHOWN_EVERY == 0:
-            print(f"{name}: {stage} {done} of {total}", flush=True)
-
-    return progress
-
-
 def main() -> None:
     """Train, judge on the subject left out, write the model file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -81,22 +68,12 @@ def main() -> None:
     keep_freed_memory()
     config = read_recipe(given.config)
     medical = given.data / "medical"
-    labels = ("background", *(organ.name for _, organ in sorted(load_label_map("synapse").items())))
+    labels = name_classes(load_label_map("synapse"))
     judged = [read_case(name, medical / "totalsegmentator") for name in SETS if name == given.leave_out]
     material = Material(labels, cases_without(medical, given.leave_out))
     foundation = load_foundation(config.foundation, "cpu", torch.bfloat16)
     name = "abdomen" if given.leave_out == "none" else f"without_{given.leave_out}"
-    folder = given.work / name
-    folder.mkdir(parents=True, exist_ok=True)
-    words = json.dumps([to_table(config), given.leave_out])
-    run = Run(
-        folder,
-        hashlib.sha256(words.encode()).hexdigest(),
-        OneDevice(torch.device("cpu"), "bfloat16"),
-        resume=True,
-        workers=1,
-        progress=shown(name),
-    )
+    run = make_run(given.work / name, [to_table(config), given.leave_out], "bfloat16", SHOWN_EVERY)
     network, _ = learn(config, material, foundation, run, torch.bfloat16)
     scores = average_dice(judge(network, Material(labels, (), judged), config))
     assert isinstance(network, OrganNetwork)

@@ -9,42 +9,23 @@ import click
 
 from domainsam_cli.console import echo, format_paths, print_result
 from domainsam_cli.options import NAMES, bundle, job_options, out_option, overwrite_option, talk_options
-from domainsam_ct.settings import ORIGINS, SEG_TYPES
-
-PATH = click.Path(path_type=Path)
-
-seg_type_option = click.option(
-    "--seg-type",
-    type=click.Choice(SEG_TYPES),
-    default="binary",
-    show_default=True,
-    help="DICOM SEG as bits for each organ, as the same compressed, or as one label map.",
+from domainsam_ct.commands.options import (
+    PATH,
+    deskew_option,
+    identifier_options,
+    object_options,
+    series_option,
+    summary_options,
 )
-pseudonym_key_option = click.option(
-    "--pseudonym-key",
-    type=PATH,
-    help="File with the key of the names that stand for patients [default: made beside the outputs].",
-)
-deskew_option = click.option(
-    "--deskew", is_flag=True, help="Of a tilted gantry: mask and scan on perpendicular axes too, for ITK."
-)
+from domainsam_ct.settings import ORIGINS
 
 export_outputs = bundle(
-    click.option(
-        "--keep-identifiers",
-        is_flag=True,
-        help="Let patient names and numbers into file names and reports.",
-    ),
-    pseudonym_key_option,
+    identifier_options,
     deskew_option,
     click.option("--per-organ", is_flag=True, help="A NIfTI mask for each organ."),
     click.option("--mask", "nifti", is_flag=True, help="One NIfTI mask on the scan's grid."),
-    click.option("--preview", is_flag=True, help="Picture of three planes with contours, PNG."),
-    click.option("--report", is_flag=True, help="One page with pictures and volumes, HTML."),
-    click.option("--statistics", is_flag=True, help="Volumes and Hounsfield units, JSON and CSV."),
-    click.option("--rtstruct", is_flag=True, help="Contours as DICOM RTSTRUCT."),
-    seg_type_option,
-    click.option("--dicom-seg", is_flag=True, help="Mask as DICOM SEG."),
+    summary_options,
+    object_options,
     out_option("Folder, or a mask file: .nii.gz .nii .nrrd .mha."),
 )
 """Options that name what is written."""
@@ -53,7 +34,7 @@ reading_options = bundle(
     click.option(
         "--origin", type=click.Choice(ORIGINS), help="How the mask came about, for the DICOM objects."
     ),
-    click.option("--series", help="Series, where a folder holds several: UID, or name in the notes."),
+    series_option,
     click.option("--organs", type=NAMES, help="Only these organs [default: all that the mask names]."),
     click.option(
         "--label-map", help="Names of the mask's values: synapse, btcv, totalsegmentator or a file."

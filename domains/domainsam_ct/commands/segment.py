@@ -22,31 +22,28 @@ from domainsam_cli.options import (
     resume_option,
     talk_options,
 )
-from domainsam_ct.commands.export import deskew_option, pseudonym_key_option, seg_type_option
+from domainsam_ct.commands.options import (
+    PATH,
+    deskew_option,
+    identifier_options,
+    object_options,
+    series_option,
+    summary_options,
+)
 from domainsam_ct.run import segment_options
 from domainsam_ct.settings import METHODS
 
 if TYPE_CHECKING:
     from domainsam_ct.job import Batch, CaseResult
 
-PATH = click.Path(path_type=Path)
 WINDOW = Separated(float, "a pair of Hounsfield units", "-125,275", "LOW,HIGH", 2)
 
 
 output_options = bundle(
-    click.option(
-        "--keep-identifiers",
-        is_flag=True,
-        help="Let patient names and numbers into file names and reports.",
-    ),
-    pseudonym_key_option,
-    click.option("--preview", is_flag=True, help="Picture of three planes with contours, PNG."),
-    click.option("--report", is_flag=True, help="One page with pictures and volumes, HTML."),
-    click.option("--statistics", is_flag=True, help="Volumes and Hounsfield units, JSON and CSV."),
+    identifier_options,
+    summary_options,
     deskew_option,
-    click.option("--rtstruct", is_flag=True, help="Contours as DICOM RTSTRUCT."),
-    seg_type_option,
-    click.option("--dicom-seg", is_flag=True, help="Mask as DICOM SEG."),
+    object_options,
     click.option("--per-organ", is_flag=True, help="A mask for each organ instead of one for all."),
     out_option("Mask: .nii.gz .nii .nrrd .mha, or a folder."),
 )
@@ -90,7 +87,7 @@ mask_options = bundle(
 
 
 model_options = bundle(
-    click.option("--series", help="Series, where a folder holds several: UID, or name in the notes."),
+    series_option,
     click.option("--window", type=WINDOW, help="Hounsfield units told apart [default: the model's]."),
     click.option("--foundation", help="Name or checkpoint file [default: the one the model was trained on]."),
     click.option(

@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from domainsam_ct.train.recipe import TrainConfig
 
 PATH = click.Path(path_type=Path)
-STRIDE = 32
 DEPTHS = Separated(int, "a list of strides", "16,8,4", "N,N,N")
-
 
 LADDER_ONLY = ("depths", "specialist", "specialist_weights", "foundation", "cache", "variants")
 SPECIALIST_ONLY = ("trunk", "trunk_weights")
+"""Options that only one of the methods has."""
 
 model_options = bundle(
     click.option("--window", nargs=2, type=float, metavar="LOW HIGH", help="HU that become black and white."),
@@ -157,6 +156,8 @@ def gather_config(given: dict[str, Any]) -> TrainConfig:
         **{"variants": "variants", "cache": "cache_gb"},
     }
     if given["crop"] is not None and config.crop_rows:
+        from domainsam_ct.model.predict import STRIDE
+
         # As low against its width as the recipe has it.
         rows = round(config.crop_rows * given["crop"] / config.crop / STRIDE) * STRIDE
         config = replace(config, crop_rows=max(STRIDE, rows))

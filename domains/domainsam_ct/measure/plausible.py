@@ -50,13 +50,8 @@ CLEARLY_MM = 15.0
 """So much further down is the wrong order: ptotic kidneys and cut organs come near to it."""
 COMPARED_ML, SWAPPED = 150.0, 2.0
 """A liver of so many mL or more with less than half of the spleen's volume is a spleen: spleens have 107 to
-314 mL (Prassopoulos et al. 1997), livers five to ten times as much. A network that knows usual places calls
+315 mL (Prassopoulos et al. 1997), livers five to ten times as much. A network that knows usual places calls
 the liver of a mirrored scan spleen. Less of a liver may be the corner that was scanned."""
-
-
-def check_plausible(organs: Sequence[OrganStatistics]) -> tuple[str, ...]:
-    """What a person should know of organs whose size or place is that of no usual body."""
-    return tuple(doubt.text for doubt in find_implausible(organs))
 
 
 def find_implausible(organs: Sequence[OrganStatistics], cleaned: Cleaned | None = None) -> tuple[Doubt, ...]:

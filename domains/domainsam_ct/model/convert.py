@@ -14,24 +14,13 @@ from domainsam.errors import ConfigError
 from domainsam.foundation import load_foundation
 from domainsam.released import Converted, ConvertOptions, Ledger, list_frozen
 from domainsam.side.ladder import LadderConfig
+from domainsam_ct.labels import load_label_map, name_classes
 from domainsam_ct.model.network import PREFIX, NetworkConfig, OrganNetwork
 from domainsam_ct.model.organs import ModelConfig
 from domainsam_ct.model.shipped import PACK
 
 SYSTEM = "SAM-LST"
 FOUNDATION = "sam_vit_b"
-LABELS = (
-    "background",
-    "spleen",
-    "kidney_right",
-    "kidney_left",
-    "gallbladder",
-    "liver",
-    "stomach",
-    "aorta",
-    "pancreas",
-)
-"""Classes of the Synapse split in the numbers that TransUNet and its followers give them."""
 PATCH = 16
 RENAMED = (
     (r"CNN_encoder\.(conv1|bn1|layer[123])\.(.+)", r"ladder.specialist.model.\1.\2"),
@@ -62,7 +51,8 @@ def convert(ledger: Ledger, options: ConvertOptions) -> Converted | None:
     tokens = ledger.tensors.get("sam.mask_decoder.mask_tokens.weight")
     if tokens is None or "CNN_encoder.conv1.weight" not in ledger.tensors:
         return None
-    labels = options.labels or LABELS
+    # The Synapse split in the numbers that TransUNet and its followers give its organs.
+    labels = options.labels or name_classes(load_label_map("synapse"))
     if len(labels) != len(tokens):
         raise ConfigError(
             f"the checkpoint has {len(tokens)} classes, background included, and {len(labels)} are named: "

@@ -161,7 +161,7 @@ def _read(path: Path, mask: bool = False) -> tuple[NDArray[Any], NativeGeometry,
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise InputError(f"{path}: is not an NRRD or MetaImage file, or a damaged one") from error
-    _check_kind(path, reader, mask)
+    _check_kind(path, reader, mask, parts)
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES)
     if not any(word in head for word in ORIENTATION_WORDS):
@@ -219,7 +219,7 @@ def _parts(path: Path) -> list[Path]:
     return [path, data]
 
 
-def _check_kind(path: Path, reader: Any, mask: bool) -> None:
+def _check_kind(path: Path, reader: Any, mask: bool, parts: list[Path]) -> None:
     size = reader.GetSize()
     told = " x ".join(map(str, size))
     if reader.GetDimension() == 4:
@@ -228,7 +228,7 @@ def _check_kind(path: Path, reader: Any, mask: bool) -> None:
         raise InputError(f"{path}: is a single image ({told}), expected a volume of several slices")
     if reader.GetNumberOfComponents() != 1 and not mask:
         raise InputError(f"{path}: has several values to a voxel, expected one")
-    if size[0] * size[1] * size[2] > DEFLATE_RATIO * sum(file.stat().st_size for file in _parts(path)):
+    if size[0] * size[1] * size[2] > DEFLATE_RATIO * sum(file.stat().st_size for file in parts):
         raise InputError(f"{path}: its header says {told} voxels, more than a file of its size can hold")
 
 

@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from domainsam.errors import InputError
 
@@ -24,10 +24,17 @@ AUTOMATIC = zlib.MAX_WBITS | 32
 """zlib finds out itself whether a stream is zlib's or gzip's."""
 NRRD_END = re.compile(rb"\r?\n\r?\n")
 META_END = re.compile(rb"^ElementDataFile[ \t]*=[^\n]*\n", re.MULTILINE)
-RAW = ("raw", "")
 AXES = re.compile(r"0*(?:[1-9]|1[0-6])")
 """An image's number of axes; 16 is the most that NRRD has."""
 SIDES = re.compile(r"\d{1,10}(?:[ \t]+\d{1,10})*")
+
+
+class Head(NamedTuple):
+    """A file's header to its end, or all that was read where it is not ``whole``; of NRRD or MetaImage."""
+
+    text: bytes
+    nrrd: bool
+    whole: bool
 
 
 def check_voxels(path: Path, data: Path, expected: int) -> None:
@@ -47,19 +54,15 @@ def check_voxels(path: Path, data: Path, expected: int) -> None:
     InputError
         If they are damaged or cut short.
     """
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    nrrd = head.startswith(b"NRRD")
-    end = (NRRD_END if nrrd else META_END).search(head)
-    if end is None and data == path:
+    head = _read_head(path)
+    if not head.whole and data == path:
         raise InputError(f"{path}: its header has no end within {HEAD_BYTES} bytes; export it again")
-    fields = _read_fields(head[: end.start() if nrrd and end else end.end() if end else len(head)])
-    coding = _find_coding(fields, nrrd)
+    coding = _find_coding(_read_fields(head.text), head.nrrd)
     if coding is None:
         return
     with data.open("rb") as file:
-        file.seek(end.end() if data == path and end is not None else 0)
-        if coding in RAW:
+        file.seek(len(head.text) if data == path else 0)
+        if coding == "raw":
             found = data.stat().st_size - file.tell()
         else:
             found = _unpack(data, file, coding, expected)
@@ -78,21 +81,26 @@ def check_head(path: Path) -> None:
     InputError
         If axes or sides are no plain counts.
     """
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    nrrd = head.startswith(b"NRRD")
-    if not nrrd and path.suffix.lower() not in (".mha", ".mhd"):
+    head = _read_head(path)
+    if not head.nrrd and path.suffix.lower() not in (".mha", ".mhd"):
         return
-    end = (NRRD_END if nrrd else META_END).search(head)
-    head = head[: end.end()] if end else head
-    axes, sides = ("dimension", "sizes") if nrrd else ("ndims", "dimsize")
-    given = [_read_fields(line) for line in head.splitlines()]
+    axes, sides = ("dimension", "sizes") if head.nrrd else ("ndims", "dimsize")
+    # Line by line, so that a field that is there twice is looked at twice.
+    given = [_read_fields(line) for line in head.text.splitlines()]
     for name, form in ((axes, AXES), (sides, SIDES)):
         for value in (fields[name] for fields in given if name in fields):
             if not form.fullmatch(value):
                 raise InputError(
                     f"{path}: its header says {value[:40]!r} for {name}, expected counts; export it again"
                 )
+
+
+def _read_head(path: Path) -> Head:
+    with path.open("rb") as file:
+        text = file.read(HEAD_BYTES)
+    nrrd = text.startswith(b"NRRD")
+    end = (NRRD_END if nrrd else META_END).search(text)
+    return Head(text if end is None else text[: end.end()], nrrd, end is not None)
 
 
 def _read_fields(head: bytes) -> Mapping[str, str]:
@@ -108,7 +116,7 @@ def _read_fields(head: bytes) -> Mapping[str, str]:
 def _find_coding(fields: Mapping[str, str], nrrd: bool) -> str | None:
     """How voxels are coded; None where their length does not follow from the header alone."""
     if not nrrd:
-        if fields.get("headersize", "0") not in ("0",) or fields.get("binarydata", "true") == "false":
+        if fields.get("headersize", "0") != "0" or fields.get("binarydata", "true") == "false":
             return None
         return "gzip" if fields.get("compresseddata") == "true" else "raw"
     if any(fields.get(name, "0") != "0" for name in ("lineskip", "byteskip")):

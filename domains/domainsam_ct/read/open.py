@@ -67,10 +67,14 @@ def open_volume(path: str | Path, series_uid: str | None = None, scratch: Path |
 
 def sample_values(volume: Volume) -> NDArray[np.float32]:
     """Hounsfield units ``(N,)`` of voxels spread over the whole volume."""
-    depth = volume.shape[2]
-    numbers = np.unique(np.linspace(0, depth - 1, min(depth, SAMPLED_SLICES)).round().astype(int))
-    parts = [volume.slices(n, n + 1)[::SAMPLED_STEP, ::SAMPLED_STEP].ravel() for n in map(int, numbers)]
+    numbers = map(int, choose_sampled(volume.shape[2]))
+    parts = [volume.slices(n, n + 1)[::SAMPLED_STEP, ::SAMPLED_STEP].ravel() for n in numbers]
     return np.concatenate(parts)
+
+
+def choose_sampled(depth: int) -> NDArray[np.intp]:
+    """Slices, of so many, that tell what values there are."""
+    return np.unique(np.linspace(0, depth - 1, min(depth, SAMPLED_SLICES)).round().astype(np.intp))
 
 
 def _open(path: Path, series_uid: str | None, scratch: Path | None) -> Volume:

@@ -16,6 +16,7 @@ from domainsam.familiar import learn_known
 from domainsam.train.losses import IGNORE
 from domainsam_ct.measure.gate import BANDS
 from domainsam_ct.model.predict import make_slice_grid
+from domainsam_ct.read.open import SAMPLED_STEP, choose_sampled
 
 AIR = -1024
 """Hounsfield units of what lies outside a slice."""
@@ -99,12 +100,10 @@ def _nearest(have: int, want: int, step: float) -> NDArray[np.intp]:
     return np.where(inside, np.floor(centres), -1).astype(np.intp)
 
 
-LOOKED, STEP = 24, 4
-"""Slices of a case, and every so many pixels along their sides, that tell what its values are like."""
-
-
 def describe_cases(cases: Sequence[Case], window: tuple[float, float]) -> dict[str, Any]:
     """What cases have in common, for the header of the model that learnt from them.
+
+    Their values are sampled as those of a scan are that is compared with them later.
 
     Parameters
     ----------
@@ -113,9 +112,8 @@ def describe_cases(cases: Sequence[Case], window: tuple[float, float]) -> dict[s
     """
 
     def sample(case: Case) -> NDArray[np.float32]:
-        depth = len(case.slices)
-        chosen = np.unique(np.linspace(0, depth - 1, min(depth, LOOKED)).round().astype(int))
-        return np.asarray(case.slices[chosen, ::STEP, ::STEP], np.float32).reshape(1, -1)
+        chosen = choose_sampled(len(case.slices))
+        return np.asarray(case.slices[chosen, ::SAMPLED_STEP, ::SAMPLED_STEP], np.float32).reshape(1, -1)
 
     return learn_known(
         (sample(case) for case in cases),

@@ -14,7 +14,7 @@ from domainsam.errors import DomainSamError, InputError, MissingInputError
 from domainsam.grid import Grid
 from domainsam.infer.outputs import without_ending
 from domainsam_ct.evaluate.labelled import ORGANS_WITHIN, get_case_name, is_organ_folder, read_labelled
-from domainsam_ct.labels import LabelMap
+from domainsam_ct.labels import LabelMap, name_classes
 from domainsam_ct.read.geometry import to_axial
 from domainsam_ct.read.open import open_volume, read_mask
 from domainsam_ct.read.volume import ITK_NAMES, NIFTI_NAMES
@@ -156,9 +156,8 @@ def gather(
         Naming all faults of all cases: what cannot be read, labels on another
         grid, values that the label map does not know.
     """
-    values = sorted(label_map)
-    names = ("background", *(label_map[value].name for value in values))
-    table = {value: index + 1 for index, value in enumerate(values)}
+    names = name_classes(label_map)
+    table = {value: index for index, value in enumerate(sorted(label_map), start=1)}
     judged = choose_judged([pair.name for pair in pairs], split, seed)
     training: list[Case] = []
     validation: list[Case] = []

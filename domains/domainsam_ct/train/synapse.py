@@ -18,7 +18,7 @@ from domainsam.documents import read_lines
 from domainsam.errors import DependencyError, InputError, MissingInputError
 from domainsam.io.arrays import read_h5, read_npz
 from domainsam.names import check_part
-from domainsam_ct.labels import load_label_map
+from domainsam_ct.labels import load_label_map, name_classes
 from domainsam_ct.train.case import Case, Material
 
 WINDOW = (-125.0, 275.0)
@@ -47,8 +47,7 @@ def read_synapse(root: Path, train_list: Path, test_list: Path | None) -> Materi
     DependencyError
         If test volumes are asked for and ``h5py`` is not installed.
     """
-    organs = load_label_map("synapse")
-    labels = ("background", *(organs[value].name for value in sorted(organs)))
+    labels = name_classes(load_label_map("synapse"))
     groups: dict[str, list[str]] = defaultdict(list)
     for name in _names(train_list):
         groups[name.partition(SLICE_MARK)[0]].append(name)

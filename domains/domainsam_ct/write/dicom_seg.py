@@ -99,16 +99,14 @@ def write_dicom_seg(
             "choose --seg-type binary"
         )
     sources = read_source_datasets(series, volume.native.spacing[2])
-    described = {
-        number: labels[value]
-        for number, value in ((v if form == "labelmap" else n, v) for n, v in enumerate(present, 1))
-    }
+    numbers = present if form == "labelmap" else list(range(1, len(present) + 1))
+    described = {number: labels[value] for number, value in zip(numbers, present, strict=True)}
     if overlapping:
         images = _stack_frames(mask, volume, present, shared)
     else:
-        numbers = np.zeros(256, np.uint8)
-        numbers[present] = list(described)
-        images = numbers[to_frames(mask, volume)]
+        table = np.zeros(256, np.uint8)
+        table[present] = numbers
+        images = table[to_frames(mask, volume)]
     with silence_libraries():
         segmentation = _segmentation(sources, images, described, volume, form, origin)
         _name_frames(segmentation, sources, list_references(series, sources))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from domainsam_ct.generated import draw_abdomen, make_centred_affine
-from domainsam_ct.measure.plausible import check_plausible
+from domainsam_ct.measure.plausible import find_implausible
 from domainsam_ct.measure.statistics import OrganStatistics
 from domainsam_ct.read.open import open_volume
 from tests.ct.made import write_nifti
@@ -30,6 +30,11 @@ def test_values_are_judged_by_where_they_lie(tmp_path: Path, shift: int, words: 
 
 def organ(name: str, x: float, ml: float = 100.0) -> OrganStatistics:
     return OrganStatistics(name, 1, 10, volume_ml=ml, centroid_mm=(x, 0.0, 0.0))
+
+
+def check_plausible(organs: list[OrganStatistics]) -> tuple[str, ...]:
+    """What is told of organs."""
+    return tuple(doubt.text for doubt in find_implausible(organs))
 
 
 USUAL = {"liver": 70.0, "kidney_right": 60.0, "aorta": -5.0, "stomach": -50.0, "spleen": -90.0}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,7 @@ def _with_own_names(regions: list[Region]) -> list[Region]:
             number += 1
             name = f"{region.name}_{number}"
         taken.add(name)
-        made.append(Region(name, region.frame_uid, region.contours, region.others, region.xor))
+        made.append(replace(region, name=name))
     return made
 
 
@@ -239,7 +239,7 @@ def _fill(path: Path, region: Region, scan: ScanGrid, axis: int, met: Notes) -> 
         filled, overlap = fill_contours(contours, (rows, columns), region.xor)
         planes[level] = filled
         crossed = crossed or overlap
-    gaps = max(by_level, default=0) - min(by_level, default=0) + 1 - len(by_level) if by_level else 0
+    gaps = max(by_level) - min(by_level) + 1 - len(by_level) if by_level else 0
     if gaps:
         met.missing.append(f"{region.name} ({gaps})")
     if crossed:

@@ -8,11 +8,10 @@ from typing import Any
 from pydicom.uid import UID
 
 from domainsam.names import show
+from domainsam_ct.read.dicom.contours import STRUCTURE_SET
+from domainsam_ct.read.dicom.derived import SEGMENTATION_CLASSES
 from domainsam_ct.read.dicom.files import is_dicom_file, read_dataset
 
-SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-"""SOP classes of segmentations: by bits or fractions, and as label map."""
-RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
 NAMED = 12
 """Names that are listed; a full-body segmentation has over a hundred."""
 SLICES = ("CT", "MR", "PT")
@@ -40,9 +39,9 @@ def describe_object(path: Path) -> dict[str, object] | None:
     if dataset is None or str(dataset.get("Modality", "")) in SLICES:
         return None
     kind = str(dataset.get("SOPClassUID", ""))
-    if kind in SEG_CLASSES:
+    if kind in SEGMENTATION_CLASSES:
         return {"format": "DICOM segmentation (SEG)", **_segments(dataset), **_origin(dataset)}
-    if kind == RTSTRUCT_CLASS:
+    if kind == STRUCTURE_SET:
         return {"format": "DICOM structure set (RTSTRUCT)", **_contours(dataset), **_origin(dataset)}
     return {"format": f"DICOM object: {UID(kind).name if kind else 'of no stated kind'}", **_origin(dataset)}
 
