@@ -30,7 +30,9 @@ def describe_weights(path: Path) -> dict[str, object]:
         header = read_header(path)
         return {
             "what": f"model of the {header.pack} pack, for --model",
-            "foundation": f"{header.foundation} (sha256 {header.foundation_sha256[:DIGEST_SHOWN]})",
+            "foundation": f"{header.foundation} (sha256 {header.foundation_sha256[:DIGEST_SHOWN]})"
+            if header.foundation_sha256
+            else "none",
             "classes": f"{len(header.labels)}: {', '.join(header.labels)}",
             **_told_by(header.config),
             "scores": ", ".join(f"{name} {value:.3f}" for name, value in header.metrics.items())

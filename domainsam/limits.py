@@ -155,12 +155,22 @@ def tell_changing(value: Changing) -> Changing | None:
 def tell_moment() -> datetime:
     """The time in UTC; where outputs are to be reproducible that of ``SOURCE_DATE_EPOCH``, else of 1970.
 
-    See https://reproducible-builds.org/specs/source-date-epoch.
+    See https://reproducible-builds.org/specs/source-date-epoch, which wants a malformed value refused.
+
+    Raises
+    ------
+    ConfigError
+        If ``SOURCE_DATE_EPOCH`` is no such number.
     """
     if not _now.reproducible:
         return datetime.now(UTC)
     stated = os.environ.get("SOURCE_DATE_EPOCH", "0")
-    return datetime.fromtimestamp(int(stated) if stated.isdigit() else 0, UTC)
+    try:
+        return datetime.fromtimestamp(int(stated), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigError(
+            f"SOURCE_DATE_EPOCH is {stated[:40]!r}, expected seconds since 1970: set it anew or unset it"
+        ) from error
 
 
 def format_bytes(count: int) -> str:

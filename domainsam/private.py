@@ -7,6 +7,7 @@ open, and have it overwrite what the user may write elsewhere.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import stat
@@ -24,6 +25,8 @@ except ImportError:  # Windows: claims are then never told from what a killed ru
 LOCKS: bool = fcntl is not None
 """Whether the system has locks that end with their process."""
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+AT_ONCE = getattr(os, "O_NONBLOCK", 0)
+"""Opening a pipe for reading would else wait for somebody who writes; files are read as ever."""
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 MARK, END = ".domainsam-", ".part"
 """How folders begin and end in which outputs are made out of sight."""
@@ -48,7 +51,7 @@ def open_privately(path: Path, flags: int) -> int:
         If the system refuses.
     """
     try:
-        descriptor = os.open(path, (flags & ~os.O_TRUNC) | NO_LINK, FILE_MODE)
+        descriptor = os.open(path, (flags & ~os.O_TRUNC) | NO_LINK | AT_ONCE, FILE_MODE)
     except OSError:
         if path.is_symlink():
             raise _strange(path, "is a link") from None
@@ -153,7 +156,7 @@ def sweep(parent: Path, prefix: str = MARK) -> None:
     if not LOCKS:
         return
     with suppress(OSError):
-        for path in parent.glob(f"{prefix}*{END}"):
+        for path in parent.glob(f"{glob.escape(prefix)}*{END}"):
             _sweep_one(path)
 
 

@@ -81,7 +81,7 @@ def read_inert(path: Path) -> Any:
         )
         with path.open("rb") as file:
             return torch.load(file, map_location="cpu", pickle_module=reader, weights_only=False)
-    except CheckpointError:
+    except (CheckpointError, MemoryError):
         raise
     except Exception as error:
         # Whatever a damaged stream makes of empty objects, it is damage.

@@ -260,3 +260,10 @@ def test_keywords_are_the_options_of_the_command(tmp_path: Path) -> None:
     assert options - {"mask", "scan", "as_json", "verbose"} == set(keyword_names(export_options))
     with pytest.raises(ConfigError, match="did you mean dicom_seg"):
         domainsam_ct.export_mask("m.nii.gz", "ct.nii.gz", tmp_path, dicom_segm=True)
+
+
+def test_labels_beside_dicom_objects_alone_tell_their_values(tmp_path: Path, study: Path) -> None:
+    mask = as_nifti(tmp_path, study)
+    assert main(["ct", "export", str(mask), str(study), "-o", str(tmp_path / "out"), "--dicom-seg"]) == 0
+    (file,) = (tmp_path / "out").glob("*_labels.json")
+    assert json.loads(file.read_text())["labels"] == {organ.name: value for value, organ in ORGANS.items()}

@@ -133,6 +133,26 @@ def test_counts_that_crash_itk_are_refused_before_it_reads(tmp_path: Path, name:
         open_volume(path)
 
 
+@pytest.mark.parametrize(
+    "field", [b"NDims\t= 99999", b"NDims \t= 99999", b"\tNDims = 99999", b"NDims\r= 99999"]
+)
+def test_white_space_hides_no_count(tmp_path: Path, field: bytes) -> None:
+    path = _itk(tmp_path / "v.mha", compressed=False)
+    path.write_bytes(path.read_bytes().replace(b"NDims = 3", field))
+    with pytest.raises(InputError, match=r"its header says '99999' for ndims, expected counts"):
+        open_volume(path)
+
+
+@pytest.mark.parametrize("word", [b"T", b"1", b"True"])
+def test_metaio_knows_a_compressed_volume_by_one_letter(tmp_path: Path, word: bytes) -> None:
+    path = _itk(tmp_path / "v.mha", compressed=True)
+    content = path.read_bytes()
+    assert b"CompressedData = True" in content
+    path.write_bytes(content.replace(b"CompressedData = True", b"CompressedData = " + word))
+    with open_volume(path) as volume:
+        assert sorted(volume.shape) == [7, 8, 9]
+
+
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
 def test_a_wrong_checksum_is_no_volume(tmp_path: Path, name: str) -> None:
     path = _itk(tmp_path / name, compressed=True)

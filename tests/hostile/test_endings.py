@@ -217,6 +217,22 @@ def test_reproducible_outputs_tell_no_clock(monkeypatch: pytest.MonkeyPatch) -> 
         assert tell_moment().year == 1970
 
 
+@pytest.mark.parametrize("stated", ["9" * 20, "\u00b2", "soon", ""])
+def test_a_malformed_date_of_the_source_is_one_line(monkeypatch: pytest.MonkeyPatch, stated: str) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", stated)
+    with limited(reproducible=True), pytest.raises(ConfigError, match="expected seconds since 1970"):
+        tell_moment()
+
+
+@pytest.mark.parametrize("name", ["a**b.tif", "a[1].tif", "a?.tif"])
+def test_leftovers_are_swept_whatever_the_output_is_called(tmp_path: Path, name: str) -> None:
+    left = tmp_path / f".{name}.killed.part"
+    left.mkdir()
+    with open_scratch(tmp_path / name) as room:
+        assert room.is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_reproducible_runs_are_equal_bytes(tmp_path: Path, ct_segment: object) -> None:
     from tests.ct.standin import write_case
 

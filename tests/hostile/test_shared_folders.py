@@ -92,6 +92,9 @@ def test_only_plain_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OutputError, match="no plain file"):
         open_privately(tmp_path / "pipe", os.O_RDWR)
+    # A pipe that nobody writes to must not hold the run up either.
+    with pytest.raises(OutputError, match="no plain file"):
+        open_privately(tmp_path / "pipe", os.O_RDONLY)
     with pytest.raises(FileNotFoundError):
         open_privately(tmp_path / "absent", os.O_RDONLY)
 

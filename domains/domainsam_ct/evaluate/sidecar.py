@@ -36,7 +36,9 @@ def read_names(path: Path) -> Mapping[int, str]:
         for name, mask in (document.get("files") or {}).items():
             if mask == path.name and name in labels:
                 return {int(labels[name]): show(str(name))}
-        return {int(value): show(str(name)) for name, value in labels.items()}
+        names = {int(value): show(str(name)) for name, value in labels.items()}
+        # Told of masks of single organs, and of none that is called as this one.
+        return names if len(names) == len(labels) else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: does not tell which value is which organ; remove it or mend it") from error
 

@@ -26,6 +26,7 @@ NRRD_END = re.compile(rb"\r?\n\r?\n")
 META_END = re.compile(rb"^ElementDataFile[ \t]*=[^\n]*\n", re.MULTILINE)
 AXES = re.compile(r"0*(?:[1-9]|1[0-6])")
 """An image's number of axes; 16 is the most that NRRD has."""
+YES = ("t", "1")
 SIDES = re.compile(r"\d{1,10}(?:[ \t]+\d{1,10})*")
 
 
@@ -86,7 +87,7 @@ def check_head(path: Path) -> None:
         return
     axes, sides = ("dimension", "sizes") if head.nrrd else ("ndims", "dimsize")
     # Line by line, so that a field that is there twice is looked at twice.
-    given = [_read_fields(line) for line in head.text.splitlines()]
+    given = [_read_fields(line) for line in head.text.split(b"\n")]
     for name, form in ((axes, AXES), (sides, SIDES)):
         for value in (fields[name] for fields in given if name in fields):
             if not form.fullmatch(value):
@@ -104,21 +105,22 @@ def _read_head(path: Path) -> Head:
 
 
 def _read_fields(head: bytes) -> Mapping[str, str]:
-    """The header's fields, by name in small letters without blanks."""
+    """The header's fields, by name in small letters without white space; lines end as ITK ends them."""
     fields = {}
-    for line in head.decode("latin-1").splitlines():
+    for line in head.decode("latin-1").split("\n"):
         name, mark, value = line.partition("=" if "=" in line and ":" not in line.partition("=")[0] else ":")
         if mark and not line.startswith("#"):
-            fields[name.replace(" ", "").lower()] = value.strip().lower()
+            fields["".join(name.split()).lower()] = value.strip().lower()
     return fields
 
 
 def _find_coding(fields: Mapping[str, str], nrrd: bool) -> str | None:
     """How voxels are coded; None where their length does not follow from the header alone."""
     if not nrrd:
-        if fields.get("headersize", "0") != "0" or fields.get("binarydata", "true") == "false":
+        # MetaIO looks at the first letter alone.
+        if fields.get("headersize", "0") != "0" or fields.get("binarydata", "true")[:1] not in YES:
             return None
-        return "gzip" if fields.get("compresseddata") == "true" else "raw"
+        return "gzip" if fields.get("compresseddata", "false")[:1] in YES else "raw"
     if any(fields.get(name, "0") != "0" for name in ("lineskip", "byteskip")):
         return None
     coding = {"gz": "gzip", "bz2": "bzip2"}.get(fields.get("encoding", "raw"), fields.get("encoding", "raw"))

@@ -227,7 +227,8 @@ def format_labels(labels: LabelMap, masks: Mapping[str, Path], warnings: Iterabl
 
     Warnings of the scan stay with its mask: whatever reads the mask later repeats them.
     """
-    single = "" in masks
+    # Where no mask is written, DICOM objects hold the values of the mask of all organs.
+    single = "" in masks or not masks
     document = {
         "labels": {organ.name: value if single else 1 for value, organ in labels.items()},
         "files": {name or "all": path.name for name, path in masks.items()},

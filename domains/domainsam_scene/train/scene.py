@@ -208,5 +208,6 @@ def judge(network: SceneNetwork, scenes: LabelledScenes, most: int, device: torc
     }
     found = {"mean_iou": scores[sensors]}
     if without:
-        found["worst_iou"] = float(np.nanmin([np.inf, *(scores[subset] for subset in without)]))
+        known = [scores[subset] for subset in without if not np.isnan(scores[subset])]
+        found["worst_iou"] = min(known, default=float("nan"))
     return found

@@ -99,7 +99,7 @@ def _unreadable(scenes: LayoutScenes) -> list[str]:
         for name, why in sample.missing.items():
             if has_sensor(scenes.refs[number], name):
                 faults.setdefault(name, []).append(why)
-        odd.update(sample.notes[:1] if sample.notes and "--range" in sample.notes[0] else ())
+        odd.update(note for note in sample.notes if "--range" in note)
     notes = []
     for name, reasons in faults.items():
         there = sum(has_sensor(scenes.refs[number], name) for number in looked)

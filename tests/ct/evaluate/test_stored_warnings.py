@@ -12,7 +12,7 @@ import pytest
 
 from domainsam_cli import main
 from domainsam_ct.evaluate.labelled import read_labelled
-from domainsam_ct.evaluate.sidecar import read_warnings
+from domainsam_ct.evaluate.sidecar import read_names, read_warnings
 from tests.ct.made import stored, write_dicom
 from tests.ct.read.series import HEAD_FIRST
 from tests.ct.standin import abdomen, affine
@@ -87,3 +87,13 @@ def test_a_mask_by_itself_has_none_and_a_broken_record_is_told(tmp_path: Path, s
     assert "cannot be read" in read_warnings(scan)[0]
     (tmp_path / "ct_labels.json").write_text('{"labels": {"liver": 5}}')
     assert read_warnings(scan) == ()
+
+
+def test_a_mask_that_a_sidecar_of_single_organs_does_not_name_gets_no_name(tmp_path: Path) -> None:
+    told = {
+        "labels": {"liver": 1, "spleen": 1},
+        "files": {"liver": "liver.nii.gz", "spleen": "spleen.nii.gz"},
+    }
+    (tmp_path / "ct_labels.json").write_text(json.dumps(told))
+    assert read_names(tmp_path / "ct_straight_seg.nii.gz") == {}
+    assert read_names(tmp_path / "spleen.nii.gz") == {1: "spleen"}
