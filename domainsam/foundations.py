@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from domainsam.errors import PackError
 from domainsam.generalists import COSTS, GENERALISTS, PADDED, Generalist
+from domainsam.licences import RESEARCH_LICENCE
 from domainsam.plugins import load_offer, offers
 
 GROUP = "domainsam.foundations"
@@ -139,9 +140,8 @@ SAM2_STEM = "image_encoder.trunk.patch_embed.proj.weight"
 SAM2_DEEP = "image_encoder.trunk.blocks.15.norm1.weight"
 """Tiny and small share their width; tiny has 12 blocks, small 16."""
 SAM21_ONLY = "no_obj_embed_spatial"
-RESEARCH_LICENCE = "LicenseRef-domainsam-research-weights"
-"""SPDX's way to name a licence of one's own; its text is in ``LICENSES/`` and in the distribution."""
 OWN_LICENCE = f"{RESEARCH_LICENCE} (trained in part on research-only imagery, see the model card)"
+OWN_NOTICE = "the embedded foundations are for research: trained in part on research-only imagery"
 
 
 MODEL_LICENCES = {
@@ -233,6 +233,7 @@ FOUNDATIONS: dict[str, FoundationSpec] = {
             "embedded",
             "domainsam.foundation.embedded:load",
             OWN_LICENCE,
+            notice=OWN_NOTICE,
             marks=Marks({"dense_prompts.at4.weight": None}),
             parameters=COSTS["embedded"][0],
             gmacs=COSTS["embedded"][1],
@@ -242,6 +243,7 @@ FOUNDATIONS: dict[str, FoundationSpec] = {
             "embedded_sam2",
             "domainsam.foundation.embedded_sam2:load",
             OWN_LICENCE,
+            notice=OWN_NOTICE,
             marks=Marks({SAM2_STEM: (0, 32)}),
             fit="squash",
             parameters=COSTS["embedded_sam2"][0],

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from domainsam.errors import WeightsError
 from domainsam.foundations import FOUNDATIONS, FoundationSpec, find_foundations
+from domainsam.licences import tell_once
 from domainsam.machine import Precision, choose_device, choose_precision
 from domainsam.plugins import import_attribute
 
@@ -83,7 +84,7 @@ def load_foundation(
         name = identify(path)
     row = rows[name]
     if row.notice:
-        log.warning("%s", row.notice)
+        tell_once(row.notice)
     file = row.weights
     if path is None and file is not None and file.url and file.sha256 is None:
         _tell_checksum(row)

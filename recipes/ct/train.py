@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from domainsam.config import to_table
+from domainsam.licences import RESEARCH_USE
 from domainsam.machine import keep_freed_memory
 from domainsam_ct.labels import load_label_map
 from domainsam_ct.model.organs import save_model
@@ -34,7 +35,7 @@ from recipes.ct.runs import make_run
 FOLDS = 3
 SHOWN_EVERY = 10
 PROVENANCE = {
-    "use": "research",
+    "use": RESEARCH_USE,
     "data": "the 18 training CTs of BTCV in TransUNet's split (Synapse syn3193805, research use)",
 }
 

@@ -22,11 +22,11 @@ import torch
 import domainsam_ct
 from domainsam.config import to_table
 from domainsam.foundation import load_foundation
+from domainsam.licences import OPEN_USE
 from domainsam.machine import keep_freed_memory
 from domainsam_ct.labels import load_label_map, name_classes
 from domainsam_ct.model.network import OrganNetwork
 from domainsam_ct.model.organs import save_model
-from domainsam_ct.model.shipped import OPEN_USE
 from domainsam_ct.train.case import Case, Material
 from domainsam_ct.train.organs import judge, learn
 from domainsam_ct.train.recipe import read_recipe

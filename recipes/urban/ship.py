@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from domainsam.checkpoint import load, save
+from domainsam.licences import PROVENANCE, RESEARCH_USE
 from recipes.urban.folds import CITIES, FOLDS, count_scenes, list_scenes, reduce, show
+
+DATA = "UV-SAM's public sample of Beijing, which states no licence, and the Mumbai settlement set"
 
 
 def average(models: Path) -> dict[str, Tensor]:
@@ -38,6 +41,7 @@ def ship(work: Path, models: Path, out: Path, report: dict[str, Any]) -> None:
     checkpoint = load(models / "final.safetensors", "urban")
     config: Any = json.loads(json.dumps(checkpoint.header.config))
     config["method"] = "coarse"
+    config[PROVENANCE] = {"use": RESEARCH_USE, "data": DATA}
     config["prompter"]["temperature"] = report["temperature"]
     # Nothing else of the shape: a least area in the file would take the place of the default.
     config["shape"] = {"threshold": report["threshold"]}

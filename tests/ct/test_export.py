@@ -263,7 +263,9 @@ def test_keywords_are_the_options_of_the_command(tmp_path: Path) -> None:
 
 
 def test_labels_beside_dicom_objects_alone_tell_their_values(tmp_path: Path, study: Path) -> None:
-    mask = as_nifti(tmp_path, study)
-    assert main(["ct", "export", str(mask), str(study), "-o", str(tmp_path / "out"), "--dicom-seg"]) == 0
-    (file,) = (tmp_path / "out").glob("*_labels.json")
-    assert json.loads(file.read_text())["labels"] == {organ.name: value for value, organ in ORGANS.items()}
+    mask, out = as_nifti(tmp_path, study), tmp_path / "out"
+    given = ["ct", "export", str(mask), str(study), "-o", str(out), "--dicom-seg", "--label-map", "synapse"]
+    assert main(given) == 0
+    (file,) = out.glob("*_labels.json")
+    told = json.loads(file.read_text())["labels"]
+    assert {told["spleen"], told["kidney_left"], told["liver"], told["aorta"]} == {1, 3, 5, 7}

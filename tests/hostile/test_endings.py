@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import shapely
 
-from domainsam.errors import InputError, OutputError, explain
+from domainsam.errors import ConfigError, InputError, OutputError, explain
 from domainsam.infer.journal import Journal, mark_file
 from domainsam.limits import limited, tell_changing, tell_moment
+from domainsam.staging import open_scratch
 from domainsam.versions import SAMPLED_BYTES, content_digest
 from domainsam_cli.errors import run_guarded
 from domainsam_ct.segment import identify_source

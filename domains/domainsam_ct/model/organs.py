@@ -17,6 +17,7 @@ from domainsam.errors import ConfigError
 from domainsam.familiar import Known, parse_known
 from domainsam.foundation import load_foundation
 from domainsam.infer.sweep import BlockPrediction
+from domainsam.licences import PROVENANCE, read_provenance, tell_use
 from domainsam.machine import choose_device, choose_dtype
 from domainsam.protocols import Block
 from domainsam_ct.model.network import PREFIX, AnyNetwork, NetworkConfig, build_network
@@ -28,7 +29,7 @@ from domainsam_ct.model.predict import (
     predict_probability,
     predict_slices,
 )
-from domainsam_ct.model.shipped import NO_FOUNDATION, PACK, find_model, read_provenance, tell_use
+from domainsam_ct.model.shipped import NO_FOUNDATION, PACK, find_model
 from domainsam_ct.settings import Method
 
 
@@ -223,7 +224,7 @@ def load_model(
     validated = {
         name: header.metrics[f"dice_{name}"] for name in header.labels if f"dice_{name}" in header.metrics
     }
-    provenance = read_provenance(header)
+    provenance = read_provenance(header.config)
     tell_use(path.stem, provenance)
     known = parse_known(header.knows)
     return OrganModel(path.stem, header.labels, config, network, dtype, batch, validated, known, provenance)
@@ -261,7 +262,7 @@ def save_model(
         config={
             "model": to_table(config),
             "training": dict(training),
-            **({"provenance": dict(provenance)} if provenance else {}),
+            **({PROVENANCE: dict(provenance)} if provenance else {}),
         },
         metrics=metrics,
         knows=knows or {},

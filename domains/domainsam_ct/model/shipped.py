@@ -1,8 +1,7 @@
-"""Which model a run takes: a file, or one inside the package by name or method; what its header tells."""
+"""Which model a run takes: a file, or one inside the package by name or method."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,15 +9,9 @@ from domainsam.checkpoint import CheckpointHeader, model_file, read_header
 from domainsam.errors import ConfigError
 from domainsam_ct.settings import METHODS, Method
 
-log = logging.getLogger(__name__)
-
 PACK = "ct"
-OPEN_USE = "any use"
-"""Use of a model whose data put no limit to it."""
 NO_FOUNDATION = "none"
 """In the place of a foundation's name in the header of a model that needs none."""
-_TOLD: set[str] = set()
-"""Models whose restricted use was told in this process."""
 WEIGHTS = Path(__file__).parents[1] / "weights"
 SHIPPED: Mapping[Method, str] = {"specialist": "abdomen", "ladder": "abdomen_open"}
 """The model inside the package that is taken for each method."""
@@ -63,19 +56,3 @@ def find_method(header: CheckpointHeader) -> str:
     """The method of a model file; those that do not say it are older than the specialist alone."""
     network = header.config.get("model", {}).get("network", {})
     return str(network.get("method", "ladder"))
-
-
-def read_provenance(header: CheckpointHeader) -> dict[str, str]:
-    """What a model file says of its data (``"data"``) and of what it may be used for (``"use"``)."""
-    told = header.config.get("provenance", {})
-    return {str(name): str(value) for name, value in told.items()} if isinstance(told, Mapping) else {}
-
-
-def tell_use(name: str, provenance: Mapping[str, str]) -> None:
-    """Tell once in a process that a model's data restrict what it may be used for."""
-    if provenance.get("use", OPEN_USE) == OPEN_USE or name in _TOLD:
-        return
-    _TOLD.add(name)
-    log.warning(
-        "model %s is for %s: trained on %s", name, provenance["use"], provenance.get("data", "such data")
-    )

@@ -16,6 +16,7 @@ from domainsam.checkpoint import CheckpointHeader, collect_tensors, load, model_
 from domainsam.config import from_table, to_table
 from domainsam.foundation import load_foundation
 from domainsam.infer.sweep import BlockPrediction
+from domainsam.licences import read_provenance, tell_use
 from domainsam.machine import choose_device, choose_dtype
 from domainsam.protocols import Block, Foundation
 from domainsam.side.lora import PUBLISHED_NAMES
@@ -183,6 +184,7 @@ def load_network(path: Path, foundation: Foundation) -> tuple[SceneNetwork, Chec
     config = from_table(NetworkConfig, checkpoint.header.config.get(TABLE, {}), str(path))
     network = SceneNetwork(config, foundation)
     checkpoint.restore(network, PREFIX)
+    tell_use(path.stem, read_provenance(checkpoint.header.config))
     return network.eval(), checkpoint.header
 
 

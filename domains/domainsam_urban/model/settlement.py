@@ -19,6 +19,7 @@ from domainsam.foundation import load_decoder, load_foundation
 from domainsam.infer.blend import NODATA
 from domainsam.infer.networks import Networks
 from domainsam.infer.sweep import BlockPrediction, FirstLook
+from domainsam.licences import read_provenance, tell_use
 from domainsam.machine import Precision, choose_device, choose_precision
 from domainsam.marks import MarkFiles
 from domainsam.prompter.segformer import SegFormerPrompter
@@ -145,6 +146,7 @@ def load_model(options: MapOptions) -> SettlementModel:
         wanted = options.foundation or header.foundation
         foundation = load_foundation(wanted, device, getattr(torch, precision))
     prompter, header = load_prompter(path, PACK, foundation)
+    tell_use(path.stem, read_provenance(header.config))
     scene = get_scene_settings(header)
     return SettlementModel(
         name=path.stem,

@@ -9,9 +9,10 @@ import pytest
 
 from domainsam.checkpoint import CheckpointHeader, read_header
 from domainsam.config import from_table, to_table
+from domainsam.licences import OPEN_USE, RESEARCH_USE, read_provenance
 from domainsam_cli import main
 from domainsam_ct.labels import load_label_map
-from domainsam_ct.model.shipped import OPEN_USE, find_model, read_provenance
+from domainsam_ct.model.shipped import find_model
 from domainsam_ct.train.recipe import TrainConfig, read_recipe
 
 NAMES = ("abdomen", "abdomen_open")
@@ -34,9 +35,9 @@ def test_weights_and_recipe_belong_together(name: str) -> None:
 
 
 def test_the_files_say_what_they_may_be_used_for() -> None:
-    uses = {name: read_provenance(header_of(name)) for name in NAMES}
+    uses = {name: read_provenance(header_of(name).config) for name in NAMES}
     assert {name: told["use"] for name, told in uses.items()} == {
-        "abdomen": "research",
+        "abdomen": RESEARCH_USE,
         "abdomen_open": OPEN_USE,
     }
     assert "BTCV" in uses["abdomen"]["data"]
