@@ -152,6 +152,11 @@ def tell_changing(value: Changing) -> Changing | None:
     return None if _now.reproducible else value
 
 
+def is_reproducible() -> bool:
+    """Whether two runs of the same work are to write the same bytes."""
+    return _now.reproducible
+
+
 def tell_moment() -> datetime:
     """The time in UTC; where outputs are to be reproducible that of ``SOURCE_DATE_EPOCH``, else of 1970.
 

@@ -189,6 +189,12 @@ def _lock(path: Path, wait: bool = False) -> int | None:
     return descriptor
 
 
+def hold(descriptor: int) -> None:
+    """Wait until no other process holds a file, and hold it until it is closed, where there are locks."""
+    if LOCKS:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
 def _is_same(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from domainsam.errors import ConfigError, MissingInputError, OutputError
 from domainsam.names import add_veil
-from domainsam.private import open_privately
+from domainsam.private import hold, open_privately
 
 KEY_ENDING = "pseudonyms.key"
 """Of a hidden file beside the outputs; without it the next run names the same persons otherwise."""
@@ -77,6 +77,8 @@ def find_key(out: Path, folder: bool) -> bytes:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = open_privately(path, os.O_RDWR | os.O_CREAT)
         with os.fdopen(descriptor, "r+b") as file:
+            # Of two runs that begin at once, the second takes the key of the first.
+            hold(descriptor)
             key = file.read(MOST_KEY)
             if len(key) < LEAST_KEY:
                 key = secrets.token_hex(KEY_BYTES).encode()

@@ -8,11 +8,13 @@ import resource
 import signal
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import click
 import geopandas
 import numpy as np
+import pydicom
 import pytest
 import shapely
 
@@ -28,6 +30,9 @@ from domainsam_urban.trend.settings import TrendOptions
 from domainsam_urban.trend.trend import find_finished, find_work_room
 from domainsam_urban.write.styles import store_default_styles
 from domainsam_urban.write.vectors import writing_vectors
+from tests.ct.made import stored, write_dicom
+from tests.ct.read.series import HEAD_FIRST
+from tests.ct.standin import abdomen, affine
 from tests.urban.mask_files import write_raster
 from tests.urban.trend.scenes import run, write_masks
 
@@ -244,6 +249,23 @@ def test_two_reproducible_runs_are_equal_bytes(tmp_path: Path, ct_segment: objec
         contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert contents[0] == contents[1]
     assert json.loads(contents[0]["ct_statistics.json"])["seconds"] is None
+
+
+def test_reproducible_objects_have_identifiers_of_their_content(tmp_path: Path, ct_segment: object) -> None:
+    write_dicom(study := tmp_path / "study", *stored(abdomen()[0], affine(), *HEAD_FIRST))
+    runs: list[dict[str, bytes]] = []
+    for out, organs in (("one", "liver,spleen"), ("again", "liver,spleen"), ("other", "liver")):
+        folder = tmp_path / out
+        given = (study, "-o", folder, "--dicom-seg", "--rtstruct", "-q", "--organs", organs)
+        assert ct_segment(*given, "--reproducible") == 0  # type: ignore[operator]
+        runs.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert runs[0] == runs[1]
+    objects = [name for name in runs[0] if name.endswith(".dcm")]
+    assert len(objects) == 2
+    uids = [
+        pydicom.dcmread(BytesIO(run[name])).SOPInstanceUID for run in (runs[0], runs[2]) for name in objects
+    ]
+    assert len(set(uids)) == 4
 
 
 @pytest.mark.slow

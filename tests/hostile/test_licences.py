@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
 
-from domainsam.foundations import OWN_LICENCE, RESEARCH_LICENCE, find_foundations, tell_licences
+import pytest
+
+from domainsam import licences
+from domainsam.foundation import load_foundation
+from domainsam.foundations import OWN_LICENCE, find_foundations, tell_licences
+from domainsam.licences import OPEN_USE, RESEARCH_LICENCE, RESEARCH_USE, read_provenance, tell_use
 from domainsam.signatures import shipped_weights
 from tests.conftest import ROOT
 
@@ -34,3 +40,20 @@ def test_outputs_tell_the_licences_of_the_weights_that_made_them() -> None:
     assert tell_licences("abdomen_open") == {"abdomen_open": "Apache-2.0"}
     assert RESEARCH_LICENCE in tell_licences("abdomen")["abdomen"]
     assert set(shipped_weights()) <= set(tell_licences(*shipped_weights()))
+
+
+def test_weights_for_research_are_told_once_before_use(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(licences, "_told", set())
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            load_foundation("embedded_sam2")
+            tell_use("mine", {"use": RESEARCH_USE, "data": "scans lent to us"})
+        tell_use("open", {"use": OPEN_USE})
+        tell_use("silent", read_provenance({"training": {}}))
+        tell_use("odd", read_provenance({"provenance": "a text"}))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the embedded foundations are for research: trained in part on research-only imagery",
+        "model mine is for research: trained on scans lent to us",
+    ]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +18,10 @@ import pytest
 from domainsam.errors import ConfigError, MissingInputError
 from domainsam.names import lift_veils, show
 from domainsam.pseudonyms import Veil, find_key, hide_path, make_pseudonym, read_key
+from domainsam_cli import main
 from domainsam_ct.job import make_case_stem
 from domainsam_ct.read.geometry import to_axial
-from tests.ct.made import write_dicom
+from tests.ct.made import write_dicom, write_nifti
 from tests.ct.standin import abdomen, affine, write_case
 
 NAME = "DOE_JANE_2020"
@@ -153,3 +157,64 @@ def test_what_is_hidden_is_hidden_wherever_it_is_shown(tmp_path: Path) -> None:
     assert show(f"{tmp_path / 'in' / NAME}: 1 slice is missing") == "case-1: 1 slice is missing"
     lift_veils()
     assert NAME in show(NAME)
+
+
+def masks_of(folder: Path) -> tuple[Path, Path, Path]:
+    """A named patient's scan, and folders with a mask and labels that are called after it."""
+    scan = named_case(folder / "scans")
+    for part in ("found", "known"):
+        (folder / part).mkdir()
+        write_nifti(folder / part / f"{NAME}.nii.gz", abdomen()[1], affine())
+    return scan, folder / "found", folder / "known"
+
+
+def test_scores_are_under_pseudonyms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan, found, known = masks_of(tmp_path / "in")
+    out = tmp_path / "out"
+    out.mkdir()
+    given = ["ct", "evaluate", str(found), str(known), "--images", str(scan.parent), "--label-map", "synapse"]
+    outputs = ["--csv", str(out / "s.csv"), "--report", str(out / "s.html")]
+    assert main([*given, *outputs]) == 0
+    printed = capsys.readouterr()
+    assert "jane" not in texts_of(out) + (printed.out + printed.err).lower()
+    with (out / "s.csv").open() as file:
+        case = next(csv.DictReader(file))["case"]
+    assert case.startswith("case-")
+    assert (out / ".pseudonyms.key").is_file()
+    # Without outputs nothing is kept; a user's own key names alike wherever it is used.
+    assert main([*given, "--json", "--pseudonym-key", str(out / ".pseudonyms.key")]) == 0
+    told = capsys.readouterr().out
+    assert case in told
+    assert "jane" not in told.lower()
+    assert main([*given, "--json", "--keep-identifiers"]) == 0
+    assert NAME in capsys.readouterr().out
+
+
+def test_volumes_are_under_pseudonyms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan, found, _ = masks_of(tmp_path / "in")
+    out = tmp_path / "out.json"
+    given = ["ct", "statistics", str(found / f"{NAME}.nii.gz"), "--image", str(scan)]
+    assert main([*given, "-o", str(out), "--label-map", "synapse"]) == 0
+    printed = capsys.readouterr()
+    assert "jane" not in (out.read_text() + printed.out + printed.err).lower()
+    assert json.loads(out.read_text())["image"].startswith("case-")
+    assert main([*given, "--json", "--keep-identifiers"]) == 0
+    assert json.loads(capsys.readouterr().out)["image"] == NAME
+
+
+def test_training_names_no_patient(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan, _, known = masks_of(tmp_path / "in")
+    write_nifti(known / f"{NAME}.nii.gz", abdomen()[1][:-1], affine())
+    given = ["ct", "train", str(scan), "--labels", str(known), "-o", str(tmp_path / "m.safetensors")]
+    given += ["--val-share", "0"]
+    assert main(given) == 2
+    told = capsys.readouterr().err
+    assert "case-" in told
+    assert "jane" not in told.lower()
+
+
+def test_runs_that_begin_at_once_share_a_key(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from domainsam.pseudonyms import find_key; "
+    given = [sys.executable, "-c", f"{code}print(find_key(Path(sys.argv[1]), True))", str(tmp_path / "out")]
+    runs = [subprocess.Popen(given, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert len({run.communicate()[0] for run in runs}) == 1

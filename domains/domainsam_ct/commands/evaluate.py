@@ -11,6 +11,7 @@ import click
 
 from domainsam_cli.console import align_rows, echo, format_paths, format_score, get_command_line, print_result
 from domainsam_cli.options import NAMES, overwrite_option, seed_option, talk_options
+from domainsam_ct.commands.options import identifier_options, make_identifiers
 
 if TYPE_CHECKING:
     from domainsam_ct.evaluate.report import FindImage, WorstSlices
@@ -65,6 +66,7 @@ def comparing_options(command: Any) -> Any:
 @click.option("--images", type=PATH, help="The scan, or a folder of scans: shown in the report.")
 @click.option("--report", type=PATH, help="Report with the worst slices, one HTML file.")
 @click.option("--csv", "csv_path", type=PATH, help="Scores of every case and organ, CSV.")
+@identifier_options
 @seed_option
 @overwrite_option
 @talk_options
@@ -96,6 +98,10 @@ def evaluate(ctx: click.Context, /, predicted: Path, truth: Path, **given: Any) 
     ]
     pairs, unpaired = find_pairs(predicted, truth)
     outputs = [path for path in (given["csv_path"], given["report"]) if path is not None]
+    find_image = make_image_finder(given["images"])
+    rule = make_identifiers(given, outputs)
+    for pair in pairs:
+        rule.hide(pair.case, (pair.predicted, pair.truth, find_image(pair.case)))
     worst = None if given["report"] is None else WorstSlices(PICTURES)
     with Staging(outputs, overwrite=given["overwrite"]) as staging:
         with report_progress("compare", given["quiet"]) as progress:
@@ -105,7 +111,7 @@ def evaluate(ctx: click.Context, /, predicted: Path, truth: Path, **given: Any) 
                 gather(given),
                 worst,
                 progress,
-                make_image_finder(given["images"]),
+                find_image,
             )
         if given["csv_path"] is not None:
             staging.write_text(given["csv_path"], result.csv_text())

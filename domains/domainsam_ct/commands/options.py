@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from domainsam_cli.options import bundle
 from domainsam_ct.settings import SEG_TYPES
+
+if TYPE_CHECKING:
+    from domainsam_ct.identifiers import Identifiers
 
 PATH = click.Path(path_type=Path)
 
@@ -24,6 +29,14 @@ identifier_options = bundle(
     ),
 )
 """Options that say what of a patient outputs tell."""
+
+
+def make_identifiers(given: Mapping[str, Any], outputs: Sequence[Path]) -> Identifiers:
+    """What these options say, of a command that writes no case by itself."""
+    from domainsam_ct.identifiers import Identifiers
+
+    return Identifiers(given["keep_identifiers"], given["pseudonym_key"], next(iter(outputs), None))
+
 
 summary_options = bundle(
     click.option("--preview", is_flag=True, help="Picture of three planes with contours, PNG."),

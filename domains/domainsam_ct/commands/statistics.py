@@ -11,6 +11,7 @@ import click
 
 from domainsam_cli.console import echo
 from domainsam_cli.options import overwrite_option, talk_options
+from domainsam_ct.commands.options import identifier_options
 
 if TYPE_CHECKING:
     from domainsam_ct.evaluate.labelled import LabelledMask
@@ -30,6 +31,7 @@ PATH = click.Path(path_type=Path)
     help="Series of the image's folder: UID, or name in the notes.",
 )
 @click.option("-o", "--out", type=PATH, multiple=True, help="Write to .json or .csv. Repeat for both.")
+@identifier_options
 @overwrite_option
 @talk_options
 def statistics(
@@ -38,6 +40,8 @@ def statistics(
     label_map: str | None,
     series_uid: str | None,
     out: tuple[Path, ...],
+    keep_identifiers: bool,
+    pseudonym_key: Path | None,
     overwrite: bool,
     quiet: bool,
     verbose: bool,
@@ -54,6 +58,8 @@ def statistics(
     domainsam ct statistics seg.nii.gz --label-map totalsegmentator -o volumes.csv
     """  # noqa: D301 - click needs the control character itself
     from domainsam.staging import Staging
+    from domainsam_ct.identifiers import Identifiers
+    from domainsam_ct.job import make_case_stem
     from domainsam_ct.labels import load_label_map
     from domainsam_ct.write.products import format_table
 
@@ -61,6 +67,8 @@ def statistics(
         if path.suffix.lower() not in (".json", ".csv"):
             raise click.UsageError(f"--out {path}: statistics are written as .json or .csv")
     labels: LabelMap | None = None if label_map is None else load_label_map(label_map)
+    rule = Identifiers(keep_identifiers, pseudonym_key, next(iter(out), None))
+    rule.hide(make_case_stem(mask), (mask, image))
     with Staging(out, overwrite=overwrite) as staging:
         read, organs, notes = measure_mask(mask, labels, image, series_uid)
         document = make_document(read, organs, image, notes)
@@ -117,17 +125,18 @@ def make_document(
 ) -> dict[str, Any]:
     """Everything about a mask, as values that JSON can hold."""
     import domainsam
+    from domainsam.names import show
     from domainsam_ct.job import UNITS
 
     return {
         "domainsam": domainsam.__version__,
-        "mask": mask.path.name,
-        "image": None if image is None else image.name,
+        "mask": show(mask.path.name),
+        "image": None if image is None else show(image.name),
         "shape": list(mask.native.shape),
         "spacing_mm": list(mask.native.spacing),
         "units": UNITS,
         "organs": {organ.name: organ.document() for organ in organs},
-        "warnings": list(notes),
+        "warnings": [show(note) for note in notes],
     }
 
 

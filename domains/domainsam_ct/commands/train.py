@@ -13,6 +13,7 @@ from domainsam.errors import ConfigError
 from domainsam_cli.console import format_paths, print_result
 from domainsam_cli.errors import RunState
 from domainsam_cli.options import RUN, Separated, bundle, collect_given, out_option, run_options
+from domainsam_ct.commands.options import identifier_options, make_identifiers
 from domainsam_ct.settings import METHODS
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def learning_options(command: Any) -> Any:
 @click.option("--paper", is_flag=True, help="The recipe that SAM-LST was published with.")
 @model_options
 @learning_options
+@identifier_options
 @run_options
 @click.pass_context
 def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None:
@@ -121,7 +123,8 @@ def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None
         *("labels", "label_map", "ignore_unknown", "train_list", "test_list"),
         *RUN,
     )
-    options = TrainOptions(**{name: given[name] for name in names})
+    rule = make_identifiers(given, [given["out"]])
+    options = TrainOptions(**{name: given[name] for name in names}, identifiers=rule)
     if given["paper"] and options.precision == "auto":
         # What was published was computed in 32 bits throughout.
         options = replace(options, precision="fp32")

@@ -18,6 +18,7 @@ from domainsam.train.cache import FeatureCache
 from domainsam.train.loop import Run, Stage, run_stages
 from domainsam.train.start import RunOptions, Trained, start_run
 from domainsam.trunks import load_trunk
+from domainsam_ct.identifiers import Identifiers
 from domainsam_ct.labels import load_label_map
 from domainsam_ct.model.network import AnyNetwork, OrganNetwork, SpecialistNetwork
 from domainsam_ct.model.network import build_network as build_untrained
@@ -136,6 +137,8 @@ class TrainOptions(RunOptions):
         Name of a shipped label map, or a TOML file.
     train_list, test_list
         Given, the input is the published Synapse layout and these are its lists.
+    identifiers
+        What of patients may be told.
     """
 
     labels: Path | None = None
@@ -143,6 +146,7 @@ class TrainOptions(RunOptions):
     ignore_unknown: bool = False
     train_list: Path | None = None
     test_list: Path | None = None
+    identifiers: Identifiers = field(default_factory=Identifiers)
 
 
 @dataclass(frozen=True)
@@ -206,8 +210,11 @@ def read_material(
         return read_synapse(inputs[0], options.train_list, options.test_list)
     if options.labels is None:
         raise ConfigError("give --labels, or --train-list for the published Synapse layout")
+    pairs = find_pairs(inputs, options.labels)
+    for pair in pairs:
+        options.identifiers.hide(pair.name, (pair.image, pair.labels))
     return gather(
-        find_pairs(inputs, options.labels),
+        pairs,
         load_label_map(options.label_map),
         config.split,
         config.model.pixel_mm,

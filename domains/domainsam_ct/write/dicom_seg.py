@@ -36,6 +36,7 @@ from domainsam_ct.read.dicom.derived import (
 from domainsam_ct.read.dicom.files import silence_libraries
 from domainsam_ct.read.dicom.sources import Reference, list_references, read_source_datasets
 from domainsam_ct.read.volume import Volume
+from domainsam_ct.write.settle import settle
 
 SERIES_NUMBER = 9001
 """Far from the numbers that scanners give."""
@@ -112,6 +113,7 @@ def write_dicom_seg(
         _name_frames(segmentation, sources, list_references(series, sources))
         if form == "deflated":
             segmentation.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        settle(segmentation)
     with Staging([path], overwrite=overwrite) as staged:
         staged.write_with(path, partial(segmentation.save_as, enforce_file_format=True))
 

@@ -8,6 +8,7 @@ from domainsam import __version__
 from domainsam.familiar import NOT_COMPARED
 from domainsam.io.charts import encode_png
 from domainsam.io.pages import render
+from domainsam.limits import tell_changing
 from domainsam_ct.job import CaseResult
 from domainsam_ct.labels import LabelMap
 from domainsam_ct.write.preview import Colours
@@ -25,6 +26,7 @@ def render_case(result: CaseResult, labels: LabelMap, pictures: Mapping[str, Col
         "domainsam_ct",
         "case.html.j2",
         result=result,
+        seconds=tell_changing(result.seconds),
         organs={organ.name: labels[organ.value] for organ in result.organs},
         pictures={name: encode_png(picture) for name, picture in pictures.items()},
         plane_text=PLANE_TEXT,

@@ -37,6 +37,7 @@ from domainsam_ct.read.dicom.files import silence_libraries
 from domainsam_ct.read.dicom.sources import TYPE_TWO, Reference, list_references, read_source_datasets
 from domainsam_ct.read.dicom.stack import LPS_TO_RAS
 from domainsam_ct.read.volume import Volume
+from domainsam_ct.write.settle import settle
 
 STUDY_REFERENCE = "1.2.840.10008.3.1.2.3.1"
 """SOP class (PS3.6, A-1), retired but still what structure sets refer to."""
@@ -97,6 +98,7 @@ def write_rtstruct(
             dataset.StructureSetROISequence.append(_region(number, organ, sources[0], origin))
             dataset.ROIContourSequence.append(_contours(number, organ, inside, references, volume))
             dataset.RTROIObservationsSequence.append(_observation(number, organ))
+        settle(dataset)
     with Staging([path], overwrite=overwrite) as staged:
         staged.write_with(path, partial(dataset.save_as, enforce_file_format=True))
 

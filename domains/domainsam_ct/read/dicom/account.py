@@ -15,7 +15,7 @@ NAMED = 4
 """Files that a message names before it counts the rest."""
 ALIKE = 0.2
 """A file that is no DICOM and differs in size by less than this share from the slices is taken for one."""
-IDENTIFYING = ("PatientName", "PatientID", "PatientBirthDate", "AccessionNumber")
+IDENTIFYING = ("PatientName", "PatientID", "OtherPatientNames", "PatientBirthDate", "AccessionNumber")
 SHORTEST_WORD = 3
 """Letters or digits from which part of a name is taken for the patient's; shorter ones are anywhere."""
 
