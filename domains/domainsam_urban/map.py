@@ -46,7 +46,7 @@ from domainsam_urban.write.products import Mapped, write_products
 log = logging.getLogger(__name__)
 
 CONTEXT_OVERLAP = 256
-"""Pixels that neighbouring tiles share: 96 of them are margin, about as far as an edge is noticed."""
+"""Pixels that neighbouring tiles share; three eighths of them are margin, as far as an edge is noticed."""
 STAGED_BYTES = 3
 """Bytes a pixel that are staged: coarse and final probability, and the answer without its specks."""
 WRITTEN_BYTES = 2
@@ -278,13 +278,15 @@ def make_engine_options(
     run = options.run
     # Half of what is asked for, because pass two may still enlarge an object.
     least = options.shape.min_area / 2 / (pixel[0] * pixel[1] if pixel else 1.0)
-    tile = model.tile if run.tile is None else run.tile
+    asked = model.tile if run.tile is None else run.tile
+    tile = max(asked, model.least_tile)
     # Half a tile, as far as a network looks: with a quarter, tiles of other sizes answer otherwise.
     overlap = max(model.overlap if run.tile is None else 0, min(CONTEXT_OVERLAP, tile // 2 // ALIGN * ALIGN))
     return EngineOptions(
         tile=tile,
         overlap=overlap if run.overlap is None else run.overlap,
-        batch_size=run.batch_size,
+        # As many pixels at a time as were asked for.
+        batch_size=max(1, run.batch_size * asked**2 // tile**2),
         workers=run.workers,
         threshold=options.shape.threshold,
         min_pixels=max(1, model.speck_pixels, int(least)),

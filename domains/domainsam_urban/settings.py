@@ -18,6 +18,8 @@ India's National Sample Survey (69th round, 2012, Report 561) calls a cluster a 
 """
 VIEWS = (1, 4, 8)
 """Pictures that a first look may be averaged over: one, its quarter turns, these and their mirror images."""
+CONTEXT_PIXELS = 96
+"""How far from an edge, in pixels that the network sees, its answer depends on what lies beyond."""
 METHODS = ("full", "coarse")
 """``full``: prompts decoded by the foundation. ``coarse``: the prompter's first look alone, no foundation.
 

@@ -285,3 +285,12 @@ def test_tile_is_the_models_unless_told(model: SettlementModel) -> None:
         options = pipeline.make_engine_options(MapOptions(OutputOptions(()), run=run), trained, None)
         sizes.append((options.tile, options.overlap))
     assert sizes == [(256, 128), (128, 64), (256, 64), (128, 0)]
+
+
+def test_no_tile_is_smaller_than_the_network_looks(model: SettlementModel) -> None:
+    trained = replace(model, tile=512, least_tile=512)
+    made = []
+    for run in (RunOptions(batch_size=4), RunOptions(tile=256, batch_size=4), RunOptions(tile=64)):
+        options = pipeline.make_engine_options(MapOptions(OutputOptions(()), run=run), trained, None)
+        made.append((options.tile, options.overlap, options.batch_size))
+    assert made == [(512, 256, 4), (512, 256, 1), (512, 256, 1)]

@@ -24,6 +24,9 @@ class SceneConfig:
         Ground pixel in metres that the networks see; scenes are resampled to it.
     tile, overlap
         Side of a tile and least overlap of neighbours, in such pixels.
+    least_tile
+        Smaller tiles are not made, whatever a run asks for: the network answers by what it sees that far
+        around. A run that asks for smaller ones has fewer of these at a time.
 
     Raises
     ------
@@ -35,12 +38,15 @@ class SceneConfig:
     resolution: float = 0.9
     tile: int = 512
     overlap: int = 128
+    least_tile: int = ALIGN
 
     def __post_init__(self) -> None:
         if not self.resolution > 0:
             raise ConfigError(f"resolution is {self.resolution}, expected metres above 0")
         if self.tile < ALIGN or self.tile % ALIGN:
             raise ConfigError(f"tile is {self.tile}, expected a multiple of {ALIGN}")
+        if not ALIGN <= self.least_tile <= self.tile:
+            raise ConfigError(f"least_tile is {self.least_tile}, expected {ALIGN} to tile ({self.tile})")
         if not 0 <= self.overlap < self.tile:
             raise ConfigError(f"overlap is {self.overlap}, expected 0 or more and below tile ({self.tile})")
 

@@ -47,7 +47,7 @@ class SettlementModel:
 
     ``foundation`` is None where only the coarse stage will run.
     ``resolution`` is the ground pixel in metres that the prompter was trained
-    at, None if its file does not say; ``tile`` and ``overlap`` are in such pixels.
+    at, None if its file does not say; ``tile``, ``overlap`` and ``least_tile`` are in such pixels.
     ``validated`` are its scores on ground that it did not learn from, by name, and
     ``known`` is what it learnt from was like, both as far as the file tells it.
     """
@@ -60,6 +60,7 @@ class SettlementModel:
     resolution: float | None
     tile: int = SceneConfig.tile
     overlap: int = SceneConfig.overlap
+    least_tile: int = SceneConfig.least_tile
     classifier: CellClassifier | None = None
     validated: Mapping[str, float] = field(default_factory=dict)
     known: Known | None = None
@@ -157,6 +158,7 @@ def load_model(options: MapOptions) -> SettlementModel:
         resolution=None if scene is None else scene.resolution,
         tile=SceneConfig.tile if scene is None else scene.tile,
         overlap=SceneConfig.overlap if scene is None else scene.overlap,
+        least_tile=SceneConfig.least_tile if scene is None else scene.least_tile,
         classifier=None if options.classifier is None else load_classifier(options.classifier).to(device),
         validated=dict(header.metrics),
         known=parse_known(header.knows),

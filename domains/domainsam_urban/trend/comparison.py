@@ -10,9 +10,10 @@ from domainsam.errors import InputError
 from domainsam.infer.blend import find_threshold_level
 from domainsam.infer.journal import Steps, digest, mark_file
 from domainsam_urban.model.settlement import SettlementModel
+from domainsam_urban.settings import CONTEXT_PIXELS
 from domainsam_urban.trend.align import shifts as place
 from domainsam_urban.trend.align.smoothing import smooth_layers
-from domainsam_urban.trend.align.warp import write_common_valid
+from domainsam_urban.trend.align.warp import CommonSeen, write_common_valid
 from domainsam_urban.trend.layers import LayerJob, LoadModel, make_layers
 from domainsam_urban.trend.read.scenes import to_map_options
 from domainsam_urban.trend.read.survey import Survey
@@ -60,10 +61,10 @@ class Comparison:
         valid = self.folder / "ground" / f"valid-{digest([path.name for path in layers])}.tif"
         seen = self.steps.once(
             ("valid", valid.stem),
-            lambda: write_common_valid(tuple(layers), valid, self.survey.ground),
+            lambda: asdict(write_common_valid(tuple(layers), valid, self.survey.ground, self._reach())),
             (valid,),
         )
-        if not seen:
+        if not seen["seen"]:
             raise InputError(
                 "no pixel has data in all years, so nothing can be compared: leave out the year with the "
                 f"least data (of {', '.join(self.labels)})"
@@ -89,7 +90,24 @@ class Comparison:
             years,
             valid,
             find_threshold_level(self.options.threshold),
-            (*self.survey.warnings, *words),
+            (*self.survey.warnings, *words, *self._tell_edges(CommonSeen(**seen))),
+        )
+
+    def _reach(self) -> int:
+        """Pixels of the ground from which a prediction takes its context; 0 where all years are masks."""
+        readings = [item.reading for item in self.survey.inputs if item.reading is not None]
+        pixel = self.survey.ground.pixel_m
+        return max((round(CONTEXT_PIXELS * (one.resolution or pixel) / pixel) for one in readings), default=0)
+
+    def _tell_edges(self, found: CommonSeen) -> tuple[str, ...]:
+        """What of the ground that all years saw is not compared, and why."""
+        if found.seen == found.compared:
+            return ()
+        ground = self.survey.ground
+        return (
+            f"{(found.seen - found.compared) * ground.pixel_ha:.1f} ha that all years saw are not compared: "
+            f"within {self._reach() * ground.pixel_m:.0f} m of ground that only some saw, what is found "
+            "depends on what lies beyond",
         )
 
     def _job(self, number: int, shift: tuple[float, float] = (0.0, 0.0)) -> LayerJob:

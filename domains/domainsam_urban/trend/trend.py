@@ -236,9 +236,7 @@ class ChangeProducts:
         words = []
         place, seen = self.years[0].place_ha, self.years[0].valid_ha
         if seen < WHOLE_SHARE * place:
-            words.append(
-                f"both scenes saw {seen:.1f} of {place:.1f} ha; all figures are of that ground alone"
-            )
+            words.append(f"{seen:.1f} of {place:.1f} ha are compared; all figures are of that ground alone")
         if self.change.net.holds(0) and set(self.counts) - {"stable"}:
             words.append(
                 "the net change cannot be told from none: settlements that are said to have changed may be "

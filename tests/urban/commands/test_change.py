@@ -44,7 +44,7 @@ def test_a_part_of_the_same_map_changes_nothing(tmp_path: Path, capsys: pytest.C
     net = told["change"]["net_ha"]
     assert net["central"] == pytest.approx(0, abs=0.01)
     assert net["low"] < 0 < net["high"]
-    assert any("both scenes saw " in words for words in told["warnings"]), told["warnings"]
+    assert any(" are compared; all figures" in words for words in told["warnings"]), told["warnings"]
 
 
 def test_a_sure_change_needs_no_caution(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,7 @@ def test_a_header_that_says_less_is_filled_up_with_defaults() -> None:
     [
         ("[scene]\nresolution = 0", "resolution is 0.0, expected metres above 0"),
         ("[scene]\ntile = 500", "tile is 500, expected a multiple of 32"),
+        ("[scene]\nleast_tile = 1024", "least_tile is 1024, expected 32 to tile"),
         ("[scene]\noverlap = 512", "overlap is 512"),
         ("[scene]\nresolutoin = 1", "unknown key scene.resolutoin, did you mean scene.resolution"),
         ("[prompter]\nmixer = 'sum'", "prompter.mixer is 'sum', expected one of 'mlp', 'add'"),

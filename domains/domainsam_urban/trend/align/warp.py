@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.shutil import copy as gdal_copy
 from rasterio.vrt import WarpedVRT
+from scipy import ndimage
 
-from domainsam.infer.blend import NODATA
+from domainsam.infer.blend import NODATA, clip_window, slice_within
 from domainsam.io.cog import COPY_OPTIONS, KIND_OPTIONS
 from domainsam.io.rasters import GDAL_OPTIONS, Handles, writing_raster
 from domainsam.protocols import Window
@@ -28,6 +30,8 @@ AVERAGE_FROM = 1.5
 WARP_PIXELS = 0.02
 """Greatest error of a warped position, in pixels; GDAL's own default is an eighth."""
 WARP_MEGABYTES = 64
+LEAST_COMPARED = 0.5
+"""Share of what all layers have seen that has to be left where ground beside their edges is not compared."""
 
 
 @contextmanager
@@ -95,18 +99,78 @@ def copy_as_cog(layer: Path, staged: Path, target: Path) -> None:
         gdal_copy(layer, staged, **COPY_OPTIONS, **KIND_OPTIONS["probability"])
 
 
-def write_common_valid(layers: tuple[Path, ...], target: Path, ground: CommonGround) -> int:
-    """Mark the pixels that every layer has data for; returns how many there are."""
-    count = 0
+@dataclass(frozen=True)
+class CommonSeen:
+    """How many pixels every layer has data for, and how many of them are compared."""
 
-    def seen_by_all(window: Window) -> NDArray[np.uint8]:
-        nonlocal count
-        seen = np.ones((window.height, window.width), dtype=bool)
-        for path in layers:
-            with rasterio.open(path) as dataset:
-                seen &= dataset.read(1, window=to_rasterio_window(window)) != NODATA
-        count += int(seen.sum())
-        return seen.astype(np.uint8)
+    seen: int
+    compared: int
 
-    write_ground(target, ground, seen_by_all, nodata=None)
-    return count
+
+def write_common_valid(
+    layers: tuple[Path, ...], target: Path, ground: CommonGround, reach: int = 0
+) -> CommonSeen:
+    """Mark the pixels that are compared: every layer has data for them, and its answers saw the same around.
+
+    Where one layer ends and another goes on, an object is cut in one of them
+    and whole in the other, and a network answers otherwise for lack of what
+    lies beyond. Within ``reach`` of such ground answers are not compared.
+    Holes narrower than half of that count as seen around, because they are
+    filled from their rims; and where most of the ground would go, none does.
+
+    Parameters
+    ----------
+    reach
+        Pixels of the ground from which an answer takes its context; 0 for masks of other makers.
+    """
+    found = _write_compared(layers, target, ground, reach)
+    if reach and found.compared < LEAST_COMPARED * found.seen:
+        return _write_compared(layers, target, ground, 0)
+    return found
+
+
+def _write_compared(layers: tuple[Path, ...], target: Path, ground: CommonGround, reach: int) -> CommonSeen:
+    seen = compared = 0
+
+    def mark(window: Window) -> NDArray[np.uint8]:
+        nonlocal seen, compared
+        whole = clip_window(_grow(window, 2 * reach), (0, ground.height), (0, ground.width))
+        inside = slice_within(window, (whole.row, whole.col))
+        everywhere, anywhere = _read_seen(layers, whole)
+        kept = everywhere & ~find_near(anywhere & ~everywhere, reach) if reach else everywhere
+        seen += int(everywhere[inside].sum())
+        compared += int(kept[inside].sum())
+        return kept[inside].astype(np.uint8)
+
+    write_ground(target, ground, mark, nodata=None)
+    return CommonSeen(seen, compared)
+
+
+def _grow(window: Window, by: int) -> Window:
+    return Window(window.row - by, window.col - by, window.height + 2 * by, window.width + 2 * by)
+
+
+def _read_seen(layers: tuple[Path, ...], window: Window) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Where every layer has data, and where any has."""
+    everywhere = np.ones((window.height, window.width), dtype=bool)
+    anywhere = np.zeros_like(everywhere)
+    for path in layers:
+        with rasterio.open(path) as dataset:
+            here = dataset.read(1, window=to_rasterio_window(window)) != NODATA
+        everywhere &= here
+        anywhere |= here
+    return everywhere, anywhere
+
+
+def find_near(places: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """Pixels within ``reach`` of places half as wide or more, ``(h, w)``; they go on where the array ends."""
+    if not places.any():
+        return places
+    half = max(1, reach // 4)
+    padded = np.pad(places, half, mode="edge")
+    core = ndimage.distance_transform_cdt(padded, metric="chessboard") > half
+    # What is left of an opening with a square; its distance is half a width more than the place's own.
+    core = core[half:-half, half:-half]
+    if not core.any():
+        return core
+    return np.asarray(ndimage.distance_transform_edt(~core) <= reach + half)
