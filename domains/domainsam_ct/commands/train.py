@@ -38,6 +38,7 @@ model_options = bundle(
     click.option("--specialist-weights", type=click.Path(), help="ImageNet weights of the ResNet."),
     click.option("--specialist", help="resnet18, another ResNet of timm, or mit_b0 to mit_b5."),
     click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
+    click.option("--start-from", help="Model to train further: a file, or abdomen or abdomen_open."),
     click.option("--trunk-weights", type=click.Path(), help="ImageNet weights of the trunk."),
     click.option("--trunk", help="Of the specialist alone: a network of timm by name."),
     click.option(
@@ -111,6 +112,7 @@ def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None
 
     \b
     domainsam ct train cases/ --labels labels/ --label-map labels.toml -o model.safetensors
+    domainsam ct train cases/ --labels labels/ --start-from abdomen -o model.safetensors
     domainsam ct train cases/ --labels labels/ --method ladder --folds 5 --fold 0 -o m.safetensors
     domainsam ct train Synapse/ --train-list train.txt --test-list test_vol.txt --paper -o m.safetensors
     """  # noqa: D301 - click needs the control character itself
@@ -154,8 +156,8 @@ def gather_config(given: dict[str, Any]) -> TrainConfig:
     split = collect_given(given, {"folds": "folds", "fold": "fold", "val_share": "share"})
     rates = collect_given(given, {"lr": "lr", "steps": "steps"})
     plain = {
-        **{name: name for name in ("foundation", "specialist_weights", "trunk_weights", "crop")},
-        **{name: name for name in ("batch_size", "epochs")},
+        **{name: name for name in ("foundation", "specialist_weights", "trunk_weights", "start_from")},
+        **{name: name for name in ("crop", "batch_size", "epochs")},
         **{"variants": "variants", "cache": "cache_gb"},
     }
     if given["crop"] is not None and config.crop_rows:

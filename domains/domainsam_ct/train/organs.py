@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +26,12 @@ from domainsam_ct.model.network import build_network as build_untrained
 from domainsam_ct.model.organs import OrganModel, save_model
 from domainsam_ct.train.case import Material, coarsen_case, describe_cases
 from domainsam_ct.train.cases import find_pairs, gather
+from domainsam_ct.train.further import begin_from
 from domainsam_ct.train.recipe import TrainConfig
 from domainsam_ct.train.slices import Encode, OrganObjective, SliceStream, average_dice, score_case
 from domainsam_ct.train.synapse import read_synapse
+
+log = logging.getLogger(__name__)
 
 JUDGED_TOGETHER = 8
 """Slices predicted together in validation."""
@@ -79,6 +83,8 @@ def learn(
     ones where there are none.
     """
     network = build_network(config, foundation, len(material.labels), run.seed, dtype, run.devices.device)
+    if config.start_from and not begin_from(network, config.start_from, material.labels):
+        log.warning("%s knows other organs: the layer that tells them apart begins anew", config.start_from)
     encode: Encode = network.encode if isinstance(network, SpecialistNetwork) else network.encode_pictures
     # The cache keeps what the foundation makes of pictures in its own way.
     usual = foundation is not None and config.model.network.encoding == "usual"
@@ -182,7 +188,7 @@ def train_model(inputs: Sequence[Path], config: TrainConfig, options: TrainOptio
                 options.out, network, material.labels, config.model, to_table(config), metrics, knows=known
             )
     notes = material.notes
-    if alone and not config.trunk_weights:
+    if alone and not (config.trunk_weights or config.start_from):
         notes = (*notes, RANDOM_TRUNK)
     gates = network.ladder.shares() if isinstance(network, OrganNetwork) else {}
     return TrainedOrgans(**vars(training.made(metrics, notes)), gates=gates)

@@ -58,6 +58,9 @@ class TrainConfig:
         Name or weight file of the frozen generalist.
     trunk_weights
         File with the pretrained weights that the specialist's trunk begins with; by default none.
+    start_from
+        Model of the same method to train further: a file, or a name inside the package; by default none.
+        Where its organs are others, the layer that tells them apart begins anew.
     specialist_weights
         File with the ResNet's published (ImageNet) weights; by default none.
     model
@@ -88,6 +91,7 @@ class TrainConfig:
 
     foundation: str = DEFAULT
     trunk_weights: str | None = None
+    start_from: str | None = None
     specialist_weights: str | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
     crop: int = 256

@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from domainsam.checkpoint import read_header
+from domainsam.config import to_table
 from domainsam.errors import CheckpointError, ConfigError, InputError, MissingInputError, OutputError
 from domainsam.foundation.embedded import EmbeddedFoundation
 from domainsam.side.ladder import LadderConfig
@@ -24,6 +25,7 @@ from domainsam_ct.model.network import NetworkConfig, OrganNetwork, SpecialistNe
 from domainsam_ct.model.organs import ModelConfig, load_model, save_model
 from domainsam_ct.train.case import Material
 from domainsam_ct.train.cases import Pair, choose_judged, find_pairs, gather
+from domainsam_ct.train.further import begin_from
 from domainsam_ct.train.organs import build_network, learn
 from domainsam_ct.train.recipe import SplitOptions, TrainConfig, make_paper_recipe, read_recipe
 from tests.ct.organs import LABELS, body, tiny_config, tiny_foundation, tiny_network
@@ -340,3 +342,24 @@ def test_a_single_label_file_fits_a_single_case(tmp_path: Path) -> None:
     assert one == [Pair("case0", images / "case0.nii.gz", labels / "case0.nii.gz")]
     with pytest.raises(InputError, match="one label file for 2 cases"):
         find_pairs([images], labels / "case0.nii.gz")
+
+
+def test_training_goes_on_from_a_model(tmp_path: Path) -> None:
+    network = NetworkConfig(1, method="specialist", trunk="resnet18", width=16)
+    config = tiny_recipe(1, model=ModelConfig(pixel_mm=4.0, network=network))
+    first = build_network(config, None, len(LABELS), 0)
+    path = tmp_path / "first.safetensors"
+    save_model(path, first, LABELS, config.model, to_table(config), {})
+    same, fewer = (build_network(config, None, count, 1) for count in (len(LABELS), len(LABELS) - 1))
+    assert begin_from(same, path, LABELS)
+    for name, value in first.state_dict().items():
+        assert torch.equal(same.state_dict()[name], value)
+    before = {name: value.clone() for name, value in fewer.state_dict().items()}
+    assert not begin_from(fewer, path, LABELS[:-1])
+    kept = [name for name, value in before.items() if value.shape != first.state_dict()[name].shape]
+    assert kept
+    for name, value in fewer.state_dict().items():
+        assert torch.equal(value, before[name] if name in kept else first.state_dict()[name])
+    other = replace(config, model=replace(config.model, network=replace(config.model.network, width=24)))
+    with pytest.raises(CheckpointError, match="shape"):
+        begin_from(build_network(other, None, len(LABELS), 1), path, LABELS)
