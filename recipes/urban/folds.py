@@ -135,12 +135,23 @@ def score_ece(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def choose_threshold(groups: Sequence[Counts], temperature: float) -> float:
-    """The threshold of the greatest mean IoU of the cities."""
-    means = [
-        np.mean([score_iou(reduce(group, level, temperature).sum(0)) for group in groups])
-        for level in THRESHOLDS
-    ]
-    return float(THRESHOLDS[int(np.argmax(means))])
+    """The threshold nearest to 0.5 whose mean IoU over the cities is within a standard error of the best.
+
+    The rule of one standard error (Breiman et al. 1984, section 3.4.3): a few scenes cannot tell thresholds
+    apart that differ by less, and 0.5 is what a probability means by itself.
+    """
+    means = np.array(
+        [
+            np.mean([score_iou(reduce(group, level, temperature).sum(0)) for group in groups])
+            for level in THRESHOLDS
+        ]
+    )
+    best = int(np.argmax(means))
+    scores = [bootstrap(reduce(group, THRESHOLDS[best], temperature), score_iou) for group in groups]
+    # Of a mean of cities, from their intervals of 95 %.
+    error = np.sqrt(sum(((score.high - score.low) / (2 * 1.96)) ** 2 for score in scores)) / len(scores)
+    good = THRESHOLDS[means >= means[best] - error]
+    return float(good[np.argmin(np.abs(good - 0.5))])
 
 
 def show(statistics: NDArray[np.float64]) -> dict[str, Any]:

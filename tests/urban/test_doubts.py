@@ -16,8 +16,11 @@ from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.read.looks import BANDS, sample_scene
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions
+from domainsam_urban.trend.read.survey import survey
+from domainsam_urban.trend.read.years import read_years
 from tests.urban.tiny import write_scene
-from tests.urban.trend.scenes import place, texture
+from tests.urban.trend.scenes import options as trend_options
+from tests.urban.trend.scenes import place, texture, write_years
 
 RUN = RunOptions(tile=64, overlap=16)
 
@@ -74,3 +77,14 @@ def test_a_model_without_scores_says_so(tmp_path: Path, model: SettlementModel) 
     assert (cities.get_score("full"), cities.get_score("coarse")) == (0.6, 0.5)
     scored = replace(model, validated={"full_iou": 0.61, "coarse_iou": 0.58})
     assert map_scenes([scene], coarse, scored).results[0].model_iou == 0.58
+
+
+def test_years_unlike_what_the_model_knows_are_told_before_they_are_compared(
+    tmp_path: Path, knowing: SettlementModel
+) -> None:
+    paths = write_years(tmp_path, (2016, 2020))
+    years = read_years([str(path) for path in paths])
+    told = survey(years, trend_options(tmp_path / "out"), 0.9, knowing.known).warnings
+    for label in ("2016", "2020"):
+        assert any(line.startswith(f"{label}: doubtful: values") for line in told), told
+    assert not any("doubtful" in line for line in survey(years, trend_options(tmp_path), 0.9).warnings)

@@ -163,7 +163,7 @@ def compare(
         As :func:`run_trend`.
     """
     model = None if options.masks else load(to_map_options(options))
-    looked = survey(years, options, None if model is None else model.resolution)
+    looked = survey(years, options, *((None, None) if model is None else (model.resolution, model.known)))
     check_places(looked, options.products)
     rows, cols = looked.ground.shape
     needed = rows * cols * len(years) * STAGED_BYTES

@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from domainsam.errors import ConfigError, InputError
+from domainsam.familiar import Known
 from domainsam.io.rasters import Handles
+from domainsam_urban.model.gate import judge_scene
 from domainsam_urban.read.place import Place
+from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.trend.ground import CommonGround, Footprint, choose_ground
 from domainsam_urban.trend.read.maps import MaskRule, choose_mask_rule, find_polygon_place
 from domainsam_urban.trend.read.scenes import Reading, choose_resolution, match_radiometry
@@ -42,13 +45,17 @@ class Survey:
     warnings: tuple[str, ...]
 
 
-def survey(years: Sequence[Year], options: TrendOptions, learnt: float | None) -> Survey:
+def survey(
+    years: Sequence[Year], options: TrendOptions, learnt: float | None, known: Known | None = None
+) -> Survey:
     """Look at every input.
 
     Parameters
     ----------
     learnt
         Ground pixel in metres at which the model was trained; None for masks.
+    known
+        What the model's training scenes were like: years that are unlike them are told.
 
     Raises
     ------
@@ -68,7 +75,7 @@ def survey(years: Sequence[Year], options: TrendOptions, learnt: float | None) -
     warnings: list[str] = []
     coarser: dict[str, float] = {}
     for year in years:
-        looked = _scene(year, options, learnt) if year.kind == "scene" else _mask(year, options)
+        looked = _scene(year, options, learnt, known) if year.kind == "scene" else _mask(year, options)
         inputs.append(looked.input)
         coarser[year.label] = looked.coarser
         warnings += looked.warnings
@@ -124,18 +131,26 @@ def find_reference_index(years: Sequence[Year], label: str | None) -> int:
     return labels.index(label)
 
 
-def _scene(year: Year, options: TrendOptions, learnt: float | None) -> _Looked:
+def _scene(year: Year, options: TrendOptions, learnt: float | None, known: Known | None) -> _Looked:
     resolution, coarser = choose_resolution(year.path, options.read, learnt)
     reading = Reading(options.read, resolution)
     with reading.open(year.path) as source:
         profile = source.profile_info
         bands, nodata = source.bands, profile.nodata
-        notes = source.notes
+        notes = (*source.notes, *_doubts(source, year.label, known))
         native, work = profile.ground_pixel or (1.0, 1.0), profile.work_pixel or (1.0, 1.0)
     place, _ = _place(year.path)
     pixel = max(native[0] * native[1], work[0] * work[1]) ** 0.5
     chosen = YearInput(year, reading=reading, bands=bands, nodata=nodata)
     return _Looked(chosen, place, pixel, coarser, notes)
+
+
+def _doubts(source: RasterSource, label: str, known: Known | None) -> list[str]:
+    """Why what the model finds in a year may not be relied on; resolution is told of all years together."""
+    if known is None:
+        return []
+    judgement = judge_scene(source, known, None)
+    return [f"{label}: doubtful: {doubt.text}" for doubt in judgement.doubts if doubt.kind != "resolution"]
 
 
 def _mask(year: Year, options: TrendOptions) -> _Looked:
