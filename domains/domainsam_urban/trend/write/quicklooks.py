@@ -49,6 +49,9 @@ NEAR_POLE = 89.0
 BLANK = 236
 """Grey of ground without imagery."""
 HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
+BAR = 3.0
+"""Width of the scale's line in points."""
+BAR_HALO = [patheffects.withStroke(linewidth=BAR + 2.5, foreground="white")]
 LETTERS: dict[str, Any] = {"fontsize": 8, "color": INK, "ha": "center", "path_effects": HALO}
 """Of words on a map."""
 
@@ -178,7 +181,7 @@ def _mark_scale(axes: Axes, view: View) -> None:
     width, height = (side * view.metre for side in view.size)
     length = round_below(0.25 * width)
     left, low = 0.03 * width, 0.04 * height
-    axes.plot([left, left + length], [low, low], color=INK, linewidth=3, path_effects=HALO)
+    axes.plot([left, left + length], [low, low], color=INK, linewidth=BAR, path_effects=BAR_HALO)
     words = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
     place = (left + length / 2, low)
     axes.annotate(words, place, (0, 4), textcoords="offset points", va="bottom", **LETTERS)
