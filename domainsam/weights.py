@@ -37,6 +37,7 @@ __all__ = [
     "file_sha256",
     "find_cache_folder",
     "find_known",
+    "find_user_cache",
     "find_weights",
     "list_search_folders",
     "locate_weights",
@@ -75,16 +76,21 @@ def find_cache_folder() -> Path:
 
 def list_search_folders() -> list[Path]:
     """Where weight files are looked for: first ``$DOMAINSAM_WEIGHTS``, then the platform's cache folder."""
+    folders = [find_user_cache() / "weights"]
+    if chosen := os.environ.get(FOLDER_VARIABLE):
+        folders.insert(0, Path(chosen).expanduser())
+    return folders
+
+
+def find_user_cache() -> Path:
+    """The folder of this project in the platform's folder for what can be made anew."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folders = [base / "domainsam" / "weights"]
-    if chosen := os.environ.get(FOLDER_VARIABLE):
-        folders.insert(0, Path(chosen).expanduser())
-    return folders
+    return base / "domainsam"
 
 
 def find_known(name: str) -> WeightFile:
