@@ -10,6 +10,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -101,6 +102,7 @@ def export_foundation(
         If the target's packages are not installed.
     """
     require_exportable(foundation)
+    require_runtime(target)
     facts = describe(foundation)
     scratch = Path(mkdtemp(dir=folder, prefix="."))
     try:
@@ -229,6 +231,24 @@ def _trace_all(foundation: Any, folder: Path) -> None:
     trace(DecoderGraph(foundation), inputs, ("logits", "iou"), axes | masks, folder / "decoder.onnx")
 
 
+def require_runtime(runtime: str) -> None:
+    """Say at once that a runtime's packages are not installed.
+
+    Raises
+    ------
+    DependencyError
+        Naming the extra.
+    """
+    try:
+        import_module("onnx")
+        if runtime == "onnx":
+            import_module("onnxruntime")
+    except ImportError as error:
+        raise missing_runtime(runtime) from error
+    if runtime == "openvino":
+        import_openvino()
+
+
 def trace(
     graph: nn.Module,
     given: dict[str, Tensor],
@@ -242,8 +262,6 @@ def trace(
     ------
     ConfigError
         If it uses an operator that ONNX lacks.
-    DependencyError
-        If the package onnx is not installed.
     """
     names = [*given, *outputs]
     try:
@@ -261,8 +279,6 @@ def trace(
                 dynamo=False,
             )
     except (torch.onnx.errors.OnnxExporterError, torch.onnx.errors.SymbolicValueError) as error:
-        if "onnx is not installed" in str(error).lower():
-            raise missing_runtime("onnx") from error
         reason = " ".join(str(error).split())[:160]
         raise ConfigError(
             f"{path.stem} has an operator that ONNX {OPSET} lacks ({reason}): use --runtime torch"

@@ -11,7 +11,7 @@ import torch
 
 import domainsam
 from domainsam.errors import ConfigError, OutputError
-from domainsam.foundation.export import export_foundation
+from domainsam.foundation.export import export_foundation, require_runtime
 from domainsam.foundation.exported import FORMAT, load_exported
 from domainsam.private import Claim, sweep
 from domainsam.protocols import Foundation
@@ -69,6 +69,7 @@ def find_or_export(foundation: Foundation, runtime: str) -> Path:
     folder = find_user_cache() / "exports" / name
     if folder.is_dir():
         return folder
+    require_runtime(runtime)
     log.warning("%s is exported for %s, once, to %s", foundation.name, runtime, folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
