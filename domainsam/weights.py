@@ -10,7 +10,6 @@ import http
 import http.client
 import logging
 import os
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from domainsam.foundations import (
     WeightFile,
     find_foundations,
 )
+from domainsam.machine import find_user_cache
 
 __all__ = [
     "FOLDER_VARIABLE",
@@ -80,17 +80,6 @@ def list_search_folders() -> list[Path]:
     if chosen := os.environ.get(FOLDER_VARIABLE):
         folders.insert(0, Path(chosen).expanduser())
     return folders
-
-
-def find_user_cache() -> Path:
-    """The folder of this project in the platform's folder for what can be made anew."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "domainsam"
 
 
 def find_known(name: str) -> WeightFile:

@@ -94,7 +94,7 @@ precision_option = click.option(
     type=click.Choice(PRECISIONS),
     default="auto",
     show_default=True,
-    help="Arithmetic of the networks; auto: bf16 where GPU or CPU is made for it (training: GPU), else fp32.",
+    help="Arithmetic of the networks; auto: bf16 where it is the faster (training: on GPUs), else fp32.",
 )
 runtime_option = click.option(
     "--runtime",

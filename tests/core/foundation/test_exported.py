@@ -21,7 +21,7 @@ from domainsam.foundation.sam import SamFoundation, SamNetwork, SamSize
 from domainsam.foundations import FOUNDATIONS
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Foundation
-from domainsam.testing.synthetic import make_images
+from domainsam.testing.contracts import make_images
 from tests.core.generalists import random_network
 from tests.core.official import lively
 
