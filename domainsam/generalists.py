@@ -41,6 +41,23 @@ COSTS: dict[str, tuple[float, float]] = {
 }
 """Parameters and GMACs, as below, of SAM, of SAM 2 by its size (trunk and levels), and of ours."""
 
+TIMES_VIT_H: dict[str, tuple[float, str]] = {
+    "efficientvit_sam_l0": (69.0, "A100, TensorRT"),
+    "efficientvit_sam_l1": (58.0, "A100, TensorRT"),
+    "efficientvit_sam_l2": (49.0, "A100, TensorRT"),
+    "efficientvit_sam_xl0": (25.0, "A100, TensorRT"),
+    "efficientvit_sam_xl1": (17.0, "A100, TensorRT"),
+    "lightening": (30.1, "GPU not stated, 3.5 % of the memory"),
+    "edge_sam": (40.0, "RTX 2080 Ti"),
+    "edge_sam_3x": (40.0, "RTX 2080 Ti"),
+    "efficientsam_ti": (20.0, "A100"),
+}
+"""How many times as fast as SAM ViT-H the authors found an encoder, and on what.
+
+EfficientViT-SAM: images a second of its repository's table by those of SAM ViT-H there, 11. The others as
+printed: Song et al. 2024, abstract; Zhou et al. 2023, abstract; Xiong et al. 2023, section 1.
+"""
+
 Axes = dict[str, tuple[int, int] | None]
 
 

@@ -18,6 +18,8 @@ Part = TypeVar("Part")
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 """What ``precision`` may be; :data:`domainsam.machine.PRECISIONS` says what the last three mean."""
+RUNTIMES = ("torch", "onnx", "openvino")
+"""What ``runtime`` may be: who computes a foundation."""
 
 
 def keyword_names(*functions: Callable[..., Any]) -> tuple[str, ...]:

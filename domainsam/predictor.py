@@ -31,6 +31,8 @@ class Predictor:
         weight file, or a loaded foundation (then ``device`` is its own).
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    runtime
+        ``"torch"``, ``"onnx"`` or ``"openvino"``, as ``--runtime``.
 
     Raises
     ------
@@ -42,9 +44,14 @@ class Predictor:
         If the device is unknown or absent.
     """
 
-    def __init__(self, foundation: str | Path | Foundation = DEFAULT, device: str = "auto") -> None:
+    def __init__(
+        self,
+        foundation: str | Path | Foundation = DEFAULT,
+        device: str = "auto",
+        runtime: str = "torch",
+    ) -> None:
         if isinstance(foundation, str | Path):
-            foundation = load_foundation(foundation, choose_device(device))
+            foundation = load_foundation(foundation, choose_device(device), runtime=runtime)
         self.foundation: Foundation = foundation
         row = find_foundations().get(foundation.name)
         self._fit = fit_longest if row is None else FITS[row.fit]

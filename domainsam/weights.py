@@ -10,7 +10,6 @@ import http
 import http.client
 import logging
 import os
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from domainsam.foundations import (
     WeightFile,
     find_foundations,
 )
+from domainsam.machine import find_user_cache
 
 __all__ = [
     "FOLDER_VARIABLE",
@@ -37,6 +37,7 @@ __all__ = [
     "file_sha256",
     "find_cache_folder",
     "find_known",
+    "find_user_cache",
     "find_weights",
     "list_search_folders",
     "locate_weights",
@@ -75,13 +76,7 @@ def find_cache_folder() -> Path:
 
 def list_search_folders() -> list[Path]:
     """Where weight files are looked for: first ``$DOMAINSAM_WEIGHTS``, then the platform's cache folder."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folders = [base / "domainsam" / "weights"]
+    folders = [find_user_cache() / "weights"]
     if chosen := os.environ.get(FOLDER_VARIABLE):
         folders.insert(0, Path(chosen).expanduser())
     return folders

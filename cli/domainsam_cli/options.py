@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from domainsam.keywords import PRECISIONS
+from domainsam.keywords import PRECISIONS, RUNTIMES
 from domainsam.limits import get_limits, parse_size, set_limits
 from domainsam_cli.errors import RunState, speak_up
 
@@ -94,7 +94,14 @@ precision_option = click.option(
     type=click.Choice(PRECISIONS),
     default="auto",
     show_default=True,
-    help="Arithmetic of the networks; auto: bf16 where GPU or CPU is made for it (training: GPU), else fp32.",
+    help="Arithmetic of the networks; auto: bf16 where it is the faster (training: on GPUs), else fp32.",
+)
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    default="torch",
+    show_default=True,
+    help="Who computes the foundation; onnx and openvino (extras of that name) export it on first use.",
 )
 batch_size_option = click.option(
     "--batch-size", type=click.IntRange(min=1), default=4, show_default=True, help="Tiles computed together."

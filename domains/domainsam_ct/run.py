@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from domainsam.errors import ConfigError
 from domainsam.keywords import (
     PRECISIONS,
+    RUNTIMES,
     check_choice,
     check_keywords,
     check_least,
@@ -79,6 +80,7 @@ def segment_options(
     series: str | None = None,
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "torch",
     batch_size: int = 4,
     workers: int = 2,
     strict: bool = False,
@@ -125,6 +127,7 @@ def segment_options(
             batch_size=batch_size,
             workers=workers,
             window=_limits(window),
+            runtime=check_choice("runtime", runtime, RUNTIMES),
         ),
         clean=CleanOptions(
             parts_of(cleanup, str), parts_of(fill_holes, str), keep_share, keep_within, keep_confidence

@@ -214,7 +214,13 @@ def load_chosen_model(options: SegmentOptions) -> OrganModel:
     """Load the model that the options name."""
     run = options.run
     return load_model(
-        options.model, options.foundation, run.device, run.precision, run.batch_size, options.method
+        options.model,
+        options.foundation,
+        run.device,
+        run.precision,
+        run.batch_size,
+        options.method,
+        run.runtime,
     )
 
 

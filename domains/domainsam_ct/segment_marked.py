@@ -93,7 +93,7 @@ def segment_marked(
     def prepare() -> Callable[[CasePlan], CaseResult]:
         keep_freed_memory()
         run = options.run
-        foundation, precision = load_decoder(options.foundation, run.device, run.precision)
+        foundation, precision = load_decoder(options.foundation, run.device, run.precision, run.runtime)
         return lambda plan: _segment_case(plan, options, foundation, EngineOptions(dtype=precision))
 
     return run_batch(

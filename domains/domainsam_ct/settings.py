@@ -39,13 +39,17 @@ SIDE_FILES = {
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How the network is run; ``window`` in Hounsfield units, None for the model's own."""
+    """How the network is run; ``window`` in Hounsfield units, None for the model's own.
+
+    ``runtime`` says who computes the foundation.
+    """
 
     device: str = "auto"
     precision: str = "auto"
     batch_size: int = 4
     workers: int = 2
     window: tuple[float, float] | None = None
+    runtime: str = "torch"
 
 
 @dataclass(frozen=True)

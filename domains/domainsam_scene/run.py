@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from domainsam.errors import ConfigError
 from domainsam.keywords import (
     PRECISIONS,
+    RUNTIMES,
     check_choice,
     check_keywords,
     check_least,
@@ -53,6 +54,7 @@ def segment_options(
     overlap: int | None = None,
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "torch",
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -72,6 +74,11 @@ def segment_options(
     marks = MarkFiles(path_of(points), path_of(boxes), marks_frame)
     if marks:
         refuse_with_marks(model=model)
+    elif check_choice("runtime", runtime, RUNTIMES) != "torch":
+        raise ConfigError(
+            f"--runtime {runtime} is for marks: a model of scenes trains inside the foundation's encoder, "
+            "which only torch computes; leave it out"
+        )
     return SegmentOptions(
         outputs=OutputOptions(
             map=Path(out),
@@ -86,7 +93,7 @@ def segment_options(
         foundation=foundation,
         modalities=tuple(name for name in names if name),
         read=ReadOptions(_ranges(range), align, strict, dilate),
-        run=RunOptions(str(device), check_choice("precision", precision, PRECISIONS), tile, overlap),
+        run=RunOptions(str(device), check_choice("precision", precision, PRECISIONS), tile, overlap, runtime),
         marks=marks,
         resume=resume,
         quiet=quiet,

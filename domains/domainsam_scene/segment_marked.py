@@ -274,7 +274,7 @@ class Decoder:
         """The foundation that the options name, by default the embedded one."""
         keep_freed_memory()
         run = options.run
-        foundation, precision = load_decoder(options.foundation, run.device, run.precision)
+        foundation, precision = load_decoder(options.foundation, run.device, run.precision, run.runtime)
         return cls(foundation, EngineOptions(overlap=0, workers=1, dtype=precision))
 
     def decode(

@@ -21,6 +21,7 @@ class RunOptions:
     precision: str = "auto"
     tile: int | None = None
     overlap: int | None = None
+    runtime: str = "torch"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from domainsam.errors import ConfigError
 from domainsam.keywords import (
     PRECISIONS,
+    RUNTIMES,
     check_choice,
     check_keywords,
     check_least,
@@ -83,6 +84,7 @@ def map_options(
     no_segformer_embedding: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "torch",
     batch_size: int = 4,
     workers: int = 2,
     views: int | str = 1,
@@ -139,6 +141,7 @@ def map_options(
             device=str(device),
             views=int(check_choice("views", str(views), tuple(map(str, VIEWS)))),
             precision=check_choice("precision", precision, PRECISIONS),
+            runtime=check_choice("runtime", runtime, RUNTIMES),
             tile=tile,
             overlap=overlap,
             batch_size=batch_size,

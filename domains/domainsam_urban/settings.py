@@ -53,7 +53,7 @@ class RunOptions:
 
     ``tile`` and ``overlap`` are in pixels of the model's resolution; ``views``
     is 1, or 4 or 8 for the mean of the first look over turned and mirrored
-    pictures.
+    pictures; ``runtime`` says who computes the foundation.
     """
 
     device: str = "auto"
@@ -67,6 +67,7 @@ class RunOptions:
     disabled: frozenset[str] = frozenset()
     """Prompt parts that are switched off: ``box``, ``mask``, ``sam_embedding``, ``segformer_embedding``."""
     views: int = 1
+    runtime: str = "torch"
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,25 @@ def read_folder(images: Path, masks: Path | None = None) -> Iterator[Example]:
         yield Example(picture.stem, shown, separate_objects(values))
 
 
+def read_pictures(folder: Path, most: int) -> list[NDArray[np.uint8]]:
+    """The first pictures ``(H, W, 3)`` uint8 of a folder, by name; masks beside them are left out.
+
+    Raises
+    ------
+    MissingInputError
+        If the folder does not exist or holds no picture.
+    InputError
+        If a file is no picture.
+    """
+    if not folder.is_dir():
+        raise MissingInputError(f"folder '{folder}' does not exist: give a folder of images")
+    files = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURES)
+    chosen = [path for path in files if not path.stem.endswith(MASK_ENDINGS)][:most]
+    if not chosen:
+        raise MissingInputError(f"folder '{folder}' holds no picture: expected {', '.join(PICTURES)}")
+    return [_read_picture(path) for path in chosen]
+
+
 def _pairs(images: Path, masks: Path | None) -> Iterator[tuple[Path, Path]]:
     files = sorted(path for path in images.iterdir() if path.suffix.lower() in PICTURES)
     where = masks or images

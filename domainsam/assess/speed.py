@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from domainsam.errors import ConfigError, WeightsError
 from domainsam.foundation import load_foundation
 from domainsam.foundations import find_foundations
+from domainsam.generalists import TIMES_VIT_H
 from domainsam.machine import measure_peak_rss
 from domainsam.protocols import Foundation
 
@@ -55,7 +56,10 @@ class Speed:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: names, batch sizes, side of the images (None: the foundation's own), seconds each."""
+    """What is measured: names, batch sizes, side of the images (None: the foundation's own), seconds each.
+
+    ``compile`` compiles encoders, on CUDA with CUDA graphs.
+    """
 
     names: tuple[str, ...]
     batches: tuple[int, ...]
@@ -63,6 +67,7 @@ class Plan:
     precision: str
     side: int | None = None
     seconds: float = 3.0
+    compile: bool = False
 
 
 def measure_speed(plan: Plan, told: Callable[[Speed], None] = lambda _: None) -> list[Speed]:
@@ -106,11 +111,16 @@ def _measure(name: str, batch: int, plan: Plan) -> Speed:
     dtype: torch.dtype = getattr(torch, plan.precision)
     foundation, weights = load_or_invent(name, plan.device, dtype)
     side = plan.side or foundation.image_size
+    encode: Callable[[torch.Tensor], object] = foundation.encode
+    if plan.compile:
+        # "reduce-overhead" is torch's word for CUDA graphs; the CPU has none.
+        on_cuda = torch.device(plan.device).type == "cuda"
+        encode = torch.compile(encode, mode="reduce-overhead" if on_cuda else "default")
     images = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0)).to(plan.device)
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
             foundation.encode(images[:1])
-        times = list(_time(lambda: foundation.encode(images), plan.device, plan.seconds))
+        times = list(_time(lambda: encode(images), plan.device, plan.seconds))
     seconds = median(times)
     gmacs = counter.get_total_flops() / 2e9
     cuda = torch.device(plan.device).type == "cuda"
@@ -160,6 +170,16 @@ def measure_ceiling(device: str, dtype: torch.dtype, seconds: float = 0.5) -> fl
     return best
 
 
+def take_notes(names: Sequence[str]) -> tuple[str, ...]:
+    """What a reader of the table has to know of some of the foundations in it."""
+    if "lightening" not in names:
+        return ()
+    return (
+        "lightening: its authors turn flash attention off at 1024 pixels, where it is slower for them; "
+        "here it is torch's fused kernel, whichever it chooses",
+    )
+
+
 def load_or_invent(name: str, device: str, dtype: torch.dtype) -> tuple[Foundation, str]:
     """A foundation with its weights, or with random ones where its file is not here; and which of them."""
     try:
@@ -193,7 +213,7 @@ def invent_foundation(name: str, device: str, dtype: torch.dtype) -> Foundation:
 
 
 def compare(found: Sequence[Speed]) -> list[dict[str, Any]]:
-    """Rows of a table, with the ratio to each reference that was given as many images at once."""
+    """Rows of a table: ratios to references that were given as many images at once, and the published one."""
     rows = []
     for one in found:
         row = asdict(one)
@@ -201,5 +221,6 @@ def compare(found: Sequence[Speed]) -> list[dict[str, Any]]:
             twins = (other for other in found if other.foundation == name and other.batch == one.batch)
             twin = next((other for other in twins if other.device == one.device), None)
             row[f"times_{name}"] = None if twin is None else one.images_per_second / twin.images_per_second
+        row["published_times_sam_vit_h"], row["published_on"] = TIMES_VIT_H.get(one.foundation, (None, None))
         rows.append(row)
     return rows

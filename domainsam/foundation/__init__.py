@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from domainsam.errors import WeightsError
 from domainsam.foundations import FOUNDATIONS, FoundationSpec, find_foundations
+from domainsam.keywords import RUNTIMES, check_choice
 from domainsam.licences import tell_once
 from domainsam.machine import Precision, choose_device, choose_precision
 from domainsam.plugins import import_attribute
@@ -38,6 +39,7 @@ def load_foundation(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     compile: bool = False,
+    runtime: str = "torch",
 ) -> Foundation:
     """A frozen foundation by name, or from a weight file whose tensors tell which one it is.
 
@@ -46,7 +48,8 @@ def load_foundation(
     name_or_path
         A name in :func:`domainsam.foundations.find_foundations`, or the path of an official checkpoint
         (``.pth``, ``.pt``), of the same tensors as safetensors, or of a file
-        written by :func:`domainsam.foundation.embedded.save_embedded`.
+        written by :func:`domainsam.foundation.embedded.save_embedded`; or a folder that
+        ``domainsam export`` wrote.
     device
         Where it computes.
     dtype
@@ -55,9 +58,16 @@ def load_foundation(
         tokens and masks are float32 whatever it is.
     compile
         Compile the image encoder with ``torch.compile``.
+    runtime
+        Who computes: ``"torch"``, or ``"onnx"`` or ``"openvino"``, for which the foundation is exported
+        on first use (:mod:`domainsam.foundation.runtimes`). A folder is computed by what it was made for.
 
     Raises
     ------
+    ConfigError
+        If there is no such runtime, or it cannot compute this foundation.
+    DependencyError
+        If the runtime is not installed.
     WeightsError
         If the name is unknown or its weight file is nowhere to be found.
     CheckpointError
@@ -65,6 +75,16 @@ def load_foundation(
     """
     import torch
 
+    check_choice("runtime", runtime, RUNTIMES)
+    where, kind = torch.device(device), dtype or torch.float32
+    if Path(name_or_path).is_dir() and str(name_or_path) not in FOUNDATIONS:
+        from domainsam.foundation.exported import load_exported
+
+        return load_exported(Path(name_or_path), None if runtime == "torch" else runtime, where, kind)
+    if runtime != "torch":
+        from domainsam.foundation.runtimes import attach
+
+        return attach(load_foundation(name_or_path), runtime, where, kind)
     name, path = str(name_or_path), None
     if name.endswith(SHORT[0]):
         name = name.replace(*SHORT)
@@ -89,7 +109,7 @@ def load_foundation(
     if path is None and file is not None and file.url and file.sha256 is None:
         _tell_checksum(row)
     loader = import_attribute(row.loader)
-    foundation: Foundation = loader(name, path, torch.device(device), dtype or torch.float32, compile)
+    foundation: Foundation = loader(name, path, where, kind, compile)
     return foundation
 
 
@@ -108,7 +128,7 @@ def _tell_checksum(row: FoundationSpec) -> None:
 
 
 def load_decoder(
-    name_or_path: str | Path | None, device: str = "auto", precision: str = "auto"
+    name_or_path: str | Path | None, device: str = "auto", precision: str = "auto", runtime: str = "torch"
 ) -> tuple[Foundation, Precision]:
     """A foundation for prompts, as options name it, and the precision that it computes in.
 
@@ -116,12 +136,12 @@ def load_decoder(
     ----------
     name_or_path
         As of :func:`load_foundation`; None for :data:`DEFAULT`.
-    device, precision
-        As ``--device`` and ``--precision``.
+    device, precision, runtime
+        As ``--device``, ``--precision`` and ``--runtime``.
 
     Raises
     ------
-    WeightsError, CheckpointError
+    WeightsError, CheckpointError, DependencyError
         As :func:`load_foundation`.
     ConfigError
         If the device is unknown or absent.
@@ -130,4 +150,5 @@ def load_decoder(
 
     where = choose_device(device)
     chosen = choose_precision(precision, where)
-    return load_foundation(name_or_path or DEFAULT, where, getattr(torch, chosen)), chosen
+    name = name_or_path or DEFAULT
+    return load_foundation(name, where, getattr(torch, chosen), runtime=runtime), chosen

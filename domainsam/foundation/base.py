@@ -35,34 +35,17 @@ def freeze(model: nn.Module) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-class FrozenFoundation:
-    """A frozen network and the facts that a :class:`domainsam.protocols.Foundation` tells of itself.
+class Named:
+    """What foundations of every runtime are called, and the checks that they make of images and prompts."""
 
-    It is deliberately no ``nn.Module``: a specialist that keeps it as an
-    attribute then neither trains it, nor saves it, nor changes its mode.
-
-    Parameters
-    ----------
-    model
-        The network; frozen here.
-    name
-        Its name in :data:`domainsam.foundations.FOUNDATIONS`.
-    image_size
-        Side in pixels of the square images it was trained on.
-    sha256
-        Digest of its tensors, from :func:`digest_tensors`.
-    """
-
-    def __init__(self, model: nn.Module, name: str, image_size: int, sha256: str) -> None:
-        self.model = freeze(model)
-        self.name = name
-        self.image_size = image_size
-        self.sha256 = sha256
+    name: str
+    image_size: int
+    sha256: str
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
-        return next(self.model.parameters()).device
+        """Where it takes and gives its tensors."""
+        raise NotImplementedError
 
     def _checked_images(self, images: Tensor) -> Tensor:
         """Images as float32 on this device.
@@ -108,3 +91,33 @@ class FrozenFoundation:
                 f"size {features.size}; expected a quarter of it, {quarter}"
             )
         return prompts
+
+
+class FrozenFoundation(Named):
+    """A frozen network and the facts that a :class:`domainsam.protocols.Foundation` tells of itself.
+
+    It is deliberately no ``nn.Module``: a specialist that keeps it as an
+    attribute then neither trains it, nor saves it, nor changes its mode.
+
+    Parameters
+    ----------
+    model
+        The network; frozen here.
+    name
+        Its name in :data:`domainsam.foundations.FOUNDATIONS`.
+    image_size
+        Side in pixels of the square images it was trained on.
+    sha256
+        Digest of its tensors, from :func:`digest_tensors`.
+    """
+
+    def __init__(self, model: nn.Module, name: str, image_size: int, sha256: str) -> None:
+        self.model = freeze(model)
+        self.name = name
+        self.image_size = image_size
+        self.sha256 = sha256
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.model.parameters()).device

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from domainsam.errors import InputError
+from domainsam.foundation.base import Named
 from domainsam.foundation.decoders.efficientsam import SLOTS
 from domainsam.foundation.efficient import SPECS, EfficientFoundation, load_network
 from domainsam.foundation.encoders.efficientsam import SIZES
 from domainsam.prompts import POINT_NEGATIVE, POINT_PADDING, PromptSet
 from domainsam.protocols import Features
 
-__all__ = ["SIZES", "EfficientSamFoundation", "load"]
+__all__ = ["SIZES", "EfficientSamFoundation", "PointsOnly", "load"]
 
 log = logging.getLogger(__name__)
 
@@ -25,31 +26,14 @@ PADDING_PLACE = -0.5 / 1024
 """Where padding lies, as a share of the image: at -1 of 1024 pixels, to which the official code adds half."""
 
 
-class EfficientSamFoundation(EfficientFoundation):
-    """EfficientSAM, frozen, for images of any size that is a multiple of 32.
+class PointsOnly(Named):
+    """Prompts as EfficientSAM takes them, whatever computes it.
 
     Its authors trained neither clicks outside (there is no embedding for them) nor mask prompts. The
     first are refused; a mask beside points or a box is told, once, and not used; alone it is refused.
     """
 
     _told = False
-
-    def embed(self, prompts: PromptSet, size: tuple[int, int]) -> Tensor:
-        """Tokens ``(N, 6, 256)`` of points and boxes in an image of ``size`` (H, W).
-
-        Raises
-        ------
-        InputError
-            If a point lies outside its object, or a prompt has more than six points, a box counting as two.
-        """
-        prompts = prompts.to(self.device)
-        places, kinds = self._slots(prompts)
-        code = self._prompt_encoder.pe_layer.forward_with_coords(places, size)
-        tokens: Tensor = code + self._prompt_encoder.table()[kinds]
-        padding = torch.full((1, 1, 2), PADDING_PLACE, device=self.device)
-        outside = self._prompt_encoder.pe_layer.forward_with_coords(padding, (1, 1))
-        outside = outside + self._prompt_encoder.invalid_points.weight
-        return torch.where((kinds == PADDING)[..., None], outside, tokens)
 
     def _slots(self, prompts: PromptSet) -> tuple[Tensor, Tensor]:
         """Places ``(N, 6, 2)`` and kinds ``(N, 6)`` of the points and corners, real ones first."""
@@ -90,6 +74,27 @@ class EfficientSamFoundation(EfficientFoundation):
             log.warning("%s knows no mask prompts: boxes and points are used, rough masks are not", self.name)
             self._told = True
         return prompts.replace(mask_logits=None)
+
+
+class EfficientSamFoundation(PointsOnly, EfficientFoundation):
+    """EfficientSAM, frozen, for images of any size that is a multiple of 32; see :class:`PointsOnly`."""
+
+    def embed(self, prompts: PromptSet, size: tuple[int, int]) -> Tensor:
+        """Tokens ``(N, 6, 256)`` of points and boxes in an image of ``size`` (H, W).
+
+        Raises
+        ------
+        InputError
+            If a point lies outside its object, or a prompt has more than six points, a box counting as two.
+        """
+        prompts = prompts.to(self.device)
+        places, kinds = self._slots(prompts)
+        code = self._prompt_encoder.pe_layer.forward_with_coords(places, size)
+        tokens: Tensor = code + self._prompt_encoder.table()[kinds]
+        padding = torch.full((1, 1, 2), PADDING_PLACE, device=self.device)
+        outside = self._prompt_encoder.pe_layer.forward_with_coords(padding, (1, 1))
+        outside = outside + self._prompt_encoder.invalid_points.weight
+        return torch.where((kinds == PADDING)[..., None], outside, tokens)
 
     def _dense_prompts(self, prompts: PromptSet) -> Tensor:
         return torch.zeros(1, 1, 1, 1, device=self.device)

@@ -26,7 +26,7 @@ import torch
 from domainsam.errors import ConfigError, InputError
 from domainsam.infer.decoders import MarkDecoder, SpecialistDecoder
 from domainsam.infer.found import name_objects
-from domainsam.infer.networks import Networks, ScenePrompter, fingerprint
+from domainsam.infer.networks import Networks, ScenePrompter, fingerprint, identify
 from domainsam.infer.objects import SWEEP, EngineResult, ObjectRun
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.order import Recorder, Strip
@@ -209,7 +209,7 @@ def prompt_scene(
     names = _names_of(objects, labels)
     marks = {
         "device": networks.device.type,
-        "foundation": foundation.sha256,
+        "foundation": identify(foundation),
         "objects": _digest_of(objects),
         "labels": list(names),
         **(identity or {}),

@@ -92,10 +92,18 @@ def upsample(values: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(values, size=size, mode="bilinear", align_corners=False)
 
 
+def identify(foundation: Foundation | None) -> str:
+    """What of a foundation decides its answer: its digest, and who computes it where that is not torch."""
+    if foundation is None:
+        return "none"
+    runtime = getattr(foundation, "runtime", "torch")
+    return foundation.sha256 if runtime == "torch" else f"{foundation.sha256} by {runtime}"
+
+
 def fingerprint(prompter: Any, foundation: Foundation | None) -> dict[str, str]:
     """Digest the networks for a journal: the foundation's SHA-256 and the prompter's tensors."""
     state = prompter.state_dict() if hasattr(prompter, "state_dict") else {}
     return {
-        "foundation": foundation.sha256 if foundation is not None else "none",
+        "foundation": identify(foundation),
         "prompter": digest_tensors(state),
     }

@@ -34,6 +34,9 @@ FURTHER = {
     "lightning": "train",
     "model_signing": "sign",
     "pycocotools": "coco",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "openvino": "openvino",
 }
 """Modules that an extra beside those of the packs brings."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -94,3 +96,44 @@ def test_precision_by_name_and_by_device(
     monkeypatch.setattr(allocator, "is_quick_in_bfloat16", lambda device: quick)
     assert choose_precision(name, "cpu") == expected
     assert choose_dtype(name, "cpu") == getattr(torch, expected)
+
+
+def test_the_gain_of_bfloat16_is_measured_once_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[float] = []
+
+    def measure() -> float:
+        measured.append(1.5)
+        return 1.5
+
+    monkeypatch.setattr(allocator, "measure_bfloat16_gain", measure)
+    monkeypatch.setattr(allocator, "find_user_cache", lambda: tmp_path / "cache")
+    for _ in range(2):
+        monkeypatch.setattr(allocator, "_GAINS", {})
+        assert allocator.find_bfloat16_gain() == 1.5
+    assert measured == [1.5]
+    kept = tmp_path / "cache" / allocator.GAINS_FILE
+    assert list(json.loads(kept.read_text()).values()) == [1.5]
+    # Another number of threads is another machine; what is no table is made anew.
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    assert allocator.find_bfloat16_gain() == 1.5
+    assert len(json.loads(kept.read_text())) == 2
+    kept.write_text("[1]")
+    monkeypatch.setattr(allocator, "_GAINS", {})
+    assert allocator.find_bfloat16_gain() == 1.5
+    assert len(measured) == 3
+
+
+def test_where_nothing_can_be_kept_it_is_measured_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(allocator, "_GAINS", {})
+    monkeypatch.setattr(allocator, "measure_bfloat16_gain", lambda: 0.4)
+    monkeypatch.setattr(allocator, "find_user_cache", lambda: tmp_path / "file")
+    assert allocator.find_bfloat16_gain() == 0.4
+
+
+def test_the_gain_is_a_ratio_of_times() -> None:
+    assert 0.001 < allocator.measure_bfloat16_gain(rounds=2) < 100

@@ -22,6 +22,7 @@ from domainsam_cli.options import (
     json_option,
     overwrite_option,
     precision_option,
+    runtime_option,
     talk_options,
 )
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 HIDDEN = ("fake",)
 """Rows for tests only."""
 ALL_PROMPTS = FoundationSpec.prompts
+RATIOS = (("times_sam", "h"), ("times_sam", "b"), ("published_times_sam", "h"))
+"""Columns of a table of speeds that compare with SAM."""
 HEAD = ("name", "encoder M", "GMACs", "prompts", "file", "licence", "input")
 
 
@@ -75,6 +78,7 @@ def list_foundations(as_json: bool) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The table as CSV.")
 @device_option
 @precision_option
+@runtime_option
 @overwrite_option
 @talk_options
 def evaluate_foundations(images: Path, names: tuple[str, ...], **given: Any) -> None:
@@ -95,7 +99,7 @@ def evaluate_foundations(images: Path, names: tuple[str, ...], **given: Any) -> 
     check_targets(targets, given["overwrite"])
     found = []
     for name in names or (DEFAULT,):
-        foundation, _ = load_decoder(name, given["device"], given["precision"])
+        foundation, _ = load_decoder(name, given["device"], given["precision"], given["runtime"])
         if given["coco"] is not None:
             examples = read_coco(images, given["coco"])
         else:
@@ -116,6 +120,9 @@ def evaluate_foundations(images: Path, names: tuple[str, ...], **given: Any) -> 
 
 @foundations.command("bench")
 @click.option("--foundation", "names", multiple=True, help="Name; several [default: all whose file is here].")
+@click.option("--all", "everything", is_flag=True, help="All, with random weights where no file is here.")
+@click.option("--references", is_flag=True, help="Measure sam_vit_h and sam_vit_b too, for the ratios.")
+@click.option("--compile", is_flag=True, help="Compile encoders; on CUDA with CUDA graphs.")
 @click.option("--batch", type=WHOLE_NUMBERS, default="1", show_default=True, help="Images at once; several.")
 @click.option("--side", type=int, help="Side of the images in pixels [default: the foundation's own].")
 @click.option(
@@ -133,25 +140,29 @@ def bench_foundations(names: tuple[str, ...], batch: tuple[int, ...], **given: A
 
     A foundation whose file is not here is measured with random weights, which
     are as fast. The share is of the speed of large matrix products, measured in
-    the same run; ratios are to sam_vit_h and sam_vit_b where these take part.
+    the same run; ratios are to sam_vit_h and sam_vit_b where these take part, beside what the authors
+    found of theirs.
     """
-    from domainsam.assess.speed import Plan, compare, measure_speed
+    from domainsam.assess.speed import REFERENCES, Plan, compare, measure_speed, take_notes
     from domainsam.io.charts import draw_bars
     from domainsam.machine import choose_device, choose_precision
 
     device = choose_device(given["device"])
-    here = [name for name, row in find_foundations().items() if name not in HIDDEN and _is_here(row)]
+    rows_of = {name: row for name, row in find_foundations().items() if name not in HIDDEN}
+    chosen = names or [name for name, row in rows_of.items() if given["everything"] or _is_here(row)]
+    beside = REFERENCES if given["references"] else ()
     if min(batch) < 1:
         raise ConfigError(f"--batch {','.join(map(str, batch))}: expected numbers from 1 on")
     targets = [given["out"] / name for name in ("bench.csv", "bench.png")]
     check_targets(targets, given["overwrite"])
     plan = Plan(
-        tuple(names or here),
+        tuple(dict.fromkeys((*chosen, *beside))),
         batch,
         device,
         choose_precision(given["precision"], device),
         given["side"],
         given["seconds"],
+        given["compile"],
     )
     found = measure_speed(plan, lambda one: None if given["quiet"] else _tell_speed(one))
     rows = compare(found)
@@ -160,7 +171,8 @@ def bench_foundations(names: tuple[str, ...], batch: tuple[int, ...], **given: A
     with Staging(targets, overwrite=given["overwrite"]) as outputs:
         outputs.write_text(targets[0], csv_text(rows))
         outputs.write_with(targets[1], lambda path: draw_bars(bars, path, label))
-    print_result(given, lambda: {"bench": rows}, align_rows(_speed_table(rows)))
+    notes = take_notes(plan.names)
+    print_result(given, lambda: {"bench": rows, "notes": notes}, align_rows(_speed_table(rows)), notes)
 
 
 def _tell_speed(one: Speed) -> None:
@@ -168,10 +180,10 @@ def _tell_speed(one: Speed) -> None:
 
 
 def _speed_table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    head = ("foundation", "batch", "s", "images/s", "GMACs", "peak MB", "of ceiling", "x ViT-H", "x ViT-B")
-    table: list[tuple[str, ...]] = [head]
+    head = ("foundation", "batch", "s", "images/s", "GMACs", "peak MB", "of ceiling")
+    table: list[tuple[str, ...]] = [(*head, "x ViT-H", "x ViT-B", "published x ViT-H")]
     for row in rows:
-        ratios = [row["times_sam_vit_h"], row["times_sam_vit_b"]]
+        ratios = [row[f"{kind}_vit_{size}"] for kind, size in RATIOS]
         table.append(
             (
                 row["foundation"],

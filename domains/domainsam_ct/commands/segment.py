@@ -20,6 +20,7 @@ from domainsam_cli.options import (
     out_option,
     overwrite_option,
     resume_option,
+    runtime_option,
     talk_options,
 )
 from domainsam_ct.commands.options import (
@@ -107,6 +108,7 @@ model_options = bundle(
 @mark_options
 @model_options
 @compute_options
+@runtime_option
 @click.option("--strict", is_flag=True, help="Refuse a case whose scan or answer is to be doubted.")
 @resume_option
 @overwrite_option

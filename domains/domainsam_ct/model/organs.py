@@ -88,6 +88,11 @@ class OrganModel:
         return self.config.network.method
 
     @property
+    def runtime(self) -> str:
+        """Who computes the foundation, ``"torch"`` where there is none."""
+        return str(getattr(self.network.foundation, "runtime", "torch"))
+
+    @property
     def foundation_name(self) -> str:
         """Name of the frozen generalist, ``"none"`` where there is none."""
         return NO_FOUNDATION if self.network.foundation is None else self.network.foundation.name
@@ -168,6 +173,8 @@ class MarkedOrgans:
     dtype: torch.dtype
     name: str = "none"
     method: str = "marks"
+    runtime: str = "torch"
+    """The engine identifies what decodes marks itself."""
     validated: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
 
@@ -179,6 +186,7 @@ def load_model(
     precision: str = "auto",
     batch: int = 8,
     method: Method | None = None,
+    runtime: str = "torch",
 ) -> OrganModel:
     """A trained model, on the foundation it fits where it has one.
 
@@ -194,6 +202,8 @@ def load_model(
         As ``--device`` and ``--precision``.
     batch
         Slices computed together.
+    runtime
+        As ``--runtime``: who computes the foundation's encoder; what is trained stays in torch.
 
     Raises
     ------
@@ -215,7 +225,13 @@ def load_model(
             f"model {path.stem} is a specialist without a foundation, so --foundation {foundation} is of no "
             "use: leave it out, or take --method ladder"
         )
-    generalist = None if alone else load_foundation(foundation or header.foundation, device, dtype)
+    if alone and runtime != "torch":
+        raise ConfigError(
+            f"model {path.stem} is a specialist without a foundation, so --runtime {runtime} is of no use: "
+            "leave it out, or take --method ladder"
+        )
+    wanted = foundation or header.foundation
+    generalist = None if alone else load_foundation(wanted, device, dtype, runtime=runtime)
     checkpoint = load(path, PACK, generalist)
     config = from_table(ModelConfig, checkpoint.header.config.get("model", {}), f"header of {path}")
     network = build_network(config.network, generalist, len(header.labels))
@@ -278,5 +294,6 @@ def identify_model(model: OrganModel | MarkedOrgans) -> Mapping[str, Any]:
         "foundation": model.foundation_name,
         "window": list(model.window),
         "precision": str(model.dtype),
+        **({} if model.runtime == "torch" else {"runtime": model.runtime}),
         "model labels": list(model.labels),
     }

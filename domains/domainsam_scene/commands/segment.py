@@ -20,6 +20,7 @@ from domainsam_cli.options import (
     overwrite_option,
     precision_option,
     resume_option,
+    runtime_option,
     talk_options,
 )
 from domainsam_scene.run import segment_inputs, segment_options
@@ -106,6 +107,7 @@ model_options = bundle(
 @model_options
 @device_option
 @precision_option
+@runtime_option
 @resume_option
 @overwrite_option
 @talk_options

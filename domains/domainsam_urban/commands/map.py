@@ -20,6 +20,7 @@ from domainsam_cli.options import (
     out_option,
     overwrite_option,
     resume_option,
+    runtime_option,
     talk_options,
 )
 from domainsam_urban.run import map_options
@@ -134,6 +135,7 @@ model_options = bundle(
 @mark_options
 @model_options
 @compute_options
+@runtime_option
 @click.option("--strict", is_flag=True, help="Refuse a scene whose picture or map is to be doubted.")
 @resume_option
 @overwrite_option

@@ -136,16 +136,21 @@ def load_model(options: MapOptions) -> SettlementModel:
     WeightsError
         If the foundation's weights are absent, or the package has no model of its own.
     ConfigError
-        If the device is unknown or absent.
+        If the device is unknown or absent, or a runtime is named for a method without a foundation.
     """
     device = choose_device(options.run.device)
     path = model_file(options.model, SHIPPED, PACK, "settlement")
     header = read_header(path)
     precision = choose_precision(options.run.precision, device)
-    foundation = None
+    foundation, runtime = None, options.run.runtime
     if options.run.method != "coarse":
         wanted = options.foundation or header.foundation
-        foundation = load_foundation(wanted, device, getattr(torch, precision))
+        foundation = load_foundation(wanted, device, getattr(torch, precision), runtime=runtime)
+    elif runtime != "torch":
+        raise ConfigError(
+            f"--runtime {runtime} computes a foundation, and method coarse asks none: leave it out, "
+            "or take --method full"
+        )
     prompter, header = load_prompter(path, PACK, foundation)
     tell_use(path.stem, read_provenance(header.config))
     scene = get_scene_settings(header)
@@ -201,7 +206,8 @@ def load_marked(options: MapOptions) -> MarkedObjects:
         If the device is unknown or absent.
     """
     options.marks.check()
-    foundation, precision = load_decoder(options.foundation, options.run.device, options.run.precision)
+    run = options.run
+    foundation, precision = load_decoder(options.foundation, run.device, run.precision, run.runtime)
     return MarkedObjects(options.marks, foundation, foundation.device, precision)
 
 

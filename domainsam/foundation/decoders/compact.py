@@ -49,7 +49,10 @@ class DensePrompts(nn.Module):
 
     def forward(self, prompts: PromptSet, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings ``(N, 32, H/4, W/4)``, ``(N, 64, H/8, W/8)``, ``(N, 256, H/16, W/16)``."""
-        maps = draw_prompts(prompts, (size[0] // 4, size[1] // 4))
+        return self.embed(draw_prompts(prompts, (size[0] // 4, size[1] // 4)))
+
+    def embed(self, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of prompts that are drawn, ``(N, 4, H/4, W/4)``."""
         at4 = self.at4(maps.to(self.at4.weight.dtype))
         at8 = self.norm8(self.to8(F.relu(at4)))
         return at4, at8, self.to16(F.relu(at8))
@@ -57,28 +60,37 @@ class DensePrompts(nn.Module):
 
 def draw_prompts(prompts: PromptSet, size: tuple[int, int]) -> Tensor:
     """Prompts as maps ``(N, 4, h, w)``: previous mask, box, positive and negative clicks."""
-    height, width = size
-    device = prompts.image_index.device
-    maps = torch.zeros(len(prompts), 4, height, width, device=device)
-    ys = torch.arange(height, device=device) + 0.5
-    xs = torch.arange(width, device=device) + 0.5
+    maps = torch.zeros(len(prompts), 4, *size, device=prompts.image_index.device)
     if prompts.mask_logits is not None:
         maps[:, :1] = 2 * torch.sigmoid(prompts.mask_logits.float()) - 1
     if prompts.boxes is not None:
-        x1, y1, x2, y2 = (prompts.boxes.float() / 4).unbind(1)
-        # Fraction of each map pixel that the box covers, so that a shift of one image pixel is seen.
-        cover_x = (xs + 0.5).minimum(x2[:, None]) - (xs - 0.5).maximum(x1[:, None])
-        cover_y = (ys + 0.5).minimum(y2[:, None]) - (ys - 0.5).maximum(y1[:, None])
-        maps[:, 1] = cover_y.clamp(0, 1)[:, :, None] * cover_x.clamp(0, 1)[:, None, :]
+        maps[:, 1] = cover_boxes(prompts.boxes.float(), size)
     if prompts.points is not None:
         points = prompts.points.float()
-        spot_x = torch.exp(-((xs - points[..., :1] / 4) ** 2) / (2 * CLICK_SIGMA**2))
-        spot_y = torch.exp(-((ys - points[..., 1:2] / 4) ** 2) / (2 * CLICK_SIGMA**2))
         for channel, label in ((2, POINT_POSITIVE), (3, POINT_NEGATIVE)):
-            chosen = (points[..., 2] == label).float()
-            spots = torch.einsum("npy,npx->npyx", spot_y * chosen[..., None], spot_x)
-            maps[:, channel] = spots.amax(dim=1)
+            maps[:, channel] = draw_clicks(points, points[..., 2] == label, size)
     return maps
+
+
+def cover_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Fraction ``(N, h, w)`` of each map pixel that a box ``(N, 4)`` in image pixels covers.
+
+    A fraction, so that a shift of one image pixel is seen. An empty box at (0, 0) covers nothing.
+    """
+    ys, xs = (torch.arange(side, device=boxes.device) + 0.5 for side in size)
+    x1, y1, x2, y2 = (boxes / 4).unbind(1)
+    cover_x = (xs + 0.5).minimum(x2[:, None]) - (xs - 0.5).maximum(x1[:, None])
+    cover_y = (ys + 0.5).minimum(y2[:, None]) - (ys - 0.5).maximum(y1[:, None])
+    return cover_y.clamp(0, 1)[:, :, None] * cover_x.clamp(0, 1)[:, None, :]
+
+
+def draw_clicks(points: Tensor, chosen: Tensor, size: tuple[int, int]) -> Tensor:
+    """Spots ``(N, h, w)`` at those of the points ``(N, P, 2 or more)`` in image pixels that are chosen."""
+    ys, xs = (torch.arange(side, device=points.device) + 0.5 for side in size)
+    spot_x = torch.exp(-((xs - points[..., :1] / 4) ** 2) / (2 * CLICK_SIGMA**2))
+    spot_y = torch.exp(-((ys - points[..., 1:2] / 4) ** 2) / (2 * CLICK_SIGMA**2))
+    spots = torch.einsum("npy,npx->npyx", spot_y * chosen.float()[..., None], spot_x)
+    return spots.amax(dim=1)
 
 
 class ResidualBlock(nn.Module):

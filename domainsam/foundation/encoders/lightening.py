@@ -49,25 +49,27 @@ def attend_dilated(query: Tensor, key: Tensor, value: Tensor, segment: int, dila
         ``(B, heads, N, D)``; zeros where a head does not look.
     """
     batch, heads, length, dim = query.shape
-    segments = -(-length // segment)
-    padding = segments * segment - length
-    shape = (batch, heads, segments, segment // dilation, dilation, dim)
-    number = torch.arange(heads, device=query.device)
-    offset = number % dilation
+    padding = -length % segment
+    offsets = [head % dilation for head in range(heads)]
 
     def taken(x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, 0, padding)).view(shape)[:, number, :, :, offset].transpose(0, 1)
+        split = F.pad(x, (0, 0, 0, padding)).reshape(batch, heads, -1, segment // dilation, dilation, dim)
+        return torch.stack([split[:, head, ..., offset, :] for head, offset in enumerate(offsets)], dim=1)
 
     mask = None
     if padding:
-        there = torch.arange(segments * segment, device=query.device).view(segments, -1, dilation) < length
-        mask = there[:, :, offset].permute(2, 0, 1)[None, :, :, None]
+        there = torch.arange(length + padding, device=query.device) < length
+        split = there.reshape(-1, segment // dilation, dilation)
+        mask = torch.stack([split[..., offset] for offset in offsets])[None, ..., None, :]
         # A row of padding looks at itself, so that its softmax has something to sum; nobody sees it.
-        mask = mask | torch.eye(shape[3], dtype=torch.bool, device=query.device)
+        mask = mask | torch.eye(segment // dilation, dtype=torch.bool, device=query.device)
     mixed = F.scaled_dot_product_attention(taken(query), taken(key), taken(value), attn_mask=mask)
-    out = query.new_zeros(shape, dtype=mixed.dtype)
-    out[:, number, :, :, offset] = mixed.transpose(0, 1)
-    return out.view(batch, heads, -1, dim)[:, :, :length]
+    blank = torch.zeros_like(mixed[:, 0])
+    rows = [
+        torch.stack([mixed[:, head] if place == offset else blank for place in range(dilation)], dim=3)
+        for head, offset in enumerate(offsets)
+    ]
+    return torch.stack(rows, dim=1).reshape(batch, heads, -1, dim)[:, :, :length]
 
 
 class DilatedAttention(nn.Module):
@@ -80,7 +82,8 @@ class DilatedAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, **_: Any) -> Tensor:
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        parts = self.qkv(x).reshape(x.shape[0], x.shape[1], 3, self.heads, -1)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = attend_dilated(query, key, value, self.segment, self.dilation)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out

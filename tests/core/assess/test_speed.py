@@ -6,8 +6,18 @@ import pytest
 import torch
 
 from domainsam.assess import speed
-from domainsam.assess.speed import Plan, Speed, compare, invent_foundation, measure_ceiling, measure_speed
+from domainsam.assess.speed import (
+    Plan,
+    Speed,
+    compare,
+    invent_foundation,
+    measure_ceiling,
+    measure_speed,
+    take_notes,
+)
 from domainsam.errors import ConfigError, WeightsError
+from domainsam.foundations import FOUNDATIONS
+from domainsam.generalists import TIMES_VIT_H
 
 PLAN = Plan(("fake",), (1,), "cpu", "float32", side=64, seconds=0.0)
 
@@ -37,6 +47,16 @@ def test_ratios_are_to_the_reference_of_the_same_batch() -> None:
     rows = compare(found)
     assert [row["times_sam_vit_b"] for row in rows] == [16.0, None, 1.0]
     assert all(row["times_sam_vit_h"] is None for row in rows)
+    assert [row["published_times_sam_vit_h"] for row in rows] == [40.0, 40.0, None]
+    assert rows[0]["published_on"] == "RTX 2080 Ti"
+
+
+def test_published_ratios_are_of_foundations_that_there_are() -> None:
+    assert set(TIMES_VIT_H) <= set(FOUNDATIONS)
+    assert {round(TIMES_VIT_H[f"efficientvit_sam_{size}"][0]) for size in ("l0", "xl1")} == {17, 69}
+    (note,) = take_notes(["edge_sam", "lightening"])
+    assert "turn flash attention off at 1024 pixels" in note
+    assert take_notes(["edge_sam"]) == ()
 
 
 def test_a_batch_that_does_not_fit_is_halved(

@@ -58,13 +58,19 @@ def test_precision_is_handed_on(model_file: Path, precision: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("able", "expected"),
-    [({}, "float32"), ({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16")],
+    ("able", "gain", "expected"),
+    [
+        ({}, 2.0, "float32"),
+        ({"avx512_bf16": True}, 0.5, "float32"),
+        ({"avx512_bf16": True}, 1.5, "bfloat16"),
+        ({"amx_bf16": True}, 2.0, "bfloat16"),
+    ],
 )
-def test_auto_is_short_where_the_processor_has_units_for_it(
-    model_file: Path, monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], expected: str
+def test_auto_is_short_where_the_processor_has_units_for_it_and_gains(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], gain: float, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **able}, raising=False)
+    monkeypatch.setattr("domainsam.machine.find_bfloat16_gain", lambda: gain)
     assert load_model(asked(model_file)).precision == expected
 
 
