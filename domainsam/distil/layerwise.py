@@ -67,7 +67,7 @@ class LayerLesson(Lesson):
         grid = (own.image.shape[-2], own.image.shape[-1])
         valid, total = batch.valid(), own.image.new_zeros(())
         weights = layer_weights(batch.step, self.count, self.rise)
-        layers = zip(weights, self.projections, seen, truths, strict=True)
+        layers = zip(weights, self.projections, seen[-self.count :], truths, strict=True)
         for weight, projection, layer, truth in layers:
             if weight:
                 there = enlarge(valid, truth)

@@ -27,6 +27,8 @@ TRUNKS = {"repvit_m1": "edge_sam", "repvit_m2_3": "repvit_sam", "tiny_vit_5m_224
 """Trunks of ``timm`` that are published encoders with SAM's neck."""
 TWINS = {"edge_sam_3x": "edge_sam"}
 """Names of one and the same network."""
+DETAIL = "encoder.detail."
+"""Tensors that a scaled encoder of the embedded kind has beyond a plain one."""
 PROBE = 64
 """Side of the image by which frames are compared."""
 
@@ -162,6 +164,9 @@ def start_from(student: Student, path: Path) -> bool:
     if isinstance(student, SamStudent):
         names = {name: student.spec.official_name(name) for name in state}
     if set(names.values()) & tensors.keys():
+        # What a plain encoder lacks adds nothing to a scaled one before it has learnt.
+        added = {name: value for name, value in state.items() if name.startswith(DETAIL)}
+        tensors = {**added, **tensors}
         load_strict(student.network, tensors, str(path), names=names)
         return True
     trunk = getattr(student.encoder, "trunk", None)

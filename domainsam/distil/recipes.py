@@ -182,7 +182,6 @@ def choose_options(
         decay_vectors=stage.decay_vectors,
         clip=stage.clip,
         ema=0.0,
-        eval_every=max(1, min(length, 100)),
         keep="last",
     )
 

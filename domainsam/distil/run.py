@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from domainsam.train.start import RunOptions, Trained, Training, start_run
 from domainsam.weights import file_sha256
 
 CACHE_BYTES = 50 * 10**9
+EVERY = 100
 PROBE = 64
 
 
@@ -71,6 +72,8 @@ class DistilOptions(RunOptions):
         Views in a batch.
     epochs, steps, rates
         Instead of the published ones, one a stage; the last also holds for those that follow.
+    every
+        Steps between judgements, at which states are saved.
     held_back
         Share of the pictures that judge and do not teach.
     cache, cache_bytes
@@ -88,6 +91,7 @@ class DistilOptions(RunOptions):
     epochs: tuple[int, ...] = ()
     steps: tuple[int, ...] = ()
     rates: tuple[float, ...] = ()
+    every: int = EVERY
     held_back: float = HELD_BACK_SHARE
     cache: Path | None = None
     cache_bytes: int = CACHE_BYTES
@@ -133,7 +137,12 @@ class _Distillation:
             options.cache_bytes,
             training.precision,
         )
-        self.pair = Pair(teacher, self.student, self.cache.encode, self.adopted)
+        self.pair = Pair(teacher, self.student, self._teach, self.adopted)
+
+    def _teach(self, images: Tensor) -> Features:
+        """The teacher's features, in its own precision, whoever asks."""
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            return self.cache.encode(images)
 
     def _make_student(self, teacher: Foundation) -> tuple[Student, bool, bool]:
         """The student, whether it has its teacher's decoder, and whether it has been taught before."""
@@ -162,12 +171,7 @@ class _Distillation:
         self.student.eval()
         with torch.no_grad(), tap(self.student.encoder) as seen:
             grid = self.student.encode(images).image.shape[-2:]
-        own = [as_map(layer, (grid[0], grid[1])).shape[1] for layer in seen]
-        if len(own) > self.constants.layers:
-            raise ConfigError(
-                f"{self.student.name} has {len(own)} layers, the recipe {self.constants.layers}: "
-                f"say layers = {len(own)} in the file of --config, or choose another recipe"
-            )
+        own = [as_map(layer, (grid[0], grid[1])).shape[1] for layer in seen[-self.constants.layers :]]
         tapped = TappedTeacher(teacher, len(own))
         theirs = [part.shape[1] for part in tapped.encode(images).levels[-len(own) :]]
         return tapped, (own, theirs)
@@ -205,7 +209,7 @@ class _Distillation:
         count = len(self.widths[0])
 
         def teach(images: Tensor) -> Features:
-            given = self.cache.encode(images)
+            given = self._teach(images)
             return Features(given.image, given.levels[: len(given.levels) - count], given.size)
 
         yield Pair(self.pair.teacher, self.student, teach, self.adopted)
@@ -219,6 +223,7 @@ class _Distillation:
             chosen = choose_options(
                 published, number, epoch, batch, options.epochs, options.steps, options.rates
             )
+            chosen = replace(chosen, eval_every=max(1, min(chosen.steps, options.every)))
             lesson = self._lesson(published, chosen)
             made.append(
                 Stage(

@@ -150,13 +150,15 @@ class SamStudent(Student):
         encoder: Any = self.network.prompt_encoder
         own = features[prompts.image_index]
         grid = (own.image.shape[-2], own.image.shape[-1])
-        position = encoder.pe_layer(grid)[None]
-        if self.own_decoder:
-            tokens = embed_slots(encoder, prompts, features.size, self.name)
-            dense = own.image.new_zeros(1, 1, 1, 1)
-        else:
-            tokens = sparse_tokens(encoder, prompts, features.size)
-            dense = encoder.no_mask_embed.weight[..., None, None]
+        # Codes hold sines of large angles and are never reduced in precision.
+        with torch.autocast(own.image.device.type, enabled=False):
+            position = encoder.pe_layer(grid)[None]
+            if self.own_decoder:
+                tokens = embed_slots(encoder, prompts, features.size, self.name)
+                dense = own.image.new_zeros(1, 1, 1, 1)
+            else:
+                tokens = sparse_tokens(encoder, prompts, features.size)
+                dense = encoder.no_mask_embed.weight[..., None, None]
         return decode_all(self.network.mask_decoder, own.image, (), position, tokens, dense)
 
     def modules_of(self, part: Part) -> list[nn.Module]:
@@ -198,7 +200,9 @@ class CompactStudent(Student):
         return Features(features.image.float(), levels, features.size)
 
     def decode_all(self, features: Features, prompts: PromptSet) -> Masks:
-        masks = self.network.decode_all(features, prompts)
+        with torch.autocast(features.image.device.type, enabled=False):
+            tokens = self.network.embed(prompts, features.size)
+        masks = self.network.decode_all(features, prompts.replace(tokens=tokens))
         return Masks(masks.logits.float(), masks.iou.float())
 
     def modules_of(self, part: Part) -> list[nn.Module]:

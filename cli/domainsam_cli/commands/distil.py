@@ -50,6 +50,13 @@ WORDS = {
 @click.option("--epochs", type=COUNTS, default=(), help="Passes, one number a stage [default: as published].")
 @click.option("--steps", type=COUNTS, default=(), help="Batches instead of passes.")
 @click.option("--lr", "rates", type=RATES, default=(), help="Highest learning rates [default: as published].")
+@click.option(
+    "--every",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Batches between saved states.",
+)
 @click.option("--held-back", type=float, default=0.1, show_default=True, help="Share of pictures that judge.")
 @click.option(
     "--cache", type=PATH, help="Folder of the teacher's features [default: NAME.training/features]."
@@ -93,8 +100,10 @@ def distil(ctx: click.Context, /, images: Path, config: Path | None, cache_size:
         "steps",
         "rates",
     )
-    chosen = {name: given[name] for name in (*RUN, *names, "held_back", "cache")}
-    result = run(DistilOptions(images=images, cache_bytes=parse_size(cache_size), **chosen), constants)
+    chosen = {name: given[name] for name in (*RUN, *names, "every", "held_back", "cache")}
+    result = run(
+        DistilOptions(images=images, cache_bytes=parse_size(cache_size, "--cache-size"), **chosen), constants
+    )
     if result.rank == 0:
         print_result(given, result.document, summarise(result), result.notes)
 
