@@ -114,7 +114,9 @@ def _make_compact(name: str, teacher: Foundation, own: CompactSam) -> Student:
     fast = name == "embedded_fast"
     if name == teacher.name or name == "embedded":
         raise _same(name, teacher)
-    if not fast and name in find_foundations():
+    import timm
+
+    if not fast and (name in find_foundations() or not timm.is_model(name)):
         raise _unknown(name, teacher)
     width = own.decoder.transformer.layers[0].mlp.lin1.out_features
     header = {

@@ -29,10 +29,12 @@ from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.foundation.embedded import WEIGHTS, EmbeddedFoundation, save_embedded
 from domainsam.foundation.loading import read_tensors
 from domainsam.metrics.bootstrap import Interval, bootstrap
+from domainsam.prompts import PromptSet
 from domainsam.train import distil
+from domainsam.train.clicks import find_boxes, place_clicks
 from domainsam.train.samples import Record, SampleStream, collate
 from recipes.embedded.corpus import SHARES, load_once
-from recipes.embedded.evaluate import GENERAL, judge
+from recipes.embedded.evaluate import GENERAL, fit, iou, objects, to_original
 from recipes.embedded.train import show
 
 NAME = "embedded_fast"
@@ -42,7 +44,8 @@ LEVEL_WEIGHTS = (1.0, 0.4, 0.4)
 """Strides 16, 4 and 8, as in ``recipes/scene/distil.py``."""
 MASK_WEIGHT = 0.5
 WARM_UP = 40
-PROMPTS = ("box", "one_click", "3_clicks")
+SIDE = 512
+"""At which it is judged."""
 LICENCE = "Apache-2.0; trained in part on research-only imagery, see the model card"
 
 
@@ -108,11 +111,11 @@ def measure_seconds(foundation: EmbeddedFoundation, runs: int = 5) -> float:
     return min(taken[1:])
 
 
-@torch.inference_mode()
 def compare(options: argparse.Namespace) -> None:
     """Print both foundations' CPU seconds and mean IoU on the held-back images, and the differences.
 
-    Intervals come from resampling images.
+    Intervals come from resampling images. Scores are kept in ``--work`` as they
+    come, so that an interrupted comparison goes on.
     """
     torch.set_num_threads(1)
     records = [
@@ -120,22 +123,59 @@ def compare(options: argparse.Namespace) -> None:
     ]
     pair = [cast("EmbeddedFoundation", load_foundation(name)) for name in ("embedded", str(options.compare))]
     seconds = [measure_seconds(one) for one in pair]
-    found: dict[str, list[tuple[float, float, int]]] = {name: [] for name in PROMPTS}
-    for one in records:
-        scores = [judge(model, one, 512) for model in pair]
-        for name in PROMPTS:
-            first, second = (np.array(score.get(name, [])) for score in scores)
-            if len(first):
-                found[name].append((float(first.sum()), float(second.sum()), len(first)))
-    table: dict[str, object] = {"seconds": seconds, "share": seconds[1] / seconds[0], "images": len(records)}
-    for name, rows in found.items():
-        sums = np.array(rows)
-        table[name] = {
-            "teacher": tell(bootstrap(sums[:, [0, 2]], share)),
-            "student": tell(bootstrap(sums[:, [1, 2]], share)),
-            "difference": tell(bootstrap(np.stack([sums[:, 1] - sums[:, 0], sums[:, 2]], 1), share)),
+    table: dict[str, object] = {"seconds": seconds, "share": seconds[1] / seconds[0]}
+    for prompt in options.prompts.split(","):
+        first, second = (score(model, records, prompt, options.work) for model in pair)
+        objects_seen = first[:, 1] > 0
+        table[prompt] = {
+            "images": int(objects_seen.sum()),
+            "objects": int(first[:, 1].sum()),
+            "teacher": tell(bootstrap(first[objects_seen], share)),
+            "student": tell(bootstrap(second[objects_seen], share)),
+            "difference": tell(
+                bootstrap(
+                    np.stack([second[:, 0] - first[:, 0], first[:, 1]], 1)[objects_seen],
+                    share,
+                )
+            ),
         }
     print(json.dumps(table, indent=1))
+
+
+def score(model: EmbeddedFoundation, records: list[Record], prompt: str, work: Path) -> NDArray[np.float64]:
+    """Sum of IoU and number of objects of every image, ``(N, 2)``."""
+    kept = work / f"{prompt}-{model.sha256[:12]}.jsonl"
+    known = {}
+    if kept.is_file():
+        known = {row[0]: row[1:] for row in map(json.loads, kept.read_text().splitlines())}
+    with kept.open("a") as log:
+        for one in records:
+            key = f"{one.source}/{one.name}"
+            if key not in known:
+                values = judge_once(model, one, prompt)
+                known[key] = [float(sum(values)), len(values)]
+                print(json.dumps([key, *known[key]]), file=log, flush=True)
+    return np.array([known[f"{one.source}/{one.name}"] for one in records])
+
+
+@torch.inference_mode()
+def judge_once(model: EmbeddedFoundation, one: Record, prompt: str) -> list[float]:
+    """IoU of every judged object of an image at boxes (``"box"``) or single clicks (``"one_click"``)."""
+    masks = objects(one)
+    if not len(masks):
+        return []
+    image, scale = fit(one.image, SIDE)
+    features = model.encode(image)
+    base = PromptSet.from_boxes(torch.from_numpy(find_boxes(masks, 1.0)) * scale)
+    truth = torch.from_numpy(masks)
+    if prompt == "box":
+        answer = model.decode(features, base)
+    else:
+        points = place_clicks(truth, None, None, scale)
+        answer = model.decode(features, base.replace(boxes=None, points=points), multimask=True).best()
+    found = to_original(answer.logits, SIDE, one.ids.shape, scale)
+    values: list[float] = iou(found, truth).tolist()
+    return values
 
 
 def share(sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -164,6 +204,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", type=Path, help="write the averaged weights here instead of training")
     parser.add_argument("--compare", type=Path, help="compare this file with the teacher")
+    parser.add_argument("--prompts", default="box,one_click", help="by which they are compared")
     options = parser.parse_args()
     if options.compare is not None:
         compare(options)

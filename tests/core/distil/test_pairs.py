@@ -50,7 +50,7 @@ def test_the_student_begins_with_its_teachers_decoder(tiny: Foundation) -> None:
     ("name", "words"),
     [
         ("embedded", "are the same network"),
-        ("efficientnet_lite", "did you mean efficientnet_lite0"),
+        ("efficientnet_lite", "did you mean efficientnet_lite"),
         ("sam_vit_h", "cannot be the student of embedded"),
         ("vit_tiny_patch16_224", "offers no levels at strides 4, 8, 16, 32"),
     ],

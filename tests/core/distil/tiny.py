@@ -14,7 +14,7 @@ from domainsam.distil.pictures import Material, Views, find_material
 from domainsam.foundation import load_foundation
 from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.foundation.embedded import save_embedded
-from domainsam.protocols import Foundation
+from domainsam.protocols import Features, Foundation
 
 SIDE = 64
 TEACHER, STUDENT = "test_efficientnet", "test_resnet"
@@ -48,9 +48,16 @@ def write_pictures(folder: Path, count: int = 8, seed: int = 0) -> Path:
 
 
 def make_pair(teacher: Foundation, student: str = STUDENT) -> Pair:
-    """Teacher and student, without a cache."""
-    made = make_student(student, teacher)
-    return Pair(teacher, made, teacher.encode, adopt_decoder(teacher, made))
+    """Teacher and student; features are kept in memory."""
+    made, kept = make_student(student, teacher), dict[bytes, Features]()
+
+    def teach(images: torch.Tensor) -> Features:
+        key = images.numpy().tobytes()
+        if key not in kept:
+            kept[key] = teacher.encode(images)
+        return kept[key]
+
+    return Pair(teacher, made, teach, adopt_decoder(teacher, made))
 
 
 def material(tmp_path: Path) -> tuple[Foundation, Material]:
@@ -59,6 +66,6 @@ def material(tmp_path: Path) -> tuple[Foundation, Material]:
     return teacher, find_material(write_pictures(tmp_path / "pictures"), SIDE, "longest", 0.25)
 
 
-def views(pictures: tuple[object, ...], batch_size: int = 4) -> Views:
+def views(pictures: tuple[object, ...], batch_size: int = 3) -> Views:
     """Batches of whole pictures."""
     return Views(pictures, SIDE, "longest", batch_size)  # type: ignore[arg-type]
