@@ -87,7 +87,7 @@ def limited(
         set_limits(before)
 
 
-def parse_size(given: int | str) -> int:
+def parse_size(given: int | str, option: str = "--max-memory") -> int:
     """Bytes of a size such as ``8G``, ``500M`` or a number of bytes (powers of 1000).
 
     Raises
@@ -98,7 +98,7 @@ def parse_size(given: int | str) -> int:
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)B?", str(given).strip(), re.IGNORECASE)
     size = int(float(found[1]) * UNITS[found[2].upper()]) if found else 0
     if not size:
-        raise ConfigError(f"--max-memory {given!r} is no size: give for example 8G or 500M")
+        raise ConfigError(f"{option} {given!r} is no size: give for example 8G or 500M")
     return size
 
 

@@ -21,6 +21,7 @@ CORE_COMMANDS = {
         "Tell programs what this installation can do.",
     ),
     "demo": ("domainsam_cli.commands.demo:demo", "Run a pack's main job on a generated sample."),
+    "distil": ("domainsam_cli.commands.distil:distil", "Teach a small foundation what a large one sees."),
     "export": ("domainsam_cli.commands.export:export", "Write a foundation for ONNX Runtime or OpenVINO."),
     "foundations": (
         "domainsam_cli.commands.foundations:foundations",

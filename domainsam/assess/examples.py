@@ -57,7 +57,7 @@ def read_folder(images: Path, masks: Path | None = None) -> Iterator[Example]:
         raise MissingInputError(f"no picture in '{images}' has a mask: expected {expected}")
     for picture, mask in pairs:
         values = _read_mask(mask)
-        shown = _read_picture(picture)
+        shown = read_picture(picture)
         if values.shape != shown.shape[:2]:
             raise InputError(
                 f"mask '{mask}' is {values.shape[1]} x {values.shape[0]} pixels, its picture "
@@ -82,7 +82,7 @@ def read_pictures(folder: Path, most: int) -> list[NDArray[np.uint8]]:
     chosen = [path for path in files if not path.stem.endswith(MASK_ENDINGS)][:most]
     if not chosen:
         raise MissingInputError(f"folder '{folder}' holds no picture: expected {', '.join(PICTURES)}")
-    return [_read_picture(path) for path in chosen]
+    return [read_picture(path) for path in chosen]
 
 
 def _pairs(images: Path, masks: Path | None) -> Iterator[tuple[Path, Path]]:
@@ -109,7 +109,14 @@ def _open(path: Path) -> Image.Image:
         raise InputError(f"'{path}' is no picture that can be read: {error}") from error
 
 
-def _read_picture(path: Path) -> NDArray[np.uint8]:
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture ``(H, W, 3)`` uint8.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
     return np.asarray(_open(path).convert("RGB"))
 
 
@@ -170,7 +177,7 @@ def read_coco(images: Path, annotations: Path) -> Iterator[Example]:
             raise InputError(
                 f"'{annotations}' names {path.name}, which is not in '{images}': give its folder"
             )
-        shown = _read_picture(path)
+        shown = read_picture(path)
         found = table.loadAnns(table.getAnnIds(imgIds=number, iscrowd=False))
         masks = [np.asarray(table.annToMask(one), bool) for one in found]
         kept = [mask for mask in masks if mask.sum() >= LEAST_PIXELS]

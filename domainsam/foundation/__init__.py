@@ -85,7 +85,7 @@ def load_foundation(
         from domainsam.foundation.runtimes import attach
 
         return attach(load_foundation(name_or_path), runtime, where, kind)
-    name, path = str(name_or_path), None
+    name, path, own = str(name_or_path), None, False
     if name.endswith(SHORT[0]):
         name = name.replace(*SHORT)
     # Other packages are asked only for a name that is not ours.
@@ -99,11 +99,11 @@ def load_foundation(
                 f"no foundation or weight file {name!r}; {hint}known names: {', '.join(rows)}; "
                 "otherwise give the path of a weight file"
             )
-        from domainsam.foundation.loading import identify
+        from domainsam.foundation.loading import identify, is_own
 
-        name = identify(path)
+        name, own = identify(path), is_own(path)
     row = rows[name]
-    if row.notice:
+    if row.notice and not own:
         tell_once(row.notice)
     file = row.weights
     if path is None and file is not None and file.url and file.sha256 is None:

@@ -7,7 +7,7 @@ An encoder is a row of :data:`SPECS`; EfficientSAM, whose decoder is its own, is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,32 +117,39 @@ class EfficientFoundation(SamStyleFoundation):
         )
         self.spec = spec
         self._encode = torch.compile(network.image_encoder) if compile else network.image_encoder
-        self._mean = torch.tensor(spec.pixels.mean, device=self.device).view(3, 1, 1)
-        self._std = torch.tensor(spec.pixels.std, device=self.device).view(3, 1, 1)
 
     def encode(self, images: Tensor) -> Features:
         """Features ``(B, 256, H/16, W/16)`` of RGB images ``(B, 3, H, W)`` in 0 to 1; no finer levels."""
         images = self._checked_images(images)
-        height, width = images.shape[-2:]
         with self._autocast():
-            features = self._encode(self._fitted(images)).float()
-        grid = (height // STRIDE, width // STRIDE)
-        return Features(features[..., : grid[0], : grid[1]].contiguous(), (), (height, width))
+            return encode_with(self._encode, images, self.spec)
 
-    def _fitted(self, images: Tensor) -> Tensor:
-        """Images as the encoder wants them: made smaller, normalised, padded with zeros."""
-        height, width = images.shape[-2:]
-        spec = self.spec
-        if spec.shrink > 1:
-            size = (height // spec.shrink, width // spec.shrink)
-            images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
-        images = (images - self._mean) / self._std
-        right, bottom = (-side % spec.multiple // spec.shrink for side in (width, height))
-        if right or bottom:
-            images = F.pad(images, (0, right, 0, bottom))
-        if spec.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return images
+
+def encode_with(encoder: Callable[[Tensor], Tensor], images: Tensor, spec: EncoderSpec) -> Features:
+    """Features ``(B, 256, H/16, W/16)`` of an encoder that is fed as its row says.
+
+    ``images`` are ``(B, 3, H, W)`` floats in 0 to 1, with sides that are multiples of 32.
+    """
+    height, width = images.shape[-2:]
+    features = encoder(fit_images(images, spec)).float()
+    grid = (height // STRIDE, width // STRIDE)
+    return Features(features[..., : grid[0], : grid[1]].contiguous(), (), (height, width))
+
+
+def fit_images(images: Tensor, spec: EncoderSpec) -> Tensor:
+    """Images as an encoder wants them: made smaller, normalised, padded with zeros."""
+    height, width = images.shape[-2:]
+    if spec.shrink > 1:
+        size = (height // spec.shrink, width // spec.shrink)
+        images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
+    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (spec.pixels.mean, spec.pixels.std))
+    images = (images - mean) / std
+    right, bottom = (-side % spec.multiple // spec.shrink for side in (width, height))
+    if right or bottom:
+        images = F.pad(images, (0, right, 0, bottom))
+    if spec.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    return images
 
 
 def merge_norms(encoder: nn.Module) -> None:
@@ -220,11 +227,19 @@ def _read_settings(path: Path) -> Mapping[str, Any]:
     return settings
 
 
-def save_network(network: EfficientNetwork, spec: EncoderSpec, path: Path, **settings: int) -> None:
+def save_network(
+    network: EfficientNetwork,
+    spec: EncoderSpec,
+    path: Path,
+    about: Mapping[str, Any] | None = None,
+    **settings: int,
+) -> None:
     """Write a network, its norms not merged, as safetensors under the official names.
 
     Parameters
     ----------
+    about
+        What else the header should say, as values that JSON can hold.
     settings
         What the encoder was built with, where that is not as usual.
 
@@ -234,4 +249,5 @@ def save_network(network: EfficientNetwork, spec: EncoderSpec, path: Path, **set
         If the file cannot be written.
     """
     tensors = {spec.official_name(name): value for name, value in network.state_dict().items()}
-    write_safetensors(path, tensors, {HEADER: json.dumps({"name": spec.name, SETTINGS: settings})})
+    header = {**(about or {}), "name": spec.name, SETTINGS: settings}
+    write_safetensors(path, tensors, {HEADER: json.dumps(header, sort_keys=True)})

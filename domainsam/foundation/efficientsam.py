@@ -10,13 +10,13 @@ from torch import Tensor
 
 from domainsam.errors import InputError
 from domainsam.foundation.base import Named
-from domainsam.foundation.decoders.efficientsam import SLOTS
+from domainsam.foundation.decoders.efficientsam import SLOTS, PointEncoder
 from domainsam.foundation.efficient import SPECS, EfficientFoundation, load_network
 from domainsam.foundation.encoders.efficientsam import SIZES
 from domainsam.prompts import POINT_NEGATIVE, POINT_PADDING, PromptSet
 from domainsam.protocols import Features
 
-__all__ = ["SIZES", "EfficientSamFoundation", "PointsOnly", "load"]
+__all__ = ["SIZES", "EfficientSamFoundation", "PointsOnly", "embed_slots", "find_slots", "load"]
 
 log = logging.getLogger(__name__)
 
@@ -34,35 +34,6 @@ class PointsOnly(Named):
     """
 
     _told = False
-
-    def _slots(self, prompts: PromptSet) -> tuple[Tensor, Tensor]:
-        """Places ``(N, 6, 2)`` and kinds ``(N, 6)`` of the points and corners, real ones first."""
-        count = len(prompts)
-        places = [torch.zeros(count, SLOTS, 2, device=self.device)]
-        kinds = [torch.full((count, SLOTS), PADDING, device=self.device)]
-        if prompts.boxes is not None:
-            places.insert(0, prompts.boxes.float().reshape(-1, 2, 2))
-            kinds.insert(0, torch.tensor([TOP_LEFT, BOTTOM_RIGHT], device=self.device).expand(count, 2))
-        if prompts.points is not None:
-            labels = prompts.points[..., 2]
-            if bool((labels == POINT_NEGATIVE).any()):
-                raise InputError(
-                    f"{self.name} knows no points outside an object (its authors trained none): "
-                    "leave them out, or choose another foundation, see 'domainsam foundations list'"
-                )
-            places.insert(0, prompts.points[..., :2].float())
-            kinds.insert(0, torch.where(labels == POINT_PADDING, PADDING, INSIDE))
-        place, kind = torch.cat(places, dim=1), torch.cat(kinds, dim=1)
-        order = (kind == PADDING).to(torch.uint8).argsort(dim=1, stable=True)
-        kind = kind.gather(1, order)
-        if bool((kind[:, SLOTS:] != PADDING).any()):
-            most = int((kind != PADDING).sum(dim=1).max())
-            raise InputError(
-                f"{self.name} was given a prompt of {most} points, a box counting as two; "
-                f"it holds at most {SLOTS}: leave some out"
-            )
-        place = place.gather(1, order[..., None].expand(-1, -1, 2))
-        return place[:, :SLOTS], kind[:, :SLOTS]
 
     def _checked_prompts(self, features: Features, prompts: PromptSet) -> PromptSet:
         prompts = super()._checked_prompts(features, prompts)
@@ -87,17 +58,57 @@ class EfficientSamFoundation(PointsOnly, EfficientFoundation):
         InputError
             If a point lies outside its object, or a prompt has more than six points, a box counting as two.
         """
-        prompts = prompts.to(self.device)
-        places, kinds = self._slots(prompts)
-        code = self._prompt_encoder.pe_layer.forward_with_coords(places, size)
-        tokens: Tensor = code + self._prompt_encoder.table()[kinds]
-        padding = torch.full((1, 1, 2), PADDING_PLACE, device=self.device)
-        outside = self._prompt_encoder.pe_layer.forward_with_coords(padding, (1, 1))
-        outside = outside + self._prompt_encoder.invalid_points.weight
-        return torch.where((kinds == PADDING)[..., None], outside, tokens)
+        return embed_slots(self._prompt_encoder, prompts.to(self.device), size, self.name)
 
     def _dense_prompts(self, prompts: PromptSet) -> Tensor:
         return torch.zeros(1, 1, 1, 1, device=self.device)
+
+
+def embed_slots(encoder: PointEncoder, prompts: PromptSet, size: tuple[int, int], name: str) -> Tensor:
+    """Tokens ``(N, 6, 256)`` of points and boxes in an image of ``size`` (H, W).
+
+    Raises
+    ------
+    InputError
+        If a point lies outside its object, or a prompt has more than six points, a box counting as two;
+        ``name`` is whose they are.
+    """
+    places, kinds = find_slots(prompts, name)
+    code: Tensor = encoder.pe_layer.forward_with_coords(places, size)
+    tokens = code + encoder.table()[kinds]
+    padding = torch.full((1, 1, 2), PADDING_PLACE, device=places.device)
+    outside = encoder.pe_layer.forward_with_coords(padding, (1, 1)) + encoder.invalid_points.weight
+    return torch.where((kinds == PADDING)[..., None], outside, tokens)
+
+
+def find_slots(prompts: PromptSet, name: str) -> tuple[Tensor, Tensor]:
+    """Places ``(N, 6, 2)`` and kinds ``(N, 6)`` of the points and corners, real ones first."""
+    count, device = len(prompts), prompts.image_index.device
+    places = [torch.zeros(count, SLOTS, 2, device=device)]
+    kinds = [torch.full((count, SLOTS), PADDING, device=device)]
+    if prompts.boxes is not None:
+        places.insert(0, prompts.boxes.float().reshape(-1, 2, 2))
+        kinds.insert(0, torch.tensor([TOP_LEFT, BOTTOM_RIGHT], device=device).expand(count, 2))
+    if prompts.points is not None:
+        labels = prompts.points[..., 2]
+        if bool((labels == POINT_NEGATIVE).any()):
+            raise InputError(
+                f"{name} knows no points outside an object (its authors trained none): "
+                "leave them out, or choose another foundation, see 'domainsam foundations list'"
+            )
+        places.insert(0, prompts.points[..., :2].float())
+        kinds.insert(0, torch.where(labels == POINT_PADDING, PADDING, INSIDE))
+    place, kind = torch.cat(places, dim=1), torch.cat(kinds, dim=1)
+    order = (kind == PADDING).to(torch.uint8).argsort(dim=1, stable=True)
+    kind = kind.gather(1, order)
+    if bool((kind[:, SLOTS:] != PADDING).any()):
+        most = int((kind != PADDING).sum(dim=1).max())
+        raise InputError(
+            f"{name} was given a prompt of {most} points, a box counting as two; "
+            f"it holds at most {SLOTS}: leave some out"
+        )
+    place = place.gather(1, order[..., None].expand(-1, -1, 2))
+    return place[:, :SLOTS], kind[:, :SLOTS]
 
 
 def load(

@@ -22,7 +22,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "embedded.safetensors"
 HEADER = "domainsam"
 """Key of the JSON text in the file's header."""
 REQUIRED = ("name", "version", "licence")
-DEFAULTS: dict[str, object] = {"image_size": 512, "encoder": "repvit_m1", "mlp_dim": 1024}
+DEFAULTS: dict[str, object] = {"image_size": 512, "encoder": "repvit_m1", "mlp_dim": 1024, "scale": 1.0}
 DECODE_CHUNK = 64
 """Prompts decoded at a time, so that many prompts on a large tile do not fill the memory."""
 
@@ -129,8 +129,8 @@ def save_embedded(model: CompactSam, path: str | Path, metadata: Mapping[str, ob
     path
         Usually :data:`WEIGHTS`.
     metadata
-        ``name``, ``version`` and ``licence``; ``image_size``, ``encoder`` and
-        ``mlp_dim`` where they differ from :data:`DEFAULTS`; anything else that JSON can hold.
+        ``name``, ``version`` and ``licence``; ``image_size``, ``encoder``, ``mlp_dim`` and
+        ``scale`` where they differ from :data:`DEFAULTS`; anything else that JSON can hold.
 
     Raises
     ------
@@ -166,11 +166,16 @@ def read_header(path: Path) -> dict[str, object]:
     return {**DEFAULTS, **header}
 
 
+def build_network(header: Mapping[str, object]) -> CompactSam:
+    """A network with random weights as a file's header describes it."""
+    return CompactSam(str(header["encoder"]), int(str(header["mlp_dim"])), float(str(header["scale"])))
+
+
 def load(
     name: str, path: Path | None, device: torch.device, dtype: torch.dtype, compile: bool
 ) -> EmbeddedFoundation:
     """Loader for :data:`domainsam.foundations.FOUNDATIONS`."""
-    path = path or WEIGHTS
+    path = path or WEIGHTS.with_name(f"{name}.safetensors")
     if not path.is_file():
         raise WeightsError(
             f"this installation lacks the embedded weights ({path}): reinstall domainsam, "
@@ -178,6 +183,5 @@ def load(
         )
     tensors = read_tensors(path)
     header = read_header(path)
-    network = CompactSam(str(header["encoder"]), int(str(header["mlp_dim"])))
-    load_strict(network, tensors, str(path))
+    network = load_strict(build_network(header), tensors, str(path))
     return EmbeddedFoundation(network, name, int(str(header["image_size"])), device, dtype, compile)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from domainsam.errors import CheckpointError, ConfigError, DependencyError, WeightsError
 from domainsam.foundation.base import Named
-from domainsam.foundation.efficientsam import PADDING, PointsOnly
+from domainsam.foundation.efficientsam import PADDING, PointsOnly, find_slots
 from domainsam.foundation.graphs import BOTTOM_RIGHT, TOP_LEFT
 from domainsam.keywords import RUNTIMES
 from domainsam.prompts import POINT_PADDING, PromptSet
@@ -327,7 +327,7 @@ class ExportedPointsOnly(PointsOnly, ExportedFoundation):
     """EfficientSAM as graphs compute it, with the same refusals."""
 
     def _list_points(self, prompts: PromptSet) -> tuple[Tensor, Tensor]:
-        places, kinds = self._slots(prompts)
+        places, kinds = find_slots(prompts, self.name)
         return places, torch.where(kinds == PADDING, POINT_PADDING, kinds)
 
 

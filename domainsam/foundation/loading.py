@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import warnings
 import zipfile
@@ -17,7 +18,13 @@ from domainsam import foundations
 from domainsam.errors import CheckpointError, InputError, WeightsError
 from domainsam.foundation.inert import read_inert
 from domainsam.limits import require_memory
-from domainsam.tensorfile import check_finite, describe_damage, is_safetensors, read_safetensors
+from domainsam.tensorfile import (
+    check_finite,
+    describe_damage,
+    is_safetensors,
+    read_metadata,
+    read_safetensors,
+)
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "network", "net")
 """Keys under which training code stores a state dict beside other things."""
@@ -170,3 +177,18 @@ def identify(path: str | Path) -> str:
             "expected one that 'domainsam foundations list' names"
         )
     return name
+
+
+OWN_HEADER, OWN_ENTRY = "domainsam", "distilled"
+"""Where the header of a file says that it was distilled by us, and not published by an encoder's authors."""
+
+
+def is_own(path: str | Path) -> bool:
+    """Whether a file's weights are a student's that ``domainsam distil`` wrote."""
+    path = Path(path)
+    if not is_safetensors(path):
+        return False
+    try:
+        return OWN_ENTRY in json.loads(read_metadata(path).get(OWN_HEADER, "{}"))
+    except (json.JSONDecodeError, TypeError):
+        return False

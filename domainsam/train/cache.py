@@ -12,6 +12,8 @@ their eight turns, without changes of scale or colour.
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import os
 import shutil
 import tempfile
@@ -27,6 +29,8 @@ from domainsam.protocols import Features, Foundation, Window
 from domainsam.train.augment import DIHEDRAL, Sample, resize, turn_dihedral
 from domainsam.train.crops import LEAST_KNOWN, Batch, SampleSource
 from domainsam.train.losses import IGNORE
+
+log = logging.getLogger(__name__)
 
 
 class FeatureCache:
@@ -61,8 +65,8 @@ class FeatureCache:
     def encode(self, images: Tensor) -> Features:
         """As the foundation's ``encode``, to float16's accuracy; on the foundation's device."""
         size = (int(images.shape[-2]), int(images.shape[-1]))
-        entries = [self.folder / self._key(image) for image in images]
-        missing = [index for index, entry in enumerate(entries) if not entry.is_dir()]
+        entries = [self._entry(self._key(image)) for image in images]
+        missing = [index for index, entry in enumerate(entries) if not self._is_there(entry)]
         self.hits += len(entries) - len(missing)
         self.misses += len(missing)
         fresh: dict[int, list[Tensor]] = {}
@@ -80,6 +84,14 @@ class FeatureCache:
             torch.stack([entry.to(device).float() for entry in part]) for part in zip(*columns, strict=True)
         ]
         return Features(parts[0], tuple(parts[1:]), size)
+
+    def _entry(self, key: str) -> Path:
+        """Where an entry lies."""
+        return self.folder / key
+
+    def _is_there(self, entry: Path) -> bool:
+        """Whether an entry can be read."""
+        return entry.is_dir()
 
     def _key(self, image: Tensor) -> str:
         digest = hashlib.sha256(self.foundation.sha256.encode())
@@ -103,6 +115,7 @@ class FeatureCache:
                     np.save(file, part.numpy())
                     file.flush()
                     os.fsync(file.fileno())
+            entry.parent.mkdir(exist_ok=True)
             room.rename(entry)
         except OSError as error:
             shutil.rmtree(room, ignore_errors=True)
@@ -110,6 +123,106 @@ class FeatureCache:
                 return
             raise OutputError(f"feature cache '{self.folder}' cannot be written: {error.strerror}") from error
         self.size += needed
+
+
+TEACHER = "teacher.json"
+"""Says in the folder of a :class:`TeacherCache` whose features they are."""
+
+
+class TeacherCache(FeatureCache):
+    """The features of one teacher for distillation: 256 shards, read by mapping files into memory.
+
+    The folder says whose features it holds, and is refused for any other
+    teacher: nobody should pay for two by mistake. Every entry is checked when it
+    is first read; one that was cut short is told and encoded anew, so that a
+    cache that an interrupted copy left behind serves as far as it goes.
+
+    Parameters
+    ----------
+    folder, foundation, max_bytes
+        As for :class:`FeatureCache`.
+    precision
+        In which the teacher computes.
+
+    Raises
+    ------
+    InputError
+        If the folder holds the features of another teacher, or does not say whose.
+    OutputError
+        If it cannot be made or written.
+    """
+
+    def __init__(self, folder: Path, foundation: Foundation, max_bytes: int, precision: str) -> None:
+        super().__init__(folder, foundation, max_bytes)
+        self._told = False
+        self._good: set[Path] = set()
+        probe = foundation.encode(torch.zeros(1, 3, 64, 64))
+        self._maps = 1 + len(probe.levels)
+        owner = {"teacher": foundation.name, "sha256": foundation.sha256, "precision": precision}
+        marker = folder / TEACHER
+        if marker.exists():
+            _check_owner(marker, owner)
+            return
+        if any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            raise InputError(
+                f"folder '{folder}' holds files but no {TEACHER}: expected a feature cache or an empty folder"
+            )
+        temporary = folder / f".{TEACHER}.{os.getpid()}"
+        try:
+            temporary.write_text(json.dumps(owner, indent=1) + "\n", encoding="utf-8")
+            temporary.replace(marker)
+        except OSError as error:
+            raise OutputError(f"feature cache '{folder}' cannot be written: {error.strerror}") from error
+
+    def _entry(self, key: str) -> Path:
+        return self.folder / key[:2] / key
+
+    def _is_there(self, entry: Path) -> bool:
+        if entry in self._good:
+            return True
+        if not entry.is_dir():
+            return False
+        try:
+            files = sorted(entry.glob("*.npy"))
+            maps = [np.load(file, mmap_mode="r") for file in files]
+            whole = len(maps) == self._maps
+        except (ValueError, OSError, EOFError):
+            whole = False
+        if whole:
+            self._good.add(entry)
+            return True
+        if not self._told:
+            log.warning(
+                "feature cache '%s' was cut short (%s cannot be read): such entries are encoded anew",
+                self.folder,
+                entry.name[:12],
+            )
+            self._told = True
+        shutil.rmtree(entry, ignore_errors=True)
+        return False
+
+
+def _check_owner(marker: Path, owner: dict[str, str]) -> None:
+    """Refuse a cache of another teacher.
+
+    Raises
+    ------
+    InputError
+        If it is one, or its label cannot be read.
+    """
+    try:
+        told = json.loads(marker.read_text(encoding="utf-8"))
+        words = [str(told[key]) for key in ("teacher", "precision", "sha256")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"feature cache '{marker.parent}' has a damaged {marker.name}: delete the folder, or name another"
+        ) from error
+    if told != owner:
+        raise InputError(
+            f"feature cache '{marker.parent}' is of teacher {words[0]} in {words[1]} "
+            f"(sha256 {words[2][:12]}), not of {owner['teacher']} in {owner['precision']} "
+            f"(sha256 {owner['sha256'][:12]}): name another folder, or delete this one"
+        )
 
 
 class FixedTiles:

@@ -51,13 +51,21 @@ class EfficientSamEncoder(nn.Module):
         self.neck = make_neck(width)
 
     def forward(self, images: Tensor) -> Tensor:
+        tokens, size = self.tokens(images)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.finish(tokens, size)
+
+    def tokens(self, images: Tensor) -> tuple[Tensor, torch.Size]:
+        """Patches with their positions ``(B, hw, C)`` before the first block, and the grid (h, w)."""
         patches = self.patch_embed(images)
         size = patches.shape[-2:]
         positions = self.pos_embed[:, 1:].reshape(1, GRID, GRID, -1).permute(0, 3, 1, 2)
-        x = (patches + resize_positions(positions, size)).flatten(2).transpose(1, 2)
-        for block in self.blocks:
-            x = block(x)
-        features: Tensor = self.neck(x.transpose(1, 2).unflatten(2, size))
+        return (patches + resize_positions(positions, size)).flatten(2).transpose(1, 2), size
+
+    def finish(self, tokens: Tensor, size: torch.Size) -> Tensor:
+        """Features ``(B, 256, h, w)`` of what the last block gave, ``(B, hw, C)``."""
+        features: Tensor = self.neck(tokens.transpose(1, 2).unflatten(2, size))
         return features
 
 

@@ -12,7 +12,7 @@ from domainsam.errors import InputError, OutputError
 from domainsam.foundation.fake import FakeFoundation
 from domainsam.protocols import Features, Window
 from domainsam.train.augment import DIHEDRAL, Sample
-from domainsam.train.cache import FeatureCache, FixedTiles, tile_windows
+from domainsam.train.cache import FeatureCache, FixedTiles, TeacherCache, tile_windows
 from domainsam.train.losses import IGNORE
 
 PLENTY = 10**9
@@ -148,3 +148,41 @@ def test_features_come_back_under_reduced_precision(tmp_path: Path, images: torc
     plain = cache.encode(images)
     with torch.autocast("cpu", torch.bfloat16):
         assert same(cache.encode(images), plain)
+
+
+def test_a_teachers_cache_lies_in_shards_and_is_his_alone(tmp_path: Path, images: torch.Tensor) -> None:
+    foundation = Counting()
+    first = TeacherCache(tmp_path / "t", foundation, PLENTY, "float32").encode(images)
+    entries = [path.parent for path in (tmp_path / "t").rglob("0.npy")]
+    assert {entry.parent.name for entry in entries} == {entry.name[:2] for entry in entries}
+    again = TeacherCache(tmp_path / "t", foundation, PLENTY, "float32")
+    foundation.encoded = 0
+    assert same(again.encode(images), first)
+    assert foundation.encoded == 0
+    with pytest.raises(InputError, match=r"is of teacher fake in float32 .* not of fake in bfloat16"):
+        TeacherCache(tmp_path / "t", foundation, PLENTY, "bfloat16")
+    foundation.sha256 = "0" * 64
+    with pytest.raises(InputError, match=r"not of fake in float32 .sha256 000000000000"):
+        TeacherCache(tmp_path / "t", foundation, PLENTY, "float32")
+
+
+@pytest.mark.parametrize("fault", ["cut", "empty", "absent"])
+def test_an_entry_that_was_cut_short_is_told_and_encoded_anew(
+    tmp_path: Path, images: torch.Tensor, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    foundation = Counting()
+    expected = TeacherCache(tmp_path, foundation, PLENTY, "float32").encode(images)
+    for file in tmp_path.rglob("1.npy"):
+        if fault == "cut":
+            file.write_bytes(file.read_bytes()[:-10])
+        elif fault == "empty":
+            file.write_bytes(b"")
+        else:
+            file.unlink()
+    foundation.encoded = 0
+    cache = TeacherCache(tmp_path, foundation, PLENTY, "float32")
+    assert same(cache.encode(images), expected)
+    assert foundation.encoded == 1 + len(images)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "was cut short" in line
+    assert same(TeacherCache(tmp_path, foundation, PLENTY, "float32").encode(images), expected)
