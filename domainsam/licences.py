@@ -29,8 +29,13 @@ def tell_use(name: str, provenance: Mapping[str, str]) -> None:
         tell_once(f"model {name} is for {use}: trained on {provenance.get('data', 'such data')}")
 
 
+def forget_told() -> None:
+    """Tell everything again: a new command begins."""
+    _told.clear()
+
+
 def tell_once(notice: str) -> None:
-    """Warn of something, the first time in a process."""
+    """Warn of something, the first time in a command."""
     if notice not in _told:
         _told.add(notice)
         log.warning("%s", notice)

@@ -16,6 +16,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_told() -> None:
+    """What is told once in a command is told once in every test."""
+    from domainsam.licences import forget_told
+
+    forget_told()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real data; tests that need it skip by name where it is absent."""

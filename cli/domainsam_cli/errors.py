@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from domainsam.errors import DomainSamError, explain
+from domainsam.licences import forget_told
 from domainsam.limits import limited
 from domainsam.names import lift_veils
 from domainsam.network import lock_process
@@ -42,6 +43,7 @@ def run_guarded(command: click.Command, arguments: Sequence[str] | None = None) 
     """Run a command; print every failure as one line on stderr; return the exit code."""
     state = RunState()
     lift_veils()
+    forget_told()
     if "--allow-network" not in (sys.argv if arguments is None else arguments):
         lock_process()
     with quiet_libraries(), show_progress(show_pixel_progress), limited(), ending_by_signals():

@@ -142,14 +142,19 @@ def fit_images(images: Tensor, spec: EncoderSpec) -> Tensor:
     if spec.shrink > 1:
         size = (height // spec.shrink, width // spec.shrink)
         images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
-    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (spec.pixels.mean, spec.pixels.std))
-    images = (images - mean) / std
+    images = normalise(images, spec)
     right, bottom = (-side % spec.multiple // spec.shrink for side in (width, height))
     if right or bottom:
         images = F.pad(images, (0, right, 0, bottom))
     if spec.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     return images
+
+
+def normalise(images: Tensor, spec: EncoderSpec) -> Tensor:
+    """Images ``(..., 3, H, W)`` in 0 to 1 by the statistics that an encoder was trained with."""
+    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (spec.pixels.mean, spec.pixels.std))
+    return (images - mean) / std
 
 
 def merge_norms(encoder: nn.Module) -> None:

@@ -18,7 +18,7 @@ from domainsam.errors import ConfigError
 from domainsam.foundation.decoders.compact import CompactSam, cover_boxes, draw_clicks
 from domainsam.foundation.decoders.efficientsam import PointEncoder
 from domainsam.foundation.decoders.sam import SamStyleFoundation, decode_all
-from domainsam.foundation.efficient import EfficientFoundation
+from domainsam.foundation.efficient import EfficientFoundation, normalise
 from domainsam.foundation.efficientsam import PADDING_PLACE
 from domainsam.foundation.embedded import EmbeddedFoundation
 from domainsam.foundation.encoders.vit import PATCH
@@ -54,7 +54,7 @@ def _run_efficient(foundation: EfficientFoundation, images: Tensor) -> Tensor:
     """:meth:`EfficientFoundation.encode` with padding whether it is needed or not."""
     spec, (height, width) = foundation.spec, images.shape[-2:]
     small = halve_smoothly(images) if spec.shrink == 2 else images
-    small = (small - foundation._mean) / foundation._std
+    small = normalise(small, spec)
     step = spec.multiple // spec.shrink
     small = F.pad(small, (0, -small.shape[-1] % step, 0, -small.shape[-2] % step))
     features: Tensor = foundation.model.image_encoder(small)

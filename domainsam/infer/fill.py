@@ -1,43 +1,97 @@
-"""Show a network ground where a picture has none: a mirror image of what lies nearest, in place of black."""
+"""Show a network ground where a picture has none: the mean colour of the scene, in place of black."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from domainsam.protocols import Block, Source, Window
 
-def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The picture with missing pixels filled from their neighbourhood.
+PLACES = 6
+"""Along each side of a scene: where its colour is looked at."""
+SPECK = 4.0
+"""Pixels from what is seen within which its colour goes on: holes of twice that are closed by it."""
+SAMPLE = 32
+"""Side in pixels of what is looked at there."""
 
-    A missing pixel takes the value of its mirror image at the nearest pixel that is seen, so that texture
-    goes on across a corner, a hole or an edge of whatever form, as it does where ``numpy.pad`` reflects.
-    What no mirror image reaches takes the mean of the picture. Networks have learnt no black ground, and
-    answer for it as far as their context reaches; none of this is ever an answer's place.
+Colour = NDArray[np.float32]
+"""Of every channel, ``(C,)``."""
+
+
+def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour) -> NDArray[np.float32]:
+    """The picture with missing pixels in one colour, and specks of them in that of the nearest pixel seen.
 
     Parameters
     ----------
     image
         ``(C, h, w)``.
     seen
-        ``(h, w)``, true where the picture shows anything.
+        ``(h, w)``, true where the picture shows anything; somewhere it does.
 
     Returns
     -------
-    ``(C, h, w)`` float32; the picture itself where all of it, or nothing, is seen.
+    ``(C, h, w)`` float32; the picture itself where all of it is seen.
     """
-    if seen.all() or not seen.any():
+    if seen.all():
         return image
-    nearest = ndimage.distance_transform_edt(~seen, return_distances=False, return_indices=True)
-    missing = np.nonzero(~seen)
-    mirrored = [2 * near[missing] - place for near, place in zip(nearest, missing, strict=True)]
-    reached = np.ones(len(missing[0]), dtype=bool)
-    for place, length in zip(mirrored, seen.shape, strict=True):
-        reached &= (place >= 0) & (place < length)
-        np.clip(place, 0, length - 1, out=place)
-    reached &= seen[mirrored[0], mirrored[1]]
-    filled = np.array(image, dtype=np.float32)
-    mean = filled[:, seen].mean(axis=1, dtype=np.float64).astype(np.float32)
-    values = filled[:, mirrored[0], mirrored[1]]
-    filled[:, missing[0], missing[1]] = np.where(reached, values, mean[:, None])
+    filled = np.where(seen, image, colour[:, None, None]).astype(np.float32, copy=False)
+    distance, nearest = ndimage.distance_transform_edt(~seen, return_indices=True)
+    speck = ~seen & (distance <= SPECK)
+    rows, cols = nearest[0][speck], nearest[1][speck]
+    filled[:, speck] = image[:, rows, cols]
     return filled
+
+
+def measure_colour(source: Source, frame: int = 0) -> Colour | None:
+    """Mean colour of a frame, of what is seen at places spread over it; None if nothing is seen there."""
+    height, width = source.grid.frame_shape
+    total, count = None, 0
+    for row in np.linspace(0, max(0, height - SAMPLE), PLACES).astype(int):
+        for col in np.linspace(0, max(0, width - SAMPLE), PLACES).astype(int):
+            block = source.read(Window(int(row), int(col), min(SAMPLE, height), min(SAMPLE, width), frame))
+            seen = _find_seen(block)
+            part = block.image[:, seen].sum(axis=1, dtype=np.float64)
+            total, count = part if total is None else total + part, count + int(seen.sum())
+    return None if total is None or not count else (total / count).astype(np.float32)
+
+
+def make_filled_reader(source: Source) -> Callable[[Window], Block]:
+    """Reads blocks that show the scene's mean colour where there is no data or the scene ends.
+
+    Networks have learnt no black ground, and answer for it as far as their
+    context reaches; a plain colour of the place holds nothing that could be
+    taken for an object, and one colour of the whole scene does not depend on
+    how it is cut into tiles. Of mirrored, nearest, blurred and mean colours the
+    mean moved answers on seen ground least when parts of a scene were taken
+    away (``benchmarks/README.md``). Such pixels stay invalid: they are never an
+    answer's place.
+    """
+    known: dict[int, Colour | None] = {}
+    lock = Lock()
+
+    def find_colour(frame: int) -> Colour | None:
+        # Blocks are read by several threads.
+        with lock:
+            if frame not in known:
+                known[frame] = measure_colour(source, frame)
+            return known[frame]
+
+    def read(window: Window) -> Block:
+        block = source.read(window)
+        seen = _find_seen(block)
+        if seen.all() or not seen.any():
+            return block
+        colour = find_colour(window.frame)
+        own = block.image[:, seen].mean(axis=1) if colour is None else colour
+        return replace(block, image=fill_missing(block.image, seen, own))
+
+    return read
+
+
+def _find_seen(block: Block) -> NDArray[np.bool_]:
+    return block.valid if block.seen is None else block.seen

@@ -18,10 +18,11 @@ from domainsam.infer.decode import (
     decode_strip,
     record_outlines,
 )
+from domainsam.infer.fill import make_filled_reader
 from domainsam.infer.found import FoundObject, gather_objects
 from domainsam.infer.networks import Networks
 from domainsam.infer.options import EngineOptions
-from domainsam.infer.order import Recorder, Strip, make_filled_reader
+from domainsam.infer.order import Recorder, Strip
 from domainsam.infer.plan import Plan, plan_marks, plan_prompts
 from domainsam.infer.staged import PixelCounter, StagedRun
 from domainsam.infer.store import RawRaster

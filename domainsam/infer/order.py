@@ -11,18 +11,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from domainsam.infer.fill import fill_missing
 from domainsam.infer.journal import Journal
 from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import TileGrid, split_columns
-from domainsam.protocols import Block, Source, Window
+from domainsam.protocols import Block, Window
 
 
 @dataclass(frozen=True)
@@ -171,20 +170,6 @@ def group_blocks(blocks: Iterator[Block], count: int, size: int) -> Iterator[Seq
             group = []
     if group:
         yield group
-
-
-def make_filled_reader(source: Source) -> Callable[[Window], Block]:
-    """Reads blocks that show what lies nearest, mirrored, where there is no data or the scene ends.
-
-    Such pixels stay invalid; it only spares the networks a false edge.
-    """
-
-    def read(window: Window) -> Block:
-        block = source.read(window)
-        seen = block.valid if block.seen is None else block.seen
-        return replace(block, image=fill_missing(block.image, seen))
-
-    return read
 
 
 Job = TypeVar("Job")

@@ -17,9 +17,9 @@ from domainsam.grid import Grid
 from domainsam.infer.blend import NODATA, find_threshold_level
 from domainsam.infer.components import EIGHT, Component, StoredScene, find_components
 from domainsam.infer.engine import sweep_scene
+from domainsam.infer.fill import make_filled_reader
 from domainsam.infer.networks import Networks, ScenePrompter
 from domainsam.infer.options import EngineOptions
-from domainsam.infer.order import make_filled_reader
 from domainsam.infer.sweep import FirstLook
 from domainsam.infer.tiling import Lattice, TileGrid
 from domainsam.protocols import Block, SceneObject, View, Window

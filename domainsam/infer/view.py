@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.grid import Grid
+from domainsam.infer.fill import make_filled_reader
 from domainsam.infer.networks import Networks
-from domainsam.infer.order import make_filled_reader
 from domainsam.protocols import Block, Features, Foundation, Source, Window
 
 KEPT = 8

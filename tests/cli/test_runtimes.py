@@ -35,7 +35,8 @@ def runtime(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         pytest.importorskip(package)
     folder = tmp_path_factory.mktemp("weights")
     spec = replace(efficient.SPECS[NAME], image_size=64)
-    efficient.save_network(random_network(NAME, **TINY), spec, folder / "lightening.safetensors", **TINY)
+    path = folder / "lightening.safetensors"
+    efficient.save_network(random_network(NAME, **TINY), spec, path, None, **TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(FOLDER_VARIABLE, str(folder))
         patch.setitem(efficient.SPECS, NAME, spec)

@@ -7,7 +7,6 @@ import tomllib
 
 import pytest
 
-from domainsam import licences
 from domainsam.foundation import load_foundation
 from domainsam.foundations import OWN_LICENCE, find_foundations, tell_licences
 from domainsam.licences import OPEN_USE, RESEARCH_LICENCE, RESEARCH_USE, read_provenance, tell_use
@@ -45,7 +44,6 @@ def test_outputs_tell_the_licences_of_the_weights_that_made_them() -> None:
 def test_weights_for_research_are_told_once_before_use(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(licences, "_told", set())
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             load_foundation("embedded_sam2")

@@ -22,6 +22,7 @@ from domainsam.foundation.efficient import (
     EfficientNetwork,
     build,
     merge_norms,
+    normalise,
     save_network,
 )
 from domainsam.foundation.loading import identify, read_tensors
@@ -180,7 +181,7 @@ def test_half_sized_encoders_keep_the_frame_of_the_image() -> None:
     features = foundation.encode(images)
     assert features.size == (96, 160)
     small = F.interpolate(images, scale_factor=0.5, mode="bilinear", antialias=True)
-    padded = F.pad((small - foundation._mean) / foundation._std, (0, 16, 0, 16))
+    padded = F.pad(normalise(small, foundation.spec), (0, 16, 0, 16))
     assert padded.shape[2:] == (64, 96), "half of the next multiples of 64"
     with torch.inference_mode():
         whole = foundation.model.image_encoder(padded)
@@ -230,6 +231,6 @@ def test_a_foundation_of_ones_own_is_found_by_its_name(folder: Path) -> None:
 @pytest.mark.parametrize("settings", [{"segment": 8, "dilation": 7}, {"segment": 9, "dilation": 2}])
 def test_settings_that_do_not_fit_are_refused(folder: Path, settings: dict[str, int]) -> None:
     path = folder / "lightening.safetensors"
-    save_network(random_network("lightening"), SPECS["lightening"], path, **settings)
+    save_network(random_network("lightening"), SPECS["lightening"], path, None, **settings)
     with pytest.raises(CheckpointError, match="dilated attention with segments"):
         load_foundation(path)

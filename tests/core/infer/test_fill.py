@@ -10,31 +10,31 @@ import pytest
 from scipy import ndimage
 
 from domainsam.infer.engine import map_scene
-from domainsam.infer.fill import fill_missing
+from domainsam.infer.fill import SPECK, fill_missing, make_filled_reader, measure_colour
 from domainsam.infer.options import EngineOptions
-from domainsam.infer.order import make_filled_reader
 from domainsam.protocols import Block, Window
 from tests.core.engine_fakes import ArraySource, BrightPrompter, textured_scene
 
-
-def test_an_edge_shows_the_mirror_image() -> None:
-    image = np.random.default_rng(0).random((3, 20, 30)).astype(np.float32)
-    seen = np.zeros((20, 30), bool)
-    seen[:, :20] = True
-    filled = fill_missing(np.where(seen, image, 0), seen)
-    np.testing.assert_array_equal(filled[:, :, :20], image[:, :, :20])
-    expected = np.pad(image[:, :, :20], ((0, 0), (0, 0), (0, 10)), mode="reflect")
-    np.testing.assert_array_equal(filled, expected)
+GREY = np.array([0.5, 0.5, 0.5], np.float32)
 
 
-def test_what_no_mirror_reaches_takes_the_mean() -> None:
-    image = np.zeros((1, 4, 30), np.float32)
-    image[:, :, :4] = [0.1, 0.2, 0.3, 0.4]
-    seen = np.zeros((4, 30), bool)
-    seen[:, :4] = True
-    filled = fill_missing(image, seen)
-    np.testing.assert_allclose(filled[0, 2, 4:7], [0.3, 0.2, 0.1])
-    np.testing.assert_allclose(filled[0, :, 7:], 0.25)
+def test_what_is_missing_has_the_mean_colour_of_the_scene() -> None:
+    image = np.zeros((3, 96, 128), np.float32)
+    image[0] = np.linspace(0, 1, 96)[:, None]
+    image[1] = 0.7
+    seen = np.ones((96, 128), bool)
+    seen[:, 100:] = False
+    scene = ArraySource(image, seen)
+    # In whatever tile the missing ground lies.
+    for window in (Window(0, 64, 64, 64), Window(32, 80, 64, 64), Window(-20, 0, 64, 64)):
+        block = make_filled_reader(scene)(window)
+        far = ndimage.distance_transform_edt(~block.valid) > SPECK
+        np.testing.assert_allclose(block.image[0][far], 0.5, atol=0.01)
+        np.testing.assert_allclose(block.image[1][~block.valid], 0.7, rtol=1e-6)
+        np.testing.assert_array_equal(block.image[:, block.valid], scene.read(window).image[:, block.valid])
+    unseen = ArraySource(image, np.zeros_like(seen))
+    assert measure_colour(unseen) is None
+    assert not make_filled_reader(unseen)(Window(0, 0, 32, 32)).image.any()
 
 
 @pytest.mark.parametrize("shape", ["corner", "diamond", "hole", "speckle"])
@@ -47,17 +47,17 @@ def test_no_black_is_left_and_nothing_seen_is_changed(shape: str) -> None:
         "speckle": np.random.default_rng(0).random((64, 64)) < 0.05,
     }[shape]
     image = np.random.default_rng(1).uniform(0.4, 0.6, (3, 64, 64)).astype(np.float32)
-    filled = fill_missing(np.where(missing, 0, image), ~missing)
+    filled = fill_missing(np.where(missing, 0, image), ~missing, GREY)
     np.testing.assert_array_equal(filled[:, ~missing], image[:, ~missing])
     assert filled[:, missing].min() >= 0.4
-    # The texture goes on, it is no plain colour.
-    assert filled[:, missing].std() == pytest.approx(image.std(), rel=0.2)
+    far = ndimage.distance_transform_edt(missing) > SPECK
+    assert (filled[:, far] == GREY[:, None]).all()
+    assert bool(far.any()) == (shape != "speckle")
 
 
-@pytest.mark.parametrize("seen", [True, False])
-def test_all_or_nothing_is_left_alone(seen: bool) -> None:
+def test_what_is_whole_is_left_alone() -> None:
     image = np.full((3, 8, 8), 0.5, np.float32)
-    assert fill_missing(image, np.full((8, 8), seen)) is image
+    assert fill_missing(image, np.ones((8, 8), bool), GREY) is image
 
 
 def test_reader_fills_nodata_and_overhang_and_keeps_both_invalid() -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from domainsam import licences
 from domainsam.checkpoint import read_header
 from domainsam.errors import ConfigError
 from domainsam_ct.model.network import NetworkConfig, OrganNetwork, SpecialistNetwork, build_network
@@ -136,7 +135,6 @@ def test_files_older_than_the_specialist_are_ladders(written: Path) -> None:
 def test_a_limit_of_use_is_told_once(
     written: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(licences, "_told", set())
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             model = load_model(written, device="cpu")
