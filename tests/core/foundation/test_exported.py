@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -118,6 +119,22 @@ def test_a_file_says_whose_weights_it_holds_and_what_it_wants(folder: Path) -> N
     assert 0 < facts.difference < 1e-4
 
 
+def test_a_notice_in_the_files_is_told(
+    onnx_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from domainsam.foundation.exported import OnnxGraph
+
+    begin = OnnxGraph.__init__
+
+    def noticed(self: OnnxGraph, *given: Any) -> None:
+        begin(self, *given)
+        self.facts = json.dumps({**json.loads(self.facts or ""), "notice": "for research only"})
+
+    monkeypatch.setattr(OnnxGraph, "__init__", noticed)
+    load_foundation(onnx_folder)
+    assert caplog.messages.count("for research only") == 1
+
+
 def test_openvino_is_imported_without_what_reports_its_use(folder: Path) -> None:
     load_foundation(folder)
     assert sys.modules.get("openvino_telemetry") is None
@@ -218,7 +235,7 @@ class Unknown(nn.Module):
 
 
 def test_an_operator_that_onnx_lacks_is_a_line(tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
+    need_runtime("onnx")
     with pytest.raises(
         ConfigError, match=r"encoder has an operator that ONNX 17 lacks .*use --runtime torch"
     ):
