@@ -43,7 +43,7 @@ from domainsam.foundation import load_foundation
 from domainsam.foundations import find_foundations
 from domainsam.machine import PRECISIONS
 from domainsam.metrics.tables import clean_row
-from domainsam.train.devices import OneDevice
+from domainsam.train.devices import OneDevice, choose_training_precision
 
 LIMIT_S = 480.0
 """Of the whole script; a step is not begun that will hardly end in time."""
@@ -191,7 +191,7 @@ def train_steps(report: Report, precision: str) -> Row:
     count, side = STEPS["quick" if report.quick else "full"], 64 if report.quick else 512
     torch.manual_seed(0)
     device = torch.device(report.device)
-    devices = OneDevice(device, PRECISIONS[precision])
+    devices = OneDevice(device, choose_training_precision(precision, report.device))
     images = torch.rand(2 if report.quick else 8, 3, side, side, device=device)
     with torch.inference_mode():
         wanted = load_foundation("embedded", device).encode(images).image.clone()

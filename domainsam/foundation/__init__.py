@@ -80,7 +80,10 @@ def load_foundation(
     if Path(name_or_path).is_dir() and str(name_or_path) not in FOUNDATIONS:
         from domainsam.foundation.exported import load_exported
 
-        return load_exported(Path(name_or_path), None if runtime == "torch" else runtime, where, kind)
+        exported = load_exported(Path(name_or_path), None if runtime == "torch" else runtime, where, kind)
+        if exported.facts.notice:
+            log.warning("%s", exported.facts.notice)
+        return exported
     if runtime != "torch":
         from domainsam.foundation.runtimes import attach
 

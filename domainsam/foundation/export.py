@@ -161,7 +161,7 @@ def list_files(foundation: Foundation, target: str, folder: Path) -> tuple[str, 
 def is_large(foundation: Any) -> bool:
     """Whether an encoder's weights go into a file beside its graph."""
     total = sum(value.numel() * value.element_size() for value in foundation.model.state_dict().values())
-    return total > PROTOBUF_LIMIT
+    return bool(total > PROTOBUF_LIMIT)
 
 
 def describe(foundation: Any) -> Facts:

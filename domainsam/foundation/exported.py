@@ -374,7 +374,5 @@ def load_exported(
     if len({(one.name, one.sha256) for one in told.values()}) > 1:
         raise CheckpointError(f"'{folder}' holds graphs of different foundations: export one anew")
     facts = told["encoder"]
-    if facts.notice:
-        log.warning("%s", facts.notice)
     make = ExportedPointsOnly if facts.pads == "slots" else ExportedFoundation
     return make(graphs, facts, runtime, device)

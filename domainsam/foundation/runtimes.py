@@ -42,7 +42,7 @@ def attach(foundation: Foundation, runtime: str, device: torch.device, dtype: to
     """
     exported = load_exported(find_or_export(foundation, runtime), runtime, device, dtype)
     twin: Any = copy.copy(foundation)
-    twin.model = copy.copy(twin.model).to(device)
+    twin.model.to(device)
     vars(twin).update(encode=exported.encode, embed=exported.embed, decode=exported.decode, runtime=runtime)
     if hasattr(twin, "encode_plain"):
         vars(twin)["encode_plain"] = _refuse_plain

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import on_gpu
 from benchmarks.on_gpu import Report, add_ratios, make_table
@@ -59,7 +60,7 @@ def test_ratios_are_to_vit_h_in_the_same_arithmetic() -> None:
 
 
 def test_without_a_gpu_it_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
-    if on_gpu.torch.cuda.is_available():
+    if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     with pytest.raises(SystemExit):
         on_gpu.main([])

@@ -11,28 +11,31 @@ import nibabel
 import numpy as np
 import pytest
 import rasterio
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from domainsam.foundation import efficient, export, runtimes
+from domainsam.foundation import efficient, export, load_foundation, runtimes
 from domainsam.predictor import Predictor
 from domainsam.weights import FOLDER_VARIABLE
 from domainsam_cli import main
+from domainsam_urban.map import map_scenes
+from domainsam_urban.run import map_options
 from tests.core.generalists import random_network
 from tests.core.official import picture
+from tests.core.runtimes import need_runtime
 from tests.ct.made import canonical_volume, oblique, stored, write_nifti
 from tests.scene.trees import noise, write_png
-from tests.urban.tiny import write_scene
+from tests.urban.tiny import tiny_model, write_scene
 
 TINY = {"width": 48, "heads": 3, "depth": 1, "segment": 16, "dilation": 2}
 NAME = "lightening"
 
 
-@pytest.fixture(scope="module", params=["onnx", "openvino"])
+@pytest.fixture(scope="module", params=["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def runtime(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A runtime; the smallest generalist of random weights lies where weights are looked for."""
-    for package in ("onnx", "onnxruntime" if request.param == "onnx" else "openvino"):
-        pytest.importorskip(package)
+    need_runtime(request.param)
     folder = tmp_path_factory.mktemp("weights")
     spec = replace(efficient.SPECS[NAME], image_size=64)
     path = folder / "lightening.safetensors"
@@ -63,6 +66,34 @@ def test_settlements(runtime: str, tmp_path: Path, capsys: pytest.CaptureFixture
         found.append(read_mask(tmp_path / f"{chosen}.tif"))
     assert (found[0] == 1).any()
     assert (found[0] != found[1]).mean() < 0.001
+
+
+def test_both_passes_of_settlements(runtime: str, tmp_path: Path) -> None:
+    scene, found = write_scene(tmp_path / "scene.tif"), []
+    for chosen in ("torch", runtime):
+        foundation = load_foundation(NAME, runtime=chosen)
+        model = replace(tiny_model(), foundation=foundation)
+        options = map_options(
+            out=tmp_path / f"{chosen}.gpkg", probability=tmp_path / f"{chosen}.tif", method="full", quiet=True
+        )
+        assert map_scenes([str(scene)], options, model).results
+        found.append(read_mask(tmp_path / f"{chosen}.tif").astype(int))
+    assert len(np.unique(found[0])) > 10
+    assert (np.abs(found[0] - found[1]) > 1).mean() < 0.001, "bytes of probability"
+
+
+def test_the_ladder_of_organs(runtime: str) -> None:
+    from domainsam_ct.model.network import NetworkConfig, build_network
+
+    answers = []
+    slices = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    for chosen in ("torch", runtime):
+        torch.manual_seed(0)
+        network = build_network(NetworkConfig(), load_foundation(NAME, runtime=chosen), 4).eval()
+        with torch.inference_mode():
+            answers.append(network(slices, network.encode(slices)))
+    assert answers[0].std() > 0.01
+    torch.testing.assert_close(answers[1], answers[0], atol=1e-3, rtol=1e-3)
 
 
 def test_organs(runtime: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +183,7 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if "--int8" in arguments:
-        pytest.importorskip("onnxruntime")
+        need_runtime("onnx")
     monkeypatch.chdir(tmp_path)
     array, affine = stored(canonical_volume((32, 32, 3)), oblique(), (0, 1, 2), (False, False, False))
     places = {

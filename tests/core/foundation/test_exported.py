@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +27,7 @@ from domainsam.protocols import Foundation
 from domainsam.testing.contracts import make_images
 from tests.core.generalists import random_network
 from tests.core.official import lively
+from tests.core.runtimes import need_runtime
 
 CPU = torch.device("cpu")
 TINY = {"width": 48, "heads": 3, "depth": 1, "segment": 16, "dilation": 2}
@@ -42,28 +46,36 @@ def tiny() -> EfficientFoundation:
     return make_tiny()
 
 
-@pytest.fixture(scope="module", params=TARGETS)
-def folder(
-    request: pytest.FixtureRequest, tiny: EfficientFoundation, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+Exports = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def exports(tiny: EfficientFoundation, tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """The smallest generalist exported to a runtime, once."""
+
+    @cache
+    def make(target: str) -> Path:
+        made = tmp_path_factory.mktemp(target)
+        done = export_foundation(tiny, made, target)
+        assert done.facts.difference <= 1e-4 < TOLERANCE
+        assert sorted(path.name for path in made.iterdir()) == sorted(done.files), "and nothing else"
+        return made
+
+    return make
+
+
+@pytest.fixture(params=TARGETS)
+def folder(request: pytest.FixtureRequest, exports: Exports) -> Path:
     """The smallest generalist, exported."""
-    for package in ("onnx", "onnxruntime" if request.param == "onnx" else "openvino"):
-        pytest.importorskip(package)
-    made = tmp_path_factory.mktemp(request.param)
-    done = export_foundation(tiny, made, request.param)
-    assert done.facts.difference <= 1e-4 < TOLERANCE
-    assert sorted(path.name for path in made.iterdir()) == sorted(done.files), "and nothing else"
-    return made
+    need_runtime(request.param)
+    return exports(request.param)
 
 
 @pytest.fixture
-def onnx_folder(tiny: EfficientFoundation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An export to ONNX for tests that spoil it; not compared, which another test does."""
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(export, "compare", lambda *_: 0.0)
-    export_foundation(tiny, tmp_path, "onnx")
-    return tmp_path
+def onnx_folder(exports: Exports, tmp_path: Path) -> Path:
+    """An export to ONNX for tests that spoil it."""
+    need_runtime("onnx")
+    return Path(shutil.copytree(exports("onnx"), tmp_path / "onnx"))
 
 
 def test_any_size_batch_and_number_of_prompts_gives_what_torch_gives(
@@ -107,13 +119,29 @@ def test_a_file_says_whose_weights_it_holds_and_what_it_wants(folder: Path) -> N
     assert 0 < facts.difference < 1e-4
 
 
+def test_a_notice_in_the_files_is_told(
+    onnx_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from domainsam.foundation.exported import OnnxGraph
+
+    begin = OnnxGraph.__init__
+
+    def noticed(self: OnnxGraph, *given: Any) -> None:
+        begin(self, *given)
+        self.facts = json.dumps({**json.loads(self.facts or ""), "notice": "for research only"})
+
+    monkeypatch.setattr(OnnxGraph, "__init__", noticed)
+    load_foundation(onnx_folder)
+    assert caplog.messages.count("for research only") == 1
+
+
 def test_openvino_is_imported_without_what_reports_its_use(folder: Path) -> None:
     load_foundation(folder)
     assert sys.modules.get("openvino_telemetry") is None
 
 
 def test_openvino_runs_files_of_onnx_and_not_the_other_way(onnx_folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
+    need_runtime("openvino")
     assert load_foundation(onnx_folder, runtime="openvino").name == "lightening"
     other = tmp_path / "other"
     other.mkdir()
@@ -124,10 +152,11 @@ def test_openvino_runs_files_of_onnx_and_not_the_other_way(onnx_folder: Path, tm
 
 
 def test_what_differs_from_torch_is_not_left(
-    tiny: EfficientFoundation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: EfficientFoundation, onnx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(export, "_trace_all", partial(_copy, onnx_folder))
+    tmp_path = tmp_path / "new"
+    tmp_path.mkdir()
     for found in (0.002, float("nan")):
         monkeypatch.setattr(export, "compare", lambda *_, found=found: found)
         with pytest.raises(CheckpointError, match=r"differs from torch by .* more than 1e-03"):
@@ -148,6 +177,10 @@ def test_a_difference_is_seen_wherever_it_is(onnx_folder: Path, tiny: EfficientF
     assert compare(tiny, exported) == pytest.approx(0.01, rel=0.2)
 
 
+def _copy(exported: Path, _: object, folder: Path, *__: object) -> None:
+    shutil.copytree(exported, folder, dirs_exist_ok=True)
+
+
 def test_damage_strange_files_and_absent_ones_are_a_line_each(onnx_folder: Path, tmp_path: Path) -> None:
     import onnx
 
@@ -156,7 +189,7 @@ def test_damage_strange_files_and_absent_ones_are_a_line_each(onnx_folder: Path,
     with pytest.raises(WeightsError, match=r"holds no exported foundation \(encoder.onnx, prompts.onnx"):
         load_foundation(empty)
     spoilt = tmp_path / "spoilt"
-    shutil.copytree(onnx_folder, spoilt, ignore=shutil.ignore_patterns("empty", "spoilt"))
+    shutil.copytree(onnx_folder, spoilt)
     (spoilt / "decoder.onnx").unlink()
     with pytest.raises(WeightsError, match=r"\(decoder.onnx is not there\)"):
         load_foundation(spoilt)
@@ -178,9 +211,11 @@ def test_damage_strange_files_and_absent_ones_are_a_line_each(onnx_folder: Path,
 
 
 def test_large_weights_lie_beside_the_graph(
-    tiny: EfficientFoundation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: EfficientFoundation, onnx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(export, "_trace_all", partial(_copy, onnx_folder))
+    tmp_path = tmp_path / "new"
+    tmp_path.mkdir()
     monkeypatch.setattr(export, "PROTOBUF_LIMIT", 1000)
     monkeypatch.setattr(
         export, "compare", lambda foundation, exported, _: float(exported.name != "lightening")
@@ -200,7 +235,7 @@ class Unknown(nn.Module):
 
 
 def test_an_operator_that_onnx_lacks_is_a_line(tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
+    need_runtime("onnx")
     with pytest.raises(
         ConfigError, match=r"encoder has an operator that ONNX 17 lacks .*use --runtime torch"
     ):
@@ -242,19 +277,18 @@ def test_efficientsam_refuses_what_it_refuses_in_torch(
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(runtimes, "find_user_cache", lambda: tmp_path / "cache")
     return tmp_path / "cache" / "exports"
 
 
 def test_the_first_use_exports_and_the_second_finds_it(
-    tiny: EfficientFoundation, cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: EfficientFoundation, onnx_folder: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(runtimes, "export_foundation", partial(_copy, onnx_folder))
     attached = runtimes.attach(tiny, "onnx", CPU, torch.float32)
-    (kept,) = cache.iterdir()
-    assert kept.name.startswith(f"lightening-{tiny.sha256[:16]}-")
+    (made,) = kept.iterdir()
+    assert made.name.startswith(f"lightening-{tiny.sha256[:16]}-")
     assert isinstance(attached, EfficientFoundation), "its decoder is there for those who build on it"
     assert getattr(attached, "runtime", "torch") == "onnx"
     assert getattr(tiny, "runtime", "torch") == "torch"
@@ -264,13 +298,13 @@ def test_the_first_use_exports_and_the_second_finds_it(
     torch.testing.assert_close(again.encode(images).image, tiny.encode(images).image, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("kept")
 def test_a_model_that_feeds_images_without_statistics_is_refused(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    onnx_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("onnxruntime")
     network = SamNetwork(SamSize(48, 1, 3, (), image_size=64, window=2))
     lively(network)
-    monkeypatch.setattr(export, "compare", lambda *_: 0.0)
+    monkeypatch.setattr(runtimes, "export_foundation", partial(_copy, onnx_folder))
     attached = runtimes.attach(SamFoundation(network, "sam_vit_b", 64), "onnx", CPU, torch.float32)
     with pytest.raises(ConfigError, match="use --runtime torch"):
         attached.encode_plain(make_images(1, (64, 64)))  # type: ignore[attr-defined]
@@ -282,8 +316,7 @@ def test_a_model_that_feeds_images_without_statistics_is_refused(
     "name", ["embedded", "embedded_sam2", *(n for n in SPECS if "_xl" not in n), "sam_vit_b"]
 )
 def test_every_foundation_can_be_exported(name: str, target: str, tmp_path: Path) -> None:
-    for package in ("onnx", target.replace("onnx", "onnxruntime")):
-        pytest.importorskip(package)
+    need_runtime(target)
     from domainsam.assess.speed import invent_foundation
 
     if name.startswith("embedded"):

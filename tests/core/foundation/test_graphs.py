@@ -70,6 +70,7 @@ def test_prompts_drawn_from_labels_are_those_of_boxes_clicks_and_masks() -> None
     )
     assert prompts.points is not None
     assert prompts.boxes is not None
+    assert prompts.mask_logits is not None
     points = torch.cat([prompts.points[..., :2], prompts.boxes.reshape(2, 2, 2)], dim=1)
     labels = torch.cat([prompts.points[..., 2].long(), torch.tensor([[2, 3], [2, 3]])], dim=1)
     with torch.inference_mode():
