@@ -148,7 +148,7 @@ class MaskedLesson(Lesson):
         patches = features.image.flatten(2).transpose(1, 2)
         visible = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[2]))
         whole = self.filler(visible, keep, hide, grid)
-        return Features(whole.transpose(1, 2).unflatten(2, grid), features.levels, features.size)
+        return Features(whole.transpose(1, 2).reshape(len(whole), -1, *grid), features.levels, features.size)
 
     def _drop_patches(self, images: Tensor, keep: Tensor, hide: Tensor, grid: tuple[int, int]) -> Features:
         """As a plain transformer can: what is hidden is not computed at all."""

@@ -27,6 +27,8 @@ TRUNKS = {"repvit_m1": "edge_sam", "repvit_m2_3": "repvit_sam", "tiny_vit_5m_224
 """Trunks of ``timm`` that are published encoders with SAM's neck."""
 TWINS = {"edge_sam_3x": "edge_sam"}
 """Names of one and the same network."""
+SCALE = 5 / 8
+"""Of the sides that the trunk of ``embedded_fast`` sees."""
 DETAIL = "encoder.detail."
 """Tensors that a scaled encoder of the embedded kind has beyond a plain one."""
 PROBE = 64
@@ -111,20 +113,17 @@ def make_student(name: str, teacher: Foundation, seed: int = 0) -> Student:
 
 def _make_compact(name: str, teacher: Foundation, own: CompactSam) -> Student:
     """A student that ends in the embedded foundation's decoder."""
+    import timm
+
     fast = name == "embedded_fast"
     if name == teacher.name or name == "embedded":
         raise _same(name, teacher)
-    import timm
-
     if not fast and (name in find_foundations() or not timm.is_model(name)):
         raise _unknown(name, teacher)
     width = own.decoder.transformer.layers[0].mlp.lin1.out_features
-    header = {
-        "encoder": "repvit_m1" if fast else name,
-        "mlp_dim": int(width),
-        "scale": 0.625 if fast else 1.0,
-    }
-    return CompactStudent(CompactSam(**header), header, teacher.image_size)
+    encoder, scale = ("repvit_m1", SCALE) if fast else (name, 1.0)
+    header = {"encoder": encoder, "mlp_dim": int(width), "scale": scale}
+    return CompactStudent(CompactSam(encoder, int(width), scale), header, teacher.image_size)
 
 
 def _same(name: str, teacher: Foundation) -> ConfigError:

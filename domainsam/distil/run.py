@@ -158,7 +158,8 @@ class _Distillation:
                 f"and recipe {options.recipe} trains none: use {' or '.join(TRAINS_DECODER)}"
             )
         if options.devices > 1 and teacher.device.type == "cuda":
-            student.network = nn.SyncBatchNorm.convert_sync_batchnorm(student.network)
+            convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+            student.network = convert(student.network)
         if isinstance(student, SamStudent) and student.spec.channels_last:
             student.encoder.to(memory_format=torch.channels_last)
         return student, adopted, begun
@@ -216,7 +217,7 @@ class _Distillation:
 
     def _stages(self, held: Views | None) -> list[Stage]:
         options, made = self.options, []
-        views = self._views(self.material.learning)
+        views: Any = self._views(self.material.learning)
         batch = options.batch_size * options.devices
         epoch = math.ceil(len(views) / batch)
         for number, published in enumerate(plan_stages(options.recipe, self.begun)):

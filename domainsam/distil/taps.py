@@ -73,7 +73,7 @@ def _layers(encoder: Any) -> Sequence[nn.Module]:
 
 def as_map(layer: Tensor, grid: tuple[int, int]) -> Tensor:
     """A layer's features as ``(B, C, h, w)``; ``grid`` is that of the patches of a sequence."""
-    return layer if layer.ndim == 4 else layer.transpose(1, 2).unflatten(2, grid)
+    return layer if layer.ndim == 4 else layer.transpose(1, 2).reshape(len(layer), -1, *grid)
 
 
 class TappedTeacher:

@@ -113,12 +113,12 @@ def test_a_plain_transformer_drops_hidden_patches(edge: Foundation, tmp_path: Pa
     lesson.prepare()
     lesson(batch)["loss"].backward()
     blocks = small.encoder.blocks
-    assert blocks[0].attn.qkv.weight.grad.abs().sum() > 0  # type: ignore[index, union-attr]
+    assert blocks[0].attn.qkv.weight.grad.abs().sum() > 0
     # Prompts in the loop never ask it what it does not know.
     asked = PromptLesson(pair, prompts=2)
     asked.prepare()
     assert torch.isfinite(asked(batch)["loss"])
-    assert small.network.prompt_encoder.point_embeddings.weight.requires_grad  # type: ignore[union-attr]
+    assert small.network.prompt_encoder.point_embeddings.weight.requires_grad
     assert judge(pair, views(pictures.held_back))["feature_error"] > 0
 
 
@@ -129,7 +129,7 @@ def test_weights_to_begin_with_are_a_students_or_a_trunks(tiny: Foundation, tmp_
     torch.save(trunk.state_dict(), tmp_path / "trunk.pth")
     student = make_student(STUDENT, tiny)
     assert not start_from(student, tmp_path / "trunk.pth")
-    own = student.encoder.trunk.state_dict()  # type: ignore[union-attr]
+    own = student.encoder.trunk.state_dict()
     assert torch.equal(own["conv1.0.weight"], trunk.state_dict()["conv1.0.weight"])
     student.save(tmp_path / "s.safetensors", {"name": "x", "version": "1", "licence": "y"})
     assert start_from(make_student(STUDENT, tiny), tmp_path / "s.safetensors")

@@ -86,7 +86,7 @@ def test_what_is_reconstructed_or_learnt_by_layers_comes_nearer(
     pair = make_pair(teacher)
     lesson = MaskedLesson(pair, depth=1, width=32) if recipe == "sami" else layer_lesson(pair)
     first = judge(Pair(teacher, pair.student.eval(), pair.teach, True), views(pictures.held_back))
-    before, after = teach(lesson, pictures, 16, 1e-3)
+    before, after = teach(lesson, pictures, 12, 3e-3)
     last = judge(Pair(teacher, pair.student.eval(), pair.teach, True), views(pictures.held_back))
     # The tiny teacher's deepest layers hardly vary, so that their relative error says little.
     assert recipe == "layerwise" or after < 0.8 * before
@@ -208,9 +208,11 @@ def test_lengths_and_rates_are_the_published_ones() -> None:
     assert (features.steps, features.warmup, features.weight_decay) == (1000, 500, 0.01)
     assert features.lr == pytest.approx(0.1 * 64 / 512)
     prompts = choose_options(PROMPTS, 1, epoch=100, batch=16)
-    assert (prompts.steps, prompts.lr, prompts.clip) == (500, pytest.approx(1e-4), 0.01)
+    assert (prompts.steps, prompts.clip) == (500, 0.01)
+    assert prompts.lr == pytest.approx(1e-4)
     last = choose_options(END_TO_END, 1, epoch=100, batch=256)
-    assert (last.steps, last.lr, last.clip) == (200, pytest.approx(8e-7 * 64), 2.0)
+    assert (last.steps, last.clip) == (200, 2.0)
+    assert last.lr == pytest.approx(8e-7 * 64)
     assert not last.decay_vectors
     own = choose_options(PROMPTS, 1, 100, 16, steps=(7, 5), rates=(1e-2,))
     assert (own.steps, own.lr) == (5, 1e-2)
