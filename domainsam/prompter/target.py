@@ -24,8 +24,14 @@ from domainsam.protocols import Foundation, SceneObject, View, Window
 OWN_SHARE = 0.5
 """A cell belongs to an example from this share on, and to its surroundings below :data:`OTHER_SHARE`."""
 OTHER_SHARE = 0.05
-CUTS = 64
+CUTS = 128
 """Similarities that are tried as the cut."""
+OWN_QUANTILE = 0.75
+"""Of an example's own similarities: cells along its edge look half like its surroundings."""
+LEAST_CUT, MOST_CUT = 0.25, 0.7
+"""Bounds of the cut between surroundings and example: another picture never looks quite like this one."""
+DICE_SLACK = 0.01
+"""Cuts whose Dice lies this little below the best are as good."""
 
 
 @dataclass(frozen=True)
@@ -193,19 +199,22 @@ def _calibrate(shown: Sequence[Shown], against: Sequence[Shown], centre: Tensor)
         similarity = compare(left_out.descriptors, *_contrast(rest, against, centre), centre)
         own, others = similarity[left_out.own], similarity[left_out.others]
         lows.append(float(others.mean()))
-        highs.append(float(own.mean()))
+        highs.append(float(np.quantile(own, OWN_QUANTILE)))
         cuts.append(_best_cut(own, others))
     low, cut, high = float(np.mean(lows)), float(np.min(cuts)), float(np.mean(highs))
-    cut = max(cut, low + 1e-3)
-    return Calibration(low, cut, max(high, cut + 1e-3))
+    high = max(high, low + 1e-3)
+    return Calibration(
+        low, min(max(cut, low + LEAST_CUT * (high - low)), low + MOST_CUT * (high - low)), high
+    )
 
 
 def _best_cut(own: NDArray[np.float32], others: NDArray[np.float32]) -> float:
-    """The similarity above which cells agree best (Dice) with the example."""
-    tried = np.quantile(own, np.linspace(0, 1, CUTS))
+    """The similarity above which cells agree best (Dice) with the example; of several, their middle."""
+    tried = np.linspace(float(others.mean()), float(own.max()), CUTS)
     hits = (own[None] >= tried[:, None]).sum(axis=1)
     false = (others[None] >= tried[:, None]).sum(axis=1)
-    return float(tried[np.argmax(2 * hits / (hits + false + len(own)))])
+    dice = 2 * hits / (hits + false + len(own))
+    return float(np.median(tried[dice >= dice.max() - DICE_SLACK]))
 
 
 def show_example(view: View, one: SceneObject, side: int, name: str, alone: bool = False) -> Shown:

@@ -1,4 +1,4 @@
-"""What looks like an example is found wherever it lies, ranked, and nothing is found where nothing is alike."""
+"""What looks like an example is found wherever it lies, ranked; nothing is found where nothing is alike."""
 
 from __future__ import annotations
 
