@@ -202,6 +202,10 @@ def _calibrate(shown: Sequence[Shown], against: Sequence[Shown], centre: Tensor)
         highs.append(float(np.quantile(own, OWN_QUANTILE)))
         cuts.append(_best_cut(own, others))
     low, cut, high = float(np.mean(lows)), float(np.min(cuts)), float(np.mean(highs))
+    wanted, unwanted = _contrast(shown, against, centre)
+    for other in against:
+        likeness = compare(other.descriptors, wanted, unwanted, centre)[other.own]
+        low = max(low, min(float(likeness.mean()), high))
     high = max(high, low + 1e-3)
     return Calibration(
         low, min(max(cut, low + LEAST_CUT * (high - low)), low + MOST_CUT * (high - low)), high

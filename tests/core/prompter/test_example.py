@@ -117,7 +117,7 @@ def test_a_counterexample_takes_its_likes_away(embedded: Foundation) -> None:
 
 
 def test_several_examples_are_calibrated_on_those_left_out(embedded: Foundation) -> None:
-    picture = draw([((60, 80), RED), ((60, 300), (235, 60, 60))])
+    picture = draw([((60, 80), RED), ((60, 300), BLUE)])
     view = see(picture, embedded)
     marks = [mark(disc(place, 26, (256, 384))) for place in ((60, 80), (60, 300))]
     one = learn_examples([(view, marks[0])], embedded).calibration
