@@ -144,7 +144,7 @@ def learn_target(
         for number, (view, one) in enumerate(counterexamples, 1)
     ]
     centre = torch.stack([_mean(one, one.valid) for one in shown]).mean(dim=0)
-    wanted, unwanted = _contrast(shown, against, centre)
+    wanted, unwanted = contrast_shown(shown, against, centre)
     semantic = torch.stack([_image_mean(one) for one in shown]).mean(dim=0)
     return Target(
         wanted.cpu().numpy(),
@@ -152,7 +152,7 @@ def learn_target(
         centre.cpu().numpy(),
         semantic.cpu().numpy(),
         float(np.median([one.area for one in shown])),
-        _calibrate(shown, against, centre),
+        calibrate_shown(shown, against, centre),
         foundation.sha256,
     )
 
@@ -183,7 +183,7 @@ def compare_shown(one: Shown, target: Target) -> NDArray[np.float32]:
     return compare(one.descriptors, target.wanted, target.unwanted, target.centre)
 
 
-def _contrast(shown: Sequence[Shown], against: Sequence[Shown], centre: Tensor) -> tuple[Tensor, Tensor]:
+def contrast_shown(shown: Sequence[Shown], against: Sequence[Shown], centre: Tensor) -> tuple[Tensor, Tensor]:
     """Mean directions of examples ``(D,)``, and of surroundings and counter-examples ``(M, D)``."""
     wanted = F.normalize(torch.stack([_direction(one, one.own, centre) for one in shown]).mean(0), dim=0)
     around = torch.stack([_direction(one, one.others, centre) for one in shown]).mean(dim=0)
@@ -191,18 +191,18 @@ def _contrast(shown: Sequence[Shown], against: Sequence[Shown], centre: Tensor) 
     return wanted, torch.stack(unwanted)
 
 
-def _calibrate(shown: Sequence[Shown], against: Sequence[Shown], centre: Tensor) -> Calibration:
+def calibrate_shown(shown: Sequence[Shown], against: Sequence[Shown], centre: Tensor) -> Calibration:
     """Similarities of examples and surroundings, each example left out where there are several."""
     lows, cuts, highs = [], [], []
     for left_out in shown:
         rest = [one for one in shown if one is not left_out] or [left_out]
-        similarity = compare(left_out.descriptors, *_contrast(rest, against, centre), centre)
+        similarity = compare(left_out.descriptors, *contrast_shown(rest, against, centre), centre)
         own, others = similarity[left_out.own], similarity[left_out.others]
         lows.append(float(others.mean()))
         highs.append(float(np.quantile(own, OWN_QUANTILE)))
         cuts.append(_best_cut(own, others))
     low, cut, high = float(np.mean(lows)), float(np.min(cuts)), float(np.mean(highs))
-    wanted, unwanted = _contrast(shown, against, centre)
+    wanted, unwanted = contrast_shown(shown, against, centre)
     for other in against:
         likeness = compare(other.descriptors, wanted, unwanted, centre)[other.own]
         low = max(low, min(float(likeness.mean()), high))

@@ -91,7 +91,7 @@ def follow(
     if not 0 < len(objects) < 256:
         raise InputError(f"{len(objects)} objects are to be followed; expected 1 to 255")
     for number, one in enumerate(objects, 1):
-        _check_place(number, one, view)
+        check_place(number, one, view)
     told = [] if ended is None else ended
     run = _Run(view, objects, foundation, tracker, chosen, told)
     starts = [one.bounds.frame for one in objects]
@@ -210,7 +210,14 @@ def _as_object(answer: FrameAnswer, number: int, label: str | None) -> SceneObje
     )
 
 
-def _check_place(number: int, one: SceneObject, view: View) -> None:
+def check_place(number: int, one: SceneObject, view: View) -> None:
+    """Refuse an object that lies outside the pictures; ``number`` counts from 1.
+
+    Raises
+    ------
+    InputError
+        If a picture that it is marked in is not there, or a part lies outside.
+    """
     bounds = one.bounds
     rows, cols = view.shape
     if not 0 <= bounds.frame < view.frames:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError, InputError
@@ -12,7 +13,7 @@ from domainsam.infer.pictures import PictureView
 from domainsam.prompter.cascade import learn_weights
 from domainsam.prompter.example import ExampleOptions, ExampleSource, Target, learn_examples
 from domainsam.prompter.search import overlap, own_areas, suppress_same
-from domainsam.prompter.similarity import map_similarity
+from domainsam.prompter.target import Shown, calibrate_shown, compare, contrast_shown
 from domainsam.protocols import Foundation, PromptSource, SceneObject, View, Window
 from domainsam.testing.contracts import ArrayView, PromptSourceContract
 
@@ -97,33 +98,41 @@ def test_always_gives_the_best_place_of_a_picture(embedded: Foundation, target: 
     assert len(found) == 1
 
 
-def test_a_counterexample_takes_its_likes_away(embedded: Foundation) -> None:
-    """Two shades of red differ from green in one way; only the counter-example tells them apart."""
-    orange = (230, 110, 40)
-    picture = draw([((60, 80), RED), ((190, 80), orange), ((60, 300), RED), ((190, 300), orange)])
-    view = see(picture, embedded)
-    shape = (256, 384)
-    wanted, other = mark(disc((60, 80), 26, shape)), mark(disc((190, 80), 26, shape))
-    against = learn_examples([(view, wanted)], embedded, [(view, other)])
-    assert against.unwanted.shape == (2, against.wanted.shape[0])
-    plain = learn_examples([(view, wanted)], embedded)
-    likeness = {}
-    for name, learned in (("plain", plain), ("against", against)):
-        alike = map_similarity(view, learned, embedded.image_size)
-        scores = learned.calibration.score(alike.values[0])
-        likeness[name] = [float(scores[row // 8, col // 8]) for row, col in ((60, 300), (190, 300))]
-    assert likeness["against"][0] > 0.5 > likeness["against"][1]
-    assert likeness["plain"][1] > likeness["against"][1]
+def shown(own: list[float], ground: list[float]) -> Shown:
+    """An example of 4 cells in 4 x 4, all descriptors of its own alike, as are those around it."""
+    vectors = torch.tensor(ground).view(-1, 1, 1).repeat(1, 4, 4)
+    mask = np.zeros((4, 4), bool)
+    mask[1:3, 1:3] = True
+    vectors[:, 1:3, 1:3] = torch.tensor(own).view(-1, 1, 1)
+    share = mask.astype(np.float32)
+    return Shown(
+        Window(0, 0, 32, 32), vectors, torch.zeros(256, 2, 2), mask, share, np.ones((4, 4), bool), 256
+    )
 
 
-def test_several_examples_are_calibrated_on_those_left_out(embedded: Foundation) -> None:
-    picture = draw([((60, 80), RED), ((60, 300), BLUE)])
-    view = see(picture, embedded)
-    marks = [mark(disc(place, 26, (256, 384))) for place in ((60, 80), (60, 300))]
-    one = learn_examples([(view, marks[0])], embedded).calibration
-    both = learn_examples([(view, part) for part in marks], embedded).calibration
+def test_a_counterexample_takes_its_likes_away() -> None:
+    """What differs from the ground in one way is parted by what the counter-example shows."""
+    ground, wanted, alike = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.8, 0.6]
+    example, counter = shown(wanted, ground), shown(alike, ground)
+    centre = torch.zeros(3)
+    plain, against = (contrast_shown([example], others, centre) for others in ([], [counter]))
+    assert against[1].shape == (2, 3)
+    there = torch.tensor([wanted, alike]).T[:, None]
+    assert compare(there, *plain, centre)[0].tolist() == pytest.approx([1.0, 0.8])
+    assert compare(there, *against, centre)[0].tolist() == pytest.approx([0.2, -0.2])
+    means = calibrate_shown([example], [counter], centre).score(np.array([0.2, -0.2], np.float32))
+    assert means[0] > 0.5 > means[1]
+
+
+def test_several_examples_are_calibrated_on_those_left_out() -> None:
+    """An example that was not shown looks less alike than one that was."""
+    ground = [1.0, 0.0, 0.0]
+    marks = [shown([0.0, 1.0, 0.0], ground), shown([0.0, 0.8, 0.6], ground)]
+    one = calibrate_shown(marks[:1], [], torch.zeros(3))
+    both = calibrate_shown(marks, [], torch.zeros(3))
+    assert one.high == pytest.approx(1.0)
+    assert both.high == pytest.approx(0.8)
     assert both.low < both.cut < both.high
-    assert both.high < one.high, "an example that was not shown looks less alike than one that was"
     scores = both.score(np.array([both.low - 1, both.cut, both.high + 1], np.float32))
     assert scores.tolist() == pytest.approx([0, 0.5, 1])
 
