@@ -24,7 +24,7 @@ LINES = [
     "rio-cogeo>=5; extra == 'dev'",
     "domainsam[ct]; extra == 'all'",
 ]
-OWN = ("domainsam", "domainsam_cli", "domainsam_urban", "domainsam_ct", "domainsam_scene")
+OWN = ("domainsam", "domainsam_cli", "domainsam_urban", "domainsam_ct", "domainsam_scene", "domainsam_photo")
 IN_OTHERS = {"hydra": "sam2", "omegaconf": "sam2", "markupsafe": "jinja2", "PIL": "pillow"}
 """Modules that come with a package of another name, or as a requirement of it."""
 FURTHER = {
@@ -34,6 +34,8 @@ FURTHER = {
     "lightning": "train",
     "model_signing": "sign",
     "pycocotools": "coco",
+    "av": "film",
+    "pillow_heif": "heic",
 }
 """Modules that an extra beside those of the packs brings."""
 
@@ -137,7 +139,7 @@ def imported(folder: Path) -> Iterator[tuple[Path, str]]:
                     yield file, root
 
 
-@pytest.mark.parametrize("pack", ["urban", "ct", "scene"])
+@pytest.mark.parametrize("pack", ["urban", "ct", "scene", "photo"])
 def test_a_packs_imports_are_declared(pack: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]

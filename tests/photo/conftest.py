@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -16,7 +16,7 @@ PHOTO = EntryPoint("photo", "domainsam_photo:PACK", GROUP)
 
 
 @pytest.fixture(autouse=True)
-def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Offer the pack where installed metadata do not yet."""
     if "photo" not in find_packs():
 
@@ -25,7 +25,6 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             return [*found, PHOTO] if asked.get("group") == GROUP else found
 
         monkeypatch.setattr(plugins, "entry_points", listed)
-    yield
 
 
 @pytest.fixture

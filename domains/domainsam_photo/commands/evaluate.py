@@ -24,9 +24,7 @@ LAYOUTS = ("davis", "youtube-vos", "mose", "perseg", "folder")
 @click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="How FOLDER is laid out.")
 @click.option("--method", help="Films: features, still, raft, sam2; pictures: example, persam, boxes, ...")
 @click.option("--split", help="List of films, such as val [default: all].")
-@click.option(
-    "--limit", type=click.IntRange(min=1), help="Only the first so many films, objects or pictures."
-)
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many.")
 @click.option("--foundation", help="Name or checkpoint file [default: the embedded one].")
 @click.option("--report", type=PATH, help="Report with pictures, one HTML file.")
 @click.option("--csv", "csv_path", type=PATH, help="Scores of every object, CSV.")

@@ -75,7 +75,7 @@ def read_groups(root: Path, layout: str) -> tuple[Group, ...]:
 def read_sequences(root: Path, split: str | None = None) -> tuple[Sequence, ...]:
     """Films of a set: ``JPEGImages[/480p]/FILM/*.jpg`` and ``Annotations[/480p]/FILM/*.png``.
 
-    ``split`` names a list ``ImageSets/2017/SPLIT.txt``, ``ImageSets/2016/SPLIT.txt`` or ``ImageSets/SPLIT.txt``.
+    ``split`` names a list ``ImageSets/SPLIT.txt``, in a folder ``2017`` or ``2016`` or without.
 
     Raises
     ------
