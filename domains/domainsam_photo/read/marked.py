@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from domainsam.errors import ConfigError, InputError
 from domainsam.grid import Grid
 from domainsam.infer.pictures import PictureView
 from domainsam.io.marks import read_marks
-from domainsam.protocols import Click, SceneObject
+from domainsam.prompter.clicks import Clicks
+from domainsam.protocols import Click, SceneObject, View
 from domainsam_photo.read.pictures import read_mask, read_numbers
 
 
@@ -22,6 +24,14 @@ class Example:
 
     picture: Path
     mask: Path
+
+
+@dataclass(frozen=True)
+class Original:
+    """What marks are checked against: the size of the original pictures, and how many there are."""
+
+    shape: tuple[int, int]
+    frames: int
 
 
 def parse_example(text: str) -> Example:
@@ -58,6 +68,7 @@ def read_marked(
         objects += read_marks(points, grid, frame="pixel", frames=view.frames)
     if boxes is not None:
         objects += read_marks(boxes, grid, kind="boxes", frame="pixel", frames=view.frames)
+    list(Clicks(objects, "marks").find(cast(View, Original(view.original, view.frames))))
     scaled = [scale_object(one, view) for one in objects]
     if masks is not None:
         numbers = read_numbers(masks)

@@ -38,13 +38,11 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     """
     image = _open(path)
     if image.mode in WIDE:
-        return _stretch(np.asarray(ImageOps.exif_transpose(image), np.float64))
-    turned = ImageOps.exif_transpose(image)
-    if "A" in turned.getbands() or "transparency" in turned.info:
-        turned = turned.convert("RGBA")
-        ground = Image.new("RGBA", turned.size, "white")
-        turned = Image.alpha_composite(ground, turned)
-    return np.asarray(turned.convert("RGB"))
+        return _stretch(np.asarray(image, np.float64))
+    if "A" in image.getbands() or "transparency" in image.info:
+        ground = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    return np.asarray(image.convert("RGB"))
 
 
 @reads("a mask")
@@ -72,7 +70,7 @@ def read_numbers(path: Path) -> NDArray[np.uint8]:
     MissingInputError, InputError
         As :func:`read_picture`.
     """
-    image = ImageOps.exif_transpose(_open(path))
+    image = _open(path)
     if image.mode in ("P", "L", "1"):
         return np.asarray(image).astype(np.uint8)
     if image.mode in WIDE:
@@ -112,7 +110,7 @@ def find_pictures(inputs: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def _open(path: Path) -> Any:
-    """The decoded picture, refused before it is decoded where it would not fit into memory."""
+    """The decoded picture, upright; refused before it is decoded where it would not fit into memory."""
     if not path.exists():
         raise MissingInputError(f"{path}: no such file; check the path")
     if path.is_dir():
@@ -124,11 +122,10 @@ def _open(path: Path) -> Any:
     with warnings.catch_warnings():
         # Size is checked against memory below, which knows this machine.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(path)
-        size = f"{image.width} x {image.height} pixels"
-        require_memory(path, PIXEL_BYTES * image.width * image.height, size)
-        image.load()
-    return image
+        with Image.open(path) as image:
+            size = f"{image.width} x {image.height} pixels"
+            require_memory(path, PIXEL_BYTES * image.width * image.height, size)
+            return ImageOps.exif_transpose(image)
 
 
 def _learn_heic(path: Path) -> None:

@@ -35,7 +35,8 @@ def test_answers_are_the_official_predictors(foundation: TinySam2Foundation, tmp
     for frame in range(4):
         picture = view.image(Window(0, 0, SIDE, SIDE, frame)).transpose(1, 2, 0)
         Image.fromarray(np.rint(picture * 255).astype(np.uint8)).save(tmp_path / f"{frame}.jpg", quality=100)
-        read = np.asarray(Image.open(tmp_path / f"{frame}.jpg"), np.float32) / 255
+        with Image.open(tmp_path / f"{frame}.jpg") as stored:
+            read = np.asarray(stored, np.float32) / 255
         view._images[frame] = read.transpose(2, 0, 1)
     predictor = make_video_predictor(foundation.model)
     with torch.inference_mode():
