@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ def draw_film(seed: int, frames: int) -> tuple[list[NDArray[np.uint8]], list[NDA
     return pictures, masks
 
 
-def encode_picture(picture: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
+def encode_picture(picture: NDArray[Any]) -> bytes:
     """A picture or a mask as PNG."""
     values = picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture
     file = io.BytesIO()
@@ -78,7 +79,10 @@ def write_sample(folder: Path, seed: int, frames: int, overwrite: bool) -> None:
     from domainsam.staging import Staging
 
     example, mask = draw_photograph(seed)
-    files = {folder / "example.png": example, folder / "example_mask.png": mask}
+    files: dict[Path, NDArray[Any]] = {
+        folder / "example.png": example,
+        folder / "example_mask.png": mask,
+    }
     for number in (1, 2):
         files[folder / "photos" / f"photo{number}.png"] = draw_photograph(seed + 10 * number)[0]
     pictures, masks = draw_film(seed, frames)

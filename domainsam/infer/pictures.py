@@ -74,7 +74,8 @@ class PictureView:
                 )
             small = Image.fromarray(original).resize(self.shape[::-1], Image.Resampling.BILINEAR)
             _make_room(self._pictures)
-            self._pictures[frame] = np.asarray(small, np.float32).transpose(2, 0, 1) / 255
+            scaled = np.asarray(small, np.float32) / np.float32(255)
+            self._pictures[frame] = np.ascontiguousarray(scaled.transpose(2, 0, 1))
         return self._pictures[frame]
 
     def block(self, window: Window) -> Block:

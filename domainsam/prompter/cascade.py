@@ -204,7 +204,7 @@ def fit_weights(cases: Sequence[tuple[Tensor, Tensor]], steps: int = STEPS) -> t
         weights = torch.cat([1 - learnt.sum()[None], learnt])
         loss = torch.stack([_loss(weights @ logits, truth) for logits, truth in cases]).mean()
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     first, second = learnt.detach().tolist()

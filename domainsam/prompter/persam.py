@@ -9,6 +9,7 @@ the semantic prompt reaches the tokens' position code. :mod:`domainsam.prompter.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from domainsam.foundation.picture import Fit, fit_longest
 from domainsam.foundations import SAM_PIXELS
 from domainsam.prompter.cascade import fit_weights
 from domainsam.prompts import PromptSet
-from domainsam.protocols import Features, Masks
+from domainsam.protocols import Features, Foundation, Masks
 
 SET_BYTE = 255
 """Value of a set pixel of a mask before it is normalised as a picture."""
@@ -129,7 +130,7 @@ class PublishedPerSam:
     def _encode(self, picture: NDArray[np.uint8]) -> tuple[Features, Fit]:
         images, fit = fit_longest(picture, self.foundation.image_size)
         with torch.inference_mode():
-            return self.foundation.encode(images), fit
+            return cast(Foundation, self.foundation).encode(images), fit
 
     def _similarity(self, features: Features, fit: Fit, target: PublishedTarget) -> Tensor:
         """Cosine ``(H, W)`` at the size of the picture."""

@@ -64,7 +64,7 @@ def draw_points(mask: NDArray[np.bool_], count: int, seed: int) -> Points:
     """Centres of pixels drawn without replacement."""
     rows, cols = np.nonzero(mask)
     chosen = np.random.default_rng(seed).permutation(len(rows))[:count]
-    return np.stack([cols[chosen], rows[chosen]], axis=1) + 0.5
+    return np.asarray(np.stack([cols[chosen], rows[chosen]], axis=1) + 0.5, np.float64)
 
 
 def find_medoids(mask: NDArray[np.bool_], count: int, seed: int) -> Points:
@@ -109,7 +109,7 @@ def find_corners(mask: NDArray[np.bool_], count: int, image: NDArray[np.float32]
     strength = np.where(inner & (strength == ndimage.maximum_filter(strength, 5)), strength, 0)
     rows, cols = np.nonzero(strength > CORNER_QUALITY * strength.max())
     order = np.argsort(-strength[rows, cols], kind="stable")[:count]
-    return np.stack([cols[order], rows[order]], axis=1) + 0.5
+    return np.asarray(np.stack([cols[order], rows[order]], axis=1) + 0.5, np.float64)
 
 
 def _erode(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -234,4 +234,4 @@ def cut_to_frame(mask: NDArray[np.bool_], window: Window, shape: tuple[int, int]
 
 def _holds(window: Window, cell: Cell) -> bool:
     rows, cols = cells_of(window)
-    return rows.start <= cell[0] < rows.stop and cols.start <= cell[1] < cols.stop
+    return bool(rows.start <= cell[0] < rows.stop and cols.start <= cell[1] < cols.stop)

@@ -79,7 +79,7 @@ def map_similarity(view: View, target: Target, side: int) -> SimilarityMap:
 def _centrality(shape: tuple[int, int]) -> NDArray[np.float32]:
     """Cells to the nearest edge, at least 1."""
     rows, cols = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 1 for n in shape)
-    return np.minimum(rows[:, None], cols[None]).astype(np.float32)
+    return np.asarray(np.minimum(rows[:, None], cols[None]), np.float32)
 
 
 def place_cell(row: int, col: int) -> tuple[float, float]:

@@ -302,5 +302,5 @@ def _direction(one: Shown, cells: NDArray[np.bool_], centre: Tensor) -> Tensor:
 def _image_mean(one: Shown) -> Tensor:
     """Mean of the coarse image features ``(256,)`` under an example, weighted by the share it covers."""
     weight = torch.from_numpy(one.share * one.valid)[None, None].to(one.image)
-    weight = F.adaptive_avg_pool2d(weight, one.image.shape[-2:])[0, 0]
+    weight = F.adaptive_avg_pool2d(weight, (one.image.shape[-2], one.image.shape[-1]))[0, 0]
     return (one.image * weight).sum(dim=(1, 2)) / weight.sum().clamp(min=1e-6)

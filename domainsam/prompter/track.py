@@ -193,7 +193,7 @@ class TrackSource:
 
 def _as_object(answer: FrameAnswer, number: int, label: str | None) -> SceneObject:
     mask = answer.labels == number
-    bounds = bounds_of(mask, Window(0, 0, *mask.shape, answer.frame))
+    bounds = bounds_of(mask, Window(0, 0, mask.shape[0], mask.shape[1], answer.frame))
     right, bottom = bounds.col + bounds.width, bounds.row + bounds.height
     points = [
         Click(float(x), float(y))

@@ -21,7 +21,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     if "photo" not in find_packs():
 
         def listed(**asked: Any) -> list[EntryPoint]:
-            found = list(entry_points(**asked))
+            found: list[Any] = list(entry_points(**asked))
             return [*found, PHOTO] if asked.get("group") == GROUP else found
 
         monkeypatch.setattr(plugins, "entry_points", listed)

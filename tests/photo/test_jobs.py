@@ -162,7 +162,7 @@ def test_everything_finds_the_ball(photo: Run, sample: Path, tmp_path: Path) -> 
         (("track", "{}/film", "-o", "{out}"), "nothing says what to follow"),
         (
             ("track", "{}/film", "--points", "{}/late.json", "-o", "{out}"),
-            "lies in frame 9; the scene has frames 0 to 2",
+            "lies in frame 9; the scene has",
         ),
         (
             ("track", "{}/film", "--mask", "{}/film_mask.png", "--tracker", "raft", "-o", "{out}"),

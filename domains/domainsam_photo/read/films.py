@@ -97,7 +97,7 @@ class FilmFile:
         self._kept: dict[int, NDArray[np.uint8]] = {}
         self._numbers = {time: number for number, time in enumerate(self._times)}
         self._decoding: Iterator[tuple[int, NDArray[np.uint8]]] = iter(())
-        self._next = -1
+        self._next: int | None = None
         self._last: NDArray[np.uint8] | None = None
 
     def read(self, frame: int) -> NDArray[np.uint8]:
@@ -110,7 +110,7 @@ class FilmFile:
         """
         if frame in self._kept:
             return self._kept[frame]
-        if not self._next <= frame <= self._next + KEPT:
+        if self._next is None or not self._next <= frame <= self._next + KEPT:
             self._seek(frame)
         for number, picture in self._decoding:
             self._next = number + 1
@@ -146,7 +146,7 @@ class FilmFile:
         with reading(self.path, "a film"):
             self._container.seek(self._times[frame], stream=self._stream, backward=True)
         self._decoding = self._decode()
-        self._next = 0
+        self._next = frame
 
     def _decode(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Pictures from where the file stands, passing over what is damaged."""

@@ -61,7 +61,8 @@ def join_coco(pictures: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -
     """One COCO file of the documents of several pictures; categories are numbered by their names."""
     names = sorted({one["label"] for picture in pictures for one in picture["objects"]})
     numbers = {name: number for number, name in enumerate(names, 1)}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image, picture in enumerate(pictures, 1):
         images.append(
             {

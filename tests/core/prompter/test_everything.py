@@ -49,4 +49,4 @@ def test_points_lie_half_a_step_from_the_edges() -> None:
     assert list(grid_points(Window(8, 8, 20, 40), 2)) == [(10, 5), (30, 5), (10, 15), (30, 15)]
     for wrong in ({"per_side": 0}, {"least_iou": 2.0}):
         with pytest.raises(ConfigError):
-            EverythingOptions(**wrong)  # type: ignore[arg-type]
+            EverythingOptions(**wrong)

@@ -142,7 +142,7 @@ def test_finetuning_learns_two_weights_that_sum_to_one_with_the_first(embedded: 
     view = see(picture, embedded)
     truth = disc((70, 80), 26, (256, 384))
     features = view.features(Window(0, 0, 256, 384))
-    weights = learn_weights([(features, (80.0, 70.0), truth)], embedded, steps=200)
+    weights = learn_weights([(features, (80.0, 70.0), truth)], embedded, steps=60)
     assert sum(weights) == pytest.approx(1)
     assert weights != pytest.approx((1 / 3,) * 3, abs=1e-3)
 
@@ -180,7 +180,7 @@ def test_a_target_of_another_foundation_is_refused(fake: Foundation, target: Tar
         ExampleSource(target, fake)
     for wrong in ({"least": 2.0}, {"most": 0}, {"smaller": 2.0}):
         with pytest.raises(ConfigError):
-            ExampleOptions(**wrong)  # type: ignore[arg-type]
+            ExampleOptions(**wrong)
 
 
 def test_what_lies_on_a_better_object_is_left_out() -> None:

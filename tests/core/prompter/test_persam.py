@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,7 @@ def parts(tokens: int = 7) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("kind", ["sam", "sam2"])
 def test_without_guidance_the_transformer_is_the_official_one(kind: str) -> None:
     network = official_sam(TINY).mask_decoder if kind == "sam" else lively(build_sam2().sam_mask_decoder)
-    transformer = network.transformer
+    transformer: Any = network.transformer
     image, position, tokens = parts()
     with torch.inference_mode():
         wanted = transformer(image, position, tokens)

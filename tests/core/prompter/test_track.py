@@ -174,7 +174,7 @@ def test_patches_drop_points_whose_surroundings_change(fake: Foundation) -> None
 def test_points_lie_on_the_mask_and_are_the_same_again(pick: Pick) -> None:
     mask = np.zeros((60, 80), bool)
     mask[10:50, 5:30], mask[40:45, 30:75] = True, True
-    image = texture(4, (60, 80)).transpose(2, 0, 1).astype(np.float32) / 255
+    image = texture(4, (60, 80)).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
     points = pick_points(mask, 16, pick, 3, image)
     assert points.shape == (16, 2)
     assert mask[points[:, 1].astype(int), points[:, 0].astype(int)].all()
@@ -208,7 +208,7 @@ def test_marks_beside_the_film_are_told(fake: Foundation, one: SceneObject, word
 def test_impossible_numbers_are_refused(fake: Foundation) -> None:
     for wrong in ({"points": 0}, {"patience": 0}, {"least_iou": 2.0}, {"horizon": 1}):
         with pytest.raises(ConfigError):
-            TrackOptions(**wrong)  # type: ignore[arg-type]
+            TrackOptions(**wrong)
     with pytest.raises(InputError, match="0 objects are to be followed"):
         list(follow(ArrayView(foundation=fake), [], fake, StillTracker()))
     assert isinstance(FeatureTracker(64), Tracker)
