@@ -24,7 +24,7 @@ LINES = [
     "rio-cogeo>=5; extra == 'dev'",
     "domainsam[ct]; extra == 'all'",
 ]
-OWN = ("domainsam", "domainsam_cli", "domainsam_urban", "domainsam_ct", "domainsam_scene")
+OWN = ("domainsam", "domainsam_cli", "domainsam_urban", "domainsam_ct", "domainsam_scene", "domainsam_photo")
 IN_OTHERS = {"hydra": "sam2", "omegaconf": "sam2", "markupsafe": "jinja2", "PIL": "pillow"}
 """Modules that come with a package of another name, or as a requirement of it."""
 FURTHER = {
@@ -37,6 +37,8 @@ FURTHER = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "openvino": "openvino",
+    "av": "film",
+    "pillow_heif": "heic",
 }
 """Modules that an extra beside those of the packs brings."""
 
@@ -140,7 +142,7 @@ def imported(folder: Path) -> Iterator[tuple[Path, str]]:
                     yield file, root
 
 
-@pytest.mark.parametrize("pack", ["urban", "ct", "scene"])
+@pytest.mark.parametrize("pack", ["urban", "ct", "scene", "photo"])
 def test_a_packs_imports_are_declared(pack: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
