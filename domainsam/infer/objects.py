@@ -64,6 +64,8 @@ class EngineResult:
         Labels of the objects.
     objects
         What became of every object that a prompt source gave.
+    told
+        What else is to be told of the answer, as JSON can hold it.
     """
 
     coarse: Path
@@ -83,6 +85,7 @@ class EngineResult:
     frames: int = 1
     kept: int = 0
     objects: tuple[FoundObject, ...] = ()
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ObjectRun(StagedRun):
