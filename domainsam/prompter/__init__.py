@@ -17,6 +17,7 @@ NAMER_GROUP = "domainsam.namers"
 PROMPTERS: dict[str, str] = {
     "segformer": "domainsam.infer.specialist:SpecialistSource",
     "clicks": "domainsam.prompter.clicks:Clicks",
+    "example": "domainsam.prompter.example:ExampleSource",
 }
 """Name and ``"module:class"`` of what finds objects here."""
 

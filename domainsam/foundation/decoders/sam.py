@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from domainsam.errors import InputError
 from domainsam.foundation.base import FrozenFoundation
+from domainsam.foundation.decoders.guided import Guidance, is_guidable, transform_guided
 from domainsam.prompts import POINT_NEGATIVE, POINT_PADDING, POINT_POSITIVE, PromptSet
 from domainsam.protocols import Features, Masks
 
@@ -22,6 +24,7 @@ def decode_all(
     position: Tensor,
     tokens: Tensor,
     dense: Tensor,
+    guidance: Guidance | None = None,
 ) -> Masks:
     """All masks of every prompt: the single reading first, then the three.
 
@@ -42,6 +45,8 @@ def decode_all(
         ``(N, T, 256)`` sparse prompt tokens.
     dense
         ``(N, 256, h, w)`` dense prompts, or ``(1, 256, 1, 1)``.
+    guidance
+        What a target looks like, of the ``N`` prompts.
 
     Returns
     -------
@@ -54,7 +59,11 @@ def decode_all(
         own.insert(0, decoder.obj_score_token.weight)
     first = sum(len(part) for part in own[:-2])
     queries = torch.cat([torch.cat(own).expand(count, -1, -1).to(tokens.dtype), tokens], dim=1)
-    hidden, keys = decoder.transformer(image + dense, position.expand(count, -1, -1, -1), queries)
+    told = (image + dense, position.expand(count, -1, -1, -1), queries)
+    if guidance is None:
+        hidden, keys = decoder.transformer(*told)
+    else:
+        hidden, keys = transform_guided(decoder.transformer, *told, guidance)
     up = upscale(decoder, keys.transpose(1, 2).reshape(image.shape), levels)
     masks = range(decoder.num_mask_tokens)
     weights = torch.stack(
@@ -127,7 +136,31 @@ class SamStyleFoundation(FrozenFoundation):
         ]
         return Masks(torch.cat([part.logits for part in chunks]), torch.cat([part.iou for part in chunks]))
 
-    def _decode_chunk(self, features: Features, prompts: PromptSet, multimask: bool) -> Masks:
+    @property
+    def guidable(self) -> bool:
+        """Whether :meth:`decode_guided` can be asked: EfficientSAM's decoder has no place for it."""
+        return is_guidable(self._mask_decoder.transformer)
+
+    def decode_guided(
+        self, features: Features, prompts: PromptSet, guidance: Guidance, multimask: bool = False
+    ) -> Masks:
+        """As :meth:`decode` for a few prompts, told what their target looks like.
+
+        Raises
+        ------
+        InputError
+            As :meth:`decode`; or if this decoder has no place for guidance.
+        """
+        if not self.guidable:
+            raise InputError(f"{self.name} cannot be guided by a target; decode without guidance")
+        prompts = self._checked_prompts(features, prompts)
+        if prompts.tokens is None:
+            prompts = prompts.replace(tokens=self.embed(prompts, features.size))
+        return self._decode_chunk(features, prompts, multimask, guidance)
+
+    def _decode_chunk(
+        self, features: Features, prompts: PromptSet, multimask: bool, guidance: Guidance | None = None
+    ) -> Masks:
         encoder, grid = self._prompt_encoder, (features.image.shape[-2], features.image.shape[-1])
         if not len(prompts):
             empty = features.image.new_zeros(0, 3 if multimask else 1, 4 * grid[0], 4 * grid[1])
@@ -144,6 +177,7 @@ class SamStyleFoundation(FrozenFoundation):
                 position,
                 prompts.tokens.float(),
                 self._dense_prompts(prompts),
+                guidance,
             )
         return self._choose(masks, multimask)
 

@@ -1,0 +1,169 @@
+"""Photographs and pictures of films as prompt sources look at them, scaled to suit a foundation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional as F
+
+from domainsam.errors import InputError
+from domainsam.foundation.base import SIDE_MULTIPLE
+from domainsam.grid import Grid
+from domainsam.protocols import Block, Features, Foundation, SceneObject, Window
+
+KEPT = 4
+"""Windows whose features, and frames whose pictures, are kept."""
+
+
+class PictureView:
+    """Pictures of one size, scaled so that their longest side fits a foundation: a ``View``.
+
+    Only the last few pictures and their features are held, whatever the number of frames.
+
+    Parameters
+    ----------
+    read
+        Gives the picture of a frame, ``(H, W, 3)`` uint8 RGB, all of one size.
+    frames
+        Number of pictures.
+    foundation
+        Encodes them.
+    side
+        Longest side after scaling; the foundation's image size unless told.
+
+    Raises
+    ------
+    InputError
+        If there is no picture, or one is none or of another size; the latter when it is read.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], NDArray[np.uint8]],
+        frames: int,
+        foundation: Foundation,
+        side: int | None = None,
+    ) -> None:
+        if frames < 1:
+            raise InputError("there is no picture; expected at least one")
+        self.frames = frames
+        self._read, self._foundation = read, foundation
+        self._pictures: dict[int, NDArray[np.float32]] = {}
+        self._features: dict[Window, Features] = {}
+        first = read(0)
+        _check_picture(first, 0)
+        self.original = (first.shape[0], first.shape[1])
+        self.scale = (side or foundation.image_size) / max(self.original)
+        height, width = (max(1, round(length * self.scale)) for length in self.original)
+        self.shape = (height, width)
+        self.grid = Grid(self.shape, np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.0, 0.0, 1.0]]), "pixel")
+
+    def picture(self, frame: int) -> NDArray[np.float32]:
+        """The scaled picture ``(3, h, w)`` float32 in 0 to 1."""
+        if frame not in self._pictures:
+            original = self._read(frame)
+            _check_picture(original, frame)
+            if original.shape[:2] != self.original:
+                raise InputError(
+                    f"picture {frame} is {original.shape[1]} x {original.shape[0]}; the first one is "
+                    f"{self.original[1]} x {self.original[0]}: expected pictures of one size"
+                )
+            small = Image.fromarray(original).resize(self.shape[::-1], Image.Resampling.BILINEAR)
+            _make_room(self._pictures)
+            self._pictures[frame] = np.asarray(small, np.float32).transpose(2, 0, 1) / 255
+        return self._pictures[frame]
+
+    def block(self, window: Window) -> Block:
+        """Picture of a window, and where it holds something."""
+        picture = self.picture(window.frame)
+        image = np.zeros((3, window.height, window.width), np.float32)
+        valid = np.zeros((window.height, window.width), bool)
+        top, left = max(0, window.row), max(0, window.col)
+        part = picture[:, top : window.row + window.height, left : window.col + window.width]
+        place = np.s_[top - window.row :, left - window.col :]
+        image[:, *place][:, : part.shape[1], : part.shape[2]] = part
+        valid[place][: part.shape[1], : part.shape[2]] = True
+        return Block(window, image, valid)
+
+    def image(self, window: Window) -> NDArray[np.float32]:
+        """RGB picture ``(3, h, w)`` float32 in 0 to 1, 0 outside."""
+        return self.block(window).image
+
+    def features(self, window: Window) -> Features:
+        """Features (``B = 1``) of a window whose sides are multiples of 32; outside, its edge is repeated."""
+        if window not in self._features:
+            block = self.block(window)
+            picture = torch.from_numpy(block.image)[None]
+            rows, cols = int(block.valid[:, 0].sum()), int(block.valid[0].sum())
+            if 0 < rows < window.height or 0 < cols < window.width:
+                beyond = (0, window.width - cols, 0, window.height - rows)
+                picture = F.pad(picture[..., :rows, :cols], beyond, mode="replicate")
+            with torch.inference_mode():
+                features = self._foundation.encode(picture.to(self._foundation.device))
+            _make_room(self._features)
+            self._features[window] = features
+        return self._features[window]
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """Rows and columns of the window that holds a whole picture: the next multiples of 32."""
+        height, width = (-(-length // SIDE_MULTIPLE) * SIDE_MULTIPLE for length in self.shape)
+        return height, width
+
+    def shrink_mask(self, mask: NDArray[np.bool_], frame: int = 0) -> SceneObject:
+        """A mask ``(H, W)`` of the original picture as an object of this view.
+
+        Raises
+        ------
+        InputError
+            If it is of another size than the picture, or empty.
+        """
+        if mask.shape != self.original:
+            raise InputError(
+                f"the mask is {mask.shape[1]} x {mask.shape[0]}; its picture is "
+                f"{self.original[1]} x {self.original[0]}: expected one size"
+            )
+        if not mask.any():
+            raise InputError("the mask is empty; expected the object to be marked with other values than 0")
+        share = F.interpolate(torch.from_numpy(mask.astype(np.float32))[None, None], self.shape, mode="area")[
+            0, 0
+        ].numpy()
+        small = share >= min(0.5, float(share.max()))
+        rows, cols = (np.flatnonzero(small.any(axis=axis)) for axis in (1, 0))
+        bounds = Window(
+            int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1, frame
+        )
+        part = small[bounds.row : bounds.row + bounds.height, bounds.col : bounds.col + bounds.width]
+        return SceneObject(bounds, mask=part.copy())
+
+    def enlarge_mask(self, one: SceneObject) -> NDArray[np.bool_]:
+        """An object's mask at the size of the original picture, ``(H, W)`` bool.
+
+        Raises
+        ------
+        InputError
+            If the object has no mask.
+        """
+        if one.mask is None:
+            raise InputError("the object has no mask; expected one that was decoded")
+        small = np.zeros(self.shape, np.float32)
+        bounds = one.bounds
+        small[bounds.row : bounds.row + bounds.height, bounds.col : bounds.col + bounds.width] = one.mask
+        large = F.interpolate(
+            torch.from_numpy(small)[None, None], self.original, mode="bilinear", align_corners=False
+        )
+        return np.asarray((large[0, 0] > 0.5).numpy())
+
+
+def _check_picture(picture: NDArray[np.uint8], frame: int) -> None:
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
+        raise InputError(f"picture {frame} is {picture.shape} {picture.dtype}; expected (H, W, 3) uint8 RGB")
+
+
+def _make_room(kept: dict[int, NDArray[np.float32]] | dict[Window, Features]) -> None:
+    while len(kept) >= KEPT:
+        kept.pop(next(iter(kept)))  # type: ignore[call-overload]
