@@ -211,6 +211,7 @@ def find_in(
     """
     from domainsam_ct.alike.cases import load_seeker
 
+    folder.mkdir(parents=True, exist_ok=True)
     if (like is None) == (track is None):
         raise ConfigError("say what is looked for in one way: like= a scan, or track= slices of this one")
     options = segment_options(out=folder / "found.nii.gz", device=device, window=source.window)

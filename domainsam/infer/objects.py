@@ -66,6 +66,8 @@ class EngineResult:
         What became of every object that a prompt source gave.
     told
         What else is to be told of the answer, as JSON can hold it.
+    ranked
+        Objects that are kept apart, each with its own mask, best first.
     """
 
     coarse: Path
@@ -86,6 +88,7 @@ class EngineResult:
     kept: int = 0
     objects: tuple[FoundObject, ...] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
+    ranked: tuple[SceneObject, ...] = ()
 
 
 class ObjectRun(StagedRun):

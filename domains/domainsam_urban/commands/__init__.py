@@ -11,6 +11,10 @@ from domainsam_cli.lazy import LazyGroup
     cls=LazyGroup,
     lazy={
         "map": ("domainsam_urban.commands.map:map_command", "Find settlements in scenes, as polygons."),
+        "find": (
+            "domainsam_urban.commands.find:find_command",
+            "Find in scenes what looks like an example.",
+        ),
         "train": ("domainsam_urban.commands.train:train", "Train the settlement model on your own labels."),
         "train-classifier": (
             "domainsam_urban.commands.train_classifier:train_classifier",
