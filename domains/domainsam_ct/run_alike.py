@@ -50,7 +50,7 @@ def propagate_options(
     ConfigError
         If one is unknown or impossible.
     """
-    check_keywords("ct propagate", options, _known(NO_PART))
+    check_keywords("ct propagate", options, (*_known(NO_PART), "mask", "features"))
     return PropagateOptions(_job(out, options), path_of(mask), _kind(features))
 
 
@@ -73,7 +73,7 @@ def find_options(
     MissingInputError
         If the example is not there.
     """
-    check_keywords("ct find", options, _known(NO_PART_IN_FIND))
+    check_keywords("ct find", options, (*_known(NO_PART_IN_FIND), "like", "features"))
     scan, mask = split_example(like)
     return FindOptions(_job(out, options), scan, mask, _kind(features))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,10 +21,11 @@ from domainsam.infer.store import RawRaster
 from domainsam.infer.view import SceneView
 from domainsam.io.marks import read_marks
 from domainsam.progress import Progress, report_nothing
+from domainsam.prompter.dense import DenseSource, learn_dense
 from domainsam.prompter.descriptors import lay_windows
 from domainsam.prompter.example import ExampleOptions, ExampleSource, learn_examples
 from domainsam.prompter.search import overlap
-from domainsam.protocols import Block, Features, SceneObject, Window
+from domainsam.protocols import Block, Features, PromptSource, SceneObject, View, Window
 from domainsam_urban.job import ALIKE
 from domainsam_urban.model.alike import AlikeObjects
 from domainsam_urban.read.scene import RasterSource
@@ -87,38 +89,57 @@ def find_alike(
     beside = view if shown is source else SceneView(shown, networks, model.foundation)
     examples = read_examples(model.like.like, shown)
     against = read_examples(model.like.unlike, shown)
+    pairs = [(beside, one) for one in examples], [(beside, one) for one in against]
     try:
-        target = learn_examples(
-            [(beside, one) for one in examples],
-            model.foundation,
-            [(beside, one) for one in against],
-            finetune=model.like.finetune,
-        )
+        search, learnt_of = learn_search(model, *pairs)
     except InputError as error:
         names = ", ".join(path.name for path in (*model.like.like, *model.like.unlike))
         raise InputError(f"{names}: {error}") from error
     learnt = perf_counter()
-    search = ExampleSource(target, model.foundation, make_search_options(model.like))
     found = tuple(search.find(view))
     label = next((one.label for one in examples if one.label), UNNAMED)
     own = [any(overlap(one, example) >= OWN_SHARE for example in examples) for one in found]
     same_place = shown is source
-    calibration = target.calibration
     told = {
         "way": ALIKE,
         "examples": len(examples),
         "counterexamples": len(against),
+        "method": model.like.method,
+        **learnt_of,
+        "found": len(found),
+        "examples_found_again": sum(own) if same_place else None,
+    }
+    seconds = {"learn": learnt - begin, "search": perf_counter() - learnt}
+    return stage_found(source, found, label, folder, told, seconds)
+
+
+Pairs = Sequence[tuple[View, SceneObject]]
+
+
+def learn_search(model: AlikeObjects, examples: Pairs, against: Pairs) -> tuple[PromptSource, dict[str, Any]]:
+    """The search for what examples show, and what was learnt of them, as JSON can hold it.
+
+    Raises
+    ------
+    InputError
+        If an example has no outline, lies outside or where there is no data, or covers everything.
+    """
+    options = make_search_options(model.like)
+    if model.like.method == "texture":
+        dense = learn_dense(examples, model.foundation, against)
+        dice = None if math.isnan(dense.dice) else round(dense.dice, 3)
+        return DenseSource(dense, model.foundation, options), {"dice_on_examples_left_out": dice}
+    target = learn_examples(examples, model.foundation, against, finetune=model.like.finetune)
+    calibration = target.calibration
+    told = {
         "finetuned": None if target.weights is None else [round(part, 4) for part in target.weights],
         "similarity": {
             "surroundings": round(calibration.low, 4),
             "cut": round(calibration.cut, 4),
             "example": round(calibration.high, 4),
         },
-        "found": len(found),
-        "examples_found_again": sum(own) if same_place else None,
     }
-    seconds = {"learn": learnt - begin, "search": perf_counter() - learnt}
-    return stage_found(source, found, label, folder, told, seconds)
+    return ExampleSource(target, model.foundation, options), told
 
 
 def make_search_options(like: LikeOptions) -> ExampleOptions:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from domainsam.errors import ConfigError
-from domainsam.keywords import check_keywords, keyword_names
+from domainsam.keywords import check_choice, check_keywords, keyword_names
 from domainsam_urban.run import Paths, map_options
-from domainsam_urban.settings import LikeOptions, MapOptions, ShapeOptions
+from domainsam_urban.settings import WAYS, LikeOptions, MapOptions, ShapeOptions
 
 if TYPE_CHECKING:
     from domainsam.infer.objects import EngineResult
@@ -32,6 +32,7 @@ def find_options(
     *,
     like: Paths,
     unlike: Paths = (),
+    method: str = LikeOptions.method,
     finetune: bool = False,
     least_score: float = LikeOptions.least,
     most: int = LikeOptions.most,
@@ -45,8 +46,10 @@ def find_options(
     ----------
     like, unlike
         Files of outlines: what is looked for, and what looks alike and is not wanted.
+    method
+        One of :data:`~domainsam_urban.settings.WAYS`.
     finetune
-        Learn PerSAM-F's two weights on the examples.
+        Learn PerSAM-F's two weights on the examples; goes with ``persam``.
     least_score, most
         Least score of an object, and the most objects.
     smallest, largest
@@ -62,8 +65,9 @@ def find_options(
     from domainsam_urban.alike import make_search_options
 
     known = tuple(name for name in keyword_names(map_options) if name not in NO_PART)
-    check_keywords("urban find", options, known)
-    chosen = LikeOptions(_paths(like), _paths(unlike), finetune, least_score, most, smallest, largest)
+    check_keywords("urban find", options, (*known, *keyword_names(find_options)))
+    way = choose_way(method, finetune)
+    chosen = LikeOptions(_paths(like), _paths(unlike), way, finetune, least_score, most, smallest, largest)
     if not chosen.like:
         raise ConfigError("nothing says what to look for: name an example, such as --like example.gpkg")
     make_search_options(chosen)
@@ -73,6 +77,20 @@ def find_options(
         ANY_SCORE, **{name: options[name] for name in sizes if options.get(name) is not None}
     )
     return replace(job, like=chosen, shape=shape, run=replace(job.run, method="full"))
+
+
+def choose_way(method: str, finetune: bool) -> str:
+    """How an example is looked for.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such way, or it has no weights to learn.
+    """
+    way = check_choice("method", method, WAYS)
+    if finetune and way != "persam":
+        raise ConfigError("--finetune learns PerSAM-F's weights: it goes with --method persam")
+    return way
 
 
 def _paths(given: Paths) -> tuple[Path, ...]:
@@ -111,6 +129,7 @@ def find_in(
     *,
     like: Any = None,
     unlike: Any = (),
+    method: str = LikeOptions.method,
     finetune: bool = False,
     least_score: float = LikeOptions.least,
     most: int = LikeOptions.most,
@@ -125,7 +144,7 @@ def find_in(
         Takes the staged answer.
     foundation
         Loads the foundation.
-    like, unlike, finetune, least_score, most, smallest, largest
+    like, unlike, method, finetune, least_score, most, smallest, largest
         As of :func:`find_options`.
 
     Raises
@@ -141,7 +160,9 @@ def find_in(
     from domainsam_urban.alike import find_alike, make_search_options
     from domainsam_urban.model.alike import AlikeObjects
 
-    chosen = LikeOptions(_paths(like or ()), _paths(unlike), finetune, least_score, most, smallest, largest)
+    way = choose_way(method, finetune)
+    files = _paths(like or ()), _paths(unlike)
+    chosen = LikeOptions(*files, way, finetune, least_score, most, smallest, largest)
     if not chosen.like:
         raise ConfigError("nothing says what to look for: give an example, such as like='example.gpkg'")
     make_search_options(chosen)

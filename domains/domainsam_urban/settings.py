@@ -105,6 +105,11 @@ class OutputOptions:
     overwrite: bool = False
 
 
+WAYS = ("texture", "persam")
+"""How an example is looked for: ``texture``, outlines of a map of likeness; ``persam``, points that the
+foundation makes masks of. The first is the default: on aerial pictures it finds several times as much."""
+
+
 @dataclass(frozen=True)
 class LikeOptions:
     """What is looked for by example, and how far.
@@ -113,8 +118,10 @@ class LikeOptions:
     ----------
     like, unlike
         Files of outlines: what is looked for, and what looks alike and is not wanted.
+    method
+        One of :data:`WAYS`.
     finetune
-        Learn PerSAM-F's two weights on the examples.
+        Learn PerSAM-F's two weights on the examples; only with ``persam``.
     least
         Least score of an object, 0 to 1; at 0.5 the example parts from its surroundings.
     most
@@ -125,6 +132,7 @@ class LikeOptions:
 
     like: tuple[Path, ...] = ()
     unlike: tuple[Path, ...] = ()
+    method: str = "texture"
     finetune: bool = False
     least: float = 0.5
     most: int = 1000

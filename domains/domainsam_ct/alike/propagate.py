@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from domainsam.infer.blend import LEVELS
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.store import RawRaster
 from domainsam.progress import Progress
@@ -18,7 +19,7 @@ from domainsam_ct.alike.answer import Painter
 from domainsam_ct.alike.describe import Describer
 from domainsam_ct.alike.follow import End, follow
 from domainsam_ct.alike.starts import Shown
-from domainsam_ct.alike.sweep import HALF, learn, read_cells, sweep_alike
+from domainsam_ct.alike.sweep import learn, read_cells, sweep_alike
 from domainsam_ct.read.geometry import axial_grid
 from domainsam_ct.read.volume import Volume
 
@@ -89,7 +90,7 @@ def _follow_one(
     """Follow an organ through its staged likeness, and paint it."""
     read = make_reader(staged)
     return follow(
-        lambda frame: read(frame).astype(np.int16) - HALF,
+        lambda frame: read(frame) / np.float32(LEVELS),
         one.slices,
         staged.frames,
         spacing[::-1],

@@ -19,7 +19,7 @@ from domainsam_cli.options import (
 )
 from domainsam_urban.commands.map import PATH, area_options, output_options, reading_options, summarise_run
 from domainsam_urban.run_alike import find_options
-from domainsam_urban.settings import LikeOptions
+from domainsam_urban.settings import WAYS, LikeOptions
 
 POSITIVE = click.FloatRange(min=0)
 
@@ -52,7 +52,17 @@ example_options = bundle(
         show_default=True,
         help="How much a place has to look like the example; at 0.5 it parts from its surroundings.",
     ),
-    click.option("--finetune", is_flag=True, help="Learn PerSAM-F's two weights on the example first."),
+    click.option(
+        "--finetune", is_flag=True, help="With --method persam: learn PerSAM-F's two weights on the example."
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(WAYS),
+        default=LikeOptions.method,
+        show_default=True,
+        help="texture: what looks alike in colour and texture, as it is outlined; persam: points that the "
+        "foundation makes masks of.",
+    ),
     click.option(
         "--not",
         "unlike",
@@ -97,7 +107,7 @@ def find_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -
 
     \b
     domainsam urban find scene.tif --like example.gpkg -o found.gpkg
-    domainsam urban find scene.tif --like roofs.gpkg --not sheds.gpkg -o found.gpkg --finetune
+    domainsam urban find scene.tif --like roofs.gpkg --not sheds.gpkg -o found.gpkg
     domainsam urban find scene.tif --like one.geojson -o found.gpkg --resolution 0.3 --preview p.png
     """  # noqa: D301 - click needs the control character itself
     from domainsam_urban.map import map_scenes
