@@ -8,7 +8,7 @@ villages and ponds are told by texture and colour more than by shape, and a smal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -246,9 +246,20 @@ def _fits(one: SceneObject, areas: tuple[float, float]) -> bool:
 
 
 def map_likeness(view: View, contrast: Contrast, side: int, frame: int = 0) -> Float32:
-    """Probability ``(h/4, w/4)`` of every cell of a frame that it is of the example's kind; 0 without data.
+    """Probability ``(h/4, w/4)`` of a frame's cells that they are of the example's kind; 0 without data."""
+    return smooth_odds(map_odds(view, contrast, side, frame))
 
-    Where windows overlap the more central one counts. Memory is a byte for four pixels.
+
+def map_odds(
+    view: View,
+    contrast: Contrast,
+    side: int,
+    frame: int = 0,
+    wanted: Callable[[Window], bool] | None = None,
+) -> Float32:
+    """Log-odds ``(h/4, w/4)`` of every cell of a frame, -inf without data and in windows not ``wanted``.
+
+    Where windows overlap the more central one counts. Memory is half a byte a pixel.
     """
     windows = lay_windows(view.shape, side, frame)
     rows = max(window.row + window.height for window in windows) // CELL
@@ -256,7 +267,7 @@ def map_likeness(view: View, contrast: Contrast, side: int, frame: int = 0) -> F
     odds = np.full((rows, cols), -np.inf, np.float32)
     weights = np.zeros((rows, cols), np.float32)
     for window in windows:
-        if not view.block(window).valid.any():
+        if (wanted is not None and not wanted(window)) or not view.block(window).valid.any():
             continue
         features, valid = look(view, window)
         own = _centrality(valid.shape)
@@ -265,7 +276,7 @@ def map_likeness(view: View, contrast: Contrast, side: int, frame: int = 0) -> F
         better = valid & (own > weights[place])
         odds[place][better] = contrast.score(features)[better]
         weights[place][better] = own[better]
-    return _smooth(odds)
+    return odds
 
 
 def _centrality(shape: tuple[int, int]) -> Float32:
@@ -274,7 +285,7 @@ def _centrality(shape: tuple[int, int]) -> Float32:
     return np.minimum(rows[:, None], cols[None]).astype(np.float32)
 
 
-def _smooth(odds: Float32) -> Float32:
+def smooth_odds(odds: Float32) -> Float32:
     """Probability from log-odds, averaged over neighbours that show something."""
     seen = np.isfinite(odds)
     weight = ndimage.gaussian_filter(seen.astype(np.float32), SMOOTHED_CELLS)

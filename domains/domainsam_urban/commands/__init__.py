@@ -26,6 +26,10 @@ from domainsam_cli.lazy import LazyGroup
             "Draw the reference sample for an estimate of area or change.",
         ),
         "change": ("domainsam_urban.commands.change:change", "Tell what changed between two scenes."),
+        "follow": (
+            "domainsam_urban.commands.follow:follow_command",
+            "Follow outlines of one year through the others.",
+        ),
         "trend": ("domainsam_urban.commands.trend:trend", "Tell how settlements change over the years."),
     },
 )
