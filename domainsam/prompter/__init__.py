@@ -18,6 +18,8 @@ PROMPTERS: dict[str, str] = {
     "segformer": "domainsam.infer.specialist:SpecialistSource",
     "clicks": "domainsam.prompter.clicks:Clicks",
     "example": "domainsam.prompter.example:ExampleSource",
+    "track": "domainsam.prompter.track:TrackSource",
+    "everything": "domainsam.prompter.everything:EverythingSource",
 }
 """Name and ``"module:class"`` of what finds objects here."""
 

@@ -21,6 +21,8 @@ SAME = 0.5
 SPENT = 0.25
 """A cell that a found mask covers from this share on is searched no more."""
 
+FLOOR = 0.5
+"""An object's own score may be this much of the least score of a place: it is a product of four."""
 SIZE_POWER = 0.25
 """Power of the ratio of areas, of an object's and the examples', in a score: a sixteenth halves it."""
 
@@ -121,7 +123,10 @@ class Search:
         left[cells_of(window)][share_cells(mask) > SPENT] = -1
         area = int(mask.sum())
         wanted = self.options.smaller * self.target.area <= area <= self.options.larger * self.target.area
-        return self._report(answer, mask, window, peak) if area and wanted else None
+        if not area or not wanted:
+            return None
+        one = self._report(answer, mask, window, peak)
+        return one if self.options.always or one.score >= self.options.least * FLOOR else None
 
     def _answer(self, window: Window, peak: Cell) -> Answer | None:
         similarity = self.alike.standardise(window)

@@ -24,8 +24,14 @@ from domainsam.protocols import Foundation, SceneObject, View, Window
 OWN_SHARE = 0.5
 """A cell belongs to an example from this share on, and to its surroundings below :data:`OTHER_SHARE`."""
 OTHER_SHARE = 0.05
-CUTS = 64
+CUTS = 128
 """Similarities that are tried as the cut."""
+OWN_QUANTILE = 0.75
+"""Of an example's own similarities: cells along its edge look half like its surroundings."""
+LEAST_CUT, MOST_CUT = 0.25, 0.7
+"""Bounds of the cut between surroundings and example: another picture never looks quite like this one."""
+DICE_SLACK = 0.01
+"""Cuts whose Dice lies this little below the best are as good."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ def learn_target(
         for number, (view, one) in enumerate(counterexamples, 1)
     ]
     centre = torch.stack([_mean(one, one.valid) for one in shown]).mean(dim=0)
-    wanted, unwanted = _contrast(shown, against, centre)
+    wanted, unwanted = contrast_shown(shown, against, centre)
     semantic = torch.stack([_image_mean(one) for one in shown]).mean(dim=0)
     return Target(
         wanted.cpu().numpy(),
@@ -146,7 +152,7 @@ def learn_target(
         centre.cpu().numpy(),
         semantic.cpu().numpy(),
         float(np.median([one.area for one in shown])),
-        _calibrate(shown, against, centre),
+        calibrate_shown(shown, against, centre),
         foundation.sha256,
     )
 
@@ -177,7 +183,7 @@ def compare_shown(one: Shown, target: Target) -> NDArray[np.float32]:
     return compare(one.descriptors, target.wanted, target.unwanted, target.centre)
 
 
-def _contrast(shown: Sequence[Shown], against: Sequence[Shown], centre: Tensor) -> tuple[Tensor, Tensor]:
+def contrast_shown(shown: Sequence[Shown], against: Sequence[Shown], centre: Tensor) -> tuple[Tensor, Tensor]:
     """Mean directions of examples ``(D,)``, and of surroundings and counter-examples ``(M, D)``."""
     wanted = F.normalize(torch.stack([_direction(one, one.own, centre) for one in shown]).mean(0), dim=0)
     around = torch.stack([_direction(one, one.others, centre) for one in shown]).mean(dim=0)
@@ -185,27 +191,34 @@ def _contrast(shown: Sequence[Shown], against: Sequence[Shown], centre: Tensor) 
     return wanted, torch.stack(unwanted)
 
 
-def _calibrate(shown: Sequence[Shown], against: Sequence[Shown], centre: Tensor) -> Calibration:
+def calibrate_shown(shown: Sequence[Shown], against: Sequence[Shown], centre: Tensor) -> Calibration:
     """Similarities of examples and surroundings, each example left out where there are several."""
     lows, cuts, highs = [], [], []
     for left_out in shown:
         rest = [one for one in shown if one is not left_out] or [left_out]
-        similarity = compare(left_out.descriptors, *_contrast(rest, against, centre), centre)
+        similarity = compare(left_out.descriptors, *contrast_shown(rest, against, centre), centre)
         own, others = similarity[left_out.own], similarity[left_out.others]
         lows.append(float(others.mean()))
-        highs.append(float(own.mean()))
+        highs.append(float(np.quantile(own, OWN_QUANTILE)))
         cuts.append(_best_cut(own, others))
     low, cut, high = float(np.mean(lows)), float(np.min(cuts)), float(np.mean(highs))
-    cut = max(cut, low + 1e-3)
-    return Calibration(low, cut, max(high, cut + 1e-3))
+    wanted, unwanted = contrast_shown(shown, against, centre)
+    for other in against:
+        likeness = compare(other.descriptors, wanted, unwanted, centre)[other.own]
+        low = max(low, min(float(likeness.mean()), high))
+    high = max(high, low + 1e-3)
+    return Calibration(
+        low, min(max(cut, low + LEAST_CUT * (high - low)), low + MOST_CUT * (high - low)), high
+    )
 
 
 def _best_cut(own: NDArray[np.float32], others: NDArray[np.float32]) -> float:
-    """The similarity above which cells agree best (Dice) with the example."""
-    tried = np.quantile(own, np.linspace(0, 1, CUTS))
+    """The similarity above which cells agree best (Dice) with the example; of several, their middle."""
+    tried = np.linspace(float(others.mean()), float(own.max()), CUTS)
     hits = (own[None] >= tried[:, None]).sum(axis=1)
     false = (others[None] >= tried[:, None]).sum(axis=1)
-    return float(tried[np.argmax(2 * hits / (hits + false + len(own)))])
+    dice = 2 * hits / (hits + false + len(own))
+    return float(np.median(tried[dice >= dice.max() - DICE_SLACK]))
 
 
 def show_example(view: View, one: SceneObject, side: int, name: str, alone: bool = False) -> Shown:

@@ -90,14 +90,14 @@ def _pass_block(
         coded = tokens + code
         tokens = tokens + layer.self_attn(q=coded, k=coded, v=tokens)
     tokens = layer.norm1(tokens)
-    seen = _attend_biased(layer.cross_attn_token_to_image, tokens + code, keys + position, keys, bias)
+    seen = attend_biased(layer.cross_attn_token_to_image, tokens + code, keys + position, keys, bias)
     tokens = layer.norm2(tokens + seen)
     tokens = layer.norm3(tokens + layer.mlp(tokens))
     keys = keys + layer.cross_attn_image_to_token(q=keys + position, k=tokens + code, v=tokens)
     return tokens, layer.norm4(keys)
 
 
-def _attend_biased(attention: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+def attend_biased(attention: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """SAM's attention; with a bias ``(N, keys)`` it is ``softmax(softmax(q k / sqrt d) + bias)``."""
     if bias is None:
         plain: Tensor = attention(q=q, k=k, v=v)

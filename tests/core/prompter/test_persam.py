@@ -9,7 +9,7 @@ from segment_anything.modeling.transformer import Attention
 
 from domainsam.errors import InputError
 from domainsam.foundation.attention import fuse_attention
-from domainsam.foundation.decoders.guided import Guidance, is_guidable, transform_guided
+from domainsam.foundation.decoders.guided import Guidance, attend_biased, is_guidable, transform_guided
 from domainsam.foundation.embedded_sam2 import build as build_sam2
 from domainsam.foundation.sam import SamFoundation, SamSize, build
 from domainsam.prompter.persam import PublishedPerSam, PublishedTarget
@@ -47,21 +47,16 @@ def test_guidance_is_added_after_the_softmax_of_the_attention_to_the_image() -> 
     attention = network.mask_decoder.transformer.layers[0].cross_attn_token_to_image
     image, position, tokens = parts()
     bias = torch.rand(2, 30, generator=torch.Generator().manual_seed(1))
-    q, k, v = (
-        attention.q_proj(tokens),
-        attention.k_proj(image.flatten(2).mT),
-        attention.v_proj(position.flatten(2).mT),
-    )
-    q, k, v = (part.view(2, -1, 8, 16).transpose(1, 2) for part in (q, k, v))
+    pictures = (image.flatten(2).mT, position.flatten(2).mT)
+    told = (attention.q_proj(tokens), attention.k_proj(pictures[0]), attention.v_proj(pictures[1]))
+    q, k, v = (part.view(2, -1, 8, 16).transpose(1, 2) for part in told)
     shares = (q @ k.mT / 16**0.5).softmax(-1)
     mixed = ((shares + bias[:, None, None]).softmax(-1) @ v).transpose(1, 2).reshape(2, -1, 128)
-    from domainsam.foundation.decoders.guided import _attend_biased
-
-    given = (tokens, image.flatten(2).mT, position.flatten(2).mT, bias)
-    torch.testing.assert_close(_attend_biased(attention, *given), attention.out_proj(mixed))
+    given = (tokens, *pictures, bias)
+    torch.testing.assert_close(attend_biased(attention, *given), attention.out_proj(mixed))
     fuse_attention(network, Attention)
     fused = network.mask_decoder.transformer.layers[0].cross_attn_token_to_image
-    torch.testing.assert_close(_attend_biased(fused, *given), attention.out_proj(mixed))
+    torch.testing.assert_close(attend_biased(fused, *given), attention.out_proj(mixed))
 
 
 def test_the_published_prompt_reaches_the_position_code_and_ours_does_not() -> None:

@@ -1,0 +1,1 @@
+"""Scores on published layouts and on folders of one's own."""

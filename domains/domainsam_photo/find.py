@@ -1,0 +1,136 @@
+"""What looks like an example, in many pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domainsam.errors import ConfigError
+from domainsam.foundation import load_decoder
+from domainsam.foundation.decoders.sam import SamStyleFoundation
+from domainsam.infer.batch import run_batch
+from domainsam.infer.pictures import PictureView
+from domainsam.prompter.example import ExampleSource, Target, learn_examples
+from domainsam.prompter.persam import PublishedPerSam
+from domainsam.protocols import Foundation, SceneObject
+from domainsam_photo.job import (
+    Batch,
+    PicturePlan,
+    PictureResult,
+    Shown,
+    plan_pictures,
+    write_annotations,
+    write_picture,
+)
+from domainsam_photo.read.marked import Example, parse_example
+from domainsam_photo.read.pictures import find_pictures, read_mask, read_picture
+from domainsam_photo.settings import FindOptions
+
+Finder = Callable[[NDArray[np.uint8]], list[Shown]]
+
+
+def find_in_pictures(
+    inputs: Sequence[Path], options: FindOptions, watch: Callable[[PictureResult], None] | None = None
+) -> Batch:
+    """Find in pictures, and in folders of pictures, what looks like the examples, and write it.
+
+    A picture where nothing looks alike gets an empty mask: that is an answer.
+
+    Raises
+    ------
+    ConfigError
+        If there is no example, or options exclude each other.
+    InputError
+        If an example cannot be read or used.
+    OutputError
+        If an output exists or cannot be written.
+    """
+    if not options.like:
+        raise ConfigError("nothing says what to look for; give --like PICTURE:MASK")
+    run = options.run
+    examples = [parse_example(text) for text in options.like]
+    against = [parse_example(text) for text in options.unlike]
+    plans = plan_pictures(find_pictures(inputs), run.out, run.overlay)
+    names: list[str] = []
+
+    def prepare() -> Callable[[PicturePlan], PictureResult]:
+        foundation, _ = load_decoder(run.foundation, run.device, run.precision)
+        names.append(foundation.name)
+        find = make_finder(examples, against, foundation, options)
+
+        def work(plan: PicturePlan) -> PictureResult:
+            picture = read_picture(plan.picture)
+            return write_picture(plan, picture, find(picture), run.overwrite or run.resume)
+
+        return work
+
+    batch = run_batch(
+        plans,
+        lambda plan: str(plan.picture),
+        prepare,
+        Batch,
+        resume=run.resume,
+        overwrite=run.overwrite or run.resume,
+        watch=watch,
+    )
+    if names:
+        write_annotations(plans, run.out, run.made_by, names[0])
+    return batch
+
+
+def make_finder(
+    examples: Sequence[Example], against: Sequence[Example], foundation: Foundation, options: FindOptions
+) -> Finder:
+    """A function from a picture to what is found in it.
+
+    Raises
+    ------
+    ConfigError
+        If the published order is asked for with several examples, a counter-example, or another decoder.
+    InputError
+        If an example cannot be read or used.
+    """
+    if options.parity:
+        return _make_published(examples, against, foundation, options)
+    shown = [_load(example, foundation) for example in examples]
+    others = [_load(example, foundation) for example in against]
+    target = learn_examples(shown, foundation, others, finetune=options.finetune)
+    return lambda picture: find_target(picture, target, foundation, options)
+
+
+def find_target(
+    picture: NDArray[np.uint8], target: Target, foundation: Foundation, options: FindOptions
+) -> list[Shown]:
+    """Objects of a picture that look like a target, the best first, masks at the size of the picture."""
+    view = PictureView(lambda _: picture, 1, foundation)
+    found = ExampleSource(target, foundation, options.search).find(view)
+    return [Shown(view.enlarge_mask(one), one.score) for one in found]
+
+
+def _load(example: Example, foundation: Foundation) -> tuple[PictureView, SceneObject]:
+    picture, mask = read_picture(example.picture), read_mask(example.mask)
+    view = PictureView(lambda _: picture, 1, foundation)
+    return view, view.shrink_mask(mask)
+
+
+def _make_published(
+    examples: Sequence[Example], against: Sequence[Example], foundation: Foundation, options: FindOptions
+) -> Finder:
+    if len(examples) != 1 or against:
+        raise ConfigError("--parity follows the public code, which takes one example and no counter-example")
+    if not isinstance(foundation, SamStyleFoundation) or not foundation.guidable:
+        raise ConfigError(f"--parity needs SAM's decoder, which {foundation.name} has not: leave it out")
+    public = PublishedPerSam(foundation)
+    picture, mask = read_picture(examples[0].picture), read_mask(examples[0].mask)
+    target = public.learn(picture, mask, options.finetune)
+
+    def find(other: NDArray[np.uint8]) -> list[Shown]:
+        answer = public.find(target, other)
+        if answer is None:
+            return []
+        return [Shown(answer.masks[answer.best], float(np.clip(answer.scores[answer.best], 0, 1)))]
+
+    return find

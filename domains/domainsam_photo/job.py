@@ -1,0 +1,163 @@
+"""The files of one picture before, its result after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domainsam import __version__
+from domainsam.documents import read_json
+from domainsam.infer.batch import Batch as CoreBatch
+from domainsam.infer.outputs import OutputPlan
+from domainsam.limits import tell_changing
+from domainsam.staging import Staging, check_apart
+from domainsam_photo.write.masks import describe_mask, encode_numbers, join_coco, number_masks
+from domainsam_photo.write.overlay import draw_overlay, encode_jpeg
+
+ANNOTATIONS = "annotations.json"
+"""COCO's file for all pictures of a run."""
+
+
+@dataclass(frozen=True)
+class PicturePlan(OutputPlan):
+    """A picture, and the files that are made of it in a folder."""
+
+    picture: Path
+    folder: Path
+    overlay: bool
+
+    @property
+    def masks(self) -> Path:
+        """Numbers of the objects, PNG."""
+        return self.folder / f"{self.picture.stem}.png"
+
+    @property
+    def objects(self) -> Path:
+        """Scores and masks of the objects, JSON."""
+        return self.folder / f"{self.picture.stem}.json"
+
+    @property
+    def drawn(self) -> Path:
+        """The picture with its objects over it, JPEG."""
+        return self.folder / f"{self.picture.stem}_overlay.jpg"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file."""
+        return (self.masks, self.objects, *((self.drawn,) if self.overlay else ()))
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """An object of a picture: its mask ``(H, W)`` at the size of the picture, score and label."""
+
+    mask: NDArray[np.bool_]
+    score: float
+    label: str = "object"
+
+
+@dataclass(frozen=True)
+class PictureResult:
+    """What became of one picture."""
+
+    picture: Path
+    count: int
+    scores: tuple[float, ...]
+    paths: dict[str, Path]
+
+    def document(self) -> dict[str, Any]:
+        """The result as values that JSON can hold."""
+        return {
+            "picture": str(self.picture),
+            "objects": self.count,
+            "scores": [round(score, 4) for score in self.scores],
+            "outputs": {kind: str(path) for kind, path in self.paths.items()},
+        }
+
+    def sentence(self) -> str:
+        """One line for a person."""
+        if not self.count:
+            return f"{self.picture.name}: nothing found"
+        best = f", best score {max(self.scores):.2f}"
+        return f"{self.picture.name}: {self.count} object{'s' * (self.count > 1)}{best}"
+
+
+class Batch(CoreBatch[PictureResult]):
+    """What became of several pictures."""
+
+    plural = "pictures"
+    key = "picture"
+
+
+def plan_pictures(pictures: Sequence[Path], folder: Path, overlay: bool) -> tuple[PicturePlan, ...]:
+    """The files of every picture.
+
+    Raises
+    ------
+    ConfigError
+        If two pictures would share a file.
+    OutputError
+        If an output is one of the pictures.
+    """
+    plans = tuple(PicturePlan(picture, folder, overlay) for picture in pictures)
+    targets = [path for plan in plans for path in plan.files]
+    check_apart([*targets, folder / ANNOTATIONS], pictures, "pictures")
+    return plans
+
+
+def write_picture(
+    plan: PicturePlan, picture: NDArray[np.uint8], found: Sequence[Shown], overwrite: bool
+) -> PictureResult:
+    """Write what was found in one picture, every file or none.
+
+    Raises
+    ------
+    OutputError
+        If a file exists and may not be replaced, or cannot be written.
+    """
+    shape = (picture.shape[0], picture.shape[1])
+    kept = [one for one in found if one.mask.any()]
+    numbers = number_masks([one.mask for one in kept], shape)
+    document = {
+        "picture": plan.picture.name,
+        "width": shape[1],
+        "height": shape[0],
+        "objects": [
+            {"number": number, "label": one.label, "score": round(one.score, 4), **describe_mask(one.mask)}
+            for number, one in enumerate(kept, 1)
+        ],
+    }
+    paths = {"masks": plan.masks, "objects": plan.objects}
+    with Staging(plan.files, overwrite=overwrite) as staging:
+        staging.write_bytes(plan.masks, encode_numbers(numbers))
+        staging.write_text(plan.objects, json.dumps(document) + "\n")
+        if plan.overlay:
+            staging.write_bytes(plan.drawn, encode_jpeg(draw_overlay(picture, numbers)))
+            paths["overlay"] = plan.drawn
+    return PictureResult(plan.picture, len(kept), tuple(one.score for one in kept), paths)
+
+
+def write_annotations(
+    plans: Sequence[PicturePlan], folder: Path, made_by: str, foundation: str
+) -> Path | None:
+    """COCO's file of all pictures that are done, made anew; None where none is."""
+    done = [plan for plan in plans if plan.objects.is_file()]
+    if not done:
+        return None
+    documents = [read_json(plan.objects, "objects of a picture", most=1 << 30) for plan in done]
+    about = {
+        "description": "objects found by domainsam",
+        "version": __version__,
+        "made_by": tell_changing(made_by) or "domainsam",
+        "foundation": foundation,
+    }
+    path = folder / ANNOTATIONS
+    with Staging([path], overwrite=True) as staging:
+        staging.write_text(path, join_coco(documents, about))
+    return path

@@ -1,0 +1,1 @@
+"""Reading photographs, masks and films."""

@@ -1,0 +1,88 @@
+"""What the jobs of the pack may be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from domainsam.prompter.everything import EverythingOptions
+from domainsam.prompter.search import ExampleOptions
+from domainsam.prompter.track import TrackOptions
+
+TrackerName = Literal["features", "still", "raft", "sam2"]
+TRACKERS: tuple[TrackerName, ...] = ("features", "still", "raft", "sam2")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What every job is told: where its outputs go, and who decodes.
+
+    Parameters
+    ----------
+    out
+        Folder of the outputs.
+    foundation
+        Name or weight file; None for the embedded one.
+    device, precision
+        As the options of that name.
+    overlay
+        Also draw the objects over the pictures.
+    overwrite, resume, quiet
+        As the options of that name.
+    made_by
+        The command, as outputs tell it.
+    """
+
+    out: Path
+    foundation: str | Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    overlay: bool = True
+    overwrite: bool = False
+    resume: bool = False
+    quiet: bool = False
+    made_by: str = "domainsam"
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """Objects of one picture by marks."""
+
+    run: RunOptions
+    points: Path | None = None
+    boxes: Path | None = None
+
+
+@dataclass(frozen=True)
+class FindOptions:
+    """Objects of many pictures by example."""
+
+    run: RunOptions
+    like: tuple[str, ...]
+    unlike: tuple[str, ...] = ()
+    finetune: bool = False
+    parity: bool = False
+    search: ExampleOptions = field(default_factory=ExampleOptions)
+
+
+@dataclass(frozen=True)
+class TrackJobOptions:
+    """Objects of a film by marks in some of its pictures."""
+
+    run: RunOptions
+    points: Path | None = None
+    boxes: Path | None = None
+    mask: Path | None = None
+    tracker: TrackerName = "features"
+    tracker_weights: Path | None = None
+    video: Path | None = None
+    track: TrackOptions = field(default_factory=TrackOptions)
+
+
+@dataclass(frozen=True)
+class EverythingJobOptions:
+    """Everything that pictures show."""
+
+    run: RunOptions
+    keep: EverythingOptions = field(default_factory=EverythingOptions)

@@ -1,0 +1,1 @@
+"""Writing masks, tables of objects, overlays and films."""
