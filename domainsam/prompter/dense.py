@@ -8,7 +8,7 @@ villages and ponds are told by texture and colour more than by shape, and a smal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,10 +147,11 @@ def _windows_of(view: View, bounds: Window, side: int) -> list[Window]:
     window = centre_window(view.shape, bounds, side)
     if bounds.height <= window.height and bounds.width <= window.width:
         return [window]
-    return [part for part in lay_windows(view.shape, side, bounds.frame) if _meets(part, bounds)]
+    return [part for part in lay_windows(view.shape, side, bounds.frame) if meets(part, bounds)]
 
 
-def _meets(one: Window, other: Window) -> bool:
+def meets(one: Window, other: Window) -> bool:
+    """Whether two windows of a frame share a pixel."""
     return (
         one.row < other.row + other.height
         and other.row < one.row + one.height
@@ -255,9 +256,8 @@ def map_odds(
     contrast: Contrast,
     side: int,
     frame: int = 0,
-    wanted: Callable[[Window], bool] | None = None,
 ) -> Float32:
-    """Log-odds ``(h/4, w/4)`` of every cell of a frame, -inf without data and in windows not ``wanted``.
+    """Log-odds ``(h/4, w/4)`` of every cell of a frame, -inf without data.
 
     Where windows overlap the more central one counts. Memory is half a byte a pixel.
     """
@@ -267,10 +267,10 @@ def map_odds(
     odds = np.full((rows, cols), -np.inf, np.float32)
     weights = np.zeros((rows, cols), np.float32)
     for window in windows:
-        if (wanted is not None and not wanted(window)) or not view.block(window).valid.any():
+        if not view.block(window).valid.any():
             continue
         features, valid = look(view, window)
-        own = _centrality(valid.shape)
+        own = centrality(valid.shape)
         row, col = window.row // CELL, window.col // CELL
         place = slice(row, row + valid.shape[0]), slice(col, col + valid.shape[1])
         better = valid & (own > weights[place])
@@ -279,7 +279,7 @@ def map_odds(
     return odds
 
 
-def _centrality(shape: tuple[int, int]) -> Float32:
+def centrality(shape: tuple[int, int]) -> Float32:
     """Cells to the nearest edge, at least 1."""
     rows, cols = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 1 for n in shape)
     return np.minimum(rows[:, None], cols[None]).astype(np.float32)

@@ -1,9 +1,10 @@
-"""Outlines of one year found again in another: what looks like them, where they lay and around it."""
+"""Outlines of one year found again in another: what lies there now that the surroundings are not."""
 
 from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,20 +22,59 @@ from domainsam.io.cog import CogLayout, write_cog
 from domainsam.io.marks import read_marks
 from domainsam.machine import Precision
 from domainsam.progress import Progress, report_nothing
-from domainsam.prompter.dense import CELL, DenseTarget, average_cells, learn_dense, map_odds, smooth_odds
+from domainsam.prompter.contrast import Contrast, learn_contrast
+from domainsam.prompter.dense import CELL, average_cells, centrality, look, meets, smooth_odds
+from domainsam.prompter.descriptors import lay_windows
 from domainsam.protocols import Foundation, SceneObject, View, Window
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.trend.read.scenes import Reading
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-AROUND = 2.0
-"""Beyond reach so many times it is looked at as well, for what the surroundings look like."""
+AROUND = 1.5
+"""Surroundings begin where an object may not reach, and are so many times as wide as that."""
+LEAST_GAP = 0.4
+"""Mean probability of what is found less that of its surroundings. On noise that nothing parts it is 0.15 to
+0.25, for the cells above a half are chosen by it; on objects that are there 0.6 and more."""
+LEAST_SAME = 0.2
+"""Cosine of how an object differs from its surroundings with how it did in the year that it was drawn in.
+Light, season and sensor move both together; what has become something else differs in another way."""
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """An outline and what lies around it in one year, by cells ``(h, w)`` that begin at ``corner``.
+
+    ``reach`` is in cells; ``features`` ``(C, h, w)``; ``share`` is how much of a cell the outline covers.
+    """
+
+    corner: tuple[int, int]
+    reach: float
+    features: Float32
+    share: Float32
+    seen: Mask
+
+    @property
+    def away(self) -> NDArray[np.float64]:
+        """Distance from the outline in cells."""
+        inside = self.share >= min(0.5, float(self.share.max()))
+        away: NDArray[np.float64] = ndimage.distance_transform_edt(~inside)
+        return away
+
+    @property
+    def around(self) -> Mask:
+        """Cells of the surroundings, where the object may not reach."""
+        return np.asarray(self.seen & (self.away > self.reach))
+
+    @property
+    def learnt_from(self) -> Mask:
+        """Cells of outline and surroundings; what lies between may have become either."""
+        return self.around | (self.seen & (self.share > 0))
 
 
 @dataclass(frozen=True, eq=False)
 class Follower:
-    """What outlines look like in the year that they were drawn in, ready to be found in others.
+    """Outlines, ready to be found in any year.
 
     Parameters
     ----------
@@ -44,23 +84,15 @@ class Follower:
         How far from its outline an object may reach in another year.
     foundation, precision
         Whose features are compared.
-    target
-        What was learnt.
-    mean, spread
-        Of the log-odds around the outlines in the year that was learnt from: another year's are brought to
-        the same, since light, season and sensor move all of them together.
+    differed
+        How every outline differed from its surroundings in the year that it was drawn in, ``(C,)``.
     """
 
     outlines: Path
     reach_m: float | None
     foundation: Foundation
     precision: Precision
-    target: DenseTarget
-    mean: float
-    spread: float
-
-    # A year's own pixel is what is looked at: there is no resolution that was learnt.
-    resolution: float | None = None
+    differed: tuple[Float32, ...]
 
     def follow_year(
         self, path: str, reading: Reading, target: Path, progress: Progress = report_nothing
@@ -77,23 +109,17 @@ class Follower:
         folder = target.with_suffix("")
         folder.mkdir(parents=True, exist_ok=True)
         with reading.open(path) as source:
-            view = make_view(source, self.foundation, self.precision)
-            outlines = draw_outlines(self.outlines, source)
-            odds = read_odds(view, self.target, outlines, self._reach(source, outlines), self.foundation)
-            seen = np.isfinite(odds)
-            if seen.any():
-                scale = self.spread / max(1e-6, float(odds[seen].std()))
-                odds[seen] = (odds[seen] - odds[seen].mean()) * scale + self.mean
-            probability = keep_reached(smooth_odds(odds), outlines, self._reach(source, outlines))
+            regions = read_regions(self.outlines, source, self.reach_m, self.foundation, self.precision)
+            height, width = (-(-side // CELL) for side in source.grid.frame_shape)
+            probability = np.zeros((height, width), np.float32)
+            for region, found, differed in zip(regions, find_again(regions), self.differed, strict=True):
+                if is_there(region, found, differed):
+                    _lay(probability, region.corner, found.probability)
             with RawRaster.create(folder / "followed.u8", source.grid.frame_shape) as staged:
                 stage(probability, source, staged, progress)
                 layout = CogLayout("probability", source.transform, source.work_crs, 0.5)
                 write_cog(staged, target, layout)
         shutil.rmtree(folder)
-
-    def _reach(self, source: RasterSource, outlines: list[SceneObject]) -> list[float]:
-        """How far each object may reach, in cells."""
-        return [find_reach(one, source, self.reach_m) for one in outlines]
 
 
 def learn_follower(
@@ -104,31 +130,173 @@ def learn_follower(
     foundation: Foundation,
     precision: Precision,
 ) -> Follower:
-    """Learn what outlines look like in the scene that they were drawn in.
+    """See how outlines differ from their surroundings in the scene that they were drawn in.
 
     Raises
     ------
     MissingInputError, InputError
         If scene or outlines cannot be read, an outline lies outside of the scene, where it has no data, or
-        covers everything.
+        leaves nothing around it.
     """
     with reading.open(path) as source:
-        view = make_view(source, foundation, precision)
-        drawn = draw_outlines(outlines, source)
-        try:
-            target = learn_dense([(view, one) for one in drawn], foundation)
-        except InputError as error:
-            raise InputError(f"{outlines.name}: {error}") from error
-        reach = [find_reach(one, source, reach_m) for one in drawn]
-        odds = read_odds(view, target, drawn, reach, foundation)
-        seen = odds[np.isfinite(odds)]
-        mean, spread = float(seen.mean()), float(seen.std())
-    return Follower(outlines, reach_m, foundation, precision, target, mean, spread)
+        regions = read_regions(outlines, source, reach_m, foundation, precision)
+    for number, region in enumerate(regions, start=1):
+        if not (region.seen & (region.share > 0)).any():
+            raise InputError(f"{outlines}: feature {number} lies where {Path(path).name} has no data")
+        if not region.around.any():
+            raise InputError(
+                f"{outlines}: feature {number} leaves nothing around it in {Path(path).name}: draw an object "
+                "smaller than the scene, or give a smaller --reach"
+            )
+    differed = []
+    for region, found in zip(regions, find_again(regions), strict=True):
+        # What is drawn counts where nothing of it is found again in its own year.
+        inside = found.inside if found.inside.any() else region.seen & (region.share > 0)
+        differed.append(tell_apart(region, inside))
+    return Follower(outlines, reach_m, foundation, precision, tuple(differed))
 
 
-def make_view(source: RasterSource, foundation: Foundation, precision: Precision) -> SceneView:
-    """A scene as the foundation sees it."""
-    return SceneView(source, Networks(foundation, torch.device(foundation.device), precision), foundation)
+def read_regions(
+    path: Path, source: RasterSource, reach_m: float | None, foundation: Foundation, precision: Precision
+) -> list[Region]:
+    """Outlines and what lies around them in a scene, in the order of their file.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        If the file cannot be read, holds points alone, or an outline lies outside.
+    """
+    view = SceneView(source, Networks(foundation, torch.device(foundation.device), precision), foundation)
+    regions = []
+    for one in draw_outlines(path, source):
+        reach = find_reach(one, source, reach_m)
+        regions.append(read_region(view, one, reach, foundation.image_size))
+    return regions
+
+
+def read_region(view: View, one: SceneObject, reach: float, side: int) -> Region:
+    """An outline's cells and those around it; where windows overlap the more central counts."""
+    edge = math.ceil((1 + AROUND) * reach) + 1
+    bounds = one.bounds
+    rows = (max(0, bounds.row // CELL - edge), -(-(bounds.row + bounds.height) // CELL) + edge)
+    cols = (max(0, bounds.col // CELL - edge), -(-(bounds.col + bounds.width) // CELL) + edge)
+    rows = rows[0], min(rows[1], -(-view.shape[0] // CELL))
+    cols = cols[0], min(cols[1], -(-view.shape[1] // CELL))
+    height, width = rows[1] - rows[0], cols[1] - cols[0]
+    box = Window(rows[0] * CELL, cols[0] * CELL, height * CELL, width * CELL, bounds.frame)
+    features: Float32 | None = None
+    weights = np.zeros((height, width), np.float32)
+    for window in lay_windows(view.shape, side, bounds.frame):
+        if not meets(window, box):
+            continue
+        part, valid = look(view, window)
+        features = np.zeros((len(part), height, width), np.float32) if features is None else features
+        there, here = _shared(window, (rows, cols))
+        own = np.where(valid, centrality(valid.shape), 0)[here]
+        better = own > weights[there]
+        features[:, *there][:, better] = part[:, *here][:, better]
+        weights[there][better] = own[better]
+    assert features is not None
+    return Region((rows[0], cols[0]), reach, features, _share(one, (rows, cols)), weights > 0)
+
+
+Pair = tuple[slice, slice]
+
+
+def _shared(window: Window, region: tuple[tuple[int, int], tuple[int, int]]) -> tuple[Pair, Pair]:
+    """Cells that a window and a region share: among the region's, and among the window's."""
+    there, here = [], []
+    for start, length, (first, last) in zip(
+        (window.row // CELL, window.col // CELL),
+        (window.height // CELL, window.width // CELL),
+        region,
+        strict=True,
+    ):
+        begin, end = max(start, first), min(start + length, last)
+        there.append(slice(begin - first, end - first))
+        here.append(slice(begin - start, end - start))
+    return (there[0], there[1]), (here[0], here[1])
+
+
+def _share(one: SceneObject, region: tuple[tuple[int, int], tuple[int, int]]) -> Float32:
+    """Share of a region's cells that an outline covers."""
+    assert one.mask is not None
+    (top, bottom), (left, right) = region
+    mask = np.zeros(((bottom - top) * CELL, (right - left) * CELL), np.float32)
+    row, col = one.bounds.row - top * CELL, one.bounds.col - left * CELL
+    mask[row : row + one.bounds.height, col : col + one.bounds.width] = one.mask
+    return average_cells(mask)
+
+
+@dataclass(frozen=True, eq=False)
+class Again:
+    """What was found in a region.
+
+    ``probability`` is ``(h, w)``, 0 outside; ``gap`` is its mean less that of the surroundings.
+    """
+
+    probability: Float32
+    gap: float
+
+    @property
+    def inside(self) -> Mask:
+        """Cells that were found."""
+        return np.asarray(self.probability > 0)
+
+
+def find_again(regions: Sequence[Region]) -> list[Again]:
+    """What goes on in every region.
+
+    What parts outlines from their surroundings is learnt anew in every year, all outlines together: cells
+    of an outline that look like the surroundings now weigh less than the surroundings and fall out.
+    """
+    if not regions:
+        return []
+    contrast = learn_year(regions)
+    return [keep_reached(region, contrast) for region in regions]
+
+
+def learn_year(regions: Sequence[Region]) -> Contrast:
+    """What parts outlines from their surroundings in one year."""
+    return learn_contrast(
+        np.concatenate([region.features[:, region.learnt_from].T for region in regions]),
+        np.concatenate([region.share[region.learnt_from] for region in regions]),
+    )
+
+
+def keep_reached(region: Region, contrast: Contrast) -> Again:
+    """Parts of a region above a half that lie on the outline, as far as they may reach."""
+    odds = np.where(region.seen, contrast.score(region.features), -np.inf).astype(np.float32)
+    probability = smooth_odds(odds)
+    alike = (probability > 0.5) & (region.away <= region.reach)
+    parts, _ = ndimage.label(alike, np.ones((3, 3), int))
+    touched = np.unique(parts[(region.share > 0) & alike])
+    kept = np.isin(parts, touched[touched > 0])
+    gap = 0.0
+    if kept.any() and region.around.any():
+        gap = float(probability[kept].mean() - probability[region.around].mean())
+    return Again(np.where(kept, probability, 0).astype(np.float32), gap)
+
+
+def tell_apart(region: Region, inside: Mask) -> Float32:
+    """How some cells differ from the surroundings: the difference of mean features, ``(C,)``, of length 1."""
+    apart = region.features[:, inside].mean(axis=1) - region.features[:, region.around].mean(axis=1)
+    length = float(np.linalg.norm(apart))
+    return (apart / length if length else apart).astype(np.float32)
+
+
+def is_there(region: Region, found: Again, differed: Float32) -> bool:
+    """Whether what was found in a year is the object: it stands out, and in the way that it did."""
+    if not found.inside.any() or not region.around.any():
+        return False
+    same = float(tell_apart(region, found.inside) @ differed)
+    return same >= LEAST_SAME and found.gap >= LEAST_GAP
+
+
+def _lay(probability: Float32, corner: tuple[int, int], found: Float32) -> None:
+    """Lay a region's probability into the scene's; the larger one wins."""
+    place = probability[corner[0] : corner[0] + found.shape[0], corner[1] : corner[1] + found.shape[1]]
+    np.maximum(place, found, out=place)
 
 
 def draw_outlines(path: Path, source: RasterSource) -> list[SceneObject]:
@@ -154,80 +322,6 @@ def find_reach(one: SceneObject, source: RasterSource, reach_m: float | None) ->
         return max(1.0, reach_m / math.sqrt(pixel[0] * pixel[1]) / CELL)
     assert one.mask is not None
     return max(2.0, math.sqrt(float(one.mask.sum()) / math.pi) / CELL)
-
-
-def read_odds(
-    view: View,
-    target: DenseTarget,
-    outlines: list[SceneObject],
-    reach: list[float],
-    foundation: Foundation,
-) -> Float32:
-    """Log-odds ``(h/4, w/4)`` of cells on outlines and around them; -inf elsewhere and without data."""
-    boxes = [
-        _widen(one.bounds, math.ceil((1 + AROUND) * cells) * CELL)
-        for one, cells in zip(outlines, reach, strict=True)
-    ]
-
-    def wanted(window: Window) -> bool:
-        return any(_meet(window, box) for box in boxes)
-
-    odds = map_odds(view, target.contrast, foundation.image_size, wanted=wanted)
-    near = np.zeros(odds.shape, bool)
-    for box in boxes:
-        near[max(0, box.row // CELL) : -(-(box.row + box.height) // CELL)][
-            :, max(0, box.col // CELL) : -(-(box.col + box.width) // CELL)
-        ] = True
-    odds[~near] = -np.inf
-    return odds
-
-
-def _widen(bounds: Window, by: int) -> Window:
-    return Window(
-        bounds.row - by, bounds.col - by, bounds.height + 2 * by, bounds.width + 2 * by, bounds.frame
-    )
-
-
-def _meet(one: Window, other: Window) -> bool:
-    return (
-        one.row < other.row + other.height
-        and other.row < one.row + one.height
-        and one.col < other.col + other.width
-        and other.col < one.col + one.width
-    )
-
-
-def keep_reached(probability: Float32, outlines: list[SceneObject], reach: list[float]) -> Float32:
-    """The same, 0 but for parts above a half that lie on an outline, as far as they may reach."""
-    kept = np.zeros(probability.shape, bool)
-    for one, cells in zip(outlines, reach, strict=True):
-        assert one.mask is not None
-        edge = math.ceil(cells) + 1
-        bounds = one.bounds
-        rows = slice(max(0, bounds.row // CELL - edge), (bounds.row + bounds.height) // CELL + edge + 1)
-        cols = slice(max(0, bounds.col // CELL - edge), (bounds.col + bounds.width) // CELL + edge + 1)
-        place = np.zeros_like(probability[rows, cols], dtype=bool)
-        share = _share(one, (rows, cols), probability.shape)
-        near = ndimage.distance_transform_edt(share < 0.5) <= cells if (share >= 0.5).any() else share > 0
-        alike = (probability[rows, cols] > 0.5) & near
-        parts, _ = ndimage.label(alike, np.ones((3, 3), int))
-        touched = np.unique(parts[(share > 0) & alike])
-        place |= np.isin(parts, touched[touched > 0])
-        kept[rows, cols] |= place
-    return np.where(kept, probability, 0).astype(np.float32)
-
-
-def _share(one: SceneObject, place: tuple[slice, slice], shape: tuple[int, ...]) -> Float32:
-    """Share of some cells that an outline covers."""
-    assert one.mask is not None
-    rows, cols = place
-    height = (min(rows.stop, shape[0]) - rows.start) * CELL
-    width = (min(cols.stop, shape[1]) - cols.start) * CELL
-    mask = np.zeros((height, width), np.float32)
-    top, left = one.bounds.row - rows.start * CELL, one.bounds.col - cols.start * CELL
-    part = one.mask[: height - top, : width - left]
-    mask[top : top + part.shape[0], left : left + part.shape[1]] = part
-    return average_cells(mask)
 
 
 def stage(probability: Float32, source: RasterSource, staged: RawRaster, progress: Progress) -> None:
