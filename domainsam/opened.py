@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -26,6 +26,7 @@ from domainsam.infer.options import EngineOptions
 from domainsam.infer.store import RawRaster
 from domainsam.infer.view import SceneView
 from domainsam.io.marks import place_marks, read_marks
+from domainsam.keywords import check_keywords, keyword_names
 from domainsam.machine import Precision, choose_precision
 from domainsam.packs import DomainPack, describe_file, load_pack
 from domainsam.prompter.clicks import Clicks
@@ -168,8 +169,11 @@ class Opened:
         foundation: str | Path | Foundation = DEFAULT,
         device: str = "auto",
         threshold: float = 0.5,
+        like: Any = None,
+        track: Any = None,
+        **how: Any,
     ) -> Found:
-        """Decode what prompts mark.
+        """Decode what prompts mark, or find what an example shows.
 
         Parameters
         ----------
@@ -195,6 +199,14 @@ class Opened:
             As ``--device``.
         threshold
             Probability from which a pixel belongs to an object.
+        like, track
+            In the place of marks, what the pack's commands take by example: ``like`` is
+            what is looked for, ``track`` what is followed from frame to frame. A scene
+            takes a file of outlines (``like="example.gpkg"``), a CT ``like=`` the scan and
+            mask of another and ``track=`` an organ on some of its slices.
+        **how
+            Further options of such a search, as the pack's command has them: ``unlike``,
+            ``finetune`` and ``least_score`` for ``urban``, ``features`` for ``ct``.
 
         Raises
         ------
@@ -205,6 +217,12 @@ class Opened:
         WeightsError, CheckpointError
             If the foundation cannot be loaded.
         """
+        if like is not None or track is not None:
+            if any(part is not None for part in (points, boxes, marks, source)):
+                raise ConfigError("mark objects in one way: by marks, or by example (like= or track=)")
+            return self._search(foundation, device, {"like": like, "track": track, **how})
+        if how:
+            raise ConfigError(f"{next(iter(how))!r} belongs to a search by example: give like= or track= too")
         given = points is not None or boxes is not None
         if sum((given, marks is not None, source is not None)) != 1:
             raise ConfigError("mark objects in one way: points and boxes, or marks, or a source")
@@ -218,6 +236,18 @@ class Opened:
         # Frames need not be blended, and not every source may be read by several threads.
         options = EngineOptions(overlap=0, workers=1, threshold=threshold, dtype=precision)
         answer = prompt_scene(self.source, prompts, generalist, folder, options)
+        return Found(self, answer, generalist)
+
+    def _search(self, foundation: str | Path | Foundation, device: str, how: dict[str, Any]) -> Found:
+        """What the pack finds by example."""
+        search = self.pack.load("find")
+        names = keyword_names(search)
+        given = {name: value for name, value in how.items() if value is not None}
+        check_keywords(f"{self.pack.name} find", given, names)
+        if "device" in names:
+            given["device"] = device
+        folder = self._folder / str(next(self._numbers))
+        answer, generalist = search(self.source, folder, lambda: self._load(foundation, device)[0], **given)
         return Found(self, answer, generalist)
 
     def _load(self, foundation: str | Path | Foundation, device: str) -> tuple[Foundation, Precision]:
@@ -287,16 +317,21 @@ class Found:
     answer
         What the engine staged.
     foundation
-        Who decoded it.
+        Who decoded it; None where an example was compared by other features.
     """
 
-    def __init__(self, opened: Opened, answer: EngineResult, foundation: Foundation) -> None:
+    def __init__(self, opened: Opened, answer: EngineResult, foundation: Foundation | None) -> None:
         self.opened, self.answer, self.foundation = opened, answer, foundation
 
     @property
     def objects(self) -> tuple[FoundObject, ...]:
         """Label, score and bounds of every object, in the order of the prompts."""
         return self.answer.objects
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What a search by example tells of itself: where organs end and why, what a similarity means."""
+        return self.answer.told
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -43,7 +43,11 @@ class DomainPack:
     the command's are; :func:`domainsam.run` hands over to it. ``formats`` is a
     function without arguments that gives the endings of files by kind, under
     ``inputs`` and ``outputs``. ``convert`` turns released checkpoints of the
-    system that the pack follows into model files, see :mod:`domainsam.released`.
+    system that the pack follows into model files, see :mod:`domainsam.released`. ``find``, where
+    there is one, is a function ``(source, folder, foundation, **how)`` that answers what
+    :meth:`~domainsam.opened.Opened.find` is given by example: it gives an
+    :class:`~domainsam.infer.engine.EngineResult` staged in ``folder``, and the foundation that took part,
+    which ``foundation()`` loads, or None.
     """
 
     name: str
@@ -57,6 +61,7 @@ class DomainPack:
     run: str | None = None
     formats: str | None = None
     convert: str | None = None
+    find: str | None = None
 
     def load(self, part: str) -> Any:
         """Import and return one of the parts that are named by ``"module:attribute"``.

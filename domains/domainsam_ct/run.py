@@ -289,7 +289,7 @@ def open_scan(
 
 
 def save_found(
-    source: VolumeSource, answer: EngineResult, out: str | Path, foundation: Foundation, **options: Any
+    source: VolumeSource, answer: EngineResult, out: str | Path, foundation: Foundation | None, **options: Any
 ) -> CaseResult:
     """Write what was found in an opened CT: a mask in its space, and the further files of ``options``.
 

@@ -31,6 +31,7 @@ from domainsam_ct.job import Batch, CasePlan, CaseResult, Made, Segmented, plan_
 from domainsam_ct.labels import LabelMap, check_name
 from domainsam_ct.measure.cleanup import Cleaned
 from domainsam_ct.model.organs import MarkedOrgans
+from domainsam_ct.model.shipped import NO_FOUNDATION
 from domainsam_ct.read.open import VolumeSource, open_volume
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import ABDOMEN_WINDOW, Volume
@@ -140,13 +141,15 @@ def _segment_case(
                 progress=progress,
             )
         model = MarkedOrgans(foundation.name, source.window, names, getattr(torch, engine.dtype))
-        return _write(plan, volume, answer, (labels, values), model, options, room, begin)
+        return write_answer(plan, volume, answer, (labels, values), model, options, room, begin)
 
 
 def write_found(
-    source: VolumeSource, answer: EngineResult, options: SegmentOptions, foundation: Foundation
+    source: VolumeSource, answer: EngineResult, options: SegmentOptions, foundation: Foundation | None
 ) -> CaseResult:
     """Write what was found in an opened CT, as :func:`segment_marked` does for marks.
+
+    ``foundation`` is None where none took part.
 
     Raises
     ------
@@ -168,11 +171,12 @@ def write_found(
     volume = vet_volume(source.volume, plan)
     with WorkRoom(plan.work, resume=False) as room:
         labelled = label_all(answer, room.folder)
-        model = MarkedOrgans(foundation.name, source.window, names, torch.float32)
-        return _write(plan, volume, labelled, (labels, values), model, options, room, begin)
+        name = NO_FOUNDATION if foundation is None else foundation.name
+        model = MarkedOrgans(name, source.window, names, torch.float32)
+        return write_answer(plan, volume, labelled, (labels, values), model, options, room, begin)
 
 
-def _write(
+def write_answer(
     plan: CasePlan,
     volume: Volume,
     answer: EngineResult,
@@ -189,7 +193,8 @@ def _write(
         tally = measure(volume, mask, mask, confidence, labels)
         organs = tally.statistics(get_native_grid(volume))
         segmented = Segmented(volume, mask, labels, tally, organs, Cleaned({}, {}), answer.resumed)
-        made = Made(segmented, describe_making(model, options), options.outputs, "semiautomatic", begin)
+        making = {**describe_making(model, options), **answer.told}
+        made = Made(segmented, making, options.outputs, "semiautomatic", begin)
         return write_products(drop_unwritable(plan, made), made, room, may_replace(plan, options))
 
 

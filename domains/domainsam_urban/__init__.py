@@ -15,6 +15,7 @@ PACK = DomainPack(
     commands="domainsam_urban.commands:urban",
     open="domainsam_urban.run:open_scene",
     save="domainsam_urban.run:save_found",
+    find="domainsam_urban.run_alike:find_in",
     run="domainsam_urban.run:run_map",
     formats="domainsam_urban.run:formats",
     convert="domainsam_urban.model.convert:convert",

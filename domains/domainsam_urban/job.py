@@ -29,6 +29,8 @@ FOLDER_NAMES = {
 NOT_VALIDATED = "the model has no validation score"
 MARKED = "marked"
 """Method of a scene whose objects were marked and not found by a model."""
+ALIKE = "like"
+"""Method of a scene in which what looks like an example was found."""
 SUFFIXES = {
     "probability": (".tif", ".tiff"),
     "mask": (".tif", ".tiff"),
@@ -169,6 +171,7 @@ class SceneResult:
     options: MapOptions = field(repr=False)
     model_iou: float | None = None
     judgement: Judgement = field(default_factory=Judgement)
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def megapixels_per_second(self) -> float:
@@ -190,7 +193,7 @@ class SceneResult:
 
     def _tell_trust(self) -> str:
         """How good the model is elsewhere, and whether this answer is to be doubted."""
-        if self.method == MARKED:
+        if self.method in (MARKED, ALIKE):
             return ""
         score = (
             NOT_VALIDATED if self.model_iou is None else f"the model's IoU in validation {self.model_iou:.2f}"
@@ -212,7 +215,7 @@ class SceneResult:
             **{
                 key: value
                 for key, value in vars(self).items()
-                if key not in ("paths", "options", "judgement")
+                if key not in ("paths", "options", "judgement", "told")
             },
             "hectares": None if self.hectares != self.hectares else self.hectares,
             "left_out_ha": None if self.left_out_ha != self.left_out_ha else self.left_out_ha,
@@ -224,13 +227,14 @@ class SceneResult:
             "paths": {kind: str(path) for kind, path in self.paths.items()},
             "judgement": self.judgement.document(),
             "options": _told_options(self.options),
+            **({"like": dict(self.told)} if self.told else {}),
         }
         return {key: _plain(value) for key, value in values.items()}
 
 
 def count_objects(number: int, method: str) -> str:
     """``3 settlements``; of a scene in which a person marked the objects ``3 objects``."""
-    what = "object" if method == MARKED else "settlement"
+    what = "object" if method in (MARKED, ALIKE) else "settlement"
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
@@ -242,7 +246,9 @@ class Batch(batch.Batch[SceneResult]):
 
 def _told_options(options: MapOptions) -> dict[str, Any]:
     """The options that decide the answer; those of marks only where there are any."""
-    left_out = {"made_by"} if options.marks else {"made_by", "marks"}
+    left_out = {"made_by"}
+    left_out |= set() if options.marks else {"marks"}
+    left_out |= set() if options.like else {"like"}
     return {name: value for name, value in asdict(options).items() if name not in left_out}
 
 

@@ -24,6 +24,7 @@ from domainsam.machine import keep_freed_memory
 from domainsam.progress import Progress, report_progress
 from domainsam.protocols import Foundation
 from domainsam.staging import check_targets
+from domainsam_urban.alike import find_alike
 from domainsam_urban.job import (
     Batch,
     ScenePlan,
@@ -31,6 +32,7 @@ from domainsam_urban.job import (
     make_scene_stem,
     plan_outputs,
 )
+from domainsam_urban.model.alike import AlikeObjects, load_alike
 from domainsam_urban.model.settlement import (
     MarkedObjects,
     SettlementModel,
@@ -84,7 +86,7 @@ def map_scenes(
 
     def prepare() -> Callable[[ScenePlan], SceneResult]:
         keep_freed_memory()
-        loaded = model or (load_marked(options) if options.marks else load_model(options))
+        loaded = model or load_finder(options)
         return lambda plan: map_scene(plan, options, loaded, area, first_pass)
 
     return run_batch(
@@ -141,11 +143,50 @@ def map_scene(
         require_space(plan.work.parent, needed, purpose)
         with WorkRoom(plan.work, options.resume) as room:
             with report_progress(make_scene_stem(plan.source), options.quiet) as progress:
-                if isinstance(model, MarkedObjects):
+                if isinstance(model, AlikeObjects):
+                    answer = find_like(source, plan, options, model, room.folder, progress)
+                elif isinstance(model, MarkedObjects):
                     answer = find_marked(source, model, options, room.folder, progress)
                 else:
                     answer = find_settlements(source, model, options, room.folder, progress, first_pass)
             return write_products(plan, Mapped(source, answer, model, options, begin), room)
+
+
+def load_finder(options: MapOptions) -> SettlementModel | MarkedObjects:
+    """Who says what is in a scene: a person's marks, an example, or the model.
+
+    Raises
+    ------
+    DomainSamError
+        If what it takes cannot be loaded.
+    """
+    if options.like is not None:
+        return load_alike(options)
+    return load_marked(options) if options.marks else load_model(options)
+
+
+def find_like(
+    source: RasterSource,
+    plan: ScenePlan,
+    options: MapOptions,
+    model: AlikeObjects,
+    folder: Path,
+    progress: Progress,
+) -> EngineResult:
+    """What looks like an example in a scene; the example may lie beside the part that is searched."""
+    if source.window is None:
+        return find_alike(source, source, model, folder, progress)
+    read = options.read
+    with RasterSource(
+        plan.source,
+        bands=read.bands,
+        nodata=read.nodata,
+        resolution=read.resolution,
+        normalize=read.normalize,
+        allow_no_crs=read.allow_no_crs,
+        on_ground=True,
+    ) as whole:
+        return find_alike(source, whole, model, folder, progress)
 
 
 def check_enlarged(source: RasterSource, read: ReadOptions, learnt: float | None) -> None:

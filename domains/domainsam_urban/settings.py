@@ -108,6 +108,41 @@ class OutputOptions:
     overwrite: bool = False
 
 
+WAYS = ("texture", "persam")
+"""How an example is looked for: ``texture``, outlines of a map of likeness; ``persam``, points that the
+foundation makes masks of. The first is the default: on aerial pictures it finds several times as much."""
+
+
+@dataclass(frozen=True)
+class LikeOptions:
+    """What is looked for by example, and how far.
+
+    Parameters
+    ----------
+    like, unlike
+        Files of outlines: what is looked for, and what looks alike and is not wanted.
+    method
+        One of :data:`WAYS`.
+    finetune
+        Learn PerSAM-F's two weights on the examples; only with ``persam``.
+    least
+        Least score of an object, 0 to 1; at 0.5 the example parts from its surroundings.
+    most
+        So many objects at most, the best.
+    smaller, larger
+        Least and greatest area, as factors of the examples'.
+    """
+
+    like: tuple[Path, ...] = ()
+    unlike: tuple[Path, ...] = ()
+    method: str = "texture"
+    finetune: bool = False
+    least: float = 0.5
+    most: int = 1000
+    smaller: float = 0.2
+    larger: float = 5.0
+
+
 @dataclass(frozen=True)
 class MapOptions:
     """One call of ``domainsam urban map``, without its inputs."""
@@ -124,6 +159,8 @@ class MapOptions:
     """A file that says which cells of ground are worth a closer look."""
     marks: MarkFiles = field(default_factory=MarkFiles)
     """Where objects are, if a person says it instead of the model."""
+    like: LikeOptions | None = None
+    """What an example shows, if that is looked for."""
     strict: bool = False
     """Whether a map that is to be doubted is refused."""
     made_by: str = MADE_BY

@@ -65,6 +65,10 @@ class EngineResult:
         Labels of the objects.
     objects
         What became of every object that a prompt source gave.
+    told
+        What else is to be told of the answer, as JSON can hold it.
+    ranked
+        Objects that are kept apart, each with its own mask, best first.
     """
 
     coarse: Path
@@ -84,6 +88,8 @@ class EngineResult:
     frames: int = 1
     kept: int = 0
     objects: tuple[FoundObject, ...] = ()
+    told: Mapping[str, Any] = field(default_factory=dict)
+    ranked: tuple[SceneObject, ...] = ()
 
 
 class ObjectRun(StagedRun):

@@ -14,6 +14,14 @@ from domainsam_cli.lazy import LazyGroup
             "domainsam_ct.commands.segment:segment_command",
             "Segment organs in CT, as masks on the scan's own grid.",
         ),
+        "propagate": (
+            "domainsam_ct.commands.alike:propagate_command",
+            "Take an organ that is marked on a slice through the volume.",
+        ),
+        "find": (
+            "domainsam_ct.commands.alike:find_command",
+            "Find in CT what a mask shows in another one.",
+        ),
         "train": ("domainsam_ct.commands.train:train", "Train the organ model on your own labels."),
         "evaluate": ("domainsam_ct.commands.evaluate:evaluate", "Compare masks with labels."),
         "statistics": (

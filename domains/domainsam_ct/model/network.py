@@ -98,6 +98,11 @@ class SpecialistNetwork(nn.Module):
         logits: Tensor = self.specialist(spread_channels(slices))
         return logits
 
+    def describe(self, slices: Tensor) -> Tensor:
+        """Features ``(B, width, H/2, W/2)`` that the logits are made from."""
+        described: Tensor = self.specialist.describe(spread_channels(slices))
+        return described
+
 
 class OrganNetwork(nn.Module):
     """Windowed slices to one map of logits an organ.

@@ -92,19 +92,30 @@ def _logits(
     dtype: torch.dtype,
 ) -> Tensor:
     """The network's answer ``(S, K, h/stride, w/stride)`` float32 for slices that go through it together."""
+    images = prepare_images(slices, grid, window, neighbours, bool(network.config.neighbours))
     device = network.device
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        logits: Tensor = network(images.to(device))
+    return require_finite(logits.float(), "the organ model")
+
+
+def prepare_images(
+    slices: Float32,
+    grid: SliceGrid,
+    window: tuple[float, float],
+    neighbours: tuple[Float32 | None, Float32 | None],
+    stacked: bool,
+) -> Tensor:
+    """Slices as a network takes them, ``(S, 1, h, w)`` or, where ``stacked``, each between its neighbours."""
 
     def inward(part: Float32) -> Tensor:
         return grid.resample_inward(apply_window(part, window))
 
     stack = inward(slices)
-    images = stack[:, None]
-    if network.config.neighbours:
-        below, above = (None if part is None or not len(part) else inward(part) for part in neighbours)
-        images = add_neighbours(stack, below, above)
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        logits: Tensor = network(images.to(device))
-    return require_finite(logits.float(), "the organ model")
+    if not stacked:
+        return stack[:, None]
+    below, above = (None if part is None or not len(part) else inward(part) for part in neighbours)
+    return add_neighbours(stack, below, above)
 
 
 def _chosen(logits: Tensor, grid: SliceGrid) -> tuple[Tensor, Tensor]:
@@ -136,6 +147,7 @@ __all__ = [
     "make_slice_grid",
     "predict_probability",
     "predict_slices",
+    "prepare_images",
 ]
 
 

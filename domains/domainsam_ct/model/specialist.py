@@ -45,14 +45,19 @@ class Specialist(nn.Module):
         self.register_buffer("std", torch.tensor(norm.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, slices: Tensor) -> Tensor:
+        logits: Tensor = self.out(self.describe(slices))
+        return logits
+
+    def describe(self, slices: Tensor) -> Tensor:
+        """What the logits are made from: the pyramid's finest level, ``(B, width, H/2, W/2)``."""
         levels = self.trunk((slices - self.mean) / self.std)
         found = self.project[-1](levels[-1])
         found = found + self.context(found)
         finer = list(zip(self.mix, list(self.project)[:-1], levels[:-1], strict=True))
         for mix, project, level in reversed(finer):
             found = mix(F.interpolate(found, scale_factor=2.0, mode="nearest") + project(level))
-        logits: Tensor = self.out(found)
-        return logits
+        described: Tensor = found
+        return described
 
 
 def _mix(width: int, dilation: int = 1) -> nn.Sequential:

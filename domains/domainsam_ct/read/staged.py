@@ -61,6 +61,11 @@ class StagedVolume:
         return cls(RawRaster.open(path, (shape[1], shape[0]), shape[2]))
 
     @property
+    def path(self) -> Path:
+        """The file."""
+        return self._raster.path
+
+    @property
     def depth(self) -> int:
         """Number of slices."""
         return self.shape[2]

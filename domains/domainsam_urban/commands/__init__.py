@@ -11,6 +11,10 @@ from domainsam_cli.lazy import LazyGroup
     cls=LazyGroup,
     lazy={
         "map": ("domainsam_urban.commands.map:map_command", "Find settlements in scenes, as polygons."),
+        "find": (
+            "domainsam_urban.commands.find:find_command",
+            "Find in scenes what looks like an example.",
+        ),
         "train": ("domainsam_urban.commands.train:train", "Train the settlement model on your own labels."),
         "train-classifier": (
             "domainsam_urban.commands.train_classifier:train_classifier",
@@ -22,6 +26,10 @@ from domainsam_cli.lazy import LazyGroup
             "Draw the reference sample for an estimate of area or change.",
         ),
         "change": ("domainsam_urban.commands.change:change", "Tell what changed between two scenes."),
+        "follow": (
+            "domainsam_urban.commands.follow:follow_command",
+            "Follow outlines of one year through the others.",
+        ),
         "trend": ("domainsam_urban.commands.trend:trend", "Tell how settlements change over the years."),
     },
 )

@@ -15,6 +15,7 @@ from domainsam_urban.trend.align import shifts as place
 from domainsam_urban.trend.align.smoothing import smooth_layers
 from domainsam_urban.trend.align.warp import CommonSeen, write_common_valid
 from domainsam_urban.trend.layers import LayerJob, LoadModel, make_layers
+from domainsam_urban.trend.read.followed import Follower
 from domainsam_urban.trend.read.scenes import to_map_options
 from domainsam_urban.trend.read.survey import Survey
 from domainsam_urban.trend.settings import TrendOptions
@@ -43,7 +44,7 @@ class Comparison:
         self,
         looked: Survey,
         options: TrendOptions,
-        model: SettlementModel | None,
+        model: SettlementModel | Follower | None,
         load: LoadModel,
         steps: Steps,
         folder: Path,

@@ -16,6 +16,7 @@ from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.settings import MapOptions
 from domainsam_urban.trend.align.warp import warp_to_ground
 from domainsam_urban.trend.ground import CommonGround
+from domainsam_urban.trend.read.followed import Follower
 from domainsam_urban.trend.read.maps import stage_mask, stage_polygons
 from domainsam_urban.trend.read.scenes import predict_year
 from domainsam_urban.trend.read.survey import YearInput
@@ -52,7 +53,7 @@ def stage_existing(job: LayerJob) -> None:
 def make_layers(
     jobs: Sequence[LayerJob],
     options: MapOptions,
-    model: SettlementModel | None,
+    model: SettlementModel | Follower | None,
     load: LoadModel,
     workers: int,
 ) -> Iterator[LayerJob]:
@@ -72,7 +73,7 @@ def make_layers(
     DomainSamError
         Whatever made a year fail; years that are done have been yielded before.
     """
-    if workers <= 1 or len(jobs) <= 1:
+    if workers <= 1 or len(jobs) <= 1 or isinstance(model, Follower):
         for job in jobs:
             with report_progress(job.input.year.label, options.quiet) as progress:
                 make_layer(job, options, model, progress)
@@ -82,14 +83,20 @@ def make_layers(
 
 
 def make_layer(
-    job: LayerJob, options: MapOptions, model: SettlementModel | None, progress: Progress = report_nothing
+    job: LayerJob,
+    options: MapOptions,
+    model: SettlementModel | Follower | None,
+    progress: Progress = report_nothing,
 ) -> None:
     """Predict a year, or read it, and warp it."""
     if job.input.reading is None:
         stage_existing(job)
     elif not job.own.is_file():
         assert model is not None
-        predict_year(job.input.year.path, job.input.reading, options, model, job.own, progress)
+        if isinstance(model, Follower):
+            model.follow_year(job.input.year.path, job.input.reading, job.own, progress)
+        else:
+            predict_year(job.input.year.path, job.input.reading, options, model, job.own, progress)
     warp_to_ground(job.own, job.layer, job.ground, job.shift)
 
 

@@ -174,6 +174,28 @@ class SmoothingOptions:
 
 
 @dataclass(frozen=True)
+class FollowOptions:
+    """Outlines that are followed in the place of settlements that a model finds.
+
+    Parameters
+    ----------
+    outlines
+        Polygons, in any CRS.
+    year
+        Label of the year that they were drawn in; by default the first.
+    reach
+        Metres from its outline that an object may reach; by default half the diameter of its area.
+    version
+        Digest of the file's content.
+    """
+
+    outlines: Path
+    year: str | None = None
+    reach: float | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True)
 class TrendOptions:
     """One call of ``domainsam urban trend``, without its inputs.
 
@@ -200,6 +222,8 @@ class TrendOptions:
         Whether each year's probability on the ground is among the products.
     smoothing
         None leaves the years as they are.
+    follow
+        Outlines that are followed; None where the model finds settlements.
     """
 
     out: Path
@@ -214,6 +238,7 @@ class TrendOptions:
     workers: int = 1
     classifier: Path | None = None
     smoothing: SmoothingOptions | None = None
+    follow: FollowOptions | None = None
     ground: GroundOptions = field(default_factory=GroundOptions)
     products: ProductOptions = field(default_factory=ProductOptions)
     read: ReadOptions = field(default_factory=ReadOptions)

@@ -11,19 +11,25 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import domainsam
-from domainsam.errors import OutputError
+from domainsam.errors import ConfigError, OutputError
+from domainsam.foundation import load_decoder
+from domainsam.grid import Grid
 from domainsam.infer.journal import JOURNAL_FILE, Journal, Steps
 from domainsam.infer.workroom import WorkRoom, count_units, require_space
+from domainsam.io.marks import read_marks
+from domainsam.io.rasters import to_centre_affine
 from domainsam.staging import Staging
 from domainsam_urban.job import make_scene_stem
-from domainsam_urban.model.settlement import SHIPPED, load_model
+from domainsam_urban.model.settlement import SHIPPED, SettlementModel, load_model
 from domainsam_urban.trend.align.warp import copy_as_cog
 from domainsam_urban.trend.comparison import FOLDERS, Comparison
+from domainsam_urban.trend.ground import CommonGround
 from domainsam_urban.trend.layers import LoadModel
 from domainsam_urban.trend.measure.areas import ChangeFigure, YearFigure, make_bounded_figures
 from domainsam_urban.trend.measure.objects import find_change_objects
 from domainsam_urban.trend.measure.sweep import Thresholds
 from domainsam_urban.trend.measure.tallies import Blocks, tally
+from domainsam_urban.trend.read.followed import Follower, learn_follower
 from domainsam_urban.trend.read.reference import read_reference
 from domainsam_urban.trend.read.scenes import to_map_options
 from domainsam_urban.trend.read.survey import Survey, survey
@@ -162,8 +168,14 @@ def compare(
     DomainSamError
         As :func:`run_trend`.
     """
-    model = None if options.masks else load(to_map_options(options))
-    looked = survey(years, options, *((None, None) if model is None else (model.resolution, model.known)))
+    model: SettlementModel | Follower | None = None
+    if options.follow is not None:
+        looked = survey(years, options, None)
+        model = load_follower(looked, options)
+    else:
+        model = None if options.masks else load(to_map_options(options))
+        known = (None, None) if model is None else (model.resolution, model.known)
+        looked = survey(years, options, *known)
     check_places(looked, options.products)
     rows, cols = looked.ground.shape
     needed = rows * cols * len(years) * STAGED_BYTES
@@ -181,6 +193,40 @@ def compare(
             log.warning(warning)
         products = finish(stack, room)
         return Compared(stack, tuple(years), products, journal.resumed)
+
+
+def load_follower(looked: Survey, options: TrendOptions) -> Follower:
+    """What outlines look like in their year.
+
+    Raises
+    ------
+    ConfigError
+        If that year is none of the years.
+    InputError
+        If outlines cannot be used, or one lies outside of the ground that all years share.
+    WeightsError, CheckpointError
+        If the foundation cannot be loaded.
+    """
+    follow = options.follow
+    assert follow is not None
+    labels = [item.year.label for item in looked.inputs]
+    if follow.year is not None and follow.year not in labels:
+        raise ConfigError(
+            f"--from-year '{follow.year}' is none of the years: choose one of {', '.join(labels)}"
+        )
+    chosen = looked.inputs[0 if follow.year is None else labels.index(follow.year)]
+    assert chosen.reading is not None
+    # Outside of the common ground nothing can be compared.
+    read_marks(follow.outlines, make_ground_grid(looked.ground))
+    foundation, precision = load_decoder(options.foundation, options.run.device, options.run.precision)
+    return learn_follower(
+        chosen.year.path, chosen.reading, follow.outlines, follow.reach, foundation, precision
+    )
+
+
+def make_ground_grid(ground: CommonGround) -> Grid:
+    """The common ground as marks are placed on it."""
+    return Grid(ground.shape, to_centre_affine(ground.affine), ground.crs.to_wkt())
 
 
 def check_places(looked: Survey, products: ProductOptions) -> None:

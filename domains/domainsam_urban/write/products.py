@@ -23,7 +23,7 @@ from domainsam.infer.workroom import WorkRoom
 from domainsam.io.cog import CogLayout, Kind, write_cog
 from domainsam.machine import measure_peak_rss
 from domainsam.staging import Staging
-from domainsam_urban.job import MARKED, ScenePlan, SceneResult, count_objects
+from domainsam_urban.job import ALIKE, MARKED, ScenePlan, SceneResult, count_objects
 from domainsam_urban.model.gate import judge_answer, judge_scene
 from domainsam_urban.model.settlement import MarkedObjects, SettlementModel
 from domainsam_urban.read.geodesy import parse_crs
@@ -34,6 +34,7 @@ from domainsam_urban.write.gridcells import compute_grid_shares
 from domainsam_urban.write.polygons import PolygonOptions, polygonise
 from domainsam_urban.write.preview import Caption, draw_preview
 from domainsam_urban.write.provenance import Provenance, find_acquisition
+from domainsam_urban.write.ranked import polygonise_ranked
 from domainsam_urban.write.scenegrid import lay_on_scene
 from domainsam_urban.write.stac import (
     Output,
@@ -75,7 +76,7 @@ class Mapped:
     def method(self) -> str:
         """The method as it stands in the outputs: ``full``, ``coarse``, ``full without box``, ``marked``."""
         if isinstance(self.model, MarkedObjects):
-            return MARKED
+            return str(self.answer.told.get("way", MARKED))
         run = self.options.run
         off = ", ".join(sorted(part.replace("_", " ") for part in run.disabled))
         return f"{run.method} without {off}" if off else run.method
@@ -264,13 +265,19 @@ class _Products:
             labels=self._classes(),
         )
         confidence = self.probability if self.probability.exists() else None
-        table = polygonise(
-            self.mask,
-            options,
-            probability_path=confidence,
-            provenance=self.provenance,
-            dropped=self.dropped,
-        )
+        answer = self.mapped.answer
+        if answer.told.get("way") == ALIKE:
+            table = polygonise_ranked(
+                answer.ranked, self.mask, self.room / "ranks.tif", options, self.provenance, self.dropped
+            )
+        else:
+            table = polygonise(
+                self.mask,
+                options,
+                probability_path=confidence,
+                provenance=self.provenance,
+                dropped=self.dropped,
+            )
         source = self.mapped.source
         if source.crs is not None and parse_crs(source.work_crs) != parse_crs(source.crs):
             table = table.to_crs(parse_crs(source.crs))
@@ -381,6 +388,7 @@ class _Products:
             options=mapped.options,
             model_iou=self._get_score(),
             judgement=self._judge(polygons),
+            told=answer.told,
         )
 
     def _get_score(self) -> float | None:

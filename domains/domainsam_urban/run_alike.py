@@ -1,0 +1,172 @@
+"""``urban find`` by keyword, and the same for scenes that are opened in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from domainsam.errors import ConfigError
+from domainsam.keywords import check_choice, check_keywords, keyword_names
+from domainsam_urban.run import Paths, map_options
+from domainsam_urban.settings import WAYS, LikeOptions, MapOptions, ShapeOptions
+
+if TYPE_CHECKING:
+    from domainsam.infer.objects import EngineResult
+    from domainsam.protocols import Foundation
+    from domainsam_urban.job import Batch, SceneResult
+    from domainsam_urban.read.scene import RasterSource
+
+ANY_SCORE = 1 / 254
+"""Threshold of a raster of scores: every pixel of an object belongs, whatever the object's score."""
+NO_PART = (
+    *("threshold", "model", "classifier", "points", "boxes", "marks_frame", "tile", "overlap", "method"),
+    *("no_box", "no_mask", "no_sam_embedding", "no_segformer_embedding", "views", "strict"),
+    *("batch_size", "workers"),
+)
+"""Options of :func:`~domainsam_urban.run.map_options` that have no part in a search by example."""
+
+
+def find_options(
+    *,
+    like: Paths,
+    unlike: Paths = (),
+    method: str = LikeOptions.method,
+    finetune: bool = False,
+    least_score: float = LikeOptions.least,
+    most: int = LikeOptions.most,
+    smallest: float = LikeOptions.smaller,
+    largest: float = LikeOptions.larger,
+    **options: Any,
+) -> MapOptions:
+    """The options of ``domainsam urban find`` as one value.
+
+    Parameters
+    ----------
+    like, unlike
+        Files of outlines: what is looked for, and what looks alike and is not wanted.
+    method
+        One of :data:`~domainsam_urban.settings.WAYS`.
+    finetune
+        Learn PerSAM-F's two weights on the examples; goes with ``persam``.
+    least_score, most
+        Least score of an object, and the most objects.
+    smallest, largest
+        Least and greatest area, as factors of the examples'.
+    **options
+        Keywords of :func:`~domainsam_urban.run.map_options` but those of :data:`NO_PART`.
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown or impossible.
+    """
+    from domainsam_urban.alike import make_search_options
+
+    known = tuple(name for name in keyword_names(map_options) if name not in NO_PART)
+    check_keywords("urban find", options, (*known, *keyword_names(find_options)))
+    way = choose_way(method, finetune)
+    chosen = LikeOptions(_paths(like), _paths(unlike), way, finetune, least_score, most, smallest, largest)
+    if not chosen.like:
+        raise ConfigError("nothing says what to look for: name an example, such as --like example.gpkg")
+    make_search_options(chosen)
+    job = map_options(**options)
+    sizes = ("min_area", "simplify", "close_holes")
+    shape = ShapeOptions(
+        ANY_SCORE, **{name: options[name] for name in sizes if options.get(name) is not None}
+    )
+    return replace(job, like=chosen, shape=shape, run=replace(job.run, method="full"))
+
+
+def choose_way(method: str, finetune: bool) -> str:
+    """How an example is looked for.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such way, or it has no weights to learn.
+    """
+    way = check_choice("method", method, WAYS)
+    if finetune and way != "persam":
+        raise ConfigError("--finetune learns PerSAM-F's weights: it goes with --method persam")
+    return way
+
+
+def _paths(given: Paths) -> tuple[Path, ...]:
+    several: Iterable[str | Path] = (given,) if isinstance(given, str | Path) else given
+    return tuple(map(Path, several))
+
+
+def run_find(inputs: Any, out: Paths, **options: Any) -> SceneResult | Batch:
+    """Find in scenes what looks like an example, as ``domainsam urban find`` does.
+
+    Parameters
+    ----------
+    inputs
+        A path or ``/vsi`` path, or several of them; the example has to lie in each.
+    out, **options
+        As ``-o``, and keywords of :func:`find_options`.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown or impossible.
+    DomainSamError
+        Of a single scene, whatever made it fail.
+    """
+    from domainsam_urban.map import map_scenes
+
+    scenes = [str(inputs)] if isinstance(inputs, str | Path) else [str(scene) for scene in inputs]
+    batch = map_scenes(scenes, find_options(out=out, **options))
+    return batch.results[0] if len(scenes) == 1 and batch.results else batch
+
+
+def find_in(
+    source: RasterSource,
+    folder: Path,
+    foundation: Callable[[], Foundation],
+    *,
+    like: Any = None,
+    unlike: Any = (),
+    method: str = LikeOptions.method,
+    finetune: bool = False,
+    least_score: float = LikeOptions.least,
+    most: int = LikeOptions.most,
+    smallest: float = LikeOptions.smaller,
+    largest: float = LikeOptions.larger,
+) -> tuple[EngineResult, Foundation]:
+    """Find what looks like an example in an opened scene, for :meth:`domainsam.opened.Opened.find`.
+
+    Parameters
+    ----------
+    folder
+        Takes the staged answer.
+    foundation
+        Loads the foundation.
+    like, unlike, method, finetune, least_score, most, smallest, largest
+        As of :func:`find_options`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no example.
+    InputError
+        If an example has no outline, lies outside or where there is no data, or covers everything.
+    """
+    import torch
+
+    from domainsam.marks import MarkFiles
+    from domainsam_urban.alike import find_alike, make_search_options
+    from domainsam_urban.model.alike import AlikeObjects
+
+    way = choose_way(method, finetune)
+    files = _paths(like or ()), _paths(unlike)
+    chosen = LikeOptions(*files, way, finetune, least_score, most, smallest, largest)
+    if not chosen.like:
+        raise ConfigError("nothing says what to look for: give an example, such as like='example.gpkg'")
+    make_search_options(chosen)
+    loaded = foundation()
+    model = AlikeObjects(MarkFiles(), loaded, torch.device(loaded.device), "float32", like=chosen)
+    folder.mkdir(parents=True, exist_ok=True)
+    return find_alike(source, source, model, folder), loaded

@@ -1,0 +1,103 @@
+"""What parts an example from its surroundings, as a weight for every channel of local features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from domainsam.errors import InputError
+
+Float32 = NDArray[np.float32]
+PENALTY = 1e-4
+"""Of the squared weights, beside a loss whose two sides weigh a half each. So little only keeps the weights
+finite where few cells can be parted exactly; that few steps are made keeps them from fitting noise."""
+STEPS = 60
+TRIED = 64
+"""Log-odds that are tried as the cut."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """Linear log-odds that a place belongs to what was shown.
+
+    Parameters
+    ----------
+    centre, weights
+        ``(C,)`` float32: mean feature of what was learnt from, and the weight of each channel.
+    bias
+        Log-odds at the centre.
+    """
+
+    centre: Float32
+    weights: Float32
+    bias: float
+
+    def score(self, features: Float32) -> Float32:
+        """Log-odds ``(...)`` of features ``(C, ...)``."""
+        flat = self.weights @ features.reshape(len(features), -1)
+        moved = flat + np.float32(self.bias - float(self.weights @ self.centre))
+        return moved.reshape(features.shape[1:]).astype(np.float32)
+
+    def shifted(self, cut: float) -> Contrast:
+        """The same with log-odds of 0 where they were ``cut``."""
+        return Contrast(self.centre, self.weights, self.bias - cut)
+
+
+def learn_contrast(features: Float32, share: Float32) -> Contrast:
+    """Logistic regression of places on their features, both sides weighing the same.
+
+    The mean of PerSAM's local similarities (Zhang et al. 2023, arXiv:2305.03048, equation 3) asks what a
+    place has in common with the example; this asks as well what the example has in common with what lies
+    beside it, which on features of one network is most. Balanced: few cells of an organ stand against many.
+
+    Parameters
+    ----------
+    features
+        ``(N, C)``, one row a place.
+    share
+        ``(N,)`` how much of each place the example covers, 0 to 1.
+
+    Raises
+    ------
+    InputError
+        If nothing is inside, or nothing outside.
+    """
+    inside, outside = float(share.sum()), float((1 - share).sum())
+    if inside <= 0 or outside <= 0:
+        raise InputError("an example needs something inside and something outside of it")
+    centre = features.mean(axis=0)
+    scale = float(np.linalg.norm(features - centre, axis=1).mean()) or 1.0
+    table = (features - centre).astype(np.float64) / scale
+    own, other = share / (2 * inside), (1 - share) / (2 * outside)
+
+    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        odds = table @ values[:-1] + values[-1]
+        price = own @ np.logaddexp(0, -odds) + other @ np.logaddexp(0, odds)
+        slope = other - (own + other) * 0.5 * (1 - np.tanh(odds / 2))
+        # The derivative of own log(1 + e^-o) + other log(1 + e^o) is other - (own + other) sigmoid(-o).
+        gradient = np.append(table.T @ slope + PENALTY * values[:-1], slope.sum())
+        return float(price + PENALTY / 2 * (values[:-1] ** 2).sum()), gradient
+
+    start = np.zeros(table.shape[1] + 1)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS}).x
+    return Contrast(centre.astype(np.float32), (found[:-1] / scale).astype(np.float32), float(found[-1]))
+
+
+def find_best_cut(odds: Sequence[Float32], share: Sequence[Float32]) -> tuple[float, float]:
+    """The log-odds from which places agree best with what was shown, and Dice there.
+
+    Parameters
+    ----------
+    odds, share
+        Log-odds of places that were not learnt from, and how much of each belongs to the example.
+    """
+    values = np.concatenate([part.ravel() for part in odds])
+    truth = np.concatenate([part.ravel() for part in share])
+    tried = np.quantile(values[truth >= 0.5], np.linspace(0, 1, TRIED)) if (truth >= 0.5).any() else [0.0]
+    dice = [2 * truth[values >= cut].sum() / ((values >= cut).sum() + truth.sum()) for cut in tried]
+    best = int(np.argmax(dice))
+    return float(tried[best]), float(dice[best])

@@ -1,0 +1,1 @@
+"""Tests of organs by what was shown."""
