@@ -15,7 +15,7 @@ from domainsam.protocols import Block, Source, Window
 PLACES = 6
 """Along each side of a scene: where its colour is looked at."""
 SPECK = 4.0
-"""Pixels from what is seen within which its colour goes on: holes of twice that are closed by it."""
+"""Pixels from their rim to the middle of holes that are closed in its colours."""
 SAMPLE = 32
 """Side in pixels of what is looked at there."""
 
@@ -41,7 +41,10 @@ def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Co
         return image
     filled = np.where(seen, image, colour[:, None, None]).astype(np.float32, copy=False)
     distance, nearest = ndimage.distance_transform_edt(~seen, return_indices=True)
-    speck = ~seen & (distance <= SPECK)
+    core = distance > SPECK
+    # Wider ground has its own colour up to its rim: a rim's colours drawn out are lines to a network.
+    wide = ndimage.distance_transform_edt(~core) <= SPECK + 1 if core.any() else core
+    speck = ~seen & ~wide
     rows, cols = nearest[0][speck], nearest[1][speck]
     filled[:, speck] = image[:, rows, cols]
     return filled
