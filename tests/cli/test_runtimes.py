@@ -194,6 +194,7 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(
     before = sorted(tmp_path.iterdir())
     runtime = () if arguments[0] == "export" else ("--runtime", "onnx")
     assert main([*(str(places.get(word, word)) for word in arguments), *runtime]) in (2, 3)
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    *notices, line = capsys.readouterr().err.strip().splitlines()
     assert expected in line
+    assert all("are for research" in notice for notice in notices)
     assert sorted(tmp_path.iterdir()) == before

@@ -111,7 +111,7 @@ def test_sam_lst_of_512_pixels(
     tmp_path: Path, narrow: SamFoundation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for module in (lst, organs):
-        monkeypatch.setattr(module, "load_foundation", lambda *given: narrow)
+        monkeypatch.setattr(module, "load_foundation", lambda *given, **more: narrow)
     own = OrganNetwork(OrganConfig(0, "random", encoding="published"), narrow, 9).eval()
     own.load_state_dict({**own.state_dict(), **spread(own.state_dict())})
     frozen = dict(narrow.model.state_dict())
