@@ -139,6 +139,7 @@ SAM2_STEM = "image_encoder.trunk.patch_embed.proj.weight"
 SAM2_DEEP = "image_encoder.trunk.blocks.15.norm1.weight"
 """Tiny and small share their width; tiny has 12 blocks, small 16."""
 SAM21_ONLY = "no_obj_embed_spatial"
+FAST_ONLY = "encoder.detail.look.weight"
 RESEARCH_LICENCE = "LicenseRef-domainsam-research-weights"
 """SPDX's way to name a licence of one's own; its text is in ``LICENSES/`` and in the distribution."""
 OWN_LICENCE = f"{RESEARCH_LICENCE} (trained in part on research-only imagery, see the model card)"
@@ -233,10 +234,19 @@ FOUNDATIONS: dict[str, FoundationSpec] = {
             "embedded",
             "domainsam.foundation.embedded:load",
             OWN_LICENCE,
-            marks=Marks({"dense_prompts.at4.weight": None}),
+            marks=Marks({"dense_prompts.at4.weight": None}, (FAST_ONLY,)),
             parameters=COSTS["embedded"][0],
             gmacs=COSTS["embedded"][1],
             input="longest side to 512, padded",
+        ),
+        FoundationSpec(
+            "embedded_fast",
+            "domainsam.foundation.embedded:load",
+            OWN_LICENCE,
+            marks=Marks({FAST_ONLY: None}),
+            parameters=COSTS["embedded_fast"][0],
+            gmacs=COSTS["embedded_fast"][1],
+            input="longest side to 512, padded; the trunk sees 5/8 of it",
         ),
         FoundationSpec(
             "embedded_sam2",
