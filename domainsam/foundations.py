@@ -140,6 +140,7 @@ SAM2_STEM = "image_encoder.trunk.patch_embed.proj.weight"
 SAM2_DEEP = "image_encoder.trunk.blocks.15.norm1.weight"
 """Tiny and small share their width; tiny has 12 blocks, small 16."""
 SAM21_ONLY = "no_obj_embed_spatial"
+FAST_ONLY = "encoder.detail.look.weight"
 OWN_LICENCE = f"{RESEARCH_LICENCE} (trained in part on research-only imagery, see the model card)"
 OWN_NOTICE = "the embedded foundations are for research: trained in part on research-only imagery"
 
@@ -234,10 +235,19 @@ FOUNDATIONS: dict[str, FoundationSpec] = {
             "domainsam.foundation.embedded:load",
             OWN_LICENCE,
             notice=OWN_NOTICE,
-            marks=Marks({"dense_prompts.at4.weight": None}),
+            marks=Marks({"dense_prompts.at4.weight": None}, (FAST_ONLY,)),
             parameters=COSTS["embedded"][0],
             gmacs=COSTS["embedded"][1],
             input="longest side to 512, padded",
+        ),
+        FoundationSpec(
+            "embedded_fast",
+            "domainsam.foundation.embedded:load",
+            OWN_LICENCE,
+            marks=Marks({FAST_ONLY: None}),
+            parameters=COSTS["embedded_fast"][0],
+            gmacs=COSTS["embedded_fast"][1],
+            input="longest side to 512, padded; the trunk sees 5/8 of it",
         ),
         FoundationSpec(
             "embedded_sam2",

@@ -191,7 +191,7 @@ class CompactStudent(Student):
     network: CompactSam
 
     def __init__(self, network: CompactSam, header: Mapping[str, Any], image_size: int) -> None:
-        super().__init__("embedded", network)
+        super().__init__("embedded_fast" if network.encoder.scale < 1 else "embedded", network)
         self.header, self.image_size = dict(header), image_size
 
     def encode(self, images: Tensor) -> Features:

@@ -163,7 +163,8 @@ class TeacherCache(FeatureCache):
         if marker.exists():
             _check_owner(marker, owner)
             return
-        if any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        # Another process of the same run may have written the label meanwhile.
+        if any(not entry.name.startswith(".") and entry != marker for entry in folder.iterdir()):
             raise InputError(
                 f"folder '{folder}' holds files but no {TEACHER}: expected a feature cache or an empty folder"
             )

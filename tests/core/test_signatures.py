@@ -14,7 +14,15 @@ from domainsam.errors import WeightsError
 from domainsam.signatures import shipped_weights, verify_shipped
 from domainsam_cli.commands.weights import weights
 
-NAMES = {"embedded", "embedded_sam2", "urban_villages", "abdomen", "abdomen_open", "generated"}
+NAMES = {
+    "embedded",
+    "embedded_fast",
+    "embedded_sam2",
+    "urban_villages",
+    "abdomen",
+    "abdomen_open",
+    "generated",
+}
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def test_the_metadata_names_the_licence_of_the_weights() -> None:
 
 def test_foundations_say_their_own() -> None:
     rows = find_foundations()
-    for name in ("embedded", "embedded_sam2"):
+    for name in ("embedded", "embedded_fast", "embedded_sam2"):
         assert RESEARCH_LICENCE in rows[name].licence
         assert rows[name].licence == OWN_LICENCE
     assert rows["sam_vit_b"].licence == "Apache-2.0"

@@ -137,6 +137,17 @@ def test_weights_to_begin_with_are_a_students_or_a_trunks(tiny: Foundation, tmp_
         start_from(make_student("test_byobnet", tiny), tmp_path / "trunk.pth")
 
 
+def test_a_scaled_student_may_begin_with_a_plain_networks_weights() -> None:
+    from domainsam.foundation.embedded import WEIGHTS
+
+    student = make_student("embedded_fast", load_foundation("embedded"))
+    assert student.name == "embedded_fast"
+    assert start_from(student, WEIGHTS)
+    assert float(student.encoder.detail.mix.weight.abs().sum()) == 0
+    with pytest.raises(ConfigError, match="same network"):
+        make_student("embedded", load_foundation("embedded"))
+
+
 def test_layers_of_a_teacher_without_so_many(tiny: Foundation) -> None:
     assert len(TappedTeacher(tiny, 4).encode(torch.zeros(1, 3, 64, 64)).levels) == 6
     with pytest.raises(ConfigError, match="has 4 layers and the student 9"):

@@ -90,7 +90,7 @@ def test_what_is_reconstructed_or_learnt_by_layers_comes_nearer(
     last = judge(Pair(teacher, pair.student.eval(), pair.teach, True), views(pictures.held_back))
     # The tiny teacher's deepest layers hardly vary, so that their relative error says little.
     assert recipe == "layerwise" or after < 0.8 * before
-    assert last["feature_error"] < 0.6 * first["feature_error"]
+    assert last["feature_error"] < 0.8 * first["feature_error"]
 
 
 @pytest.mark.parametrize("recipe", ["prompt-loop", "end-to-end", "decoder"])

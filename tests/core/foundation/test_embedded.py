@@ -113,3 +113,45 @@ def test_other_safetensors_are_refused(network: CompactSam, tmp_path: Path) -> N
     )
     with pytest.raises(CheckpointError, match="header"):
         load_foundation(tmp_path / "bare.safetensors")
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 96), (160, 224)])
+def test_a_scaled_encoder_keeps_frame_and_strides(size: tuple[int, int]) -> None:
+    """Its trunk sees 5/8 of the sides; the detail adds nothing before it has learnt, and then something."""
+    height, width = size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = CompactSam("test_efficientnet", 64, 5 / 8).eval()
+    seen: list[tuple[int, ...]] = []
+    network.encoder.trunk.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[-2:])))
+    images = torch.rand(1, 3, height, width)
+    with torch.no_grad():
+        features = network.encode(images)
+        assert features.size == size
+        assert features.image.shape == (1, 256, height // 16, width // 16)
+        assert [tuple(level.shape[1:]) for level in features.levels] == [
+            (32, height // 4, width // 4),
+            (64, height // 8, width // 8),
+        ]
+        assert seen == [tuple(-(-side * 5 // 8 // 32) * 32 for side in size)]
+        assert network.encoder.detail is not None
+        assert float(network.encoder.detail(images).abs().max()) == 0
+        torch.nn.init.ones_(network.encoder.detail.mix.weight)
+        assert not torch.equal(network.encode(images).levels[0], features.levels[0])
+
+
+def test_a_scaled_network_is_read_back_as_it_was(tmp_path: Path) -> None:
+    network = CompactSam("test_efficientnet", 64, 5 / 8).eval()
+    about = {**METADATA, "encoder": "test_efficientnet", "mlp_dim": 64, "scale": 5 / 8, "image_size": SIZE}
+    path = save_embedded(network, tmp_path / "f.safetensors", about)
+    read = load_foundation(path)
+    assert read.name == "embedded_fast"
+    images = make_images(1, SIZE)
+    with torch.no_grad():
+        expected = network.encode(images)
+    torch.testing.assert_close(read.encode(images).image, expected.image, atol=2e-2, rtol=2e-2)
+
+
+def test_levels_of_other_pyramids_than_repvit_are_normalised() -> None:
+    assert "encoder.norms.3.weight" in CompactSam("test_resnet", 64).state_dict()
+    assert not [name for name in CompactSam("repvit_m1", 64).state_dict() if "norms" in name]

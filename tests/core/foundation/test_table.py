@@ -137,6 +137,10 @@ def sam2_shapes(width: int, *more: str) -> dict[str, tuple[int, ...]]:
         ("sam2.1_hiera_large", sam2_shapes(144, "no_obj_embed_spatial")),
         ("embedded_sam2", sam2_shapes(32)),
         ("embedded", {"dense_prompts.at4.weight": (32, 4, 3, 3)}),
+        (
+            "embedded_fast",
+            {"dense_prompts.at4.weight": (32, 4, 3, 3), "encoder.detail.look.weight": (32, 3, 7, 7)},
+        ),
     ],
 )
 def test_exactly_one_row_fits_a_file(name: str, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -148,7 +152,7 @@ def test_marks_ask_for_the_axis_that_there_is() -> None:
     assert Marks({"a": (-1, 5)}).fit({"a": (3, 5)})
 
 
-@pytest.mark.parametrize("name", ["embedded", "embedded_sam2"])
+@pytest.mark.parametrize("name", ["embedded", "embedded_fast", "embedded_sam2"])
 def test_shipped_weights_are_recognised(name: str) -> None:
     import domainsam.foundation
 
