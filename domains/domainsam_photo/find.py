@@ -25,8 +25,8 @@ from domainsam_photo.job import (
     write_annotations,
     write_picture,
 )
-from domainsam_photo.read.marked import Example, parse_example
-from domainsam_photo.read.pictures import find_pictures, read_mask, read_picture
+from domainsam_photo.read.marked import Example, parse_example, read_example
+from domainsam_photo.read.pictures import find_pictures, read_picture
 from domainsam_photo.settings import FindOptions
 
 Finder = Callable[[NDArray[np.uint8]], list[Shown]]
@@ -111,7 +111,7 @@ def find_target(
 
 
 def _load(example: Example, foundation: Foundation) -> tuple[PictureView, SceneObject]:
-    picture, mask = read_picture(example.picture), read_mask(example.mask)
+    picture, mask = read_example(example)
     view = PictureView(lambda _: picture, 1, foundation)
     return view, view.shrink_mask(mask)
 
@@ -124,7 +124,7 @@ def _make_published(
     if not isinstance(foundation, SamStyleFoundation) or not foundation.guidable:
         raise ConfigError(f"--parity needs SAM's decoder, which {foundation.name} has not: leave it out")
     public = PublishedPerSam(foundation)
-    picture, mask = read_picture(examples[0].picture), read_mask(examples[0].mask)
+    picture, mask = read_example(examples[0])
     target = public.learn(picture, mask, options.finetune)
 
     def find(other: NDArray[np.uint8]) -> list[Shown]:

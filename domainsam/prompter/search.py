@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,6 +23,10 @@ SPENT = 0.25
 
 FLOOR = 0.5
 """An object's own score may be this much of the least score of a place: it is a product of four."""
+EXPLORED = 12
+"""Places of a frame that are decoded at least, where there are as many, before the best are taken."""
+NEARLY = 0.7
+"""Where nothing is alike enough but an answer is wanted, places this much as alike as the best are tried."""
 SIZE_POWER = 0.25
 """Power of the ratio of areas, of an object's and the examples', in a score: a sixteenth halves it."""
 
@@ -78,8 +82,8 @@ class Search:
     foundation: Foundation
     options: ExampleOptions
 
-    def look_through(self, frame: int) -> Iterator[SceneObject]:
-        """What one frame holds.
+    def look_through(self, frame: int) -> list[SceneObject]:
+        """What one frame holds, in the order in which it was found.
 
         Peaks are taken window by window, the most promising window first, so that a window is encoded
         once more and not once an object; what is found is taken off the map of the whole frame.
@@ -88,20 +92,19 @@ class Search:
         left[~np.isfinite(self.alike.values[frame])] = -1
         top = float(left.max(initial=-1))
         alone = self.options.always and top < self.options.least
-        least = max(0.0, top) if alone else self.options.least
+        least = max(0.0, top * NEARLY) if alone else self.options.least
+        most = max(self.options.most, EXPLORED)
+        found: list[SceneObject] = []
         windows = own_areas(self.view.shape, self.alike.side, frame)
         windows.sort(key=lambda item: -float(left[item[1]].max(initial=-1)))
-        count = 0
         for window, area in windows:
-            while count < self.options.most and left[area].max(initial=-1) >= least:
+            while len(found) < most and left[area].max(initial=-1) >= least:
                 row, col = np.unravel_index(int(left[area].argmax()), left[area].shape)
                 peak = int(row) + area[0].start, int(col) + area[1].start
                 one = self._decode(window, peak, left)
                 if one is not None:
-                    count += 1
-                    yield one
-                    if alone:
-                        return
+                    found.append(one)
+        return sorted(found, key=lambda one: -one.score)[:1] if alone else found
 
     def _decode(self, window: Window, peak: Cell, left: NDArray[np.float32]) -> SceneObject | None:
         """The object at a peak; it, and the peak's neighbours, are taken off what is left to search."""

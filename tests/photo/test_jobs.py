@@ -147,7 +147,7 @@ def test_everything_finds_the_ball(photo: Run, sample: Path, tmp_path: Path) -> 
         (("find", "{}/photos", "--like", "a.png", "-o", "{out}"), "expected PICTURE:MASK"),
         (
             ("find", "{}/photos", "--like", "{}/a.png:{}/small.png", "-o", "{out}"),
-            "the mask is 64 x 48; its picture",
+            "small.png: is 64 x 48 pixels; its picture is 128 x 96",
         ),
         (("find", "{}/photos", "--like", "{}/a.png:{}/empty.png", "-o", "{out}"), "marks nothing"),
         (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError, InputError
 from domainsam.grid import Grid
@@ -15,7 +16,7 @@ from domainsam.infer.pictures import PictureView
 from domainsam.io.marks import read_marks
 from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Click, SceneObject, View
-from domainsam_photo.read.pictures import read_mask, read_numbers
+from domainsam_photo.read.pictures import read_mask, read_numbers, read_picture
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,27 @@ def parse_example(text: str) -> Example:
     raise ConfigError(f"an example is {text!r}; expected PICTURE:MASK, such as ref.jpg:ref_mask.png")
 
 
+def read_example(example: Example) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The picture ``(H, W, 3)`` of an example, and its mask ``(H, W)``.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        If one cannot be read, nothing is marked, or they differ in size.
+    """
+    picture, mask = read_picture(example.picture), read_mask(example.mask)
+    _check_size(example.mask, mask.shape, (picture.shape[0], picture.shape[1]))
+    return picture, mask
+
+
+def _check_size(path: Path, given: tuple[int, ...], wanted: tuple[int, int]) -> None:
+    if given != wanted:
+        raise InputError(
+            f"{path}: is {given[1]} x {given[0]} pixels; its picture is {wanted[1]} x {wanted[0]}: "
+            "expected one size"
+        )
+
+
 def read_marked(
     view: PictureView, points: Path | None, boxes: Path | None, masks: Path | None = None
 ) -> list[SceneObject]:
@@ -73,6 +95,7 @@ def read_marked(
     if masks is not None:
         numbers = read_numbers(masks)
         read_mask(masks)
+        _check_size(masks, numbers.shape, view.original)
         scaled += [
             view.shrink_mask(np.asarray(numbers == number)) for number in np.unique(numbers[numbers > 0])
         ]
