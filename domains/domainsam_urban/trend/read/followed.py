@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,8 @@ class Region:
     @property
     def away(self) -> NDArray[np.float64]:
         """Distance from the outline in cells."""
+        if not self.share.any():
+            return np.full(self.share.shape, np.inf)
         inside = self.share >= min(0.5, float(self.share.max()))
         away: NDArray[np.float64] = ndimage.distance_transform_edt(~inside)
         return away
@@ -243,17 +245,32 @@ class Again:
         """Cells that were found."""
         return np.asarray(self.probability > 0)
 
+    @property
+    def core(self) -> Float32:
+        """1 at cells that were found and are not at the edge, or of a small object at all of its cells."""
+        inner = ndimage.binary_erosion(self.inside)
+        return (inner if inner.any() else self.inside).astype(np.float32)
+
 
 def find_again(regions: Sequence[Region]) -> list[Again]:
     """What goes on in every region.
 
     What parts outlines from their surroundings is learnt anew in every year, all outlines together: cells
-    of an outline that look like the surroundings now weigh less than the surroundings and fall out.
+    of an outline that look like the surroundings now weigh less than the surroundings and fall out. It is
+    learnt once more from the middle of what that finds, since an outline that fits no more blurs its edge.
+    Whether anything stands out is judged by the first.
     """
     if not regions:
         return []
-    contrast = learn_year(regions)
-    return [keep_reached(region, contrast) for region in regions]
+    first = [keep_reached(region, learn_year(regions)) for region in regions]
+    if not any(found.inside.any() for found in first):
+        return first
+    sure = [replace(region, share=found.core) for region, found in zip(regions, first, strict=True)]
+    contrast = learn_year(sure)
+    second = [keep_reached(region, contrast) for region in regions]
+    return [
+        replace(found, gap=min(found.gap, before.gap)) for found, before in zip(second, first, strict=True)
+    ]
 
 
 def learn_year(regions: Sequence[Region]) -> Contrast:
