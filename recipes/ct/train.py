@@ -21,7 +21,9 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from domainsam.checkpoint import read_header
 from domainsam.config import to_table
 from domainsam.licences import RESEARCH_USE
 from domainsam.machine import keep_freed_memory
@@ -53,6 +55,13 @@ def make_second_round(config: TrainConfig, first: Path) -> TrainConfig:
     return replace(config, start_from=str(first), coarse_share=0.3, optimisation=optimisation)
 
 
+def tell_rounds(table: dict[str, Any], first: Path | None) -> dict[str, Any]:
+    """Recipes of the rounds, as a file's header has them."""
+    if first is None:
+        return {"recipe": table}
+    return {"recipe": read_header(first).config["training"]["recipe"], "second_round": table}
+
+
 def main() -> None:
     """Train and write the model file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -75,6 +84,10 @@ def main() -> None:
     pairs = find_pairs([given.cases / "images"], given.cases / "labels")
     left_out = choose_left_out([pair.name for pair in pairs], given.fold)
     pairs = [pair for pair in pairs if pair.name not in left_out]
+    if given.start_from is not None:
+        learnt = read_header(given.start_from).config["training"]
+        if list(learnt["left_out"]) != sorted(left_out):
+            parser.error(f"{given.start_from} learned from other subjects than these")
     name = "abdomen" if given.fold is None else f"fold{given.fold}"
     print(f"{name}: {len(pairs)} subjects to learn from, left out: {', '.join(sorted(left_out)) or 'none'}")
     folder = given.work / name
@@ -94,7 +107,7 @@ def main() -> None:
         network,
         material.labels,
         config.model,
-        {"recipe": table, "left_out": sorted(left_out)},
+        {**tell_rounds(table, given.start_from), "left_out": sorted(left_out)},
         scores,
         half=True,
         provenance=PROVENANCE,
