@@ -23,6 +23,9 @@ HEADER = "domainsam"
 """Key of the JSON text in the file's header."""
 REQUIRED = ("name", "version", "licence")
 DEFAULTS: dict[str, object] = {"image_size": 512, "encoder": "repvit_m1", "mlp_dim": 1024, "scale": 1.0}
+BORROWED = "decoder_sha256"
+"""Entry of the header of a file that holds an encoder alone: digest of the decoder that it goes with."""
+ENCODER = "encoder."
 DECODE_CHUNK = 64
 """Prompts decoded at a time, so that many prompts on a large tile do not fill the memory."""
 
@@ -119,7 +122,9 @@ def merge_branches(network: nn.Module) -> None:
     reparameterize_model(network, inplace=True)
 
 
-def save_embedded(model: CompactSam, path: str | Path, metadata: Mapping[str, object]) -> Path:
+def save_embedded(
+    model: CompactSam, path: str | Path, metadata: Mapping[str, object], borrow: bool = False
+) -> Path:
     """Write a trained network as float16 safetensors; the file appears only when complete.
 
     Parameters
@@ -131,21 +136,57 @@ def save_embedded(model: CompactSam, path: str | Path, metadata: Mapping[str, ob
     metadata
         ``name``, ``version`` and ``licence``; ``image_size``, ``encoder``, ``mlp_dim`` and
         ``scale`` where they differ from :data:`DEFAULTS`; anything else that JSON can hold.
+    borrow
+        Write the encoder alone: all else is the embedded foundation's, whose file lies beside.
 
     Raises
     ------
     CheckpointError
-        If a required entry is missing, or a weight is too large for float16 or not a number.
+        If a required entry is missing, a weight is too large for float16 or not a number, or what is to
+        be borrowed is not the embedded foundation's.
     OutputError
         If the file cannot be written.
     """
     missing = [key for key in REQUIRED if key not in metadata]
     if missing:
         raise CheckpointError(f"metadata of the embedded weights lacks {', '.join(missing)}")
-    path = Path(path)
+    path, tensors = Path(path), halve(model.state_dict())
+    if borrow:
+        shared = leave_encoder(read_tensors(WEIGHTS))
+        own = leave_encoder(tensors)
+        # By value, not by digest: an average of equal weights may turn -0 into 0.
+        if own.keys() != shared.keys() or any(not torch.equal(own[k].float(), shared[k]) for k in own):
+            raise CheckpointError(f"{path}: the decoder is not the embedded foundation's: write all of it")
+        metadata = {**metadata, BORROWED: digest_tensors(shared)}
+        tensors = {name: value for name, value in tensors.items() if name.startswith(ENCODER)}
     header = {HEADER: json.dumps({**DEFAULTS, **metadata}, sort_keys=True)}
-    write_safetensors(path, halve(model.state_dict()), header)
+    write_safetensors(path, tensors, header)
     return path
+
+
+def leave_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All tensors but the encoder's."""
+    return {name: value for name, value in tensors.items() if not name.startswith(ENCODER)}
+
+
+def complete(tensors: dict[str, Tensor], header: Mapping[str, object], path: Path) -> dict[str, Tensor]:
+    """A file's tensors, and those that it borrows of the embedded foundation.
+
+    Raises
+    ------
+    CheckpointError
+        If it goes with another decoder than this installation has.
+    """
+    wanted = header.get(BORROWED)
+    if wanted is None:
+        return tensors
+    shared = leave_encoder(read_tensors(WEIGHTS))
+    if digest_tensors(shared) != wanted:
+        raise CheckpointError(
+            f"{path} holds an encoder for another decoder than that of this installation's embedded "
+            "foundation: take the file that came with this version of domainsam"
+        )
+    return {**shared, **tensors}
 
 
 def read_header(path: Path) -> dict[str, object]:
@@ -183,5 +224,5 @@ def load(
         )
     tensors = read_tensors(path)
     header = read_header(path)
-    network = load_strict(build_network(header), tensors, str(path))
+    network = load_strict(build_network(header), complete(tensors, header, path), str(path))
     return EmbeddedFoundation(network, name, int(str(header["image_size"])), device, dtype, compile)

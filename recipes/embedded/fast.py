@@ -97,7 +97,7 @@ def export(options: argparse.Namespace) -> None:
         "steps": state["step"],
         "teacher": "embedded",
     }
-    save_embedded(student.eval(), options.export, facts)
+    save_embedded(student.eval(), options.export, facts, borrow=True)
 
 
 def measure_seconds(foundation: EmbeddedFoundation, runs: int = 5) -> float:

@@ -152,6 +152,30 @@ def test_a_scaled_network_is_read_back_as_it_was(tmp_path: Path) -> None:
     torch.testing.assert_close(read.encode(images).image, expected.image, atol=2e-2, rtol=2e-2)
 
 
+def test_an_encoder_alone_goes_with_the_decoder_that_it_was_taught_for(tmp_path: Path) -> None:
+    shipped = load_foundation("embedded_fast")
+    network = CompactSam(scale=5 / 8)
+    network.load_state_dict(load_whole("embedded_fast"))
+    about = {**METADATA, "scale": 5 / 8}
+    path = save_embedded(network, tmp_path / "f.safetensors", about, borrow=True)
+    assert path.stat().st_size < 12e6
+    assert load_foundation(path).sha256 == shipped.sha256
+    with torch.no_grad():
+        network.decoder.iou_token.weight.add_(1)
+    with pytest.raises(CheckpointError, match="decoder is not the embedded foundation's"):
+        save_embedded(network, tmp_path / "g.safetensors", about, borrow=True)
+    whole = save_embedded(network, tmp_path / "h.safetensors", {**about, embedded.BORROWED: "0" * 64})
+    with pytest.raises(CheckpointError, match="for another decoder") as caught:
+        load_foundation(whole)
+    assert "\n" not in str(caught.value)
+
+
+def load_whole(name: str) -> dict[str, torch.Tensor]:
+    """All tensors of a shipped foundation, borrowed ones too."""
+    path = embedded.WEIGHTS.with_name(f"{name}.safetensors")
+    return embedded.complete(embedded.read_tensors(path), embedded.read_header(path), path)
+
+
 def test_levels_of_other_pyramids_than_repvit_are_normalised() -> None:
     assert "encoder.norms.3.weight" in CompactSam("test_resnet", 64).state_dict()
     assert not [name for name in CompactSam("repvit_m1", 64).state_dict() if "norms" in name]
