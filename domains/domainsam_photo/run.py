@@ -154,6 +154,7 @@ def track_options(
     video: str | Path | None = None,
     points_per_object: int = 16,
     pick: str = "kmedoids",
+    extent: bool = True,
     refinements: int = 3,
     least_iou: float = 0.5,
     reinit: str | None = None,
@@ -179,6 +180,7 @@ def track_options(
     chosen: Any = {"pick": pick, "reinit": reinit}
     track = TrackOptions(
         points=points_per_object,
+        extent=extent,
         refinements=refinements,
         least_iou=least_iou,
         horizon=horizon,

@@ -17,9 +17,11 @@ from domainsam.prompter.pointmask import PointMask, decode_points
 from domainsam.prompter.query import Pick, Points, pick_points
 from domainsam.prompter.trackers import Tracker, Visible
 from domainsam.prompts import PromptSet
-from domainsam.protocols import Foundation, SceneObject, View, Window
+from domainsam.protocols import Box, Foundation, SceneObject, View, Window
 
 Reinit = Literal["fixed", "median", "similar", "synced"]
+ROOM = 0.08
+"""Share of its sides that a carried box is widened by on each side."""
 SURE = 1e8
 """Logit of a mask that was given."""
 
@@ -36,6 +38,9 @@ class TrackOptions:
         How they are picked.
     others
         Points that are seen on the other objects count as beside.
+    extent
+        Also prompt with the box of the mask that points were set on, moved and scaled as the points that
+        are seen moved. SAM-PT does not; a small foundation often needs it, and False leaves it out.
     refinements
         Decodings with the mask's own box after the first two. SAM-PT takes 12 with a large SAM and 3 with
         small ones; the default is for small ones.
@@ -66,6 +71,7 @@ class TrackOptions:
     pick: Pick = "kmedoids"
     pick_beside: Pick = "mixed"
     others: bool = True
+    extent: bool = True
     refinements: int = 3
     least_iou: float = 0.5
     reinit: Reinit | None = None
@@ -94,6 +100,42 @@ class Seen:
     packed: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, eq=False)
+class Anchor:
+    """Where points ``(P, 2)`` were set on an object, and the box of its mask there."""
+
+    points: Points
+    box: Box
+
+    def carry(self, points: Points, seen: Visible) -> Box | None:
+        """The box moved and scaled as the points that are seen; None where none is.
+
+        Scaled by the ratio of their median distances from their middle, at most by 2 either way of
+        what it was, and widened by :data:`ROOM`.
+        """
+        if not seen.any():
+            return None
+        before, now = self.points[seen], points[seen]
+        middles = np.median(before, axis=0), np.median(now, axis=0)
+        spreads = [
+            float(np.median(np.hypot(*(part - middle).T)))
+            for part, middle in zip((before, now), middles, strict=True)
+        ]
+        scale = float(np.clip(spreads[1] / spreads[0], 0.5, 2.0)) if min(spreads) > 1 else 1.0
+        corners = np.array(self.box).reshape(2, 2)
+        room = ROOM * (corners[1] - corners[0]) * scale
+        moved = (corners - middles[0]) * scale + middles[1] + np.stack([-room, room])
+        left, top, right, bottom = (float(edge) for edge in moved.ravel())
+        return left, top, right, bottom
+
+
+def anchor_points(points: Points, count: int, mask: NDArray[np.bool_]) -> Anchor:
+    """The anchor of the first ``count`` points, on a mask ``(H, W)``, not empty."""
+    rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    box = (float(cols[0]), float(rows[0]), float(cols[-1] + 1), float(rows[-1] + 1))
+    return Anchor(points[:count].copy(), box)
+
+
 @dataclass
 class Followed:
     """State of one object; ``answer`` is None where it is not seen, ``begun`` where its points were set."""
@@ -107,6 +149,7 @@ class Followed:
     answer: PointMask | None
     score: float
     first_area: int
+    anchor: Anchor | None = None
     patches: NDArray[np.float64] | None = None
     kept: NDArray[np.bool_] | None = None
     memory: list[Seen] = field(default_factory=list)
@@ -167,6 +210,7 @@ def start_object(
         1.0 if one.mask is not None else answer.iou,
         int(mask.sum()),
         begun=one.bounds.frame,
+        anchor=anchor_points(points, count, mask) if options.extent else None,
     )
     if options.patches:
         image = view.image(Window(0, 0, *view.shape, one.bounds.frame))
@@ -241,7 +285,11 @@ def look_at(
     right, bottom = (int(edge) + 1 for edge in np.floor(seen.max(axis=0)))
     window = centre_window(view.shape, Window(top, left, bottom - top, right - left, frame), one.side)
     beside = np.concatenate([one.beside, *others])
-    answer = decode_points(view.features(window), window, foundation, seen, beside, options.refinements)
+    extent = None
+    if one.anchor is not None:
+        extent = one.anchor.carry(one.points[: one.count], one.visible[: one.count])
+    features = view.features(window)
+    answer = decode_points(features, window, foundation, seen, beside, options.refinements, extent)
     if answer is None:
         return _miss(one, "its points mark nothing")
     if answer.iou < options.least_iou:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from domainsam.prompter.cascade import frame_logits
 from domainsam.prompter.query import Points
 from domainsam.prompts import POINT_NEGATIVE, POINT_POSITIVE, PromptSet
-from domainsam.protocols import Features, Foundation, Window
+from domainsam.protocols import Box, Features, Foundation, Window
 
 NOTHING = -1e8
 """Logit of a picture without the object."""
@@ -46,6 +46,7 @@ def decode_points(
     positive: Points,
     negative: Points,
     refinements: int,
+    extent: Box | None = None,
 ) -> PointMask | None:
     """The mask that points mark, or None where there is none.
 
@@ -58,18 +59,22 @@ def decode_points(
         Of the picture of ``window``, ``B = 1``.
     positive, negative
         ``(P, 2)`` x, y in pixels of the frame; those beyond the window are left out.
+    extent
+        Box that the object is expected in, in pixels of the frame: it prompts from the beginning, and
+        the mask's own box is cut by it. None for SAM-PT's way, points alone.
     """
     origin = (window.col, window.row)
     inner = [_within(part - origin, window) for part in (positive, negative)]
     if not len(inner[0]):
         return None
     own, every = _label(inner[0], inner[0][:0]), _label(inner[0], inner[1])
+    limit = None if extent is None else _box_within(extent, window)
     with torch.inference_mode():
-        answer = foundation.decode(features, _ask(own))
-        box = None
+        answer = foundation.decode(features, _ask(own, limit))
+        box = limit
         for number in range(1 + refinements):
             if number:
-                box = frame_logits(answer.logits[0, 0])
+                box = cut_box(frame_logits(answer.logits[0, 0]), limit)
                 if box is None:
                     return None
             answer = foundation.decode(features, _ask(every, box, answer.logits))
@@ -82,6 +87,23 @@ def decode_points(
 def _within(points: Points, window: Window) -> Points:
     size = (window.width, window.height)
     return points[((points >= 0) & (points <= size)).all(axis=1)]
+
+
+def cut_box(box: Box | None, limit: Box | None) -> Box | None:
+    """What two boxes share; the limit itself where they share nothing, None where there is no box."""
+    if box is None or limit is None:
+        return box
+    left, top = max(box[0], limit[0]), max(box[1], limit[1])
+    right, bottom = min(box[2], limit[2]), min(box[3], limit[3])
+    return (left, top, right, bottom) if left < right and top < bottom else limit
+
+
+def _box_within(box: Box, window: Window) -> Box | None:
+    """A box of the frame in pixels of a window, cut at its edges; None where nothing of it lies inside."""
+    left, top = max(0.0, box[0] - window.col), max(0.0, box[1] - window.row)
+    right = min(float(window.width), box[2] - window.col)
+    bottom = min(float(window.height), box[3] - window.row)
+    return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 def _label(positive: Points, negative: Points) -> Tensor:

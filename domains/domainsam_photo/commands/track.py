@@ -24,6 +24,7 @@ tracking_options = bundle(
         help="Set points anew on the mask with that area [default: never].",
     ),
     click.option("--least-iou", type=click.FloatRange(0, 1), default=0.5, help="Least estimated IoU."),
+    click.option("--extent/--no-extent", default=True, help="Carry the mask's box along [default]."),
     click.option("--refinements", type=click.IntRange(min=0), default=3, help="Decodings with the own box."),
     click.option(
         "--pick",

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from domainsam.errors import ConfigError, InputError
 from domainsam.foundation import load_foundation
 from domainsam.infer.pictures import PictureView
-from domainsam.prompter.pointmask import decode_points
+from domainsam.prompter.followed import Anchor
+from domainsam.prompter.pointmask import cut_box, decode_points
 from domainsam.prompter.query import Pick, pick_points
 from domainsam.prompter.track import Ended, FrameAnswer, TrackOptions, TrackSource, follow
 from domainsam.prompter.trackers import FeatureTracker, StillTracker, Tracker
@@ -63,7 +64,7 @@ class TestTrackSource(PromptSourceContract):
 
 def test_a_still_film_gives_every_picture_the_answer_of_its_points(fake: Foundation) -> None:
     view = view_of([(30, 50)] * 3, fake)
-    options = TrackOptions(least_iou=0.0, negatives=0)
+    options = TrackOptions(least_iou=0.0, negatives=0, extent=False)
     answers = list(follow(view, [square_at(30, 50)], fake, StillTracker(), options))
     assert [one.frame for one in answers] == [0, 1, 2]
     assert (answers[0].labels[30:62, 50:82] == 1).all()
@@ -212,3 +213,18 @@ def test_impossible_numbers_are_refused(fake: Foundation) -> None:
     with pytest.raises(InputError, match="0 objects are to be followed"):
         list(follow(ArrayView(foundation=fake), [], fake, StillTracker()))
     assert isinstance(FeatureTracker(64), Tracker)
+
+
+def test_the_extent_moves_and_grows_with_the_points() -> None:
+    points = np.array([[10.0, 10.0], [30.0, 10.0], [10.0, 30.0], [30.0, 30.0]])
+    anchor = Anchor(points, (0.0, 0.0, 40.0, 40.0))
+    seen = np.ones(4, bool)
+    room = 0.08 * 40
+    moved = anchor.carry(points + np.array([5, 7]), seen)
+    assert moved == pytest.approx((5 - room, 7 - room, 45 + room, 47 + room))
+    grown = anchor.carry((points - 20) * 1.5 + 20, seen)
+    assert grown == pytest.approx((-10 - 1.5 * room, -10 - 1.5 * room, 50 + 1.5 * room, 50 + 1.5 * room))
+    assert anchor.carry(points, ~seen) is None
+    assert cut_box((0, 0, 9, 9), (4, 4, 20, 20)) == (4, 4, 9, 9)
+    assert cut_box((0, 0, 3, 3), (4, 4, 20, 20)) == (4, 4, 20, 20)
+    assert cut_box(None, (4, 4, 20, 20)) is None
