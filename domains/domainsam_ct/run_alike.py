@@ -210,11 +210,14 @@ def find_in(
         If the example cannot be read or shows nothing, or the networks cannot be used.
     """
     from domainsam_ct.alike.cases import load_seeker
+    from domainsam_ct.read.volume import ABDOMEN_WINDOW
 
     folder.mkdir(parents=True, exist_ok=True)
     if (like is None) == (track is None):
         raise ConfigError("say what is looked for in one way: like= a scan, or track= slices of this one")
-    options = segment_options(out=folder / "found.nii.gz", device=device, window=source.window)
+    # The window of a scan that was opened without one is that of the model.
+    window = None if source.window == ABDOMEN_WINDOW else source.window
+    options = segment_options(out=folder / "found.nii.gz", device=device, window=window)
     job = replace(options, model=path_of(model))
     seeker = load_seeker(job, _kind(features), decodes=False)
     how: dict[str, Any] = {

@@ -136,7 +136,10 @@ def find_in_scans(
         keep_freed_memory()
         seeker = load_seeker(job, options.features, decodes=False)
         learnt = learn_example(options, seeker)
-        return lambda plan: _find_case(plan, options, seeker, learnt)
+        # Now that the organs' names are known, so are all files.
+        named = plan_outputs(scans, [one.name for one in learnt], job.outputs)
+        final = {plan.source: plan for plan in named}
+        return lambda plan: _find_case(final[plan.source], options, seeker, learnt)
 
     return _run(plans, prepare, job, told)
 
@@ -188,14 +191,17 @@ def _propagate_case(plan: CasePlan, options: PropagateOptions, seeker: Seeker) -
     def seek(volume: Volume, shown: Sequence[Shown], **how: Any) -> EngineResult:
         return propagate(volume, shown, seeker.describer, **how)
 
-    return _seek_case(plan, job, seeker, "propagated", read, seek)
+    def plan_again(names: Sequence[str]) -> CasePlan:
+        return plan_outputs([plan.source], names, job.outputs)[0]
+
+    return _seek_case(plan, job, seeker, "propagated", read, seek, plan_again)
 
 
 def _find_case(plan: CasePlan, options: FindOptions, seeker: Seeker, learnt: Sequence[Learnt]) -> CaseResult:
     def seek(volume: Volume, known: Sequence[Learnt], **how: Any) -> EngineResult:
         return find(volume, known, seeker.describer, **how)
 
-    return _seek_case(plan, options.job, seeker, "like", lambda volume: learnt, seek)
+    return _seek_case(plan, options.job, seeker, "like", lambda volume: learnt, seek, lambda names: plan)
 
 
 def _seek_case(
@@ -205,8 +211,12 @@ def _seek_case(
     way: Way,
     read: Callable[[Volume], Sequence[Shown] | Sequence[Learnt]],
     seek: Callable[..., EngineResult],
+    plan_again: Callable[[Sequence[str]], CasePlan],
 ) -> CaseResult:
-    """Look for organs in one scan, and write everything that was planned, or nothing."""
+    """Look for organs in one scan, and write everything that was planned, or nothing.
+
+    ``plan_again`` gives the plan once the organs' names are known.
+    """
     begin = perf_counter()
     with (
         WorkRoom(plan.work, job.resume) as room,
@@ -216,7 +226,7 @@ def _seek_case(
         names = ("background", *check_labels([one.name for one in wanted]))
         # Chosen among the example's organs already; a label map has named them.
         labels, values = choose_output_labels(names, replace(job, organs=None, label_map=None))
-        (plan,) = plan_outputs([plan.source], names[1:], job.outputs)
+        plan = plan_again(names[1:])
         check_targets(plan.files, may_replace(plan, job))
         volume = vet_volume(volume, plan)
         for warning in volume.warnings:

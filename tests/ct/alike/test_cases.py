@@ -183,3 +183,14 @@ def test_an_example_is_parted_at_the_colon_that_leaves_two_files(tmp_path: Path)
         find_options(out="m.nii.gz", like="ct.nii.gz")
     with pytest.raises(MissingInputError, match=r"d\.nii\.gz"):
         split_example(f"{scan}:{tmp_path / 'd.nii.gz'}")
+
+
+def test_several_scans_keep_their_masks_apart(folder: Path, tmp_path: Path) -> None:
+    like = f"{folder / 'ct.nii.gz'}:{folder / 'liver.nii.gz'}"
+    scans = [folder / "other.nii.gz", folder / "legs.nii.gz"]
+    batch = run_find(scans, tmp_path / "out", like=like, per_organ=True, device="cpu", quiet=True)
+    assert not batch.failures
+    masks = [next(iter(result.paths.values())) for result in batch.results]
+    assert len({str(path) for path in masks}) == 2
+    assert (tmp_path / "out" / "other" / "label_1.nii.gz").is_file()
+    assert (tmp_path / "out" / "legs" / "label_1.nii.gz").is_file()

@@ -36,6 +36,7 @@ AROUND = 1.5
 LEAST_GAP = 0.4
 """Mean probability of what is found less that of its surroundings. On noise that nothing parts it is 0.15 to
 0.25, for the cells above a half are chosen by it; on objects that are there 0.6 and more."""
+LEVELS_TRIED = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 LEAST_SAME = 0.2
 """Cosine of how an object differs from its surroundings with how it did in the year that it was drawn in.
 Light, season and sensor move both together; what has become something else differs in another way."""
@@ -88,6 +89,8 @@ class Follower:
         Whose features are compared.
     differed
         How every outline differed from its surroundings in the year that it was drawn in, ``(C,)``.
+    level
+        Where edges lie between surroundings and middle, as they were drawn; see :func:`find_again`.
     """
 
     outlines: Path
@@ -95,6 +98,7 @@ class Follower:
     foundation: Foundation
     precision: Precision
     differed: tuple[Float32, ...]
+    level: float = 0.5
 
     def follow_year(
         self, path: str, reading: Reading, target: Path, progress: Progress = report_nothing
@@ -114,7 +118,9 @@ class Follower:
             regions = read_regions(self.outlines, source, self.reach_m, self.foundation, self.precision)
             height, width = (-(-side // CELL) for side in source.grid.frame_shape)
             probability = np.zeros((height, width), np.float32)
-            for region, found, differed in zip(regions, find_again(regions), self.differed, strict=True):
+            for region, found, differed in zip(
+                regions, find_again(regions, self.level), self.differed, strict=True
+            ):
                 if is_there(region, found, differed):
                     _lay(probability, region.corner, found.probability)
             with RawRaster.create(folder / "followed.u8", source.grid.frame_shape) as staged:
@@ -150,12 +156,13 @@ def learn_follower(
                 f"{outlines}: feature {number} leaves nothing around it in {Path(path).name}: draw an object "
                 "smaller than the scene, or give a smaller --reach"
             )
+    level = find_level(regions)
     differed = []
-    for region, found in zip(regions, find_again(regions), strict=True):
+    for region, found in zip(regions, find_again(regions, level), strict=True):
         # What is drawn counts where nothing of it is found again in its own year.
         inside = found.inside if found.inside.any() else region.seen & (region.share > 0)
         differed.append(tell_apart(region, inside))
-    return Follower(outlines, reach_m, foundation, precision, tuple(differed))
+    return Follower(outlines, reach_m, foundation, precision, tuple(differed), level)
 
 
 def read_regions(
@@ -252,25 +259,49 @@ class Again:
         return (inner if inner.any() else self.inside).astype(np.float32)
 
 
-def find_again(regions: Sequence[Region]) -> list[Again]:
+def find_again(regions: Sequence[Region], level: float = 0.5) -> list[Again]:
     """What goes on in every region.
 
     What parts outlines from their surroundings is learnt anew in every year, all outlines together: cells
     of an outline that look like the surroundings now weigh less than the surroundings and fall out. It is
     learnt once more from the middle of what that finds, since an outline that fits no more blurs its edge.
     Whether anything stands out is judged by the first.
+
+    Parameters
+    ----------
+    level
+        Where the edge lies between the surroundings' mean log-odds, 0, and those of the middle, 1.
     """
     if not regions:
         return []
-    first = [keep_reached(region, learn_year(regions)) for region in regions]
+    contrast = learn_year(regions)
+    first = [keep_reached(region, contrast) for region in regions]
     if not any(found.inside.any() for found in first):
         return first
     sure = [replace(region, share=found.core) for region, found in zip(regions, first, strict=True)]
     contrast = learn_year(sure)
-    second = [keep_reached(region, contrast) for region in regions]
+    within, around = (
+        float(np.mean(np.concatenate([contrast.score(one.features)[cells(one)] for one in sure])))
+        for cells in (lambda one: one.seen & (one.share > 0), lambda one: one.around)
+    )
+    moved = contrast.shifted(around + level * (within - around))
+    second = [keep_reached(region, moved) for region in regions]
     return [
         replace(found, gap=min(found.gap, before.gap)) for found, before in zip(second, first, strict=True)
     ]
+
+
+def find_level(regions: Sequence[Region]) -> float:
+    """The level at which what is found agrees best (Dice) with what was drawn."""
+    drawn = sum(float(region.share.sum()) for region in regions)
+    agreed = []
+    for level in LEVELS_TRIED:
+        found = find_again(regions, level)
+        shared = sum(
+            float(region.share[one.inside].sum()) for region, one in zip(regions, found, strict=True)
+        )
+        agreed.append(2 * shared / (drawn + sum(int(one.inside.sum()) for one in found)))
+    return LEVELS_TRIED[int(np.argmax(agreed))]
 
 
 def learn_year(regions: Sequence[Region]) -> Contrast:
