@@ -142,7 +142,7 @@ def test_a_scaled_encoder_keeps_frame_and_strides(size: tuple[int, int]) -> None
 
 def test_a_scaled_network_is_read_back_as_it_was(tmp_path: Path) -> None:
     network = CompactSam("test_efficientnet", 64, 5 / 8).eval()
-    about = {**METADATA, "encoder": "test_efficientnet", "mlp_dim": 64, "scale": 5 / 8, "image_size": SIZE}
+    about = {**METADATA, "encoder": "test_efficientnet", "mlp_dim": 64, "scale": 5 / 8, "image_size": 64}
     path = save_embedded(network, tmp_path / "f.safetensors", about)
     read = load_foundation(path)
     assert read.name == "embedded_fast"
