@@ -22,6 +22,7 @@ from domainsam.protocols import Box, Foundation, SceneObject, View, Window
 Reinit = Literal["fixed", "median", "similar", "synced"]
 ROOM = 0.08
 """Share of its sides that a carried box is widened by on each side."""
+STRAY = 0.01
 SURE = 1e8
 """Logit of a mask that was given."""
 
@@ -130,10 +131,12 @@ class Anchor:
 
 
 def anchor_points(points: Points, count: int, mask: NDArray[np.bool_]) -> Anchor:
-    """The anchor of the first ``count`` points, on a mask ``(H, W)``, not empty."""
-    rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    box = (float(cols[0]), float(rows[0]), float(cols[-1] + 1), float(rows[-1] + 1))
-    return Anchor(points[:count].copy(), box)
+    """The anchor of the first ``count`` points, on a mask ``(H, W)``, not empty.
+
+    Its box leaves :data:`STRAY` of the mask's pixels out on every side: specks far away would widen it.
+    """
+    (top, bottom), (left, right) = (np.quantile(part, [STRAY, 1 - STRAY]) for part in np.nonzero(mask))
+    return Anchor(points[:count].copy(), (float(left), float(top), float(right) + 1, float(bottom) + 1))
 
 
 @dataclass
