@@ -34,7 +34,8 @@ def flows(*given: tuple[float, float]) -> Callable[[Tensor, Tensor], list[Tensor
     def answer(one: Tensor, other: Tensor) -> list[Tensor]:
         assert one.shape == other.shape == (1, 3, 128, 128)
         assert float(one.min()) >= -1
-        return [torch.tensor(left.pop(0)).view(1, 2, 1, 1).expand(1, 2, 128, 128)]
+        flow = torch.tensor(left.pop(0), dtype=torch.float32)
+        return [flow.view(1, 2, 1, 1).expand(1, 2, 128, 128)]
 
     return answer
 
