@@ -34,7 +34,8 @@ def flows(*given: tuple[float, float]) -> Callable[[Tensor, Tensor], list[Tensor
     def answer(one: Tensor, other: Tensor) -> list[Tensor]:
         assert one.shape == other.shape == (1, 3, 128, 128)
         assert float(one.min()) >= -1
-        return [torch.tensor(left.pop(0)).view(1, 2, 1, 1).expand(1, 2, 128, 128)]
+        flow = torch.tensor(left.pop(0), dtype=torch.float32)
+        return [flow.view(1, 2, 1, 1).expand(1, 2, 128, 128)]
 
     return answer
 
@@ -47,10 +48,10 @@ def test_points_move_by_the_flow_and_are_lost_where_it_does_not_return(
     stub: Any = flows((3, 2), (-3, -2), (4, 0), (4, 0))
     monkeypatch.setattr(tracker, "_network", stub)
     found, seen = tracker.step(view, state, 1)
-    assert found.tolist() == (POINTS + np.array([3, 2])).tolist()
+    np.testing.assert_allclose(found, POINTS + np.array([3, 2]), atol=1e-4)
     assert seen.all()
     found, seen = tracker.step(view, state, 2)
-    assert found.tolist() == (POINTS + np.array([7, 2])).tolist()
+    np.testing.assert_allclose(found, POINTS + np.array([7, 2]), atol=1e-4)
     assert not seen.any()
 
 
