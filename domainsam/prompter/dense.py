@@ -330,12 +330,13 @@ def _cut_out(
         for side, length in zip(place, likeness.shape, strict=True)
     )
     own = parts[rows, cols] == number
-    score = float(likeness[rows, cols][own].mean())
-    # Half of what is not its own stays outside, and its cells' enlarged likeness gives the outline.
-    values = torch.from_numpy(np.where(own, np.maximum(likeness[rows, cols], 0.5), 0.0).astype(np.float32))
+    near = likeness[rows, cols]
+    score = float(near[own].mean())
+    # The enlarged likeness of its own cells gives the outline; a hole that was filled is wholly inside.
+    values = torch.from_numpy(np.where(own & (near <= 0.5), 1.0, np.where(own, near, 0.0)).astype(np.float32))
     size = own.shape[0] * CELL, own.shape[1] * CELL
     large = F.interpolate(values[None, None], size, mode="bilinear", align_corners=False)[0, 0].numpy()
-    mask = large > 0.375
+    mask = large > 0.5
     window = Window(rows.start * CELL, cols.start * CELL, *size, frame)
     mask[max(0, view.shape[0] - window.row) :] = False
     mask[:, max(0, view.shape[1] - window.col) :] = False

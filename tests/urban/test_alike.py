@@ -71,7 +71,7 @@ def test_red_discs_are_found_ranked_and_measured(scene: Path, tmp_path: Path) ->
     assert set(table["class"]) == {"roof"}
     assert set(table["method"]) == {"like"}
     disc = np.pi * (RADIUS * PIXEL) ** 2
-    assert table["area_m2"].to_numpy() == pytest.approx(disc, rel=0.12)
+    assert table["area_m2"].to_numpy() == pytest.approx(disc, rel=0.15)
     assert table.crs == UTM
     for place in REDS:
         truth = outline(*place)
@@ -185,7 +185,7 @@ def test_keywords_and_defaults_are_those_of_the_command() -> None:
     given = {item.name for item in find_command.params if item.expose_value} - {
         *("inputs", "as_json", "verbose")
     }
-    known = {*keyword_names(find_options), *keyword_names(map_options)} - {*NO_PART, "made_by"}
+    known = set(keyword_names(find_options)) | (set(keyword_names(map_options)) - {*NO_PART, "made_by"})
     assert given == known
     chosen = find_command.make_context("find", ["s.tif", "--like", "e.gpkg", "-o", "f.gpkg"]).params
     del chosen["inputs"]

@@ -70,7 +70,7 @@ def test_outlines_grow_stay_and_vanish(years: Path, tmp_path: Path) -> None:
         drawn = np.pi * SIZES[2016][number] ** 2 * pixel
         assert table.loc[(name, 2020), "prompted_m2"] == pytest.approx(drawn, rel=0.05)
     found = {name: [table.loc[(name, year), "found_m2"] for year in SIZES] for name in PONDS}
-    assert found["growing"] == sorted(found["growing"])
+    assert min(found["growing"][1:]) > 1.3 * found["growing"][0]
     assert found["steady"][2] == pytest.approx(found["steady"][0], rel=0.3)
     assert table.loc[("growing", 2020), "status"] == "grown"
     assert table.loc[("drying", 2018), "status"] == "shrunk"
