@@ -282,7 +282,7 @@ def map_odds(
 def centrality(shape: tuple[int, int]) -> Float32:
     """Cells to the nearest edge, at least 1."""
     rows, cols = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 1 for n in shape)
-    return np.minimum(rows[:, None], cols[None]).astype(np.float32)
+    return np.asarray(np.minimum(rows[:, None], cols[None]), np.float32)
 
 
 def smooth_odds(odds: Float32) -> Float32:

@@ -154,10 +154,10 @@ def measure_followed(stack: YearStack, options: TrendOptions) -> tuple[Followed,
                 with rasterio.open(year.probability) as layer:
                     areas.append(measure_one(one, layer, valid, stack.threshold))
             base = areas[start][1]
-            found += [
-                Followed(name, label, *(count * pixel for count in counts), tell_status(base, counts[1]))
-                for label, counts in zip(stack.labels, areas, strict=True)
-            ]
+            for label, counts in zip(stack.labels, areas, strict=True):
+                prompted, reached, shared = (count * pixel for count in counts)
+                status = tell_status(base, counts[1])
+                found.append(Followed(name, label, prompted, reached, shared, status))
     return tuple(found)
 
 

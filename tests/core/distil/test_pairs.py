@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -143,7 +144,8 @@ def test_a_scaled_student_may_begin_with_a_plain_networks_weights() -> None:
     student = make_student("embedded_fast", load_foundation("embedded"))
     assert student.name == "embedded_fast"
     assert start_from(student, WEIGHTS)
-    assert float(student.encoder.detail.mix.weight.detach().abs().sum()) == 0
+    encoder: Any = student.encoder
+    assert float(encoder.detail.mix.weight.detach().abs().sum()) == 0
     with pytest.raises(ConfigError, match="same network"):
         make_student("embedded", load_foundation("embedded"))
 

@@ -14,6 +14,7 @@ from domainsam.foundation import embedded, load_foundation
 from domainsam.foundation.base import digest_tensors
 from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.foundation.embedded import EmbeddedFoundation, merge_branches, read_header, save_embedded
+from domainsam.foundation.loading import read_tensors
 from domainsam.testing.contracts import make_images, make_prompts
 
 METADATA = {"name": "embedded", "version": "1", "licence": "Apache-2.0", "image_size": 64}
@@ -173,7 +174,7 @@ def test_an_encoder_alone_goes_with_the_decoder_that_it_was_taught_for(tmp_path:
 def load_whole(name: str) -> dict[str, torch.Tensor]:
     """All tensors of a shipped foundation, borrowed ones too."""
     path = embedded.WEIGHTS.with_name(f"{name}.safetensors")
-    return embedded.complete(embedded.read_tensors(path), embedded.read_header(path), path)
+    return embedded.complete(read_tensors(path), embedded.read_header(path), path)
 
 
 def test_levels_of_other_pyramids_than_repvit_are_normalised() -> None:

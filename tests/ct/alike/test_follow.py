@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,9 @@ def disc(radius: float, row: float = 30, col: float = 30) -> np.ndarray:
     return (rows - row) ** 2 + (cols - col) ** 2 <= radius**2
 
 
-def run(volume: np.ndarray, starts: dict[int, np.ndarray], spacing: tuple[float, float, float] = SPACING):
+def run(
+    volume: np.ndarray, starts: dict[int, np.ndarray], spacing: tuple[float, float, float] = SPACING
+) -> Any:
     """Ends and masks of what is followed where a bool volume says that it looks alike."""
     made: dict[int, np.ndarray] = {}
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
 from domainsam.keywords import keyword_names
@@ -20,7 +23,9 @@ from domainsam_ct.run_alike import NO_PART, NO_PART_IN_FIND, find_options, propa
         (find_command, find_options, NO_PART_IN_FIND, "inputs"),
     ],
 )
-def test_keywords_are_the_options_of_the_command(command, options, left_out, inputs) -> None:
+def test_keywords_are_the_options_of_the_command(
+    command: click.Command, options: Callable[..., Any], left_out: Iterable[str], inputs: str
+) -> None:
     given = {item.name for item in command.params if item.expose_value} - {inputs, "as_json", "verbose"}
     known = {*keyword_names(options), *keyword_names(segment_options)} - set(left_out)
     assert given == known
