@@ -1,4 +1,4 @@
-"""Show a network ground where a picture has none: the mean colour of the scene, in place of black."""
+"""Show a network ground where a picture has none: the scene's mean colour, or a mirror image; never black."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from domainsam.protocols import Block, Source, Window
 
 PLACES = 6
 """Along each side of a scene: where its colour is looked at."""
+LEAST_SEEN = 0.3
+"""Share of a picture that has to be seen, or most of what a network sees would be a plain."""
 SPECK = 4.0
 """Pixels from their rim to the middle of holes that are closed in its colours."""
 SAMPLE = 32
@@ -25,6 +27,8 @@ Colour = NDArray[np.float32]
 
 def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour) -> NDArray[np.float32]:
     """The picture with missing pixels in one colour, and specks of them in that of the nearest pixel seen.
+
+    Of a picture that is mostly missing the mirror image is shown, so that a network sees a place and no plain.
 
     Parameters
     ----------
@@ -39,6 +43,8 @@ def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Co
     """
     if seen.all():
         return image
+    if seen.mean() < LEAST_SEEN:
+        return _mirror(image, seen, colour)
     filled = np.where(seen, image, colour[:, None, None]).astype(np.float32, copy=False)
     distance, nearest = ndimage.distance_transform_edt(~seen, return_indices=True)
     core = distance > SPECK
@@ -47,6 +53,22 @@ def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Co
     speck = ~seen & ~wide
     rows, cols = nearest[0][speck], nearest[1][speck]
     filled[:, speck] = image[:, rows, cols]
+    return filled
+
+
+def _mirror(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour) -> NDArray[np.float32]:
+    """Missing pixels as their mirror images at the nearest pixel seen, and in ``colour`` where none reaches."""
+    nearest = ndimage.distance_transform_edt(~seen, return_distances=False, return_indices=True)
+    missing = np.nonzero(~seen)
+    mirrored = [2 * near[missing] - place for near, place in zip(nearest, missing, strict=True)]
+    reached = np.ones(len(missing[0]), dtype=bool)
+    for place, length in zip(mirrored, seen.shape, strict=True):
+        reached &= (place >= 0) & (place < length)
+        np.clip(place, 0, length - 1, out=place)
+    reached &= seen[mirrored[0], mirrored[1]]
+    filled = np.array(image, dtype=np.float32)
+    values = filled[:, mirrored[0], mirrored[1]]
+    filled[:, missing[0], missing[1]] = np.where(reached, values, colour[:, None])
     return filled
 
 
@@ -64,7 +86,7 @@ def measure_colour(source: Source, frame: int = 0) -> Colour | None:
 
 
 def make_filled_reader(source: Source) -> Callable[[Window], Block]:
-    """Reads blocks that show the scene's mean colour where there is no data or the scene ends.
+    """Reads blocks that show :func:`fill_missing`'s colours where there is no data or the scene ends.
 
     Networks have learnt no black ground, and answer for it as far as their
     context reaches; a plain colour of the place holds nothing that could be

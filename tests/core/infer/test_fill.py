@@ -36,6 +36,16 @@ def test_what_is_missing_has_the_mean_colour_of_the_scene() -> None:
     assert not make_filled_reader(unseen)(Window(0, 0, 32, 32)).image.any()
 
 
+def test_a_picture_that_is_mostly_missing_is_mirrored() -> None:
+    image = np.random.default_rng(0).random((3, 20, 60)).astype(np.float32)
+    seen = np.zeros((20, 60), bool)
+    seen[:, :15] = True
+    filled = fill_missing(np.where(seen, image, 0), seen, GREY)
+    expected = np.pad(image[:, :, :15], ((0, 0), (0, 0), (0, 14)), mode="reflect")
+    np.testing.assert_array_equal(filled[:, :, :29], expected)
+    assert (filled[:, :, 29:] == GREY[:, None, None]).all()
+
+
 @pytest.mark.parametrize("shape", ["corner", "diamond", "hole", "speckle"])
 def test_no_black_is_left_and_nothing_seen_is_changed(shape: str) -> None:
     rows, cols = np.mgrid[:64, :64]
