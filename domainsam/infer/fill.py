@@ -28,7 +28,7 @@ Colour = NDArray[np.float32]
 def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour) -> NDArray[np.float32]:
     """The picture with missing pixels in one colour, and specks of them in that of the nearest pixel seen.
 
-    Of a picture that is mostly missing the mirror image is shown, so that a network sees a place and no plain.
+    A picture that is mostly missing shows its mirror image, so that a network sees a place and no plain.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Co
 
 
 def _mirror(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour) -> NDArray[np.float32]:
-    """Missing pixels as their mirror images at the nearest pixel seen, and in ``colour`` where none reaches."""
+    """Missing pixels as mirror images at the nearest pixel seen, in ``colour`` where none reaches."""
     nearest = ndimage.distance_transform_edt(~seen, return_distances=False, return_indices=True)
     missing = np.nonzero(~seen)
     mirrored = [2 * near[missing] - place for near, place in zip(nearest, missing, strict=True)]
