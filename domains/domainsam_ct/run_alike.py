@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NO_PART = (
     *("cleanup", "fill_holes", "keep_share", "keep_within", "keep_confidence"),
-    *("method", "strict"),
+    *("method", "strict", "runtime"),
 )
 """Options of :func:`~domainsam_ct.run.segment_options` that have no part in either command."""
 NO_PART_IN_FIND = (*NO_PART, "points", "boxes", "marks_frame")

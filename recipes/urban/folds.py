@@ -150,7 +150,8 @@ def choose_threshold(groups: Sequence[Counts], temperature: float) -> float:
     scores = [bootstrap(reduce(group, THRESHOLDS[best], temperature), score_iou) for group in groups]
     # Of a mean of cities, from their intervals of 95 %.
     error = np.sqrt(sum(((score.high - score.low) / (2 * 1.96)) ** 2 for score in scores)) / len(scores)
-    good = THRESHOLDS[means >= means[best] - error]
+    # A single scene has no error.
+    good = THRESHOLDS[means >= means[best] - np.nan_to_num(error)]
     return float(good[np.argmin(np.abs(good - 0.5))])
 
 

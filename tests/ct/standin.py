@@ -36,6 +36,7 @@ class DensityModel:
     dtype: torch.dtype = torch.float32
     foundation_name: str = "none"
     method: str = "specialist"
+    runtime: str = "torch"
     provenance: dict[str, str] = field(default_factory=dict)
     asked: int = 0
     validated: dict[str, float] = field(default_factory=lambda: {"liver": 0.912})

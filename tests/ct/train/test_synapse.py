@@ -73,7 +73,7 @@ def test_slices_in_hounsfield_units_are_refused(tmp_path: Path) -> None:
 
 def test_published_layout_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("domainsam.train.start", "domainsam_ct.model.organs"):
-        monkeypatch.setattr(f"{module}.load_foundation", lambda *_: tiny_foundation())
+        monkeypatch.setattr(f"{module}.load_foundation", lambda *_, **more: tiny_foundation())
     lists = write_tree(tmp_path / "data")
     recipe = replace(
         make_paper_recipe(TrainConfig()),

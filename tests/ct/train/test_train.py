@@ -178,7 +178,7 @@ def test_too_few_cases_for_the_split(split: SplitOptions) -> None:
 
 
 def test_model_files_give_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("domainsam_ct.model.organs.load_foundation", lambda *_: tiny_foundation())
+    monkeypatch.setattr("domainsam_ct.model.organs.load_foundation", lambda *_, **more: tiny_foundation())
     network, config = tiny_network(), tiny_config()
     path = tmp_path / "model.safetensors"
     save_model(path, network, LABELS, config, {"note": "test"}, {"dice": 0.5, "dice_liver": 0.5})
@@ -200,7 +200,7 @@ def test_models_for_another_foundation_are_refused(tmp_path: Path) -> None:
 
 
 def test_stretched_models_survive_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("domainsam_ct.model.organs.load_foundation", lambda *_: tiny_foundation())
+    monkeypatch.setattr("domainsam_ct.model.organs.load_foundation", lambda *_, **more: tiny_foundation())
     config = ModelConfig(pixel_mm=0.0, side=64, network=NetworkConfig(0, "random", LadderConfig()))
     save_model(tmp_path / "m.safetensors", tiny_network(config), LABELS, config, {}, {})
     assert load_model(tmp_path / "m.safetensors", device="cpu").config == config
@@ -241,7 +241,7 @@ def test_a_shipped_recipe_is_found_by_name(tmp_path: Path, monkeypatch: pytest.M
 def small(monkeypatch: pytest.MonkeyPatch) -> EmbeddedFoundation:
     """The command runs on the tiny foundation."""
     for module in ("domainsam.train.start", "domainsam_ct.model.organs"):
-        monkeypatch.setattr(f"{module}.load_foundation", lambda *_: tiny_foundation())
+        monkeypatch.setattr(f"{module}.load_foundation", lambda *_, **more: tiny_foundation())
     return tiny_foundation()  # type: ignore[return-value]
 
 

@@ -112,6 +112,19 @@ def test_the_threshold_is_the_best_for_both_cities_together() -> None:
     assert chosen in THRESHOLDS
 
 
+def test_thresholds_that_scenes_cannot_tell_apart_are_a_half() -> None:
+    """0.7 is best by a few pixels in scenes that differ by hundreds."""
+    rng = np.random.default_rng(0)
+    counts = np.zeros((12, LEVELS, 2))
+    counts[:, 250, 1] = rng.integers(100, 900, 12)
+    counts[:, 250, 0] = rng.integers(0, 800, 12)
+    counts[:, 160, 0] = 5
+    assert choose_threshold([counts, counts], 1.0) == 0.5
+    # Where every scene says so it is another.
+    counts[:, 250, 0], counts[:, 160, 0] = 0, 500
+    assert choose_threshold([counts, counts], 1.0) > 160 / 254
+
+
 def test_a_fold_is_judged_with_what_the_others_choose() -> None:
     calm = {"beijing": scenes(0.5, 1.0), "mumbai": scenes(0.2, 1.0, 1)}
     sure = {"beijing": scenes(0.5, 2.0), "mumbai": scenes(0.2, 2.0, 1)}

@@ -250,7 +250,7 @@ def test_a_file_that_is_no_classifier_is_refused(
     words = ["--classifier", str(path), "--device", "cpu"]
     out = tmp_path / "out"
     assert main(["urban", "trend", *scenes, "-o", str(out), *words]) == CheckpointError.exit_code
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    *_, line = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("domainsam: ")
     assert path.name in line
     assert main(["urban", "map", scenes[0], "-o", str(tmp_path / "m.gpkg"), *words]) != 0

