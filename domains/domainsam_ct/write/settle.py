@@ -17,6 +17,8 @@ INSIDE = ("TrackingUID", "DimensionOrganizationUID")
 """Made with the object, wherever they stand in it."""
 MOMENTS = ("Content", "InstanceCreation", "StructureSet")
 """What has a date and a time of the object's making; the study's and the scan's are theirs."""
+LIBRARY = "highdicom"
+"""What adds itself, with the time, to the equipment that contributed."""
 HELD = "2.25.0"
 """In the place of an identifier that is still to be found."""
 
@@ -41,6 +43,9 @@ def settle(made: Any) -> None:
         for keyword, form in ((f"{name}Date", "%Y%m%d"), (f"{name}Time", "%H%M%S")):
             if keyword in made:
                 setattr(made, keyword, now.strftime(form))
+    for item in made.get("ContributingEquipmentSequence") or ():
+        if LIBRARY in str(item.get("Manufacturer", "")).lower() and "ContributionDateTime" in item:
+            item.ContributionDateTime = now.strftime("%Y%m%d%H%M%S")
     places = list(_find_own(made))
     known: dict[str, int] = {}
     for element in places:
