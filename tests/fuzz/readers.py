@@ -107,6 +107,19 @@ def read_picture(path: Path) -> str:
     return digest(raw.values, raw.valid)
 
 
+def read_photo(path: Path) -> str:
+    from domainsam_photo.read.pictures import read_mask, read_picture
+
+    return digest(read_picture(path), read_mask(path))
+
+
+def read_film(path: Path) -> str:
+    from domainsam_photo.read.films import open_film
+
+    with open_film(path) as film:
+        return digest(film.frames, film.rate, *(film.read(number) for number in range(min(film.frames, 64))))
+
+
 def read_cloud(path: Path) -> str:
     from domainsam_scene.read.layouts.projection import project_lidar
 

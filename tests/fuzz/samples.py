@@ -7,10 +7,12 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tests.fuzz import readers
 
@@ -227,6 +229,32 @@ def _weights(folder: Path) -> Path:
     return folder / "weights.pth"
 
 
+def _photo(name: str) -> Maker:
+    def make(folder: Path) -> Path:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # turned by a quarter
+        values = _noise((24, 36), "uint8")
+        picture = Image.fromarray(values % 3 if name.endswith("png") else values)
+        picture.save(folder / name, exif=exif)
+        return folder / name
+
+    return make
+
+
+def _film(folder: Path) -> Path:
+    import av
+
+    path = folder / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(6):
+            picture = av.VideoFrame.from_ndarray(_noise((48, 64, 3), "uint8", number), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
 def _journal(folder: Path) -> Path:
     from domainsam.infer.journal import Journal
 
@@ -288,6 +316,9 @@ SAMPLES = (
     Sample("years csv", _table("a.csv", YEAR_ROWS), readers.read_listing),
     Sample("sample csv", _table("a.csv", SAMPLE_ROWS), readers.read_sample),
     Sample("picture png", _raster("a.png", driver="PNG"), readers.read_picture, "*.png"),
+    Sample("photo jpeg", _photo("a.jpg"), readers.read_photo),
+    Sample("photo png", _photo("a.png"), readers.read_photo),
+    *((Sample("film", _film, readers.read_film),) if find_spec("av") else ()),
     Sample("npy", _arrays("a.npy"), readers.read_picture),
     Sample("npz", _arrays("a.npz"), readers.read_picture),
     Sample("events h5", _events, readers.read_events),
