@@ -140,6 +140,7 @@ def test_an_opened_scene_is_searched_from_python(scene: Path, tmp_path: Path) ->
     assert saved["rank"].tolist() == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_persam_finds_too(scene: Path, tmp_path: Path) -> None:
     like = write(tmp_path / "one.gpkg", outline(*REDS[0]))
     result = find(scene, tmp_path / "p.gpkg", like, method="persam", least_score=0.3)

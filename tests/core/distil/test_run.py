@@ -61,7 +61,7 @@ def test_a_run_ends_with_a_file_that_says_what_it_is(room: Path) -> None:
     assert len(list((room / "features").rglob("0.npy"))) == 6
 
 
-@pytest.mark.parametrize("recipe", ["mse", "prompt-loop"])
+@pytest.mark.parametrize("recipe", ["mse", pytest.param("prompt-loop", marks=pytest.mark.slow)])
 def test_an_interrupted_run_ends_with_the_same_bytes(
     room: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

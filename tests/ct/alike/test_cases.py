@@ -114,6 +114,7 @@ def test_what_is_not_there_is_told_and_no_error(
     assert not read(out).any()
 
 
+@pytest.mark.slow
 def test_an_opened_scan_is_searched_from_python(folder: Path, tmp_path: Path) -> None:
     with domainsam.open(folder / "ct.nii.gz", "ct") as scan:
         found = scan.find(track=folder / "slice.nii.gz", device="cpu")
@@ -185,6 +186,7 @@ def test_an_example_is_parted_at_the_colon_that_leaves_two_files(tmp_path: Path)
         split_example(f"{scan}:{tmp_path / 'd.nii.gz'}")
 
 
+@pytest.mark.slow
 def test_several_scans_keep_their_masks_apart(folder: Path, tmp_path: Path) -> None:
     like = f"{folder / 'ct.nii.gz'}:{folder / 'liver.nii.gz'}"
     scans = [folder / "other.nii.gz", folder / "legs.nii.gz"]

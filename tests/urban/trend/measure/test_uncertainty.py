@@ -172,6 +172,7 @@ def test_a_sample_puts_right_what_the_map_has_wrong(tmp_path: Path) -> None:
     assert {change.method for change in result.figures.of_changes()} <= {SAMPLE, NET_ONLY}
 
 
+@pytest.mark.slow
 def test_intervals_of_many_samples_hold_the_truth_as_often_as_they_say(tmp_path: Path) -> None:
     """One interval in twenty may miss; of twenty series more than nine in ten have to hold."""
     areas, changes, off = [], [], []
