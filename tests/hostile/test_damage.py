@@ -143,6 +143,24 @@ def test_white_space_hides_no_count(tmp_path: Path, field: bytes) -> None:
         open_volume(path)
 
 
+@pytest.mark.parametrize(
+    ("field", "long"),
+    [
+        (b"space origin: (0,0,0)", b"space origin: (0," + b"9" * 10_000 + b",0)"),
+        (b"space directions: (1,0,0)", b"space directions: (1,0," + b"9" * 10_000 + b")"),
+    ],
+)
+def test_a_number_of_thousands_of_digits_is_refused_before_itk_reads(
+    tmp_path: Path, field: bytes, long: bytes
+) -> None:
+    path = _itk(tmp_path / "v.nrrd", compressed=False)
+    content = path.read_bytes()
+    assert field in content
+    path.write_bytes(content.replace(field, long))
+    with pytest.raises(InputError, match="hundreds of digits"):
+        open_volume(path)
+
+
 @pytest.mark.parametrize("word", [b"T", b"1", b"True"])
 def test_metaio_knows_a_compressed_volume_by_one_letter(tmp_path: Path, word: bytes) -> None:
     path = _itk(tmp_path / "v.mha", compressed=True)

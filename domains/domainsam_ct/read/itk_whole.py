@@ -27,6 +27,8 @@ META_END = re.compile(rb"^ElementDataFile[ \t]*=[^\n]*\n", re.MULTILINE)
 AXES = re.compile(r"0*(?:[1-9]|1[0-6])")
 """An image's number of axes; 16 is the most that NRRD has."""
 YES = ("t", "1")
+LONG_NUMBER = re.compile(rb"\d{309}")
+"""Digits that no double has before its point; NRRD's parser writes beyond its room for some thousands."""
 SIDES = re.compile(r"\d{1,10}(?:[ \t]+\d{1,10})*")
 
 
@@ -75,12 +77,12 @@ def check_voxels(path: Path, data: Path, expected: int) -> None:
 
 
 def check_head(path: Path) -> None:
-    """Refuse a header whose counts make ITK's parsers crash, before they see it.
+    """Refuse a header whose numbers make ITK's parsers crash, before they see it.
 
     Raises
     ------
     InputError
-        If axes or sides are no plain counts.
+        If axes or sides are no plain counts, or a number has hundreds of digits.
     """
     head = _read_head(path)
     if not head.nrrd and path.suffix.lower() not in (".mha", ".mhd"):
@@ -94,6 +96,8 @@ def check_head(path: Path) -> None:
                 raise InputError(
                     f"{path}: its header says {value[:40]!r} for {name}, expected counts; export it again"
                 )
+    if LONG_NUMBER.search(head.text):
+        raise InputError(f"{path}: its header holds a number of hundreds of digits; export it again")
 
 
 def _read_head(path: Path) -> Head:
