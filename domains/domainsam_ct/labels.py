@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import colorsys
 import re
 import tomllib
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -94,8 +96,15 @@ def load_catalogue() -> Mapping[str, Organ]:
 
 
 def find_organ(name: str) -> Organ:
-    """What is known of a name; only the name itself, drawn in grey, where nothing is."""
-    return load_catalogue().get(name, Organ(name))
+    """What is known of a name; where nothing is, the name itself in a colour that follows from it."""
+    return load_catalogue().get(name) or Organ(name, colour=_choose_colour(name))
+
+
+def _choose_colour(name: str) -> tuple[int, int, int]:
+    """Vivid, for outlines on grey pictures: the same for the same name."""
+    hue = zlib.crc32(name.encode()) / 2**32
+    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.65, 1.0))
+    return red, green, blue
 
 
 def match_name(name: str) -> str:

@@ -9,7 +9,7 @@ import nibabel as nib
 import pytest
 
 from domainsam.errors import ConfigError, MissingInputError
-from domainsam_ct.labels import SHIPPED, SIDES, choose_organs, load_catalogue, load_label_map
+from domainsam_ct.labels import SHIPPED, SIDES, choose_organs, find_organ, load_catalogue, load_label_map
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -106,3 +106,10 @@ def test_choosing_organs() -> None:
     assert list(choose_organs(labels, ["spleen", "liver", "spleen"])) == [1, 5]
     with pytest.raises(ConfigError, match=r"'heart' is not among .* spleen"):
         choose_organs(labels, ["heart"])
+
+
+def test_organs_that_nobody_knows_are_seen_on_grey_pictures() -> None:
+    found = [find_organ(f"label_{value}").colour for value in range(1, 9)]
+    assert len(set(found)) == 8
+    assert all(max(colour) - min(colour) > 100 for colour in found)
+    assert found[0] == find_organ("label_1").colour

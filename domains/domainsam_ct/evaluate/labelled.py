@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
 from domainsam_ct.evaluate.sidecar import get_mask_stem, read_names, read_warnings
-from domainsam_ct.labels import LabelMap, Organ, find_organ, load_catalogue, match_name
+from domainsam_ct.labels import LabelMap, find_organ, load_catalogue, match_name
 from domainsam_ct.read.dicom.files import is_dicom_file
 from domainsam_ct.read.open import read_mask
 from domainsam_ct.read.volume import ScanGrid
@@ -134,7 +134,7 @@ def read_labelled(path: Path, labels: LabelMap | None = None, scan: ScanGrid | N
     unnamed = not names
     if unnamed:
         present = np.flatnonzero(np.bincount(values.ravel()))
-        names = {int(value): Organ(f"label_{value}") for value in present if value}
+        names = {int(value): find_organ(f"label_{value}") for value in present if value}
     return LabelledMask(
         path,
         values,
