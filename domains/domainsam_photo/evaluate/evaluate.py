@@ -224,10 +224,8 @@ def _make_prompted(method: str, foundation: Foundation) -> Callable[[NDArray[np.
             return np.zeros(truth.shape, bool)
         view = PictureView(lambda _: picture, 1, foundation)
         one = view.shrink_mask(truth)
-        bounds = one.bounds
         if method == "boxes":
-            right, bottom = bounds.col + bounds.width, bounds.row + bounds.height
-            mark = SceneObject.marked(box=(float(bounds.col), float(bounds.row), float(right), float(bottom)))
+            mark = SceneObject.marked(box=one.bounds.box)
         else:
             mark = SceneObject.marked((_middle(one),))
         return decode_marked(picture, view, [mark], foundation)[0].mask
