@@ -105,8 +105,7 @@ class PhotoSource:
     @property
     def grid(self) -> Grid:
         """Pixels; a picture has no place on the ground."""
-        affine = np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.0, 0.0, 1.0]])
-        return Grid((self.picture.shape[0], self.picture.shape[1]), affine, "pixel")
+        return Grid.of_pixels((self.picture.shape[0], self.picture.shape[1]))
 
     def read(self, window: Window) -> Block:
         """One block; parts outside the picture are invalid."""
