@@ -56,6 +56,11 @@ class Grid:
         affine.setflags(write=False)
         object.__setattr__(self, "affine", affine)
 
+    @classmethod
+    def of_pixels(cls, shape: tuple[int, int]) -> Grid:
+        """The grid of a picture that lies nowhere: x and y in pixels, corner frame, y down."""
+        return cls(shape, np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.0, 0.0, 1.0]]), "pixel")
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Grid):
             return NotImplemented

@@ -134,13 +134,10 @@ class Predictor:
         if coords is None and labels is None and box is None and mask is None:
             raise InputError("nothing is marked; give point_coords with point_labels, a box or mask_input")
         side = self.foundation.image_size // 4
-        return PromptSet(
-            image_index=torch.zeros(1, dtype=torch.int64),
-            labels=torch.ones(1, dtype=torch.int64),
-            scores=torch.ones(1),
-            points=_as_points(coords, labels),
-            boxes=None if box is None else _as_tensor("box", np.ravel(box), (4,))[None],
-            mask_logits=None if mask is None else _as_tensor("mask_input", mask, (1, side, side))[None],
+        return PromptSet.from_one(
+            _as_points(coords, labels),
+            None if box is None else _as_tensor("box", np.ravel(box), (4,)),
+            None if mask is None else _as_tensor("mask_input", mask, (1, side, side))[None],
         )
 
     @staticmethod

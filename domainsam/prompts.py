@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -99,6 +99,23 @@ class PromptSet:
         parts = ((field.name, getattr(self, field.name)) for field in fields(self))
         changed: dict[str, Any] = {name: change(part) for name, part in parts if part is not None}
         return PromptSet(**changed)
+
+    @classmethod
+    def from_one(
+        cls,
+        points: Tensor | None = None,
+        box: Sequence[float] | Tensor | None = None,
+        mask_logits: Tensor | None = None,
+    ) -> PromptSet:
+        """One prompt of image 0, class 1: points ``(1, P, 3)``, box ``(4,)``, mask ``(1, 1, H/4, W/4)``."""
+        return cls(
+            image_index=torch.zeros(1, dtype=torch.int64),
+            labels=torch.ones(1, dtype=torch.int64),
+            scores=torch.ones(1),
+            points=points,
+            boxes=None if box is None else torch.as_tensor(box, dtype=torch.float32)[None],
+            mask_logits=mask_logits,
+        )
 
     @classmethod
     def from_boxes(

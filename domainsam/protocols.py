@@ -40,6 +40,12 @@ class Window:
         """Row and column slices of an array that covers the grid."""
         return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
 
+    @property
+    def box(self) -> Box:
+        """Its edges."""
+        right, bottom = self.col + self.width, self.row + self.height
+        return float(self.col), float(self.row), float(right), float(bottom)
+
 
 @dataclass(frozen=True)
 class Block:

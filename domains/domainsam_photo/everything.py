@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from domainsam.foundation import load_decoder
-from domainsam.infer.batch import run_batch
-from domainsam.infer.pictures import PictureView
 from domainsam.prompter.everything import EverythingSource
-from domainsam_photo.job import (
-    Batch,
-    PicturePlan,
-    PictureResult,
-    Shown,
-    plan_pictures,
-    write_annotations,
-    write_picture,
-)
-from domainsam_photo.read.pictures import find_pictures, read_picture
+from domainsam.protocols import Foundation
+from domainsam_photo.job import Batch, Finder, PictureResult, find_by, run_pictures
 from domainsam_photo.settings import EverythingJobOptions
 
 
@@ -36,32 +25,8 @@ def segment_everything(
     OutputError
         If an output exists or cannot be written.
     """
-    run = options.run
-    plans = plan_pictures(find_pictures(inputs), run.out, run.overlay)
-    names: list[str] = []
 
-    def prepare() -> Callable[[PicturePlan], PictureResult]:
-        foundation, _ = load_decoder(run.foundation, run.device, run.precision)
-        names.append(foundation.name)
-        source = EverythingSource(foundation, options.keep)
+    def make_finder(foundation: Foundation) -> Finder:
+        return find_by(EverythingSource(foundation, options.keep), foundation)
 
-        def work(plan: PicturePlan) -> PictureResult:
-            picture = read_picture(plan.picture)
-            view = PictureView(lambda _: picture, 1, foundation)
-            found = [Shown(view.enlarge_mask(one), one.score) for one in source.find(view)]
-            return write_picture(plan, picture, found, run.overwrite or run.resume)
-
-        return work
-
-    batch = run_batch(
-        plans,
-        lambda plan: str(plan.picture),
-        prepare,
-        Batch,
-        resume=run.resume,
-        overwrite=run.overwrite or run.resume,
-        watch=watch,
-    )
-    if names:
-        write_annotations(plans, run.out, run.made_by, names[0])
-    return batch
+    return run_pictures(inputs, options.run, make_finder, watch)

@@ -9,27 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError
-from domainsam.foundation import load_decoder
 from domainsam.foundation.decoders.sam import SamStyleFoundation
-from domainsam.infer.batch import run_batch
 from domainsam.infer.pictures import PictureView
-from domainsam.prompter.example import ExampleSource, Target, learn_examples
+from domainsam.prompter.example import ExampleSource, learn_examples
 from domainsam.prompter.persam import PublishedPerSam
 from domainsam.protocols import Foundation, SceneObject
-from domainsam_photo.job import (
-    Batch,
-    PicturePlan,
-    PictureResult,
-    Shown,
-    plan_pictures,
-    write_annotations,
-    write_picture,
-)
+from domainsam_photo.job import Batch, Finder, PictureResult, Shown, find_by, run_pictures
 from domainsam_photo.read.marked import Example, parse_example, read_example
-from domainsam_photo.read.pictures import find_pictures, read_picture
 from domainsam_photo.settings import FindOptions
-
-Finder = Callable[[NDArray[np.uint8]], list[Shown]]
 
 
 def find_in_pictures(
@@ -50,35 +37,11 @@ def find_in_pictures(
     """
     if not options.like:
         raise ConfigError("nothing says what to look for; give --like PICTURE:MASK")
-    run = options.run
     examples = [parse_example(text) for text in options.like]
     against = [parse_example(text) for text in options.unlike]
-    plans = plan_pictures(find_pictures(inputs), run.out, run.overlay)
-    names: list[str] = []
-
-    def prepare() -> Callable[[PicturePlan], PictureResult]:
-        foundation, _ = load_decoder(run.foundation, run.device, run.precision)
-        names.append(foundation.name)
-        find = make_finder(examples, against, foundation, options)
-
-        def work(plan: PicturePlan) -> PictureResult:
-            picture = read_picture(plan.picture)
-            return write_picture(plan, picture, find(picture), run.overwrite or run.resume)
-
-        return work
-
-    batch = run_batch(
-        plans,
-        lambda plan: str(plan.picture),
-        prepare,
-        Batch,
-        resume=run.resume,
-        overwrite=run.overwrite or run.resume,
-        watch=watch,
+    return run_pictures(
+        inputs, options.run, lambda foundation: make_finder(examples, against, foundation, options), watch
     )
-    if names:
-        write_annotations(plans, run.out, run.made_by, names[0])
-    return batch
 
 
 def make_finder(
@@ -98,16 +61,7 @@ def make_finder(
     shown = [_load(example, foundation) for example in examples]
     others = [_load(example, foundation) for example in against]
     target = learn_examples(shown, foundation, others, finetune=options.finetune)
-    return lambda picture: find_target(picture, target, foundation, options)
-
-
-def find_target(
-    picture: NDArray[np.uint8], target: Target, foundation: Foundation, options: FindOptions
-) -> list[Shown]:
-    """Objects of a picture that look like a target, the best first, masks at the size of the picture."""
-    view = PictureView(lambda _: picture, 1, foundation)
-    found = ExampleSource(target, foundation, options.search).find(view)
-    return [Shown(view.enlarge_mask(one), one.score) for one in found]
+    return find_by(ExampleSource(target, foundation, options.search), foundation)
 
 
 def _load(example: Example, foundation: Foundation) -> tuple[PictureView, SceneObject]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 
 from domainsam import __version__
 from domainsam.documents import read_json
+from domainsam.foundation import load_decoder
 from domainsam.infer.batch import Batch as CoreBatch
+from domainsam.infer.batch import run_batch
 from domainsam.infer.outputs import OutputPlan
+from domainsam.infer.pictures import PictureView
 from domainsam.limits import tell_changing
+from domainsam.protocols import Foundation, PromptSource
 from domainsam.staging import Staging, check_apart
+from domainsam_photo.read.pictures import find_pictures, read_picture
+from domainsam_photo.settings import RunOptions
 from domainsam_photo.write.masks import describe_mask, encode_numbers, join_coco, number_masks
 from domainsam_photo.write.overlay import draw_overlay, encode_jpeg
 
@@ -60,6 +66,10 @@ class Shown:
     mask: NDArray[np.bool_]
     score: float
     label: str = "object"
+
+
+Finder = Callable[[NDArray[np.uint8]], list[Shown]]
+"""From a picture to its objects."""
 
 
 @dataclass(frozen=True)
@@ -143,13 +153,72 @@ def write_picture(
     return PictureResult(plan.picture, len(kept), tuple(one.score for one in kept), paths)
 
 
-def write_annotations(
-    plans: Sequence[PicturePlan], folder: Path, made_by: str, foundation: str
-) -> Path | None:
-    """COCO's file of all pictures that are done, made anew; None where none is."""
+def find_by(source: PromptSource, foundation: Foundation) -> Finder:
+    """What finds the objects of a picture by a source, masks at the size of the picture."""
+
+    def find(picture: NDArray[np.uint8]) -> list[Shown]:
+        view = PictureView(lambda _: picture, 1, foundation)
+        return [Shown(view.enlarge_mask(one), one.score) for one in source.find(view)]
+
+    return find
+
+
+def run_pictures(
+    inputs: Iterable[Path],
+    run: RunOptions,
+    make_finder: Callable[[Foundation], Finder],
+    watch: Callable[[PictureResult], None] | None = None,
+) -> Batch:
+    """Find objects in pictures, and in folders of pictures, and write them.
+
+    Parameters
+    ----------
+    make_finder
+        Called once, if there is anything to do: gives what finds the objects of a picture.
+    watch
+        Called with every result as soon as it is there.
+
+    Raises
+    ------
+    InputError
+        If nothing can be read.
+    OutputError
+        If an output exists or cannot be written.
+    """
+    plans = plan_pictures(find_pictures(inputs), run.out, run.overlay)
+    overwrite = run.overwrite or run.resume
+    names: list[str] = []
+
+    def prepare() -> Callable[[PicturePlan], PictureResult]:
+        foundation, _ = load_decoder(run.foundation, run.device, run.precision)
+        names.append(foundation.name)
+        find = make_finder(foundation)
+
+        def work(plan: PicturePlan) -> PictureResult:
+            picture = read_picture(plan.picture)
+            return write_picture(plan, picture, find(picture), overwrite)
+
+        return work
+
+    batch = run_batch(
+        plans,
+        lambda plan: str(plan.picture),
+        prepare,
+        Batch,
+        resume=run.resume,
+        overwrite=overwrite,
+        watch=watch,
+    )
+    if names:
+        write_annotations(plans, run.out, run.made_by, names[0])
+    return batch
+
+
+def write_annotations(plans: Sequence[PicturePlan], folder: Path, made_by: str, foundation: str) -> None:
+    """Make COCO's file of all pictures that are done anew, where any is."""
     done = [plan for plan in plans if plan.objects.is_file()]
     if not done:
-        return None
+        return
     documents = [read_json(plan.objects, "objects of a picture", most=1 << 30) for plan in done]
     about = {
         "description": "objects found by domainsam",
@@ -160,4 +229,3 @@ def write_annotations(
     path = folder / ANNOTATIONS
     with Staging([path], overwrite=True) as staging:
         staging.write_text(path, join_coco(documents, about))
-    return path

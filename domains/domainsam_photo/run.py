@@ -127,7 +127,7 @@ def find_options(
 
     listed = [(given,) if isinstance(given, str) else tuple(given) for given in (like, unlike)]
     search = ExampleOptions(least, most, always)
-    return FindOptions(run_options(**run), listed[0], listed[1], finetune, parity, search)
+    return FindOptions(run_options(**run), search, listed[0], listed[1], finetune, parity)
 
 
 def run_find(inputs: str | Path | Iterable[str | Path], out: str | Path, **options: Any) -> Batch:
@@ -191,13 +191,13 @@ def track_options(
     )
     return TrackJobOptions(
         run_options(**run),
+        track,
         path_of(points),
         path_of(boxes),
         path_of(mask),
         cast(TrackerName, tracker),
         path_of(tracker_weights),
         path_of(video),
-        track,
     )
 
 

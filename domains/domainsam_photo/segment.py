@@ -81,21 +81,13 @@ def decode_marked(
 def _prompt(one: SceneObject, view: PictureView) -> PromptSet:
     """An object of a view as a prompt in pixels of the original picture; a rough mask counts as its box."""
     across, down = view.original[1] / view.shape[1], view.original[0] / view.shape[0]
-    bounds = one.bounds
     box = one.box
     if one.mask is not None and box is None:
-        right, bottom = bounds.col + bounds.width, bounds.row + bounds.height
-        box = (float(bounds.col), float(bounds.row), float(right), float(bottom))
+        box = one.bounds.box
     points = [[p.x * across, p.y * down, float(p.inside)] for p in one.points]
-    return PromptSet(
-        image_index=torch.zeros(1, dtype=torch.int64),
-        labels=torch.ones(1, dtype=torch.int64),
-        scores=torch.ones(1),
-        points=torch.tensor([points]) if points else None,
-        boxes=None
-        if box is None
-        else torch.tensor([[box[0] * across, box[1] * down, box[2] * across, box[3] * down]]),
-    )
+    if box is not None:
+        box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+    return PromptSet.from_one(torch.tensor([points]) if points else None, box)
 
 
 class PhotoSource:
@@ -113,8 +105,7 @@ class PhotoSource:
     @property
     def grid(self) -> Grid:
         """Pixels; a picture has no place on the ground."""
-        affine = np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.0, 0.0, 1.0]])
-        return Grid((self.picture.shape[0], self.picture.shape[1]), affine, "pixel")
+        return Grid.of_pixels((self.picture.shape[0], self.picture.shape[1]))
 
     def read(self, window: Window) -> Block:
         """One block; parts outside the picture are invalid."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from domainsam.prompter.everything import EverythingOptions
-from domainsam.prompter.search import ExampleOptions
-from domainsam.prompter.track import TrackOptions
+if TYPE_CHECKING:
+    from domainsam.prompter.everything import EverythingOptions
+    from domainsam.prompter.search import ExampleOptions
+    from domainsam.prompter.track import TrackOptions
 
 TrackerName = Literal["features", "still", "raft", "sam2"]
 TRACKERS: tuple[TrackerName, ...] = ("features", "still", "raft", "sam2")
@@ -59,11 +60,11 @@ class FindOptions:
     """Objects of many pictures by example."""
 
     run: RunOptions
+    search: ExampleOptions
     like: tuple[str, ...]
     unlike: tuple[str, ...] = ()
     finetune: bool = False
     parity: bool = False
-    search: ExampleOptions = field(default_factory=ExampleOptions)
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,13 @@ class TrackJobOptions:
     """Objects of a film by marks in some of its pictures."""
 
     run: RunOptions
+    track: TrackOptions
     points: Path | None = None
     boxes: Path | None = None
     mask: Path | None = None
     tracker: TrackerName = "features"
     tracker_weights: Path | None = None
     video: Path | None = None
-    track: TrackOptions = field(default_factory=TrackOptions)
 
 
 @dataclass(frozen=True)
@@ -85,4 +86,4 @@ class EverythingJobOptions:
     """Everything that pictures show."""
 
     run: RunOptions
-    keep: EverythingOptions = field(default_factory=EverythingOptions)
+    keep: EverythingOptions

@@ -11,8 +11,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from domainsam.errors import InputError
-from domainsam.foundation.base import SIDE_MULTIPLE
 from domainsam.grid import Grid
+from domainsam.prompter.search import cut_out
 from domainsam.protocols import Block, Features, Foundation, SceneObject, Window
 
 KEPT = 4
@@ -57,10 +57,10 @@ class PictureView:
         first = read(0)
         _check_picture(first, 0)
         self.original = (first.shape[0], first.shape[1])
-        self.scale = (side or foundation.image_size) / max(self.original)
-        height, width = (max(1, round(length * self.scale)) for length in self.original)
+        scale = (side or foundation.image_size) / max(self.original)
+        height, width = (max(1, round(length * scale)) for length in self.original)
         self.shape = (height, width)
-        self.grid = Grid(self.shape, np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.0, 0.0, 1.0]]), "pixel")
+        self.grid = Grid.of_pixels(self.shape)
 
     def picture(self, frame: int) -> NDArray[np.float32]:
         """The scaled picture ``(3, h, w)`` float32 in 0 to 1."""
@@ -109,12 +109,6 @@ class PictureView:
             self._features[window] = features
         return self._features[window]
 
-    @property
-    def whole(self) -> tuple[int, int]:
-        """Rows and columns of the window that holds a whole picture: the next multiples of 32."""
-        height, width = (-(-length // SIDE_MULTIPLE) * SIDE_MULTIPLE for length in self.shape)
-        return height, width
-
     def shrink_mask(self, mask: NDArray[np.bool_], frame: int = 0) -> SceneObject:
         """A mask ``(H, W)`` of the original picture as an object of this view.
 
@@ -134,12 +128,8 @@ class PictureView:
             0, 0
         ].numpy()
         small = share >= min(0.5, float(share.max()))
-        rows, cols = (np.flatnonzero(small.any(axis=axis)) for axis in (1, 0))
-        bounds = Window(
-            int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1, frame
-        )
-        part = small[bounds.row : bounds.row + bounds.height, bounds.col : bounds.col + bounds.width]
-        return SceneObject(bounds, mask=part.copy())
+        bounds, part = cut_out(small, Window(0, 0, *self.shape, frame))
+        return SceneObject(bounds, mask=part)
 
     def enlarge_mask(self, one: SceneObject) -> NDArray[np.bool_]:
         """An object's mask at the size of the original picture, ``(H, W)`` bool.
@@ -152,8 +142,7 @@ class PictureView:
         if one.mask is None:
             raise InputError("the object has no mask; expected one that was decoded")
         small = np.zeros(self.shape, np.float32)
-        bounds = one.bounds
-        small[bounds.row : bounds.row + bounds.height, bounds.col : bounds.col + bounds.width] = one.mask
+        small[one.bounds.slices] = one.mask
         large = F.interpolate(
             torch.from_numpy(small)[None, None], self.original, mode="bilinear", align_corners=False
         )

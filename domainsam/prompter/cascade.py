@@ -114,16 +114,18 @@ def personalise(features: Features, foundation: Foundation, target: Target, prio
     """
     with torch.inference_mode():
         points, first = _propose_points(features, foundation, target, prior)
-        proposals = [foundation.decode(features, _ask(points, frame_logits(first[0, 0]), first), True)]
+        proposals = [
+            foundation.decode(features, PromptSet.from_one(points, frame_logits(first[0, 0]), first), True)
+        ]
         if (prior.region.sum()) > 1:
-            asked = _ask(_points([(prior.positive, True)]), *_region_prompt(prior))
+            asked = PromptSet.from_one(_points([(prior.positive, True)]), *_region_prompt(prior))
             proposals.append(foundation.decode(features, asked, True))
         logits = torch.cat([masks.logits[0] for masks in proposals])
         best = _choose(logits, torch.cat([masks.iou[0] for masks in proposals]), prior)
         box = frame_logits(logits[best])
         if box is None:
             return None
-        refined = foundation.decode(features, _ask(points, box, logits[best][None, None]), True)
+        refined = foundation.decode(features, PromptSet.from_one(points, box, logits[best][None, None]), True)
         best = _choose(refined.logits[0], refined.iou[0], prior)
     if frame_logits(refined.logits[0, best]) is None:
         return None
@@ -167,7 +169,7 @@ def weigh_readings(
     features: Features, foundation: Foundation, positive: Point, weights: Sequence[float]
 ) -> Tensor:
     """PerSAM-F's mask: the weighted sum ``(H/4, W/4)`` of the logits of a click's three readings."""
-    masks = foundation.decode(features, _ask(_points([(positive, True)])), True)
+    masks = foundation.decode(features, PromptSet.from_one(_points([(positive, True)])), True)
     return torch.einsum("k,khw->hw", masks.logits.new_tensor(weights), masks.logits[0])
 
 
@@ -187,7 +189,7 @@ def learn_weights(
     cases = []
     for features, place, mask in shown:
         with torch.inference_mode():
-            logits = foundation.decode(features, _ask(_points([(place, True)])), True).logits[0]
+            logits = foundation.decode(features, PromptSet.from_one(_points([(place, True)])), True).logits[0]
         # Inference tensors cannot be learned from; a copy can.
         logits = logits.flatten(1).clone()
         share = F.avg_pool2d(torch.from_numpy(mask.astype(np.float32))[None], MAP_STRIDE)
@@ -228,7 +230,7 @@ def _decode_guided(
     similarity: NDArray[np.float32],
     points: Tensor,
 ) -> Masks:
-    prompts = _ask(points)
+    prompts = PromptSet.from_one(points)
     if not (isinstance(foundation, SamStyleFoundation) and foundation.guidable):
         return foundation.decode(features, prompts)
     grid = torch.from_numpy(similarity)[None, None].to(features.image)
@@ -240,20 +242,6 @@ def _decode_guided(
 def _points(points: Sequence[tuple[Point, bool]]) -> Tensor:
     rows = [[x, y, POINT_POSITIVE if inside else POINT_NEGATIVE] for (x, y), inside in points]
     return torch.tensor([rows], dtype=torch.float32)
-
-
-def _ask(
-    points: Tensor, box: tuple[float, float, float, float] | None = None, logits: Tensor | None = None
-) -> PromptSet:
-    """One prompt of one image."""
-    return PromptSet(
-        image_index=torch.zeros(1, dtype=torch.int64),
-        labels=torch.ones(1, dtype=torch.int64),
-        scores=torch.ones(1),
-        points=points,
-        boxes=None if box is None else torch.tensor([box], dtype=torch.float32),
-        mask_logits=logits,
-    )
 
 
 def _loss(logits: Tensor, truth: Tensor) -> Tensor:

@@ -19,8 +19,15 @@ from torch.nn import functional as F
 
 from domainsam.errors import InputError
 from domainsam.prompter.contrast import Contrast, find_best_cut, learn_contrast
-from domainsam.prompter.descriptors import centre_window, lay_windows
-from domainsam.prompter.search import ExampleOptions, bounds_of
+from domainsam.prompter.descriptors import (
+    centre_window,
+    cut_to_frame,
+    lay_windows,
+    measure_centrality,
+    paste_mask,
+)
+from domainsam.prompter.search import ExampleOptions, cut_out
+from domainsam.prompter.target import measure_example
 from domainsam.protocols import Features, Foundation, SceneObject, View, Window
 
 Float32 = NDArray[np.float32]
@@ -115,10 +122,8 @@ def _learn(cells: Sequence[ExampleCells]) -> Contrast:
 
 def _read_cells(view: View, one: SceneObject, side: int, name: str, alone: bool = False) -> ExampleCells:
     """Cells in and around an example, in the windows that hold it."""
-    if one.mask is None:
-        raise InputError(f"{name} is marked without its outline; an example needs a mask or a polygon")
-    _check_place(view, one.bounds, name)
-    parts = [_read_window(view, one, window) for window in _windows_of(view, one.bounds, side)]
+    area = measure_example(view, one, name)
+    parts = [_read_window(view, one, area, window) for window in _windows_of(view, one.bounds, side)]
     cells = ExampleCells(
         np.concatenate([part.features for part in parts]), np.concatenate([part.share for part in parts])
     )
@@ -129,17 +134,6 @@ def _read_cells(view: View, one: SceneObject, side: int, name: str, alone: bool 
             f"{name} covers everything around it; mark one object and leave some of its surroundings out"
         )
     return cells
-
-
-def _check_place(view: View, bounds: Window, name: str) -> None:
-    rows, cols = view.shape
-    fits = 0 <= bounds.row <= rows - bounds.height and 0 <= bounds.col <= cols - bounds.width
-    if not fits or not 0 <= bounds.frame < view.frames:
-        raise InputError(
-            f"{name} lies at rows {bounds.row} to {bounds.row + bounds.height}, columns {bounds.col} to "
-            f"{bounds.col + bounds.width} of frame {bounds.frame}; the scene has {rows} rows, {cols} columns "
-            f"and {view.frames} frame(s)"
-        )
 
 
 def _windows_of(view: View, bounds: Window, side: int) -> list[Window]:
@@ -160,19 +154,10 @@ def meets(one: Window, other: Window) -> bool:
     )
 
 
-def _read_window(view: View, one: SceneObject, window: Window) -> ExampleCells:
-    assert one.mask is not None
-    mask = np.zeros((window.height, window.width), bool)
-    bounds = one.bounds
-    top, left = max(window.row, bounds.row), max(window.col, bounds.col)
-    bottom = min(window.row + window.height, bounds.row + bounds.height)
-    right = min(window.col + window.width, bounds.col + bounds.width)
-    if top < bottom and left < right:
-        part = one.mask[top - bounds.row : bottom - bounds.row, left - bounds.col : right - bounds.col]
-        mask[top - window.row : bottom - window.row, left - window.col : right - window.col] = part
+def _read_window(view: View, one: SceneObject, area: int, window: Window) -> ExampleCells:
     features, valid = look(view, window)
-    share = average_cells(mask.astype(np.float32))
-    reach = max(LEAST_AROUND, AROUND * 2 * np.sqrt(one.mask.sum() / np.pi) / CELL)
+    share = average_cells(paste_mask(one, window).astype(np.float32))
+    reach = max(LEAST_AROUND, AROUND * 2 * np.sqrt(area / np.pi) / CELL)
     near = ndimage.distance_transform_edt(share <= 0) <= reach if (share > 0).any() else np.zeros_like(valid)
     used = near & valid
     return ExampleCells(np.ascontiguousarray(features[:, used].T), share[used])
@@ -188,11 +173,10 @@ def average_cells(values: Float32) -> Float32:
 def look(view: View, window: Window) -> tuple[Float32, Mask]:
     """Features ``(C, h/4, w/4)`` of a window's cells, and which of them show something, at least by half."""
     block = view.block(window)
-    inside = np.zeros((window.height, window.width), bool)
-    inside[: view.shape[0] - window.row, : view.shape[1] - window.col] = True
+    valid = cut_to_frame(block.valid, window, view.shape)
     with torch.inference_mode():
         features = describe_cells(view.features(window), block.image)
-    return features, average_cells((block.valid & inside).astype(np.float32)) >= 0.5
+    return features, average_cells(valid.astype(np.float32)) >= 0.5
 
 
 class DenseSource:
@@ -270,19 +254,13 @@ def map_odds(
         if not view.block(window).valid.any():
             continue
         features, valid = look(view, window)
-        own = centrality(valid.shape)
+        own = measure_centrality(valid.shape)
         row, col = window.row // CELL, window.col // CELL
         place = slice(row, row + valid.shape[0]), slice(col, col + valid.shape[1])
         better = valid & (own > weights[place])
         odds[place][better] = contrast.score(features)[better]
         weights[place][better] = own[better]
     return odds
-
-
-def centrality(shape: tuple[int, int]) -> Float32:
-    """Cells to the nearest edge, at least 1."""
-    rows, cols = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 1 for n in shape)
-    return np.asarray(np.minimum(rows[:, None], cols[None]), np.float32)
 
 
 def smooth_odds(odds: Float32) -> Float32:
@@ -336,19 +314,9 @@ def _cut_out(
     values = torch.from_numpy(np.where(own & (near <= 0.5), 1.0, np.where(own, near, 0.0)).astype(np.float32))
     size = own.shape[0] * CELL, own.shape[1] * CELL
     large = F.interpolate(values[None, None], size, mode="bilinear", align_corners=False)[0, 0].numpy()
-    mask = large > 0.5
     window = Window(rows.start * CELL, cols.start * CELL, *size, frame)
-    mask[max(0, view.shape[0] - window.row) :] = False
-    mask[:, max(0, view.shape[1] - window.col) :] = False
+    mask = cut_to_frame(large > 0.5, window, view.shape)
     if not mask.any():
         return None
-    bounds = bounds_of(mask, window)
-    top, left = bounds.row - window.row, bounds.col - window.col
-    part = mask[top : top + bounds.height, left : left + bounds.width].copy()
-    box = (
-        float(bounds.col),
-        float(bounds.row),
-        float(bounds.col + bounds.width),
-        float(bounds.row + bounds.height),
-    )
-    return SceneObject(bounds, score=min(1.0, score), box=box, mask=part)
+    bounds, part = cut_out(mask, window)
+    return SceneObject(bounds, score=min(1.0, score), box=bounds.box, mask=part)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from domainsam.foundation.base import SIDE_MULTIPLE
-from domainsam.protocols import Block, Features, View, Window
+from domainsam.protocols import Features, SceneObject, View, Window
 
 CELL = 8
 """Pixels of a picture per descriptor, along each side."""
@@ -79,10 +79,35 @@ def _place(middle: float, side: int, length: int) -> int:
 
 def read_valid_cells(view: View, window: Window) -> NDArray[np.bool_]:
     """Which cells ``(h/8, w/8)`` of a window lie in the scene and show something, at least by half."""
-    block: Block = view.block(window)
-    inside = np.zeros((window.height, window.width), bool)
-    inside[: view.shape[0] - window.row, : view.shape[1] - window.col] = True
-    return share_cells(block.valid & inside) >= 0.5
+    return share_cells(cut_to_frame(view.block(window).valid, window, view.shape)) >= 0.5
+
+
+def cut_to_frame(mask: NDArray[np.bool_], window: Window, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """A window's mask without what lies beyond the frame."""
+    cut = mask.copy()
+    cut[max(0, shape[0] - window.row) :] = False
+    cut[:, max(0, shape[1] - window.col) :] = False
+    return cut
+
+
+def paste_mask(one: SceneObject, window: Window) -> NDArray[np.bool_]:
+    """What of an object's mask lies in a window, ``(h, w)`` of the window."""
+    assert one.mask is not None
+    mask = np.zeros((window.height, window.width), bool)
+    bounds = one.bounds
+    top, left = max(window.row, bounds.row), max(window.col, bounds.col)
+    bottom = min(window.row + window.height, bounds.row + bounds.height)
+    right = min(window.col + window.width, bounds.col + bounds.width)
+    if top < bottom and left < right:
+        part = one.mask[top - bounds.row : bottom - bounds.row, left - bounds.col : right - bounds.col]
+        mask[top - window.row : bottom - window.row, left - window.col : right - window.col] = part
+    return mask
+
+
+def measure_centrality(shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Cells to the nearest edge of a window of ``shape`` cells, at least 1."""
+    rows, cols = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 1 for n in shape)
+    return np.asarray(np.minimum(rows[:, None], cols[None]), np.float32)
 
 
 def cells_of(window: Window) -> tuple[slice, slice]:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from domainsam.errors import ConfigError
-from domainsam.prompter.descriptors import CELL
-from domainsam.prompter.search import bounds_of, cut_to_frame, own_areas, touches_inner_edge
+from domainsam.prompter.descriptors import CELL, cut_to_frame
+from domainsam.prompter.search import cut_out, own_areas, touches_inner_edge
 from domainsam.prompts import POINT_POSITIVE, PromptSet
 from domainsam.protocols import Foundation, SceneObject, View, Window
 
@@ -122,12 +122,8 @@ class EverythingSource:
         mask = cut_to_frame(np.asarray((fine[0, 0] > 0).cpu().numpy()), window, view.shape)
         if int(mask.sum()) < max(1, self.options.least_area) or touches_inner_edge(mask, window, view.shape):
             return None
-        bounds = bounds_of(mask, window)
-        top, left = bounds.row - window.row, bounds.col - window.col
-        part = mask[top : top + bounds.height, left : left + bounds.width].copy()
-        right, bottom = bounds.col + bounds.width, bounds.row + bounds.height
-        box = (float(bounds.col), float(bounds.row), float(right), float(bottom))
-        return SceneObject(bounds, score=min(max(iou, 0.0), 1.0), box=box, mask=part)
+        bounds, part = cut_out(mask, window)
+        return SceneObject(bounds, score=min(max(iou, 0.0), 1.0), box=bounds.box, mask=part)
 
 
 def grid_points(window: Window, per_side: int) -> Iterator[tuple[float, float]]:

@@ -246,17 +246,11 @@ def mark_mask(view: View, one: SceneObject, foundation: Foundation) -> PointMask
     if one.mask is not None:
         return _given_mask(one)
     points = [[p.x - window.col, p.y - window.row, float(p.inside)] for p in one.points]
-    box = None
+    box: Box | None = None
     if one.box is not None:
         left, top, right, bottom = one.box
-        box = torch.tensor([[left - window.col, top - window.row, right - window.col, bottom - window.row]])
-    prompts = PromptSet(
-        image_index=torch.zeros(1, dtype=torch.int64),
-        labels=torch.ones(1, dtype=torch.int64),
-        scores=torch.ones(1),
-        points=torch.tensor([points]) if points else None,
-        boxes=box,
-    )
+        box = (left - window.col, top - window.row, right - window.col, bottom - window.row)
+    prompts = PromptSet.from_one(torch.tensor([points]) if points else None, box)
     # One click alone is ambiguous, and read in three ways (Kirillov et al. 2023, section 3).
     alone = len(points) == 1 and box is None
     with torch.inference_mode():

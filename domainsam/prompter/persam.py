@@ -173,16 +173,7 @@ class PublishedPerSam:
         guidance: Guidance | None = None,
     ) -> Masks:
         """Decode prompts in pixels of the picture, centres at whole numbers as the public code counts."""
-        prompts = fit.prompts(
-            PromptSet(
-                image_index=torch.zeros(1, dtype=torch.int64),
-                labels=torch.ones(1, dtype=torch.int64),
-                scores=torch.ones(1),
-                points=points,
-                boxes=None if box is None else torch.tensor([box], dtype=torch.float32),
-                mask_logits=logits,
-            )
-        )
+        prompts = fit.prompts(PromptSet.from_one(points, box, logits))
         assert prompts.points is not None
         boxes = None if prompts.boxes is None else prompts.boxes + HALF
         prompts = prompts.replace(points=prompts.points + torch.tensor([HALF, HALF, 0.0]), boxes=boxes)

@@ -70,14 +70,14 @@ def decode_points(
     own, every = _label(inner[0], inner[0][:0]), _label(inner[0], inner[1])
     limit = None if extent is None else _box_within(extent, window)
     with torch.inference_mode():
-        answer = foundation.decode(features, _ask(own, limit))
+        answer = foundation.decode(features, PromptSet.from_one(own, limit))
         box = limit
         for number in range(1 + refinements):
             if number:
                 box = cut_box(frame_logits(answer.logits[0, 0]), limit)
                 if box is None:
                     return None
-            answer = foundation.decode(features, _ask(every, box, answer.logits))
+            answer = foundation.decode(features, PromptSet.from_one(every, box, answer.logits))
     if frame_logits(answer.logits[0, 0]) is None:
         return None
     iou = float(answer.iou[0, 0].clamp(0, 1))
@@ -111,16 +111,3 @@ def _label(positive: Points, negative: Points) -> Tensor:
     marks = [np.full(len(positive), POINT_POSITIVE), np.full(len(negative), POINT_NEGATIVE)]
     rows = np.column_stack([np.concatenate([positive, negative]), np.concatenate(marks)])
     return torch.from_numpy(rows.astype(np.float32))[None]
-
-
-def _ask(
-    points: Tensor, box: tuple[float, float, float, float] | None = None, logits: Tensor | None = None
-) -> PromptSet:
-    return PromptSet(
-        image_index=torch.zeros(1, dtype=torch.int64),
-        labels=torch.ones(1, dtype=torch.int64),
-        scores=torch.ones(1),
-        points=points,
-        boxes=None if box is None else torch.tensor([box], dtype=torch.float32),
-        mask_logits=logits,
-    )

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError
 from domainsam.prompter.cascade import Answer, Prior, personalise
-from domainsam.prompter.descriptors import CELL, cells_of, centre_window, lay_windows, share_cells
+from domainsam.prompter.descriptors import (
+    CELL,
+    cells_of,
+    centre_window,
+    cut_to_frame,
+    lay_windows,
+    share_cells,
+)
 from domainsam.prompter.similarity import SimilarityMap, place_cell
 from domainsam.prompter.target import Target
 from domainsam.protocols import Click, Foundation, SceneObject, View, Window
@@ -139,7 +146,7 @@ class Search:
         return personalise(self.view.features(window), self.foundation, self.target, prior)
 
     def _report(self, answer: Answer, mask: NDArray[np.bool_], window: Window, peak: Cell) -> SceneObject:
-        bounds = bounds_of(mask, window)
+        bounds, part = cut_out(mask, window)
         inside = share_cells(mask)
         values = self.alike.values[window.frame][cells_of(window)]
         known = np.isfinite(values) & (inside > 0)
@@ -149,17 +156,9 @@ class Search:
         score = answer.iou * alike * answer.agreement * min(ratio, 1 / ratio) ** SIZE_POWER
         x, y = place_cell(*peak)
         x, y = min(x, self.view.shape[1] - 0.5), min(y, self.view.shape[0] - 0.5)
-        top, left = bounds.row - window.row, bounds.col - window.col
-        part = mask[top : top + bounds.height, left : left + bounds.width]
         on_it = bounds.row <= y < bounds.row + bounds.height and bounds.col <= x < bounds.col + bounds.width
-        box = (bounds.col, bounds.row, bounds.col + bounds.width, bounds.row + bounds.height)
-        return SceneObject(
-            bounds,
-            score=score,
-            points=(Click(x, y),) if on_it else (),
-            box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-            mask=part.copy(),
-        )
+        points = (Click(x, y),) if on_it else ()
+        return SceneObject(bounds, score=score, points=points, box=bounds.box, mask=part)
 
 
 def suppress_same(found: Sequence[SceneObject]) -> list[SceneObject]:
@@ -205,6 +204,13 @@ def _halve(starts: Sequence[int], side: int) -> dict[int, slice]:
     return {start: slice(edges[number], edges[number + 1]) for number, start in enumerate(starts)}
 
 
+def cut_out(mask: NDArray[np.bool_], window: Window) -> tuple[Window, NDArray[np.bool_]]:
+    """The bounds of a mask ``(h, w)``, not empty, of a window, and a copy of what of it lies in them."""
+    bounds = bounds_of(mask, window)
+    top, left = bounds.row - window.row, bounds.col - window.col
+    return bounds, mask[top : top + bounds.height, left : left + bounds.width].copy()
+
+
 def bounds_of(mask: NDArray[np.bool_], window: Window) -> Window:
     """The smallest window that holds a mask ``(h, w)``, not empty, of a window."""
     rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
@@ -225,14 +231,6 @@ def touches_inner_edge(mask: NDArray[np.bool_], window: Window, shape: tuple[int
         or (window.row + window.height < shape[0] and mask[-1].any())
         or (window.col + window.width < shape[1] and mask[:, -1].any())
     )
-
-
-def cut_to_frame(mask: NDArray[np.bool_], window: Window, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """A window's mask without what lies beyond the frame."""
-    cut = mask.copy()
-    cut[max(0, shape[0] - window.row) :] = False
-    cut[:, max(0, shape[1] - window.col) :] = False
-    return cut
 
 
 def _holds(window: Window, cell: Cell) -> bool:

@@ -14,6 +14,7 @@ from domainsam.prompter.descriptors import (
     count_cells,
     describe_features,
     lay_windows,
+    measure_centrality,
     read_valid_cells,
 )
 from domainsam.prompter.target import Target, compare
@@ -66,7 +67,7 @@ def map_similarity(view: View, target: Target, side: int) -> SimilarityMap:
             with torch.inference_mode():
                 descriptors = describe_features(view.features(window))
             similarity = compare(descriptors, target.wanted, target.unwanted, target.centre)
-            place, own = cells_of(window), _centrality(valid.shape)
+            place, own = cells_of(window), measure_centrality(valid.shape)
             better = valid & (own > weights[place])
             values[frame][place][better] = similarity[better]
             weights[place][better] = own[better]
@@ -74,12 +75,6 @@ def map_similarity(view: View, target: Target, side: int) -> SimilarityMap:
     mean = float(seen.mean()) if seen.size else 0.0
     spread = float(seen.std()) if seen.size else 1.0
     return SimilarityMap(values, mean, spread or 1.0, side)
-
-
-def _centrality(shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Cells to the nearest edge, at least 1."""
-    rows, cols = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 1 for n in shape)
-    return np.asarray(np.minimum(rows[:, None], cols[None]), np.float32)
 
 
 def place_cell(row: int, col: int) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from domainsam.prompter.descriptors import (
     centre_window,
     describe_features,
     lay_windows,
+    paste_mask,
     read_valid_cells,
     share_cells,
 )
@@ -231,6 +232,34 @@ def show_example(view: View, one: SceneObject, side: int, name: str, alone: bool
     InputError
         As of :func:`learn_target`.
     """
+    bounds, area = one.bounds, measure_example(view, one, name)
+    window = centre_window(view.shape, bounds, side)
+    if bounds.height > window.height or bounds.width > window.width:
+        window = _fullest(view, one, side)
+    mask = paste_mask(one, window)
+    valid = read_valid_cells(view, window)
+    share = share_cells(mask)
+    if not (valid & (share > 0)).any():
+        raise InputError(f"{name} lies where the scene has no data; mark one that can be seen")
+    features = view.features(window)
+    with torch.inference_mode():
+        descriptors = describe_features(features)
+    shown = Shown(window, descriptors, features.image[0], mask, share, valid, area)
+    if not alone and not shown.others.any():
+        raise InputError(
+            f"{name} covers everything around it; mark one object and leave some of its surroundings out"
+        )
+    return shown
+
+
+def measure_example(view: View, one: SceneObject, name: str) -> int:
+    """Area of an example's mask in pixels, once it is known to have one inside the view.
+
+    Raises
+    ------
+    InputError
+        If it has no mask, or lies outside; ``name`` is what it is called.
+    """
     if one.mask is None:
         raise InputError(f"{name} is marked without its outline; an example needs a mask or a polygon")
     bounds = one.bounds
@@ -242,49 +271,17 @@ def show_example(view: View, one: SceneObject, side: int, name: str, alone: bool
             f"{bounds.col + bounds.width} of frame {bounds.frame}; the scene has {rows} rows, {cols} columns "
             f"and {view.frames} frame(s)"
         )
-    window = centre_window(view.shape, bounds, side)
-    if bounds.height > window.height or bounds.width > window.width:
-        window = _fullest(view, one, side)
-    mask = np.zeros((window.height, window.width), bool)
-    _paste(mask, window, one)
-    valid = read_valid_cells(view, window)
-    share = share_cells(mask)
-    if not (valid & (share > 0)).any():
-        raise InputError(f"{name} lies where the scene has no data; mark one that can be seen")
-    features = view.features(window)
-    with torch.inference_mode():
-        descriptors = describe_features(features)
-    shown = Shown(window, descriptors, features.image[0], mask, share, valid, int(one.mask.sum()))
-    if not alone and not shown.others.any():
-        raise InputError(
-            f"{name} covers everything around it; mark one object and leave some of its surroundings out"
-        )
-    return shown
+    return int(one.mask.sum())
 
 
 def _fullest(view: View, one: SceneObject, side: int) -> Window:
     """For an example larger than a window, the one that shows most of it beside some surroundings."""
-    assert one.mask is not None
 
     def held(window: Window) -> float:
-        mask = np.zeros((window.height, window.width), bool)
-        _paste(mask, window, one)
-        share = mask.mean()
+        share = paste_mask(one, window).mean()
         return float(share * (1 - share))
 
     return max(lay_windows(view.shape, side, one.bounds.frame), key=held)
-
-
-def _paste(mask: NDArray[np.bool_], window: Window, one: SceneObject) -> None:
-    """Lay an object's mask into a window's."""
-    assert one.mask is not None
-    bounds = one.bounds
-    top, left = max(window.row, bounds.row), max(window.col, bounds.col)
-    bottom = min(window.row + window.height, bounds.row + bounds.height)
-    right = min(window.col + window.width, bounds.col + bounds.width)
-    if top < bottom and left < right:
-        part = one.mask[top - bounds.row : bottom - bounds.row, left - bounds.col : right - bounds.col]
-        mask[top - window.row : bottom - window.row, left - window.col : right - window.col] = part
 
 
 def _mean(one: Shown, cells: NDArray[np.bool_]) -> Tensor:

@@ -19,7 +19,7 @@ from domainsam.errors import InputError
 from domainsam.prompter.followed import Followed, TrackOptions, look_at, start_object
 from domainsam.prompter.pointmask import NOTHING
 from domainsam.prompter.reinit import renew
-from domainsam.prompter.search import bounds_of
+from domainsam.prompter.search import cut_out
 from domainsam.prompter.trackers import Tracker
 from domainsam.protocols import Click, Foundation, SceneObject, View, Window
 
@@ -193,21 +193,14 @@ class TrackSource:
 
 def _as_object(answer: FrameAnswer, number: int, label: str | None) -> SceneObject:
     mask = answer.labels == number
-    bounds = bounds_of(mask, Window(0, 0, mask.shape[0], mask.shape[1], answer.frame))
-    right, bottom = bounds.col + bounds.width, bounds.row + bounds.height
+    bounds, part = cut_out(mask, Window(0, 0, mask.shape[0], mask.shape[1], answer.frame))
+    left, top, right, bottom = bounds.box
     points = [
         Click(float(x), float(y))
         for x, y in answer.points[number - 1]
-        if bounds.col <= x < right and bounds.row <= y < bottom
+        if left <= x < right and top <= y < bottom
     ]
-    return SceneObject(
-        bounds,
-        label,
-        answer.scores[number - 1],
-        tuple(points),
-        (float(bounds.col), float(bounds.row), float(right), float(bottom)),
-        mask[bounds.slices].copy(),
-    )
+    return SceneObject(bounds, label, answer.scores[number - 1], tuple(points), bounds.box, part)
 
 
 def check_place(number: int, one: SceneObject, view: View) -> None:

@@ -232,7 +232,7 @@ class ArrayView:
     ) -> None:
         self.shape = shape
         self.frames = frames
-        self.grid = Grid(shape, np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.0, 0.0, 1.0]]), "pixel")
+        self.grid = Grid.of_pixels(shape)
         self._foundation = foundation
         self._images = make_images(frames, shape).numpy()
         self._kept: dict[Window, Features] = {}

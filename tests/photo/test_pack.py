@@ -26,6 +26,12 @@ class TestPhotoPack(PackContract):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "[]"
 
+    def test_its_commands_and_keywords_import_no_torch(self) -> None:
+        names = "find, segment, track"
+        code = f"import sys; from domainsam_photo.commands import {names}; print('torch' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "False"
+
 
 @pytest.mark.parametrize(
     ("command", "functions", "inputs"),

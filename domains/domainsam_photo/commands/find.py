@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from domainsam_cli.console import get_command_line, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.options import job_options
 from domainsam_photo.commands.shared import (
     PATH,
     close_batch,
-    keywords,
     many_options,
+    mark_resumable,
     summarise,
     tell_picture,
 )
@@ -40,10 +40,8 @@ def find_command(ctx: click.Context, /, pictures: tuple[Path, ...], **given: Any
     """  # noqa: D301 - click needs the control character itself
     from domainsam_photo.find import find_in_pictures
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
-    options = find_options(**keywords(given), made_by=get_command_line())
+    mark_resumable(ctx)
+    options = find_options(**job_options(given), made_by=get_command_line())
     silent = given["quiet"] or given["as_json"]
     batch = find_in_pictures(pictures, options, None if silent else tell_picture)
     print_result(given, batch.document, summarise(batch, told=not silent))

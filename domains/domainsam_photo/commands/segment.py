@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from domainsam_cli.console import format_paths, get_command_line, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.options import job_options
 from domainsam_photo.commands.shared import (
     PATH,
     close_batch,
-    keywords,
     machine_options,
     many_options,
+    mark_resumable,
     summarise,
     tell_picture,
 )
@@ -37,7 +37,7 @@ def segment_command(picture: Path, **given: Any) -> None:
     """  # noqa: D301 - click needs the control character itself
     from domainsam_photo.segment import segment_picture
 
-    options = segment_options(**keywords(given), made_by=get_command_line())
+    options = segment_options(**job_options(given), made_by=get_command_line())
     result = segment_picture(picture, options)
     print_result(given, result.document, [result.sentence(), *format_paths(result.paths)])
 
@@ -60,15 +60,9 @@ def everything_command(ctx: click.Context, /, pictures: tuple[Path, ...], **give
     """  # noqa: D301 - click needs the control character itself
     from domainsam_photo.everything import segment_everything
 
-    _mark_resumable(ctx)
-    options = everything_options(**keywords(given), made_by=get_command_line())
+    mark_resumable(ctx)
+    options = everything_options(**job_options(given), made_by=get_command_line())
     silent = given["quiet"] or given["as_json"]
     batch = segment_everything(pictures, options, None if silent else tell_picture)
     print_result(given, batch.document, summarise(batch, told=not silent))
     close_batch(ctx, batch)
-
-
-def _mark_resumable(ctx: click.Context) -> None:
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True

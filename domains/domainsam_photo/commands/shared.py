@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from domainsam_cli.console import echo, format_paths
+from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     bundle,
     device_option,
-    job_options,
     out_option,
     overwrite_option,
     precision_option,
@@ -39,9 +39,11 @@ many_options = bundle(resume_option, machine_options)
 """What jobs over many pictures take."""
 
 
-def keywords(given: dict[str, Any]) -> dict[str, Any]:
-    """A command's options as its job's keywords."""
-    return job_options(given)
+def mark_resumable(ctx: click.Context) -> None:
+    """Let the command line say, if it is stopped, that ``--resume`` goes on."""
+    state = ctx.find_object(RunState)
+    if state is not None:
+        state.resumable = True
 
 
 def tell_picture(result: PictureResult) -> None:

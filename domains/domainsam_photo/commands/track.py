@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from domainsam_cli.console import format_paths, get_command_line, print_result
-from domainsam_cli.options import bundle
-from domainsam_photo.commands.shared import PATH, keywords, machine_options
+from domainsam_cli.options import bundle, job_options
+from domainsam_photo.commands.shared import PATH, machine_options
 from domainsam_photo.run import track_options
 from domainsam_photo.settings import TRACKERS
 
@@ -59,7 +59,7 @@ def track_command(film: Path, **given: Any) -> None:
     from domainsam.progress import report_progress
     from domainsam_photo.track import track_film
 
-    options = track_options(**keywords(given), made_by=get_command_line())
+    options = track_options(**job_options(given), made_by=get_command_line())
     with report_progress(film.name, given["quiet"] or given["as_json"]) as progress:
         result = track_film(film, options, progress)
     print_result(given, result.document, [*result.lines(), *format_paths(result.paths)])

@@ -16,11 +16,12 @@ from domainsam.infer.pictures import PictureView
 from domainsam.metrics.bootstrap import Interval, bootstrap
 from domainsam.metrics.tables import csv_text, finite_or_none, interval_document
 from domainsam.progress import Progress, report_nothing
+from domainsam.prompter.search import ExampleOptions
+from domainsam.prompter.track import TrackOptions
 from domainsam.protocols import Click, Foundation, SceneObject
 from domainsam_photo.evaluate.layouts import (
     FILM_LAYOUTS,
     Group,
-    Labelled,
     Sequence,
     read_groups,
     read_sequences,
@@ -187,7 +188,7 @@ def score_group(
     yield Unit(group.name, {"IoU": float(values[0]), "boundary IoU": float(values[1])}, len(others))
 
 
-def _read_truth(pair: Labelled) -> Mask:
+def _read_truth(pair: Example) -> Mask:
     return np.asarray(read_numbers(pair.mask) > 0)
 
 
@@ -195,19 +196,16 @@ def _make_by_example(
     group: Group, method: str, foundation: Foundation
 ) -> Callable[[NDArray[np.uint8], Mask], Mask]:
     """A function from a picture to the best place of what the group's reference shows."""
-    from domainsam.prompter.search import ExampleOptions
-
     if group.reference is None:
         raise ConfigError(f"{group.name}: has no example; add one")
     given = FindOptions(
         RunOptions(Path()),
-        (),
+        like=(),
         finetune=method.endswith("-f"),
         parity=method.startswith("persam"),
         search=ExampleOptions(always=True, most=1),
     )
-    example = Example(group.reference.picture, group.reference.mask)
-    find = make_finder([example], [], foundation, given)
+    find = make_finder([group.reference], [], foundation, given)
 
     def answer(picture: NDArray[np.uint8], truth: Mask) -> Mask:
         found = find(picture)
@@ -224,10 +222,8 @@ def _make_prompted(method: str, foundation: Foundation) -> Callable[[NDArray[np.
             return np.zeros(truth.shape, bool)
         view = PictureView(lambda _: picture, 1, foundation)
         one = view.shrink_mask(truth)
-        bounds = one.bounds
         if method == "boxes":
-            right, bottom = bounds.col + bounds.width, bounds.row + bounds.height
-            mark = SceneObject.marked(box=(float(bounds.col), float(bounds.row), float(right), float(bottom)))
+            mark = SceneObject.marked(box=one.bounds.box)
         else:
             mark = SceneObject.marked((_middle(one),))
         return decode_marked(picture, view, [mark], foundation)[0].mask
@@ -255,7 +251,7 @@ def score_film(
     objects = [
         view.shrink_mask(read_mask(film.masks[frame], number), frame) for number, frame in starts.items()
     ]
-    given = TrackJobOptions(RunOptions(Path()), tracker=method)  # type: ignore[arg-type]
+    given = TrackJobOptions(RunOptions(Path()), TrackOptions(), tracker=method)  # type: ignore[arg-type]
     answers: dict[int, NDArray[np.uint8]] = {}
     for answer in answer_frames(view, objects, foundation, given, []):
         if answer.frame in film.masks:

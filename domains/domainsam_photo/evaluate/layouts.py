@@ -7,6 +7,7 @@ from pathlib import Path
 
 from domainsam.documents import read_lines
 from domainsam.errors import InputError, MissingInputError
+from domainsam_photo.read.marked import Example
 from domainsam_photo.read.pictures import PICTURES, find_pictures
 
 FILM_LAYOUTS = ("davis", "youtube-vos", "mose")
@@ -18,20 +19,12 @@ RESOLUTION = "480p"
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A picture and its mask."""
-
-    picture: Path
-    mask: Path
-
-
-@dataclass(frozen=True)
 class Group:
     """Pictures of one object: ``reference`` is shown, the others are scored."""
 
     name: str
-    reference: Labelled | None
-    others: tuple[Labelled, ...]
+    reference: Example | None
+    others: tuple[Example, ...]
 
 
 @dataclass(frozen=True)
@@ -124,12 +117,12 @@ def _folder(root: Path, name: str) -> Path:
     return folder
 
 
-def _pair(pictures: Path, masks: Path) -> tuple[Labelled, ...]:
+def _pair(pictures: Path, masks: Path) -> tuple[Example, ...]:
     pairs = []
     for picture in find_pictures([pictures]):
         own = [masks / f"{picture.stem}{ending}" for ending in (".png", *PICTURES)]
         mask = next((path for path in own if path.is_file()), None)
         if mask is None:
             raise InputError(f"{picture}: has no mask {own[0]}; add it, or take the picture away")
-        pairs.append(Labelled(picture, mask))
+        pairs.append(Example(picture, mask))
     return tuple(pairs)

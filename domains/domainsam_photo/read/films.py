@@ -98,7 +98,6 @@ class FilmFile:
         self._numbers = {time: number for number, time in enumerate(self._times)}
         self._decoding: Iterator[tuple[int, NDArray[np.uint8]]] = iter(())
         self._next: int | None = None
-        self._last: NDArray[np.uint8] | None = None
 
     def read(self, frame: int) -> NDArray[np.uint8]:
         """Picture ``(H, W, 3)`` uint8 RGB.

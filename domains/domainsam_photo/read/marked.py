@@ -16,7 +16,7 @@ from domainsam.infer.pictures import PictureView
 from domainsam.io.marks import read_marks
 from domainsam.prompter.clicks import Clicks
 from domainsam.protocols import Click, SceneObject, View
-from domainsam_photo.read.pictures import read_mask, read_numbers, read_picture
+from domainsam_photo.read.pictures import read_mask, read_numbers, read_picture, require_set
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def read_marked(
     InputError
         If nothing is marked, or outside.
     """
-    grid = Grid(view.original, np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.0, 0.0, 1.0]]), "pixel")
+    grid = Grid.of_pixels(view.original)
     objects: list[SceneObject] = []
     if points is not None:
         objects += read_marks(points, grid, frame="pixel", frames=view.frames)
@@ -94,7 +94,7 @@ def read_marked(
     scaled = [scale_object(one, view) for one in objects]
     if masks is not None:
         numbers = read_numbers(masks)
-        read_mask(masks)
+        require_set(masks, numbers > 0)
         _check_size(masks, numbers.shape, view.original)
         scaled += [
             view.shrink_mask(np.asarray(numbers == number)) for number in np.unique(numbers[numbers > 0])

@@ -56,9 +56,20 @@ def read_mask(path: Path, number: int | None = None) -> NDArray[np.bool_]:
     """
     numbers = read_numbers(path)
     mask = numbers > 0 if number is None else numbers == number
+    require_set(path, mask)
+    return np.asarray(mask)
+
+
+def require_set(path: Path, mask: NDArray[np.bool_]) -> None:
+    """Refuse the mask of a file where nothing is set.
+
+    Raises
+    ------
+    InputError
+        If nothing is.
+    """
     if not mask.any():
         raise InputError(f"{path}: marks nothing; expected the object to have other values than 0")
-    return np.asarray(mask)
 
 
 @reads("a mask of numbers")

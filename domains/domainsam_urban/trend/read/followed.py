@@ -23,8 +23,8 @@ from domainsam.io.marks import read_marks
 from domainsam.machine import Precision
 from domainsam.progress import Progress, report_nothing
 from domainsam.prompter.contrast import Contrast, learn_contrast
-from domainsam.prompter.dense import CELL, average_cells, centrality, look, meets, smooth_odds
-from domainsam.prompter.descriptors import lay_windows
+from domainsam.prompter.dense import CELL, average_cells, look, meets, smooth_odds
+from domainsam.prompter.descriptors import lay_windows, measure_centrality
 from domainsam.protocols import Foundation, SceneObject, View, Window
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.trend.read.scenes import Reading
@@ -201,7 +201,7 @@ def read_region(view: View, one: SceneObject, reach: float, side: int) -> Region
         part, valid = look(view, window)
         features = np.zeros((len(part), height, width), np.float32) if features is None else features
         there, here = _shared(window, (rows, cols))
-        own = np.where(valid, centrality(valid.shape), 0)[here]
+        own = np.where(valid, measure_centrality(valid.shape), 0)[here]
         better = own > weights[there]
         features[:, *there][:, better] = part[:, *here][:, better]
         weights[there][better] = own[better]
