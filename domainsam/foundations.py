@@ -244,6 +244,7 @@ FOUNDATIONS: dict[str, FoundationSpec] = {
             "embedded_fast",
             "domainsam.foundation.embedded:load",
             OWN_LICENCE,
+            notice=OWN_NOTICE,
             marks=Marks({FAST_ONLY: None}),
             parameters=COSTS["embedded_fast"][0],
             gmacs=COSTS["embedded_fast"][1],

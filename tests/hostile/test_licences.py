@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from domainsam.foundation import load_foundation
-from domainsam.foundations import OWN_LICENCE, find_foundations, tell_licences
+from domainsam.foundations import OWN_LICENCE, OWN_NOTICE, find_foundations, tell_licences
 from domainsam.licences import OPEN_USE, RESEARCH_LICENCE, RESEARCH_USE, read_provenance, tell_use
 from domainsam.signatures import shipped_weights
 from tests.conftest import ROOT
@@ -30,6 +30,16 @@ def test_foundations_say_their_own() -> None:
         assert RESEARCH_LICENCE in rows[name].licence
         assert rows[name].licence == OWN_LICENCE
     assert rows["sam_vit_b"].licence == "Apache-2.0"
+
+
+def test_every_foundation_of_ours_for_research_says_so_before_use(caplog: pytest.LogCaptureFixture) -> None:
+    told = {name: row.notice for name, row in find_foundations().items() if RESEARCH_LICENCE in row.licence}
+    assert told == dict.fromkeys(("embedded", "embedded_fast", "embedded_sam2"), OWN_NOTICE)
+    with caplog.at_level(logging.WARNING):
+        load_foundation("embedded_fast")
+    assert caplog.messages == [
+        "the embedded foundations are for research: trained in part on research-only imagery"
+    ]
 
 
 def test_outputs_tell_the_licences_of_the_weights_that_made_them() -> None:
