@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
 from domainsam.errors import InputError, MissingInputError
+from domainsam.reading import reads
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MASK_ENDINGS = ("_mask", "_label", "_labels")
@@ -100,6 +101,7 @@ def _pairs(images: Path, masks: Path | None) -> Iterator[tuple[Path, Path]]:
                 break
 
 
+@reads("a picture")
 def _open(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -62,6 +63,20 @@ def test_sixteen_bits_are_stretched(tmp_path: Path) -> None:
     Image.fromarray(np.linspace(0, 60000, 96).reshape(8, 12).astype(np.uint16)).save(tmp_path / "a.png")
     picture = read_picture(tmp_path / "a.png")
     assert (picture[0, 0].max(), picture[-1, -1].min()) == (0, 255)
+
+
+def test_memory_limits_pictures_and_not_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (40, 30), (9, 8, 7)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert read_picture(tmp_path / "a.png").tolist() == [[[9, 8, 7]] * 40] * 30
+    assert Image.MAX_IMAGE_PIXELS == 100
+    # A header of 200 000 x 200 000 pixels.
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[16:24] = (200_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    (tmp_path / "b.png").write_bytes(data)
+    with pytest.raises(InputError, match=r"b\.png: its header says 200000 x 200000 pixels"):
+        read_picture(tmp_path / "b.png")
 
 
 def test_what_is_no_picture_is_told(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ PIXEL_BYTES = 16
 """Bytes a pixel while a picture is read: as stored, as RGB, turned, and scaled."""
 WIDE = ("I;16", "I;16B", "I;16L", "I", "F")
 """Pillow's modes of one channel with more than eight bits."""
+OPENING = Lock()
+"""Held while Pillow's limit, which is one for all threads, is lifted."""
 
 
 @reads("a photograph")
@@ -130,13 +132,23 @@ def _open(path: Path) -> Any:
         raise InputError(f"{path}: is empty (0 bytes); copy or download it again")
     if path.suffix.lower() in HEIC:
         _learn_heic(path)
-    with warnings.catch_warnings():
-        # Size is checked against memory below, which knows this machine.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            size = f"{image.width} x {image.height} pixels"
-            require_memory(path, PIXEL_BYTES * image.width * image.height, size)
-            return ImageOps.exif_transpose(image)
+    with _open_any_size(path) as image:
+        size = f"{image.width} x {image.height} pixels"
+        require_memory(path, PIXEL_BYTES * image.width * image.height, size)
+        return ImageOps.exif_transpose(image)
+
+
+def _open_any_size(path: Path) -> Image.Image:
+    """The picture, not yet decoded, without Pillow's own limit on pixels, which cameras exceed.
+
+    Whoever decodes it checks its size against memory, which knows this machine.
+    """
+    with OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _learn_heic(path: Path) -> None:

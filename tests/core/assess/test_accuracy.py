@@ -105,6 +105,15 @@ def test_masks_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
     assert example.picture.shape == (*SIZE, 3)
 
 
+def test_a_picture_that_pillow_holds_for_a_bomb_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_pair(tmp_path / "p", two_objects())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(InputError, match=r"a_mask\.png: cannot be read as a picture"):
+        list(read_folder(folder))
+
+
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="does not exist"):
         list(read_folder(tmp_path / "none"))
