@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from domainsam.errors import InputError
 from domainsam.prompts import PromptSet
-from domainsam.protocols import Features
+from domainsam.protocols import Features, Masks
 
 SIDE_MULTIPLE = 32
 """Image sides must be multiples of this: the coarsest stride of the encoders."""
@@ -91,6 +91,23 @@ class Named:
                 f"size {features.size}; expected a quarter of it, {quarter}"
             )
         return prompts
+
+
+def decode_by_parts(prompts: PromptSet, most: int, decode: Callable[[PromptSet], Masks]) -> Masks:
+    """The masks that ``decode`` gives, asked by at most ``most`` prompts at a time to save memory.
+
+    No prompts are one part of their own.
+    """
+    starts = range(0, max(1, len(prompts)), most)
+    parts = [decode(prompts[start : start + most]) for start in starts]
+    return Masks(torch.cat([part.logits for part in parts]), torch.cat([part.iou for part in parts]))
+
+
+def answer_nothing(features: Features, multimask: bool) -> Masks:
+    """What ``decode`` gives where there are no prompts: logits ``(0, K, H/4, W/4)`` and IoU ``(0, K)``."""
+    height, width = features.size
+    empty = features.image.new_zeros(0, 3 if multimask else 1, height // 4, width // 4)
+    return Masks(empty, empty[:, :, 0, 0])
 
 
 class FrozenFoundation(Named):

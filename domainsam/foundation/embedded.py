@@ -11,7 +11,7 @@ from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
 from domainsam.errors import CheckpointError, WeightsError
-from domainsam.foundation.base import FrozenFoundation, digest_tensors
+from domainsam.foundation.base import FrozenFoundation, answer_nothing, decode_by_parts, digest_tensors
 from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.foundation.loading import read_tensors
 from domainsam.prompts import PromptSet
@@ -97,21 +97,14 @@ class EmbeddedFoundation(FrozenFoundation):
         """
         prompts = self._checked_prompts(features, prompts)
         if not len(prompts):
-            height, width = features.size
-            empty = features.image.new_zeros(0, 3 if multimask else 1, height // 4, width // 4)
-            return Masks(empty, empty[:, :, 0, 0])
+            return answer_nothing(features, multimask)
         if prompts.tokens is None:
             prompts = prompts.replace(tokens=self.embed(prompts, features.size))
-        starts = range(0, len(prompts), DECODE_CHUNK)
         with self._autocast():
-            chunks = [
-                self.model.decode(features, prompts[start : start + DECODE_CHUNK], multimask)
-                for start in starts
-            ]
-        return Masks(
-            torch.cat([part.logits.float() for part in chunks]),
-            torch.cat([part.iou.float() for part in chunks]),
-        )
+            masks = decode_by_parts(
+                prompts, DECODE_CHUNK, lambda part: self.model.decode(features, part, multimask)
+            )
+        return Masks(masks.logits.float(), masks.iou.float())
 
 
 def merge_branches(network: nn.Module) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from domainsam.errors import CheckpointError, ConfigError, DependencyError, WeightsError
-from domainsam.foundation.base import Named
+from domainsam.foundation.base import Named, answer_nothing, decode_by_parts
 from domainsam.foundation.efficientsam import PADDING, PointsOnly, find_slots
 from domainsam.foundation.graphs import BOTTOM_RIGHT, TOP_LEFT
 from domainsam.keywords import RUNTIMES
@@ -273,8 +273,9 @@ class ExportedFoundation(Named):
         if prompts.boxes is not None:
             points.append(prompts.boxes.float().reshape(-1, 2, 2))
             labels.append(torch.tensor([TOP_LEFT, BOTTOM_RIGHT], device=self.device).expand(count, 2))
-        padded = prompts.boxes is not None if self.facts.pads == "always" else False
-        if padded or (prompts.points is not None and prompts.boxes is None):
+        # Beside a box SAM 2 pads all the same.
+        pads = prompts.points is not None if prompts.boxes is None else self.facts.pads == "always"
+        if pads:
             points.append(torch.zeros(count, 1, 2, device=self.device))
             labels.append(torch.full((count, 1), POINT_PADDING, device=self.device))
         return torch.cat(points, dim=1), torch.cat(labels, dim=1)
@@ -289,17 +290,12 @@ class ExportedFoundation(Named):
         """
         prompts = self._checked_prompts(features, prompts)
         if not len(prompts):
-            height, width = features.size
-            empty = features.image.new_zeros(0, 3 if multimask else 1, height // 4, width // 4)
-            return Masks(empty, empty[:, :, 0, 0])
-        starts = range(0, len(prompts), DECODE_CHUNK)
-        parts = [self._decode_some(features, prompts[start : start + DECODE_CHUNK]) for start in starts]
-        keep = slice(1, None) if multimask else slice(0, 1)
-        return Masks(
-            torch.cat([logits[:, keep] for logits, _ in parts]), torch.cat([iou[:, keep] for _, iou in parts])
+            return answer_nothing(features, multimask)
+        return decode_by_parts(
+            prompts, DECODE_CHUNK, lambda part: self._decode_chunk(features, part, multimask)
         )
 
-    def _decode_some(self, features: Features, prompts: PromptSet) -> list[Tensor]:
+    def _decode_chunk(self, features: Features, prompts: PromptSet, multimask: bool) -> Masks:
         points, labels = self._list_points(prompts)
         tokens = prompts.tokens
         if tokens is None:
@@ -310,7 +306,7 @@ class ExportedFoundation(Named):
             labels = torch.full((len(prompts), 1), POINT_PADDING)
         mask, quarter = prompts.mask_logits, [side // 4 for side in features.size]
         levels = dict(zip(("level4", "level8"), features.levels, strict=False))
-        return self._run(
+        logits, iou = self._run(
             "decoder",
             image=features.image.float(),
             **{name: level.float() for name, level in levels.items()},
@@ -321,6 +317,8 @@ class ExportedFoundation(Named):
             points=points,
             labels=labels,
         )
+        keep = slice(1, None) if multimask else slice(0, 1)
+        return Masks(logits[:, keep], iou[:, keep])
 
 
 class ExportedPointsOnly(PointsOnly, ExportedFoundation):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from domainsam.errors import InputError
-from domainsam.foundation.base import FrozenFoundation
+from domainsam.foundation.base import FrozenFoundation, answer_nothing, decode_by_parts
 from domainsam.foundation.decoders.guided import Guidance, is_guidable, transform_guided
 from domainsam.prompts import POINT_NEGATIVE, POINT_PADDING, POINT_POSITIVE, PromptSet
 from domainsam.protocols import Features, Masks
@@ -130,11 +130,9 @@ class SamStyleFoundation(FrozenFoundation):
         prompts = self._checked_prompts(features, prompts)
         if prompts.tokens is None:
             prompts = prompts.replace(tokens=self.embed(prompts, features.size))
-        chunks = [
-            self._decode_chunk(features, prompts[start : start + DECODE_CHUNK], multimask)
-            for start in range(0, max(1, len(prompts)), DECODE_CHUNK)
-        ]
-        return Masks(torch.cat([part.logits for part in chunks]), torch.cat([part.iou for part in chunks]))
+        return decode_by_parts(
+            prompts, DECODE_CHUNK, lambda part: self._decode_chunk(features, part, multimask)
+        )
 
     @property
     def guidable(self) -> bool:
@@ -161,10 +159,9 @@ class SamStyleFoundation(FrozenFoundation):
     def _decode_chunk(
         self, features: Features, prompts: PromptSet, multimask: bool, guidance: Guidance | None = None
     ) -> Masks:
-        encoder, grid = self._prompt_encoder, (features.image.shape[-2], features.image.shape[-1])
         if not len(prompts):
-            empty = features.image.new_zeros(0, 3 if multimask else 1, 4 * grid[0], 4 * grid[1])
-            return Masks(empty, empty[:, :, 0, 0])
+            return answer_nothing(features, multimask)
+        encoder, grid = self._prompt_encoder, (features.image.shape[-2], features.image.shape[-1])
         assert prompts.tokens is not None
         # The position code holds sines of large angles and is never reduced in precision.
         position = encoder.pe_layer(grid)[None]
