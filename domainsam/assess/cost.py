@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -40,7 +41,7 @@ def choose_examples(foundation: Foundation, folder: Path, most: int) -> tuple[li
         If there is no picture, or none holds an object.
     """
     try:
-        return _take(read_folder(folder), most), True
+        return list(islice(read_folder(folder), most)), True
     except MissingInputError:
         pictures = read_pictures(folder, most)
     found = [_find_objects(foundation, picture) for picture in pictures]
@@ -50,15 +51,6 @@ def choose_examples(foundation: Foundation, folder: Path, most: int) -> tuple[li
             f"{foundation.name} finds no object in the pictures of '{folder}': give masks beside them"
         )
     return examples, False
-
-
-def _take(examples: Iterable[Example], most: int) -> list[Example]:
-    taken = []
-    for one in examples:
-        taken.append(one)
-        if len(taken) == most:
-            break
-    return taken
 
 
 def _find_objects(foundation: Foundation, picture: NDArray[np.uint8]) -> Example:

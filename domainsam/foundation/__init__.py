@@ -82,7 +82,7 @@ def load_foundation(
 
         exported = load_exported(Path(name_or_path), None if runtime == "torch" else runtime, where, kind)
         if exported.facts.notice:
-            log.warning("%s", exported.facts.notice)
+            tell_once(exported.facts.notice)
         return exported
     if runtime != "torch":
         from domainsam.foundation.runtimes import attach

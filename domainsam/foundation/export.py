@@ -120,7 +120,7 @@ def export_foundation(
             )
         facts = replace(facts, difference=found)
         if quantise is not None:
-            _quantise(scratch, target, quantise)
+            _quantise(scratch, quantise)
             facts = replace(facts, precision="int8")
         if target == "openvino":
             _convert_all(scratch, facts)
@@ -315,7 +315,7 @@ def _convert_all(folder: Path, facts: Facts) -> None:
         openvino.save_model(model, folder / f"{part}.xml", compress_to_fp16=False)
 
 
-def _quantise(folder: Path, target: str, quantise: Callable[[Path, Path], None]) -> None:
+def _quantise(folder: Path, quantise: Callable[[Path, Path], None]) -> None:
     """The encoder in int8 in the place of the one in float32; OpenVINO reads the same operators."""
     source, made = folder / "encoder.onnx", folder / "encoder.int8"
     quantise(source, made)

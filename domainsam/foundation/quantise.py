@@ -40,8 +40,8 @@ class Calibration:
 def make_quantiser(foundation: Foundation, pictures: Sequence[NDArray[np.uint8]]) -> Quantiser:
     """A function that writes an encoder in int8, given the path of the one in float32 and its own.
 
-    Weights by output channel and activations by tensor, both signed; weights have 7 bits, because sums of
-    8-bit products overflow on CPUs without VNNI (``reduce_range`` of ONNX Runtime's documentation).
+    Weights by output channel, signed, and activations by tensor, unsigned; weights have 7 bits, because
+    sums of 8-bit products overflow on CPUs without VNNI (``reduce_range`` of ONNX Runtime's documentation).
 
     Raises
     ------
