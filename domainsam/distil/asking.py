@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from domainsam.distil.pictures import find_shown
 from domainsam.prompts import POINT_NEGATIVE, POINT_PADDING, POINT_POSITIVE, PromptSet
 from domainsam.protocols import Features, Foundation, Masks
 
@@ -65,18 +66,11 @@ def find_objects(teacher: Foundation, features: Features, extents: Tensor, count
     clicks = torch.stack([*places, torch.full_like(height, POINT_POSITIVE)], 1)[:, None]
     answer = teacher.decode(features, start_prompts(index, clicks), multimask=True).best()
     masks = answer.logits[:, 0] > 0
-    masks = masks & _shown(masks, height, width)
+    masks = masks & find_shown(extents[index], (masks.shape[1], masks.shape[2]), MAP_STRIDE)
     areas = masks.sum((1, 2))
     good = (areas >= LEAST_AREA) & (areas * MAP_STRIDE**2 <= MOST_SHARE * height * width)
     boxes = torch.where(good[:, None], find_boxes(masks), draw_boxes(clicks, height, width))
     return Objects(index, clicks, masks, boxes, good)
-
-
-def _shown(masks: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """Where map pixels show the picture."""
-    rows = torch.arange(masks.shape[1], device=masks.device) * MAP_STRIDE
-    cols = torch.arange(masks.shape[2], device=masks.device) * MAP_STRIDE
-    return (rows < height[:, None])[:, :, None] & (cols < width[:, None])[:, None, :]
 
 
 def find_boxes(masks: Tensor) -> Tensor:

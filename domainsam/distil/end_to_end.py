@@ -64,7 +64,7 @@ class EndToEndLesson(Lesson):
         found = find_objects(self.pair.teacher, wanted, batch.extents, self.masks)
         found = found[found.good]
         if not len(found):
-            # Nothing to ask for: the features alone are held to the teacher's.
+            # Nothing to ask for, and nothing to learn from.
             nothing = own.image.new_zeros(())
             return {"masks": (FIRST_WEIGHT, nothing), "dice_loss": (1.0, nothing)}
         several = bool(torch.rand(()) < 0.5)

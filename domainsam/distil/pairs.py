@@ -16,7 +16,9 @@ from domainsam.distil.students import CompactStudent, SamStudent, Student
 from domainsam.errors import CheckpointError, ConfigError
 from domainsam.foundation.base import FrozenFoundation
 from domainsam.foundation.decoders.compact import CompactSam
+from domainsam.foundation.decoders.efficientsam import SLOTS
 from domainsam.foundation.efficient import SPECS, EfficientNetwork
+from domainsam.foundation.efficientsam import PointsOnly
 from domainsam.foundation.loading import read_tensors
 from domainsam.foundations import FoundationSpec, find_foundations
 from domainsam.protocols import Features, Foundation
@@ -66,11 +68,8 @@ class Pair:
     @property
     def most_points(self) -> int:
         """Most points that may be asked by at once; a large number where there is no limit."""
-        limits = [self.student.slots, SLOTS_OF.get(self.teacher.name.rpartition("_")[0])]
+        limits = [self.student.slots, SLOTS if isinstance(self.teacher, PointsOnly) else None]
         return min((limit for limit in limits if limit is not None), default=1000)
-
-
-SLOTS_OF = {"efficientsam": 6}
 
 
 def prompts_of(name: str) -> tuple[str, ...]:

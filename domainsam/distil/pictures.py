@@ -5,7 +5,6 @@ A view is a whole picture or one fixed part of it, so that the teacher need see 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam.foundation.base import SIDE_MULTIPLE
 from domainsam.foundation.picture import FITS
 from domainsam.names import show
+from domainsam.weights import file_sha256
 
 STRIDE = 16
 LEAST_SIDE = 16
@@ -90,7 +90,7 @@ def find_material(folder: Path, side: int, fit: FitRule, share: float = HELD_BAC
         path, reason = next(iter(reasons.items()))
         notes.append(f"{len(reasons)} of {len(files)} pictures left out: {show(path.name)} {reason}")
         log.warning("%s", notes[0])
-    used = [Picture(path, _digest(path)) for path in files if path not in reasons]
+    used = [Picture(path, file_sha256(path)) for path in files if path not in reasons]
     if not used:
         raise InputError(f"no picture in '{show(str(folder))}' can be used: {notes[0]}")
     used.sort(key=lambda one: (one.digest, one.path.name))
@@ -153,12 +153,14 @@ def choose_held_back(digests: Sequence[str], share: float) -> set[str]:
     return set(different[: min(len(different) - 1, max(1, round(share * len(different))))])
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def find_shown(extents: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """Where elements of that stride show some of the picture, ``(B, h, w)`` bool for maps of ``size`` (h, w).
+
+    ``extents`` ``(B, 2)`` are the rows and columns of pixels that show it.
+    """
+    rows, cols = (torch.arange(side, device=extents.device) * stride for side in size)
+    down, across = rows < extents[:, :1], cols < extents[:, 1:]
+    return down[:, :, None] & across[:, None, :]
 
 
 @dataclass(frozen=True)
@@ -181,11 +183,7 @@ class ViewBatch:
     def valid(self, stride: int = STRIDE) -> Tensor:
         """Where elements of that stride show some of the picture, ``(B, 1, S/stride, S/stride)`` bool."""
         height, width = (side // stride for side in self.images.shape[-2:])
-        rows = torch.arange(height, device=self.images.device) * stride
-        cols = torch.arange(width, device=self.images.device) * stride
-        down = rows[None] < self.extents[:, :1]
-        across = cols[None] < self.extents[:, 1:]
-        return (down[:, :, None] & across[:, None, :])[:, None]
+        return find_shown(self.extents, (height, width), stride)[:, None]
 
 
 class Views:

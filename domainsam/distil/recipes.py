@@ -170,7 +170,6 @@ def choose_options(
     for name, values in (("--epochs", epochs), ("--steps", steps), ("--lr", rates)):
         if any(value <= 0 for value in values):
             raise ConfigError(f"{name} {','.join(map(str, values))}: expected numbers above 0")
-    published = stage.epochs * epoch
     length = _pick(epochs, number, stage.epochs) * epoch
     length = _pick(steps, number, length)
     rate = stage.lr * batch / stage.batch if stage.batch else stage.lr
@@ -178,7 +177,7 @@ def choose_options(
         steps=length,
         lr=_pick(rates, number, rate),
         weight_decay=stage.weight_decay,
-        warmup=round(length * stage.warmup * epoch / published),
+        warmup=round(length * stage.warmup / stage.epochs),
         decay_vectors=stage.decay_vectors,
         clip=stage.clip,
         ema=0.0,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from domainsam.distil.judge import SCORE, judge
-from domainsam.distil.layerwise import LayerLesson
 from domainsam.distil.lessons import Lesson
 from domainsam.distil.pairs import (
+    PROBE,
     Pair,
     adopt_decoder,
     check_frames,
@@ -25,6 +23,7 @@ from domainsam.distil.pairs import (
 )
 from domainsam.distil.pictures import HELD_BACK_SHARE, FitRule, Views, find_material
 from domainsam.distil.recipes import (
+    LAYERS,
     TRAINS_DECODER,
     Constants,
     Published,
@@ -34,7 +33,7 @@ from domainsam.distil.recipes import (
     plan_stages,
 )
 from domainsam.distil.students import CompactStudent, SamStudent, Student
-from domainsam.distil.taps import TappedTeacher, as_map, tap
+from domainsam.distil.taps import TappedTeacher, as_map, split_layers, tap
 from domainsam.errors import ConfigError
 from domainsam.foundations import find_foundations
 from domainsam.protocols import Features, Foundation
@@ -45,7 +44,6 @@ from domainsam.weights import file_sha256
 
 CACHE_BYTES = 50 * 10**9
 EVERY = 100
-PROBE = 64
 
 
 @dataclass(frozen=True)
@@ -137,12 +135,17 @@ class _Distillation:
             options.cache_bytes,
             training.precision,
         )
-        self.pair = Pair(teacher, self.student, self._teach, self.adopted)
+        self.tapped = Pair(teacher, self.student, self._teach, self.adopted)
+        self.pair = replace(self.tapped, teach=self._teach_plainly)
 
     def _teach(self, images: Tensor) -> Features:
         """The teacher's features, in its own precision, whoever asks."""
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             return self.cache.encode(images)
+
+    def _teach_plainly(self, images: Tensor) -> Features:
+        """The same without layers."""
+        return split_layers(self._teach, images, len(self.widths[0]))[0]
 
     def _make_student(self, teacher: Foundation) -> tuple[Student, bool, bool]:
         """The student, whether it has its teacher's decoder, and whether it has been taught before."""
@@ -197,23 +200,14 @@ class _Distillation:
 
     def _judge(self, held: Views | None) -> dict[str, float]:
         """Scores on the held-back pictures, in all processes; none where there are no such pictures."""
-        scores: dict[str, float] = {}
-        if held is not None and self.training.writes:
-            self.student.eval()
-            with self._plain_teach() as pair:
-                scores = judge(pair, held)
-        return self.training.devices.shared(scores)
+        return self.training.devices.shared(self._judge_alone(held) if self.training.writes else {})
 
-    @contextmanager
-    def _plain_teach(self) -> Iterator[Pair]:
-        """The pair, whose teacher's features come without layers."""
-        count = len(self.widths[0])
-
-        def teach(images: Tensor) -> Features:
-            given = self._teach(images)
-            return Features(given.image, given.levels[: len(given.levels) - count], given.size)
-
-        yield Pair(self.pair.teacher, self.student, teach, self.adopted)
+    def _judge_alone(self, held: Views | None) -> dict[str, float]:
+        """As :meth:`_judge`, for the first process alone: the loop shares what it says."""
+        if held is None:
+            return {}
+        self.student.eval()
+        return judge(self.pair, held)
 
     def _stages(self, held: Views | None) -> list[Stage]:
         options, made = self.options, []
@@ -240,19 +234,9 @@ class _Distillation:
             )
         return made
 
-    def _judge_alone(self, held: Views | None) -> dict[str, float]:
-        """As :meth:`_judge`, for the first process alone: the loop shares what it says."""
-        if held is None:
-            return {}
-        with self._plain_teach() as pair:
-            return judge(pair, held)
-
     def _lesson(self, published: Published, chosen: StageOptions) -> Lesson:
-        pair = self.pair
+        pair = self.tapped if published is LAYERS else self.pair
         lesson = make_lesson(published, pair, self.constants, chosen.steps, self.widths, self.options.seed)
-        if self.widths[0] and not isinstance(lesson, LayerLesson):
-            with self._plain_teach() as plain:
-                lesson._pair = (plain,)
         return lesson.to(pair.teacher.device)
 
     def _words(self, stages: list[Stage]) -> list[Any]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from domainsam.foundation.decoders.compact import CompactSam
-from domainsam.foundation.decoders.efficientsam import PointDecoder
+from domainsam.foundation.decoders.efficientsam import SLOTS, PointDecoder
 from domainsam.foundation.decoders.sam import decode_all, sparse_tokens
 from domainsam.foundation.efficient import EfficientNetwork, encode_with, save_network
 from domainsam.foundation.efficientsam import embed_slots
@@ -92,33 +92,17 @@ class Student(nn.Module, ABC):
 
     def adopt(self, teacher: nn.Module) -> bool:
         """Begin with a teacher network's prompt encoder and decoder; False where they do not fit."""
-        own = {f"{index}.{part}": module for part in PARTS[1:] for index, module in self._numbered(part)}
-        theirs = dict(self._same_parts(teacher))
-        for key, module in own.items():
-            other = theirs.get(key)
+        names = {module: name for name, module in self.network.named_modules()}
+        theirs = dict(teacher.named_modules())
+        pairs = []
+        for module in (module for part in PARTS[1:] for module in self.modules_of(part)):
+            other = theirs.get(names[module])
             if other is None or _shapes(other) != _shapes(module):
                 return False
-        for key, module in own.items():
-            module.load_state_dict(theirs[key].state_dict())
+            pairs.append((module, other))
+        for module, other in pairs:
+            module.load_state_dict(other.state_dict())
         return True
-
-    def _numbered(self, part: Part) -> list[tuple[int, nn.Module]]:
-        return list(enumerate(self.modules_of(part)))
-
-    def _same_parts(self, teacher: nn.Module) -> list[tuple[str, nn.Module]]:
-        """A teacher's modules in the places of the student's own."""
-        names = {id(module): name for name, module in self.network.named_modules()}
-        found = []
-        for part in PARTS[1:]:
-            for index, module in self._numbered(part):
-                other = _find_module(teacher, names[id(module)])
-                if other is not None:
-                    found.append((f"{index}.{part}", other))
-        return found
-
-
-def _find_module(network: nn.Module, name: str) -> nn.Module | None:
-    return dict(network.named_modules()).get(name)
 
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:
@@ -141,7 +125,7 @@ class SamStudent(Student):
         self.spec = spec
         self.own_decoder = isinstance(network.mask_decoder, PointDecoder)
         if self.own_decoder:
-            self.outside, self.slots = False, 6
+            self.outside, self.slots = False, SLOTS
 
     def encode(self, images: Tensor) -> Features:
         return encode_with(self.network.image_encoder, images, self.spec)
