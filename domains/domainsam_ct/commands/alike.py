@@ -22,7 +22,7 @@ from domainsam_cli.options import (
 )
 from domainsam_ct.alike.settings import KINDS
 from domainsam_ct.commands.options import PATH, series_option
-from domainsam_ct.commands.segment import WINDOW, output_options
+from domainsam_ct.commands.segment import WINDOW, end_run, output_options
 from domainsam_ct.run_alike import find_options, propagate_options
 
 if TYPE_CHECKING:
@@ -127,13 +127,7 @@ def _teller(given: Mapping[str, Any]) -> Any:
 
 def _finish(ctx: click.Context, given: dict[str, Any], batch: Batch, inputs: int) -> None:
     print_result(given, batch.document, _list_files(batch))
-    for case, kinds in batch.unmade:
-        echo(f"domainsam: {case}: no {kinds}; the mask is there", err=True)
-    if batch.failures:
-        failed = ", ".join(case for case, _ in batch.failures)
-        echo(f"domainsam: {len(batch.failures)} of {inputs} cases failed: {failed}", err=True)
-    if batch.exit_code:
-        ctx.exit(batch.exit_code)
+    end_run(ctx, batch, inputs)
 
 
 def _list_files(batch: Batch) -> Iterator[str]:

@@ -142,11 +142,16 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
 
     batch = segment_inputs(inputs, segment_options(**job_options(given)), told=told)
     print_result(given, batch.document, summarise_run(batch, len(inputs)))
+    end_run(ctx, batch, len(inputs))
+
+
+def end_run(ctx: click.Context, batch: Batch, inputs: int) -> None:
+    """Say what of several cases was not made, and end with the exit code that follows from it."""
     for case, kinds in batch.unmade:
         echo(f"domainsam: {case}: no {kinds}; the mask is there", err=True)
     if batch.failures:
         failed = ", ".join(case for case, _ in batch.failures)
-        echo(f"domainsam: {len(batch.failures)} of {len(inputs)} cases failed: {failed}", err=True)
+        echo(f"domainsam: {len(batch.failures)} of {inputs} cases failed: {failed}", err=True)
     if batch.exit_code:
         ctx.exit(batch.exit_code)
 

@@ -18,11 +18,7 @@ from domainsam_cli.options import (
     talk_options,
 )
 from domainsam_urban.commands.map import PATH
-from domainsam_urban.commands.trend import (
-    EXTENT,
-    gather,
-    reading_options,
-)
+from domainsam_urban.commands.trend import EXTENT, gather, reading_options, tell_complete
 from domainsam_urban.trend.settings import FollowOptions, TrendOptions
 
 if TYPE_CHECKING:
@@ -89,9 +85,7 @@ def follow_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any)
         state.resumable = True
     options = gather_follow(given)
     if finished := find_finished(options):
-        listed = [str(path) for path in finished]
-        line = f"complete: all {len(listed)} files of {options.out} are there"
-        print_result(given, lambda: {"complete": True, "files": listed}, [line])
+        tell_complete(given, options.out, finished)
         return
     result = run_follow(inputs, options)
     print_result(given, lambda: make_document(result), summarise_run(result))

@@ -163,9 +163,14 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
         state.resumable = True
     batch = map_scenes(inputs, map_options(**job_options(given), made_by=get_command_line()))
     print_result(given, batch.document, summarise_run(batch))
+    end_run(ctx, batch, len(inputs))
+
+
+def end_run(ctx: click.Context, batch: Batch, inputs: int) -> None:
+    """Say which of several scenes failed, and end with the exit code that follows from it."""
     if batch.failures:
         failed = ", ".join(source for source, _ in batch.failures)
-        echo(f"domainsam: {len(batch.failures)} of {len(inputs)} scenes failed: {failed}", err=True)
+        echo(f"domainsam: {len(batch.failures)} of {inputs} scenes failed: {failed}", err=True)
         ctx.exit(batch.exit_code)
 
 

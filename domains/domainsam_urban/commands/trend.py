@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -186,12 +187,17 @@ def trend(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
         state.resumable = True
     options = gather(given)
     if finished := find_finished(options):
-        listed = [str(path) for path in finished]
-        line = f"complete: all {len(listed)} files of {options.out} are there"
-        print_result(given, lambda: {"complete": True, "files": listed}, [line])
+        tell_complete(given, options.out, finished)
         return
     result = run_trend(inputs, options)
     print_result(given, lambda: make_document(result), summarise_run(result))
+
+
+def tell_complete(given: dict[str, Any], out: Path, files: Sequence[Path]) -> None:
+    """Say that nothing of a run is left to do."""
+    listed = [str(path) for path in files]
+    line = f"complete: all {len(listed)} files of {out} are there"
+    print_result(given, lambda: {"complete": True, "files": listed}, [line])
 
 
 def make_document(result: TrendResult) -> dict[str, Any]:
