@@ -150,7 +150,7 @@ def segment_volume(
         raise
 
 
-def sweep_slices(volume: Volume, model: DenseModel, run: SliceRun, stage: str) -> Swept:
+def sweep_slices(volume: Volume, model: DenseModel[Block], run: SliceRun, stage: str) -> Swept:
     """Stage what a model says of every slice, a slice being one tile; ``stage`` is the name of the progress.
 
     Raises
