@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import echo, format_paths, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
     NAMES,
     Separated,
@@ -132,9 +132,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
     """  # noqa: D301 - click needs the control character itself
     from domainsam_ct.segment_marked import segment_inputs
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
 
     def told(result: CaseResult) -> None:
         if not given["as_json"] and not given["quiet"]:

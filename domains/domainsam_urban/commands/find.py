@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from domainsam_cli.console import get_command_line, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
     bundle,
     device_option,
@@ -119,9 +119,7 @@ def find_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -
     """  # noqa: D301 - click needs the control character itself
     from domainsam_urban.map import map_scenes
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     batch = map_scenes(inputs, find_options(**job_options(given), made_by=get_command_line()))
     print_result(given, batch.document, summarise_run(batch))
     end_run(ctx, batch, len(inputs))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
     device_option,
     out_option,
@@ -80,9 +80,7 @@ def follow_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any)
     """  # noqa: D301 - click needs the control character itself
     from domainsam_urban.trend.follow import find_finished, run_follow
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     options = gather_follow(given)
     if finished := find_finished(options):
         tell_complete(given, options.out, finished)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import get_command_line, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
     WHOLE_NUMBERS,
     Separated,
@@ -182,9 +182,7 @@ def trend(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     """  # noqa: D301 - click takes a real backspace for "do not wrap"
     from domainsam_urban.trend.trend import find_finished, run_trend
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     options = gather(given)
     if finished := find_finished(options):
         tell_complete(given, options.out, finished)
