@@ -39,6 +39,13 @@ class RunState:
     resumable: bool = False
 
 
+def mark_resumable(ctx: click.Context) -> None:
+    """Have an interruption say that ``--resume`` goes on with the run."""
+    state = ctx.find_object(RunState)
+    if state is not None:
+        state.resumable = True
+
+
 def run_guarded(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     """Run a command; print every failure as one line on stderr; return the exit code."""
     state = RunState()

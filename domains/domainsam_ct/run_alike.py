@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam.keywords import check_choice, check_keywords, keyword_names, path_of
 from domainsam.marks import MarkFiles
-from domainsam.progress import report_nothing
 from domainsam_ct.alike.settings import KINDS, FindOptions, Kind, PropagateOptions
 from domainsam_ct.run import segment_options
 
 if TYPE_CHECKING:
     from domainsam.infer.objects import EngineResult
     from domainsam.protocols import Foundation
-    from domainsam_ct.alike.cases import Seeker
     from domainsam_ct.alike.starts import Shown
     from domainsam_ct.job import Batch, CaseResult
     from domainsam_ct.read.open import VolumeSource
@@ -210,6 +208,7 @@ def find_in(
         If the example cannot be read or shows nothing, or the networks cannot be used.
     """
     from domainsam_ct.alike.cases import load_seeker
+    from domainsam_ct.model.sweep import SliceRun
     from domainsam_ct.read.volume import ABDOMEN_WINDOW
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -217,45 +216,39 @@ def find_in(
         raise ConfigError("say what is looked for in one way: like= a scan, or track= slices of this one")
     # The window of a scan that was opened without one is that of the model.
     window = None if source.window == ABDOMEN_WINDOW else source.window
-    options = segment_options(out=folder / "found.nii.gz", device=device, window=window)
-    job = replace(options, model=path_of(model))
-    seeker = load_seeker(job, _kind(features), decodes=False)
-    how: dict[str, Any] = {
-        "folder": folder,
-        "identity": {},
-        "batch_size": job.run.batch_size,
-        "workers": 1,
-        "resume": False,
-        "progress": report_nothing,
-    }
+    job = _job(folder / "found.nii.gz", {"device": device, "window": window, "model": model})
+    seeker = load_seeker(job, _kind(features), _holds_marks(track), foundation)
+    run = SliceRun(folder, {}, job.run.batch_size)
     if track is not None:
         from domainsam_ct.alike.propagate import propagate
 
-        shown, seeker = _read_track(track, source, seeker, foundation)
-        return propagate(source.volume, shown, seeker.describer, **how), seeker.foundation
+        shown = _read_track(track, source, seeker.foundation)
+        return propagate(source.volume, shown, seeker.describer, run), seeker.foundation
     from domainsam_ct.alike.cases import learn_example
     from domainsam_ct.alike.find import find
 
     scan, mask = split_example(like)
     learnt = learn_example(FindOptions(job, scan, mask, _kind(features)), seeker)
-    return find(source.volume, learnt, seeker.describer, **how), seeker.foundation
+    return find(source.volume, learnt, seeker.describer, run), seeker.foundation
 
 
-def _read_track(
-    track: Any, source: VolumeSource, seeker: Seeker, foundation: Callable[[], Foundation]
-) -> tuple[tuple[Shown, ...], Seeker]:
-    """What is followed, and who looks for it: clicks need a foundation."""
+def _holds_marks(track: Any) -> bool:
+    """Whether what is followed is a file of clicks and boxes, which a foundation has to decode."""
+    return isinstance(track, str | Path) and Path(track).suffix.lower() in (".json", ".csv")
+
+
+def _read_track(track: Any, source: VolumeSource, foundation: Foundation | None) -> tuple[Shown, ...]:
+    """What is followed; clicks are decoded by the foundation."""
     import numpy as np
 
     from domainsam.infer.found import UNNAMED
     from domainsam_ct.alike.starts import Shown, named_apart, read_shown_marks, read_shown_mask
 
+    if _holds_marks(track):
+        assert foundation is not None
+        return read_shown_marks(MarkFiles(Path(track)), source, foundation)
     if isinstance(track, str | Path):
-        if Path(track).suffix.lower() not in (".json", ".csv"):
-            return read_shown_mask(Path(track), source.volume), seeker
-        known = replace(seeker, foundation=seeker.foundation or foundation())
-        assert known.foundation is not None
-        return read_shown_marks(MarkFiles(Path(track)), source, known.foundation), known
+        return read_shown_mask(Path(track), source.volume)
     mask = np.asarray(track)
     if mask.dtype != np.bool_ or mask.shape != source.grid.shape:
         raise InputError(
@@ -265,4 +258,4 @@ def _read_track(
     slices = {int(frame): mask[frame] for frame in np.flatnonzero(mask.any(axis=(1, 2)))}
     if not slices:
         raise InputError("track is empty; mark the organ on one slice at least")
-    return named_apart("track", [Shown(UNNAMED, slices)]), seeker
+    return named_apart("track", [Shown(UNNAMED, slices)])

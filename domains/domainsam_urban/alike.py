@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -14,7 +13,7 @@ import numpy as np
 
 from domainsam.errors import InputError
 from domainsam.infer.blend import LEVELS, NODATA
-from domainsam.infer.found import FoundObject
+from domainsam.infer.found import UNNAMED, FoundObject
 from domainsam.infer.networks import Networks
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.store import RawRaster
@@ -34,7 +33,6 @@ from domainsam_urban.write.ranked import paint_ranks
 
 PROBABILITY_FILE = "probability.u8"
 BAND_ROWS = 512
-UNNAMED = "object"
 OWN_SHARE = 0.5
 """A found object that covers an example by this share of the smaller is that example itself."""
 
@@ -187,15 +185,14 @@ def stage_found(
     shape = source.grid.frame_shape
     valid = inside = 0
     path = folder / PROBABILITY_FILE
-    with ExitStack() as stack:
-        raster = stack.enter_context(RawRaster.create(path, shape))
+    scores = np.array([0.0, *(one.score for one in found)])
+    stored = np.rint(np.clip(scores, 1 / LEVELS, 1.0) * LEVELS).astype(np.uint8)
+    stored[0] = 0
+    with RawRaster.create(path, shape) as raster:
         for row in range(0, shape[0], BAND_ROWS):
             window = Window(row, 0, min(BAND_ROWS, shape[0] - row), shape[1])
             block: Block = source.read(window)
             ranks = paint_ranks(found, window)
-            scores = np.array([0.0, *(one.score for one in found)])
-            stored = np.rint(np.clip(scores, 1 / LEVELS, 1.0) * LEVELS).astype(np.uint8)
-            stored[0] = 0
             values = np.where(block.valid, stored[ranks], np.uint8(NODATA))
             raster.write(window, values)
             valid += int(block.valid.sum())

@@ -118,18 +118,8 @@ def map_scene(
     if isinstance(model, SettlementModel) and options.run.method == "coarse":
         # Outputs name the foundation that took part.
         model = replace(model, foundation=None)
-    with RasterSource(
-        plan.source,
-        bands=read.bands,
-        nodata=read.nodata,
-        resolution=read.resolution or model.resolution,
-        normalize=read.normalize,
-        allow_no_crs=read.allow_no_crs,
-        area=area,
-        # Marks in pixels are counted as the file has them.
-        north_up=not options.marks,
-        on_ground=True,
-    ) as source:
+    # Marks in pixels are counted as the file has them.
+    with open_scene(plan, read, read.resolution or model.resolution, area, not options.marks) as source:
         if source.crs is None:
             log.warning("%s: no CRS, so sizes are in pixels and there are no areas", plan.source)
         for note in source.notes:
@@ -150,6 +140,27 @@ def map_scene(
                 else:
                     answer = find_settlements(source, model, options, room.folder, progress, first_pass)
             return write_products(plan, Mapped(source, answer, model, options, begin), room)
+
+
+def open_scene(
+    plan: ScenePlan,
+    read: ReadOptions,
+    resolution: float | None,
+    area: WantedArea | None = None,
+    north_up: bool = True,
+) -> RasterSource:
+    """A planned scene as the options read it; parameters as of :class:`RasterSource`."""
+    return RasterSource(
+        plan.source,
+        bands=read.bands,
+        nodata=read.nodata,
+        resolution=resolution,
+        normalize=read.normalize,
+        allow_no_crs=read.allow_no_crs,
+        area=area,
+        north_up=north_up,
+        on_ground=True,
+    )
 
 
 def load_finder(options: MapOptions) -> SettlementModel | MarkedObjects:
@@ -176,16 +187,7 @@ def find_like(
     """What looks like an example in a scene; the example may lie beside the part that is searched."""
     if source.window is None:
         return find_alike(source, source, model, folder, progress)
-    read = options.read
-    with RasterSource(
-        plan.source,
-        bands=read.bands,
-        nodata=read.nodata,
-        resolution=read.resolution,
-        normalize=read.normalize,
-        allow_no_crs=read.allow_no_crs,
-        on_ground=True,
-    ) as whole:
+    with open_scene(plan, options.read, options.read.resolution) as whole:
         return find_alike(source, whole, model, folder, progress)
 
 

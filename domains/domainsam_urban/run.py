@@ -153,7 +153,7 @@ def map_options(
         shape=marked_shape(shape) if marks else get_shape_settings(path_of(model), shape),
         marks=marks,
         outputs=OutputOptions(
-            vectors=tuple(map(Path, _several(out))),
+            vectors=tuple(map(Path, several(out))),
             probability=path_of(probability),
             mask=path_of(mask),
             preview=path_of(preview),
@@ -200,7 +200,7 @@ def run_map(inputs: Any, out: Paths | None = None, **options: Any) -> SceneResul
 
     if out is None and not {"probability", "mask"} & options.keys():
         raise ConfigError("urban map: name an output, such as domainsam.run('urban', scene, 'out.gpkg')")
-    scenes = [os.fspath(scene) for scene in _several(inputs)]
+    scenes = [os.fspath(scene) for scene in several(inputs)]
     batch = map_scenes(scenes, map_options(out=out or (), **options))
     return batch.results[0] if len(scenes) == 1 and batch.results else batch
 
@@ -302,5 +302,6 @@ def load_model(
     return settlement.load_model(options)
 
 
-def _several(given: Paths) -> tuple[str | Path, ...]:
+def several(given: Paths) -> tuple[str | Path, ...]:
+    """One path, or several, as several."""
     return (given,) if isinstance(given, str | Path) else tuple(given)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from domainsam.errors import ConfigError
 from domainsam.keywords import check_choice, check_keywords, keyword_names
-from domainsam_urban.run import Paths, map_options
+from domainsam_urban.run import Paths, map_options, several
 from domainsam_urban.settings import WAYS, LikeOptions, MapOptions, ShapeOptions
 
 if TYPE_CHECKING:
@@ -62,15 +62,11 @@ def find_options(
     ConfigError
         If one is unknown or impossible.
     """
-    from domainsam_urban.alike import make_search_options
-
     known = tuple(name for name in keyword_names(map_options) if name not in NO_PART)
     check_keywords("urban find", options, (*known, *keyword_names(find_options)))
-    way = choose_way(method, finetune)
-    chosen = LikeOptions(_paths(like), _paths(unlike), way, finetune, least_score, most, smallest, largest)
-    if not chosen.like:
-        raise ConfigError("nothing says what to look for: name an example, such as --like example.gpkg")
-    make_search_options(chosen)
+    files = _paths(like), _paths(unlike)
+    chosen = LikeOptions(*files, method, finetune, least_score, most, smallest, largest)
+    check_search(chosen)
     job = map_options(**options)
     sizes = ("min_area", "simplify", "close_holes")
     shape = ShapeOptions(
@@ -79,23 +75,26 @@ def find_options(
     return replace(job, like=chosen, shape=shape, run=replace(job.run, method="full"))
 
 
-def choose_way(method: str, finetune: bool) -> str:
-    """How an example is looked for.
+def check_search(like: LikeOptions) -> None:
+    """Refuse a search that says not what to look for, or how in a way that there is not.
 
     Raises
     ------
     ConfigError
-        If there is no such way, or it has no weights to learn.
+        If there is no example or no such way, it has no weights to learn, or a limit is impossible.
     """
-    way = check_choice("method", method, WAYS)
-    if finetune and way != "persam":
+    from domainsam_urban.alike import make_search_options
+
+    check_choice("method", like.method, WAYS)
+    if like.finetune and like.method != "persam":
         raise ConfigError("--finetune learns PerSAM-F's weights: it goes with --method persam")
-    return way
+    if not like.like:
+        raise ConfigError("nothing says what to look for: name an example, such as --like example.gpkg")
+    make_search_options(like)
 
 
 def _paths(given: Paths) -> tuple[Path, ...]:
-    several: Iterable[str | Path] = (given,) if isinstance(given, str | Path) else given
-    return tuple(map(Path, several))
+    return tuple(map(Path, several(given)))
 
 
 def run_find(inputs: Any, out: Paths, **options: Any) -> SceneResult | Batch:
@@ -117,7 +116,7 @@ def run_find(inputs: Any, out: Paths, **options: Any) -> SceneResult | Batch:
     """
     from domainsam_urban.map import map_scenes
 
-    scenes = [str(inputs)] if isinstance(inputs, str | Path) else [str(scene) for scene in inputs]
+    scenes = list(map(str, several(inputs)))
     batch = map_scenes(scenes, find_options(out=out, **options))
     return batch.results[0] if len(scenes) == 1 and batch.results else batch
 
@@ -157,15 +156,12 @@ def find_in(
     import torch
 
     from domainsam.marks import MarkFiles
-    from domainsam_urban.alike import find_alike, make_search_options
+    from domainsam_urban.alike import find_alike
     from domainsam_urban.model.alike import AlikeObjects
 
-    way = choose_way(method, finetune)
     files = _paths(like or ()), _paths(unlike)
-    chosen = LikeOptions(*files, way, finetune, least_score, most, smallest, largest)
-    if not chosen.like:
-        raise ConfigError("nothing says what to look for: give an example, such as like='example.gpkg'")
-    make_search_options(chosen)
+    chosen = LikeOptions(*files, method, finetune, least_score, most, smallest, largest)
+    check_search(chosen)
     loaded = foundation()
     model = AlikeObjects(MarkFiles(), loaded, torch.device(loaded.device), "float32", like=chosen)
     folder.mkdir(parents=True, exist_ok=True)

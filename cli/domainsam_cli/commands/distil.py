@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import RUN, Separated, out_option, run_options
 
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ def distil(ctx: click.Context, /, images: Path, config: Path | None, cache_size:
     from domainsam.distil.run import distil as run
     from domainsam.limits import parse_size
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     constants = Constants() if config is None else read_config(Constants, config, Constants())
     names = (
         "teacher",

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from domainsam.infer.blend import LEVELS
 from domainsam.infer.found import FoundObject
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.store import RawRaster
@@ -61,7 +62,7 @@ class Painter:
             counts[:, 0] += np.bincount(labels, minlength=256)
             counts[:, 1] += np.bincount(labels, weights=stored, minlength=256).astype(np.int64)
         found = tuple(
-            FoundObject(name, float(counts[value, 1] / max(1, counts[value, 0]) / 254), None)
+            FoundObject(name, float(counts[value, 1] / max(1, counts[value, 0]) / LEVELS), None)
             for value, name in enumerate(names, start=1)
         )
         return EngineResult(

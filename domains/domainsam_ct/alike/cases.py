@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -16,7 +16,7 @@ from domainsam.foundation import load_decoder
 from domainsam.infer.batch import run_batch
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.workroom import WorkRoom, require_space
-from domainsam.machine import Precision, keep_freed_memory
+from domainsam.machine import Precision, choose_precision, keep_freed_memory
 from domainsam.progress import report_progress
 from domainsam.protocols import Foundation
 from domainsam.staging import check_targets
@@ -28,6 +28,7 @@ from domainsam_ct.alike.starts import Shown, read_shown_marks, read_shown_mask
 from domainsam_ct.job import Batch, CasePlan, CaseResult, plan_outputs
 from domainsam_ct.labels import check_name, load_label_map
 from domainsam_ct.model.organs import MarkedOrgans, load_model
+from domainsam_ct.model.sweep import SliceRun
 from domainsam_ct.read.open import VolumeSource, open_volume
 from domainsam_ct.read.volume import ABDOMEN_WINDOW, Volume
 from domainsam_ct.segment import (
@@ -62,8 +63,15 @@ class Seeker:
         return "none" if self.foundation is None else self.foundation.name
 
 
-def load_seeker(job: SegmentOptions, features: Kind, decodes: bool) -> Seeker:
+def load_seeker(
+    job: SegmentOptions, features: Kind, decodes: bool, opened: Callable[[], Foundation] | None = None
+) -> Seeker:
     """Load the model or the foundation whose features are compared, and the foundation if it ``decodes``.
+
+    Parameters
+    ----------
+    opened
+        Gives the foundation of a scan that was opened in Python; by default the options name it.
 
     Raises
     ------
@@ -77,7 +85,11 @@ def load_seeker(job: SegmentOptions, features: Kind, decodes: bool) -> Seeker:
         raise ConfigError("--model has no part in it with --features foundation: leave one of them out")
     foundation, precision = None, None
     if features == "foundation" or decodes:
-        foundation, precision = load_decoder(job.foundation, run.device, run.precision)
+        if opened is None:
+            foundation, precision = load_decoder(job.foundation, run.device, run.precision)
+        else:
+            foundation = opened()
+            precision = choose_precision(run.precision, foundation.device.type)
     elif job.foundation is not None:
         raise ConfigError("--foundation has no part in it: give clicks or boxes, or --features foundation")
     if features == "foundation":
@@ -188,8 +200,8 @@ def _propagate_case(plan: CasePlan, options: PropagateOptions, seeker: Seeker) -
         source = VolumeSource(volume, job.run.window or ABDOMEN_WINDOW)
         return read_shown_marks(job.marks, source, seeker.foundation)
 
-    def seek(volume: Volume, shown: Sequence[Shown], **how: Any) -> EngineResult:
-        return propagate(volume, shown, seeker.describer, **how)
+    def seek(volume: Volume, shown: Sequence[Shown], run: SliceRun) -> EngineResult:
+        return propagate(volume, shown, seeker.describer, run)
 
     def plan_again(names: Sequence[str]) -> CasePlan:
         return plan_outputs([plan.source], names, job.outputs)[0]
@@ -198,8 +210,8 @@ def _propagate_case(plan: CasePlan, options: PropagateOptions, seeker: Seeker) -
 
 
 def _find_case(plan: CasePlan, options: FindOptions, seeker: Seeker, learnt: Sequence[Learnt]) -> CaseResult:
-    def seek(volume: Volume, known: Sequence[Learnt], **how: Any) -> EngineResult:
-        return find(volume, known, seeker.describer, **how)
+    def seek(volume: Volume, known: Sequence[Learnt], run: SliceRun) -> EngineResult:
+        return find(volume, known, seeker.describer, run)
 
     return _seek_case(plan, options.job, seeker, "like", lambda volume: learnt, seek, lambda names: plan)
 
@@ -235,16 +247,9 @@ def _seek_case(
         needed = voxels * (STAGED_BYTES + len(wanted))
         require_space(room.folder, needed, f"a volume of {format_size(volume.shape)} voxels")
         with report_progress(plan.stem, job.quiet) as progress:
-            answer = seek(
-                volume,
-                wanted,
-                folder=room.folder,
-                identity=identify_source(plan.source),
-                batch_size=job.run.batch_size,
-                workers=job.run.workers,
-                resume=job.resume,
-                progress=progress,
-            )
+            pace = job.run.batch_size, job.run.workers, job.resume
+            run = SliceRun(room.folder, identify_source(plan.source), *pace, progress)
+            answer = seek(volume, wanted, run)
         window = job.run.window or ABDOMEN_WINDOW
         dtype = getattr(torch, seeker.precision)
         model = MarkedOrgans(seeker.foundation_name, window, names, dtype, method=way)

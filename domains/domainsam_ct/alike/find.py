@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from domainsam.infer.blend import LEVELS
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.store import RawRaster
-from domainsam.progress import Progress
 from domainsam.prompter.contrast import Contrast
 from domainsam.protocols import Window
 from domainsam_ct.alike.answer import Painter
@@ -22,6 +22,7 @@ from domainsam_ct.alike.propagate import make_reader, spread
 from domainsam_ct.alike.starts import Shown
 from domainsam_ct.alike.sweep import HALF, Cells, learn_calibrated, read_cells, sweep_alike
 from domainsam_ct.measure.cleanup import CleanUp, clean_up
+from domainsam_ct.model.sweep import SliceRun
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import Volume
 
@@ -79,42 +80,21 @@ def _read_all(volume: Volume, one: Shown, describer: Describer) -> list[Cells]:
     ]
 
 
-def find(
-    volume: Volume,
-    learnt: Sequence[Learnt],
-    describer: Describer,
-    folder: Path,
-    identity: Mapping[str, Any],
-    *,
-    batch_size: int,
-    workers: int,
-    resume: bool,
-    progress: Progress,
-) -> EngineResult:
+def find(volume: Volume, learnt: Sequence[Learnt], describer: Describer, run: SliceRun) -> EngineResult:
     """Find every organ in a scan: all slices are scored, and the largest part that scores is the organ.
 
     An organ that is not found is told, and is no error.
 
     Parameters, errors as of :func:`domainsam_ct.alike.propagate.propagate`.
     """
-    swept, names = sweep_alike(
-        volume,
-        describer,
-        [one.contrast for one in learnt],
-        folder,
-        {**identity, "step": "find"},
-        batch_size=batch_size,
-        workers=workers,
-        resume=resume,
-        progress=progress,
-    )
+    swept, names = sweep_alike(volume, describer, [one.contrast for one in learnt], run, "find")
     voxel_ml = math.prod(volume.spacing) / 1000
     told: dict[str, Mapping[str, Any]] = {}
-    with Painter(folder, swept.shape, swept.frames) as painter:
+    with Painter(run.folder, swept.shape, swept.frames) as painter:
         for value, (one, name) in enumerate(zip(learnt, names, strict=True), start=1):
             with (
                 swept.open(name) as staged,
-                _keep_largest(staged, folder / f"largest-{value}.u8", volume) as mask,
+                _keep_largest(staged, run.folder / f"largest-{value}.u8", volume) as mask,
             ):
                 told[one.name] = _paint(mask, staged, painter, value, one, voxel_ml)
         making = {"features": describer.name, "like": told}
@@ -154,7 +134,7 @@ def _paint(
             inside = slices.read(Window(0, 0, rows, columns, frame)) > 0
             voxels += int(inside.sum())
             total += float(read(frame)[inside].sum())
-        mean = total / max(1, voxels) / (2 * HALF)
+        mean = total / max(1, voxels) / LEVELS
         likely = voxels * voxel_ml >= LEAST_SHARE * one.millilitres and mean >= LEAST_PROBABILITY
         if likely:
             for frame in range(staged.frames):

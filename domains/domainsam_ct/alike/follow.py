@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from domainsam.infer.components import EIGHT
+
 Mask = NDArray[np.bool_]
 STEEPEST = 3.0
 """An outline moves in the plane by at most so many times the way from slice to slice: 72 degrees."""
@@ -157,9 +159,7 @@ def _go_on(
 ) -> Mask:
     near = ndimage.distance_transform_edt(~mask, sampling=plane_mm) <= reach
     alike = open_plane((likeness > 0.5) & near, mask, plane_mm)
-    parts, _ = ndimage.label(alike, np.ones((3, 3), int))
-    touched = np.unique(parts[mask & alike])
-    going_on = np.isin(parts, touched[touched > 0])
+    going_on = ndimage.binary_propagation(mask & alike, EIGHT, mask=alike)
     filled: Mask = ndimage.binary_fill_holes(going_on)
     return filled
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,13 @@ from numpy.typing import NDArray
 from domainsam.infer.blend import LEVELS
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.store import RawRaster
-from domainsam.progress import Progress
 from domainsam.protocols import Window
 from domainsam_ct.alike.answer import Painter
 from domainsam_ct.alike.describe import Describer
 from domainsam_ct.alike.follow import End, follow
 from domainsam_ct.alike.starts import Shown
 from domainsam_ct.alike.sweep import learn, read_cells, sweep_alike
+from domainsam_ct.model.sweep import SliceRun
 from domainsam_ct.read.geometry import axial_grid
 from domainsam_ct.read.volume import Volume
 
@@ -27,18 +26,7 @@ MOST_LEARNT = 16
 """Marked slices that are learnt from, spread over all: more cost time and say the same."""
 
 
-def propagate(
-    volume: Volume,
-    shown: Sequence[Shown],
-    describer: Describer,
-    folder: Path,
-    identity: Mapping[str, Any],
-    *,
-    batch_size: int,
-    workers: int,
-    resume: bool,
-    progress: Progress,
-) -> EngineResult:
+def propagate(volume: Volume, shown: Sequence[Shown], describer: Describer, run: SliceRun) -> EngineResult:
     """Follow every organ from the slices that it was marked on.
 
     What parts it from its surroundings is learnt on these slices; every slice of the volume is scored by
@@ -46,10 +34,8 @@ def propagate(
 
     Parameters
     ----------
-    folder
-        Takes the staged slices.
-    identity
-        What tells this scan from others; an earlier run is gone on with only if it is the same.
+    run
+        Its ``identity`` is what tells this scan from others.
 
     Raises
     ------
@@ -62,20 +48,10 @@ def propagate(
         learn([read_cells(volume, describer, frame, one.slices[frame]) for frame in spread(one.slices)])
         for one in shown
     ]
-    swept, names = sweep_alike(
-        volume,
-        describer,
-        contrasts,
-        folder,
-        {**identity, "step": "propagate"},
-        batch_size=batch_size,
-        workers=workers,
-        resume=resume,
-        progress=progress,
-    )
+    swept, names = sweep_alike(volume, describer, contrasts, run, "propagate")
     grid = axial_grid(volume.grid)
     told = {}
-    with Painter(folder, swept.shape, swept.frames) as painter:
+    with Painter(run.folder, swept.shape, swept.frames) as painter:
         for value, (one, name) in enumerate(zip(shown, names, strict=True), start=1):
             with swept.open(name) as staged:
                 ends = _follow_one(one, staged, painter, value, volume.spacing)

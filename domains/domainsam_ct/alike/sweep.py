@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.infer.blend import LEVELS
-from domainsam.infer.engine import sweep_scene
 from domainsam.infer.staged import Swept
 from domainsam.infer.sweep import Answer
-from domainsam.infer.tiling import TileGrid
-from domainsam.progress import Progress
 from domainsam.prompter.contrast import Contrast, find_best_cut, learn_contrast
 from domainsam.protocols import Block
 from domainsam_ct.alike.describe import Describer, score_slice, share_cells
-from domainsam_ct.model.sweep import read_hounsfield
+from domainsam_ct.model.sweep import SliceRun, WholeSlices, join_slices, sweep_slices
 from domainsam_ct.read.geometry import to_axial
-from domainsam_ct.read.open import VolumeSource
 from domainsam_ct.read.volume import Volume
 
 Float32 = NDArray[np.float32]
@@ -120,7 +114,7 @@ def learn_calibrated(cells: Sequence[Cells]) -> tuple[Contrast, float]:
 
 
 @dataclass(frozen=True)
-class AlikeSweep:
+class AlikeSweep(WholeSlices):
     """Probabilities of what was shown as a :class:`~domainsam.infer.sweep.DenseModel`; planes are bytes.
 
     ``contrasts`` are by the name of the file that their plane is staged in.
@@ -145,21 +139,14 @@ class AlikeSweep:
         """Slices on either side that the network looks at."""
         return self.describer.context
 
-    def running(self) -> AbstractContextManager[None]:
-        """The describer sees to gradients and precision by itself."""
-        return nullcontext()
-
     def answer(
         self, blocks: Sequence[Block], before: Sequence[Block], after: Sequence[Block]
     ) -> Sequence[Answer]:
         """Stored probability of each object in whole slices."""
-        stacks = [
-            np.concatenate([block.image for block in some]) if some else None
-            for some in (blocks, before, after)
-        ]
-        assert stacks[0] is not None
-        grid = self.describer.grid((stacks[0].shape[1], stacks[0].shape[2]), self.spacing_mm)
-        features = self.describer.describe(stacks[0], grid, *stacks[1:])
+        slices = join_slices(blocks)
+        assert slices is not None
+        grid = self.describer.grid((slices.shape[1], slices.shape[2]), self.spacing_mm)
+        features = self.describer.describe(slices, grid, join_slices(before), join_slices(after))
         return [
             Answer([self._bytes(one, contrast, grid) for contrast in self.contrasts.values()], block.valid)
             for one, block in zip(features, blocks, strict=True)
@@ -169,24 +156,16 @@ class AlikeSweep:
         odds = np.clip(score_slice(features, contrast, grid, self.spacing_mm), -MOST_ODDS, MOST_ODDS)
         return np.rint(LEVELS / (1 + np.exp(-odds))).astype(np.uint8)
 
-    def finish(self, means: NDArray[np.float32], seen: Mask) -> Sequence[NDArray[np.uint8]]:
-        """The bytes; a slice is one tile, so that nothing was averaged."""
-        return list(np.rint(means).astype(np.uint8))
-
 
 def sweep_alike(
-    volume: Volume,
-    describer: Describer,
-    contrasts: Sequence[Contrast],
-    folder: Path,
-    identity: Mapping[str, Any],
-    *,
-    batch_size: int,
-    workers: int,
-    resume: bool,
-    progress: Progress,
+    volume: Volume, describer: Describer, contrasts: Sequence[Contrast], run: SliceRun, step: str
 ) -> tuple[Swept, tuple[str, ...]]:
-    """Stage the probability of every object in every slice; goes on with an earlier run if ``resume``.
+    """Stage the probability of every object in every slice.
+
+    Parameters
+    ----------
+    step
+        What is made of it; a run goes on only with one of the same.
 
     Returns
     -------
@@ -201,22 +180,11 @@ def sweep_alike(
         If the disk refuses.
     """
     names = tuple(f"alike-{number}" for number in range(1, len(contrasts) + 1))
-    source = VolumeSource(volume)
     spacing = volume.spacing[1], volume.spacing[0]
-    swept = sweep_scene(
-        source,
-        read_hounsfield(volume),
-        AlikeSweep(describer, dict(zip(names, contrasts, strict=True)), spacing),
-        folder,
-        TileGrid((0,), (0,), source.grid.frame_shape),
-        identity={**identity, **describer.identity, "contrasts": [digest_contrast(one) for one in contrasts]},
-        batch_size=batch_size,
-        workers=workers,
-        resume=resume,
-        progress=progress,
-        stage="alike",
-    )
-    return swept, names
+    sweep = AlikeSweep(describer, dict(zip(names, contrasts, strict=True)), spacing)
+    digests = [digest_contrast(one) for one in contrasts]
+    identity = {**run.identity, "step": step, **describer.identity, "contrasts": digests}
+    return sweep_slices(volume, sweep, replace(run, identity=identity), "alike"), names
 
 
 def digest_contrast(contrast: Contrast) -> str:

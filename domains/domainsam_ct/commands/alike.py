@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import echo, format_paths, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
     NAMES,
     bundle,
@@ -22,7 +22,7 @@ from domainsam_cli.options import (
 )
 from domainsam_ct.alike.settings import KINDS
 from domainsam_ct.commands.options import PATH, series_option
-from domainsam_ct.commands.segment import WINDOW, output_options
+from domainsam_ct.commands.segment import WINDOW, end_run, output_options
 from domainsam_ct.run_alike import find_options, propagate_options
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def propagate_command(ctx: click.Context, /, scan: Path, **given: Any) -> None:
     """  # noqa: D301 - click needs the control character itself
     from domainsam_ct.alike.cases import propagate_scan
 
-    _may_go_on(ctx)
+    mark_resumable(ctx)
     batch = propagate_scan(scan, propagate_options(**job_options(given)), told=_teller(given))
     _finish(ctx, given, batch, 1)
 
@@ -102,15 +102,9 @@ def find_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) 
     """  # noqa: D301 - click needs the control character itself
     from domainsam_ct.alike.cases import find_in_scans
 
-    _may_go_on(ctx)
+    mark_resumable(ctx)
     batch = find_in_scans(inputs, find_options(**job_options(given)), told=_teller(given))
     _finish(ctx, given, batch, len(inputs))
-
-
-def _may_go_on(ctx: click.Context) -> None:
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
 
 
 def _teller(given: Mapping[str, Any]) -> Any:
@@ -127,13 +121,7 @@ def _teller(given: Mapping[str, Any]) -> Any:
 
 def _finish(ctx: click.Context, given: dict[str, Any], batch: Batch, inputs: int) -> None:
     print_result(given, batch.document, _list_files(batch))
-    for case, kinds in batch.unmade:
-        echo(f"domainsam: {case}: no {kinds}; the mask is there", err=True)
-    if batch.failures:
-        failed = ", ".join(case for case, _ in batch.failures)
-        echo(f"domainsam: {len(batch.failures)} of {inputs} cases failed: {failed}", err=True)
-    if batch.exit_code:
-        ctx.exit(batch.exit_code)
+    end_run(ctx, batch, inputs)
 
 
 def _list_files(batch: Batch) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import echo, format_paths, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
     NAMES,
     Separated,
@@ -132,9 +132,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
     """  # noqa: D301 - click needs the control character itself
     from domainsam_ct.segment_marked import segment_inputs
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
 
     def told(result: CaseResult) -> None:
         if not given["as_json"] and not given["quiet"]:
@@ -142,11 +140,16 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
 
     batch = segment_inputs(inputs, segment_options(**job_options(given)), told=told)
     print_result(given, batch.document, summarise_run(batch, len(inputs)))
+    end_run(ctx, batch, len(inputs))
+
+
+def end_run(ctx: click.Context, batch: Batch, inputs: int) -> None:
+    """Say what of several cases was not made, and end with the exit code that follows from it."""
     for case, kinds in batch.unmade:
         echo(f"domainsam: {case}: no {kinds}; the mask is there", err=True)
     if batch.failures:
         failed = ", ".join(case for case, _ in batch.failures)
-        echo(f"domainsam: {len(batch.failures)} of {len(inputs)} cases failed: {failed}", err=True)
+        echo(f"domainsam: {len(batch.failures)} of {inputs} cases failed: {failed}", err=True)
     if batch.exit_code:
         ctx.exit(batch.exit_code)
 

@@ -11,7 +11,7 @@ import click
 
 from domainsam.errors import ConfigError
 from domainsam_cli.console import format_paths, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import RUN, Separated, bundle, collect_given, out_option, run_options
 from domainsam_ct.commands.options import identifier_options, make_identifiers
 from domainsam_ct.settings import METHODS
@@ -118,9 +118,7 @@ def train(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None
     """  # noqa: D301 - click needs the control character itself
     from domainsam_ct.train.organs import TrainOptions, train_model
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     names = (
         *("labels", "label_map", "ignore_unknown", "train_list", "test_list"),
         *RUN,

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.infer.engine import sweep_scene
-from domainsam.infer.sweep import Answer
+from domainsam.infer.staged import Swept
+from domainsam.infer.sweep import Answer, DenseModel
 from domainsam.infer.tiling import TileGrid
-from domainsam.progress import Progress
+from domainsam.progress import Progress, report_nothing
 from domainsam.protocols import Block, Window
 from domainsam_ct.model.organs import OrganModel
 from domainsam_ct.read.geometry import to_axial
@@ -28,7 +29,43 @@ STAGED_BYTES = 2
 
 
 @dataclass(frozen=True)
-class OrganSweep:
+class SliceRun:
+    """How the slices of a volume are swept.
+
+    Parameters
+    ----------
+    folder
+        Where what is found is staged and journalled.
+    identity
+        What decides the answer; a run goes on only with its own.
+    batch_size, workers
+        Slices computed together, and threads that read them.
+    resume
+        Go on with what an earlier run left in ``folder``.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    batch_size: int
+    workers: int = 1
+    resume: bool = False
+    progress: Progress = report_nothing
+
+
+class WholeSlices:
+    """What :class:`~domainsam.infer.sweep.DenseModel` s of whole slices have in common: planes are bytes."""
+
+    def running(self) -> AbstractContextManager[None]:
+        """The network sees to gradients and precision by itself."""
+        return nullcontext()
+
+    def finish(self, means: NDArray[np.float32], seen: NDArray[np.bool_]) -> Sequence[NDArray[np.uint8]]:
+        """The bytes; a slice is one tile, so that nothing was averaged."""
+        return list(np.rint(means).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class OrganSweep(WholeSlices):
     """The organ model as a :class:`~domainsam.infer.sweep.DenseModel`: its planes are the bytes to store.
 
     Parameters
@@ -50,20 +87,13 @@ class OrganSweep:
         """Slices on either side that the network looks at."""
         return self.model.context
 
-    def running(self) -> AbstractContextManager[None]:
-        """The model sees to gradients and precision by itself."""
-        return nullcontext()
-
     def answer(
         self, blocks: Sequence[Block], before: Sequence[Block], after: Sequence[Block]
     ) -> Sequence[Answer]:
         """Value and confidence (255 times the probability, 0 for background) of whole slices."""
-        stacks = [
-            np.concatenate([block.image for block in some]) if some else None
-            for some in (blocks, before, after)
-        ]
-        assert stacks[0] is not None
-        found = self.model.predict_slices(stacks[0], self.spacing_mm, *stacks[1:])
+        slices = join_slices(blocks)
+        assert slices is not None
+        found = self.model.predict_slices(slices, self.spacing_mm, join_slices(before), join_slices(after))
         lookup = np.zeros(256, np.uint8)
         lookup[list(self.values)] = list(self.values.values())
         labels = lookup[found.labels]
@@ -72,10 +102,6 @@ class OrganSweep:
         return [
             Answer(planes, block.valid) for *planes, block in zip(labels, confidence, blocks, strict=True)
         ]
-
-    def finish(self, means: NDArray[np.float32], seen: NDArray[np.bool_]) -> Sequence[NDArray[np.uint8]]:
-        """The bytes; a slice is one tile, so that nothing was averaged."""
-        return list(np.rint(means).astype(np.uint8))
 
 
 def segment_volume(
@@ -113,26 +139,46 @@ def segment_volume(
     OutputError
         If the disk refuses.
     """
-    source = VolumeSource(volume)
-    swept = sweep_scene(
-        source,
-        read_hounsfield(volume),
-        OrganSweep(model, values, (volume.spacing[1], volume.spacing[0])),
-        folder,
-        TileGrid((0,), (0,), source.grid.frame_shape),
-        identity=fingerprint,
-        batch_size=model.batch,
-        workers=workers,
-        resume=resume,
-        progress=progress,
-        stage="segment",
-    )
+    sweep = OrganSweep(model, values, (volume.spacing[1], volume.spacing[0]))
+    run = SliceRun(folder, fingerprint, model.batch, workers, resume, progress)
+    swept = sweep_slices(volume, sweep, run, "segment")
     mask = StagedVolume(swept.open(MASK))
     try:
         return mask, StagedVolume(swept.open(CONFIDENCE)), swept.resumed
     except BaseException:
         mask.close()
         raise
+
+
+def sweep_slices(volume: Volume, model: DenseModel[Block], run: SliceRun, stage: str) -> Swept:
+    """Stage what a model says of every slice, a slice being one tile; ``stage`` is the name of the progress.
+
+    Raises
+    ------
+    InputError
+        If the run to go on with was another one.
+    OutputError
+        If the disk refuses.
+    """
+    source = VolumeSource(volume)
+    return sweep_scene(
+        source,
+        read_hounsfield(volume),
+        model,
+        run.folder,
+        TileGrid((0,), (0,), source.grid.frame_shape),
+        identity=run.identity,
+        batch_size=run.batch_size,
+        workers=run.workers,
+        resume=run.resume,
+        progress=run.progress,
+        stage=stage,
+    )
+
+
+def join_slices(blocks: Sequence[Block]) -> NDArray[np.float32] | None:
+    """Slices ``(S, H, W)`` of blocks, None of no blocks."""
+    return np.concatenate([block.image for block in blocks]) if blocks else None
 
 
 def read_hounsfield(volume: Volume) -> Callable[[Window], Block]:

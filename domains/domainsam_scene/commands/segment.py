@@ -11,7 +11,7 @@ import click
 from domainsam.errors import ConfigError
 from domainsam.keywords import keyword_names
 from domainsam_cli.console import echo, format_paths, get_command_line, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
     bundle,
     device_option,
@@ -125,9 +125,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any
     domainsam scene segment --geotiff optical=o.tif sar=s.tif dem=d.tif -o landcover.tif
     domainsam scene segment --rgb a.png -o map.png --boxes boxes.json
     """  # noqa: D301 - click needs the control character itself
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     batch = run(inputs, given)
     print_result(given, batch.document, summarise_run(batch, told=given["layout"] is not None))
     if batch.failures:

@@ -11,7 +11,7 @@ import click
 
 from domainsam.errors import ConfigError
 from domainsam_cli.console import format_paths, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import RUN, bundle, collect_given, out_option, run_options
 from domainsam_scene.commands.segment import parse_bands
 
@@ -92,9 +92,7 @@ def train(ctx: click.Context, /, root: Path, **given: Any) -> None:
     """  # noqa: D301 - click needs the control character itself
     from domainsam_scene.train.scene import train_model
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     result = train_model(root, gather_config(given), gather_options(given))
     if result.rank == 0:
         print_result(given, result.document, summarise_run(result), result.notes)

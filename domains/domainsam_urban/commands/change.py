@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
     batch_size_option,
     device_option,
@@ -62,9 +62,7 @@ def change(ctx: click.Context, /, before: str, after: str, **given: Any) -> None
     """  # noqa: D301 - click takes a real backspace for "do not wrap"
     from domainsam_urban.trend.trend import run_change
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     result = run_change(before, after, gather(given))
     products = result.products
     counts = dict(sorted(products.counts.items()))

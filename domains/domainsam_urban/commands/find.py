@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from domainsam_cli.console import echo, get_command_line, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.console import get_command_line, print_result
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
     bundle,
     device_option,
@@ -17,7 +17,14 @@ from domainsam_cli.options import (
     resume_option,
     talk_options,
 )
-from domainsam_urban.commands.map import PATH, area_options, output_options, reading_options, summarise_run
+from domainsam_urban.commands.map import (
+    PATH,
+    area_options,
+    end_run,
+    output_options,
+    reading_options,
+    summarise_run,
+)
 from domainsam_urban.run_alike import find_options
 from domainsam_urban.settings import WAYS, LikeOptions
 
@@ -112,12 +119,7 @@ def find_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -
     """  # noqa: D301 - click needs the control character itself
     from domainsam_urban.map import map_scenes
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     batch = map_scenes(inputs, find_options(**job_options(given), made_by=get_command_line()))
     print_result(given, batch.document, summarise_run(batch))
-    if batch.failures:
-        failed = ", ".join(source for source, _ in batch.failures)
-        echo(f"domainsam: {len(batch.failures)} of {len(inputs)} scenes failed: {failed}", err=True)
-        ctx.exit(batch.exit_code)
+    end_run(ctx, batch, len(inputs))

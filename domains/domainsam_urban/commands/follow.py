@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
     device_option,
     out_option,
@@ -18,11 +18,7 @@ from domainsam_cli.options import (
     talk_options,
 )
 from domainsam_urban.commands.map import PATH
-from domainsam_urban.commands.trend import (
-    EXTENT,
-    gather,
-    reading_options,
-)
+from domainsam_urban.commands.trend import EXTENT, gather, reading_options, tell_complete
 from domainsam_urban.trend.settings import FollowOptions, TrendOptions
 
 if TYPE_CHECKING:
@@ -84,14 +80,10 @@ def follow_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any)
     """  # noqa: D301 - click needs the control character itself
     from domainsam_urban.trend.follow import find_finished, run_follow
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     options = gather_follow(given)
     if finished := find_finished(options):
-        listed = [str(path) for path in finished]
-        line = f"complete: all {len(listed)} files of {options.out} are there"
-        print_result(given, lambda: {"complete": True, "files": listed}, [line])
+        tell_complete(given, options.out, finished)
         return
     result = run_follow(inputs, options)
     print_result(given, lambda: make_document(result), summarise_run(result))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import echo, format_paths, get_command_line, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
     WHOLE_NUMBERS,
     Separated,
@@ -158,14 +158,17 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
     """  # noqa: D301 - click needs the control character itself
     from domainsam_urban.map import map_scenes
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     batch = map_scenes(inputs, map_options(**job_options(given), made_by=get_command_line()))
     print_result(given, batch.document, summarise_run(batch))
+    end_run(ctx, batch, len(inputs))
+
+
+def end_run(ctx: click.Context, batch: Batch, inputs: int) -> None:
+    """Say which of several scenes failed, and end with the exit code that follows from it."""
     if batch.failures:
         failed = ", ".join(source for source, _ in batch.failures)
-        echo(f"domainsam: {len(batch.failures)} of {len(inputs)} scenes failed: {failed}", err=True)
+        echo(f"domainsam: {len(batch.failures)} of {inputs} scenes failed: {failed}", err=True)
         ctx.exit(batch.exit_code)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import format_paths, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import RUN, collect_given, out_option, run_options
 from domainsam_urban.commands.labels import choice_options, gather_choice
 from domainsam_urban.commands.map import reading_options
@@ -102,9 +102,7 @@ def train(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     """  # noqa: D301 - click needs the control character itself
     from domainsam_urban.train.settlement import train_model
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     options = gather_options(given)
     result = train_model(inputs, given["labels"], gather_config(given), options, given["paper"])
     if result.rank == 0:

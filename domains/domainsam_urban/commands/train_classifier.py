@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from domainsam_cli.console import format_paths, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import collect_given, out_option, run_options
 from domainsam_urban.commands.labels import choice_options
 from domainsam_urban.commands.map import reading_options
@@ -67,9 +67,7 @@ def train_classifier(ctx: click.Context, /, inputs: tuple[str, ...], **given: An
     """  # noqa: D301 - click needs the control character itself
     from domainsam_urban.train import classifier as classifier_training
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     options = gather_options(given)
     result = classifier_training.train_classifier(inputs, given["labels"], gather_recipe(given), options)
     if result.rank == 0:

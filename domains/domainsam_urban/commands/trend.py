@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from domainsam_cli.console import get_command_line, print_result
-from domainsam_cli.errors import RunState
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
     WHOLE_NUMBERS,
     Separated,
@@ -181,17 +182,20 @@ def trend(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     """  # noqa: D301 - click takes a real backspace for "do not wrap"
     from domainsam_urban.trend.trend import find_finished, run_trend
 
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
+    mark_resumable(ctx)
     options = gather(given)
     if finished := find_finished(options):
-        listed = [str(path) for path in finished]
-        line = f"complete: all {len(listed)} files of {options.out} are there"
-        print_result(given, lambda: {"complete": True, "files": listed}, [line])
+        tell_complete(given, options.out, finished)
         return
     result = run_trend(inputs, options)
     print_result(given, lambda: make_document(result), summarise_run(result))
+
+
+def tell_complete(given: dict[str, Any], out: Path, files: Sequence[Path]) -> None:
+    """Say that nothing of a run is left to do."""
+    listed = [str(path) for path in files]
+    line = f"complete: all {len(listed)} files of {out} are there"
+    print_result(given, lambda: {"complete": True, "files": listed}, [line])
 
 
 def make_document(result: TrendResult) -> dict[str, Any]:

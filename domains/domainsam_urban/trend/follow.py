@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from scipy import ndimage
 
 from domainsam.errors import ConfigError, MissingInputError, OutputError
 from domainsam.infer.blend import NODATA
+from domainsam.infer.components import EIGHT
 from domainsam.infer.workroom import WorkRoom, count_units
 from domainsam.io.marks import read_marks
 from domainsam.io.rasters import GDAL_OPTIONS
@@ -144,15 +146,18 @@ def measure_followed(stack: YearStack, options: TrendOptions) -> tuple[Followed,
     assert options.follow is not None
     outlines = read_marks(options.follow.outlines, make_ground_grid(stack.ground))
     pixel = stack.ground.pixel_ha * HECTARE
-    start = find_start(stack.labels, options.follow.year)
+    start = options.follow.find_start(stack.labels)
     found = []
-    with rasterio.Env(**GDAL_OPTIONS), rasterio.open(stack.common_valid) as valid:
+    with ExitStack() as opened:
+        opened.enter_context(rasterio.Env(**GDAL_OPTIONS))
+        valid = opened.enter_context(rasterio.open(stack.common_valid))
+        layers = [opened.enter_context(rasterio.open(year.probability)) for year in stack.years]
         for number, one in enumerate(outlines, start=1):
             name = one.label or str(number)
-            areas = []
-            for year in stack.years:
-                with rasterio.open(year.probability) as layer:
-                    areas.append(measure_one(one, layer, valid, stack.threshold))
+            window = widen(one, valid.shape)
+            seen = valid.read(1, window=to_rasterio_window(window)) == 1
+            outline = draw(one, window) & seen
+            areas = [measure_one(layer, window, seen, outline, stack.threshold) for layer in layers]
             base = areas[start][1]
             for label, counts in zip(stack.labels, areas, strict=True):
                 prompted, reached, shared = (count * pixel for count in counts)
@@ -161,22 +166,16 @@ def measure_followed(stack: YearStack, options: TrendOptions) -> tuple[Followed,
     return tuple(found)
 
 
-def find_start(labels: Sequence[str], year: str | None) -> int:
-    """Index of the year that outlines were drawn in."""
-    return 0 if year is None else list(labels).index(year)
+def measure_one(
+    layer: Any, window: Window, seen: NDArray[np.bool_], outline: NDArray[np.bool_], threshold: int
+) -> tuple[int, int, int]:
+    """Pixels of the ground that an outline covers, that were found of it, and that are both.
 
-
-def measure_one(one: SceneObject, layer: Any, valid: Any, threshold: int) -> tuple[int, int, int]:
-    """Pixels of the ground that an outline covers, that were found of it, and that are both."""
-    window = widen(one, layer.shape)
-    place = to_rasterio_window(window)
-    seen = valid.read(1, window=place) == 1
-    stored = layer.read(1, window=place)
+    ``seen`` and ``outline`` ``(h, w)`` are of the window: what is compared, and what of it was drawn.
+    """
+    stored = layer.read(1, window=to_rasterio_window(window))
     inside = (stored >= threshold) & (stored != NODATA) & seen
-    outline = draw(one, window) & seen
-    parts, _ = ndimage.label(inside, np.ones((3, 3), int))
-    touched = np.unique(parts[outline & inside])
-    own = np.isin(parts, touched[touched > 0])
+    own = ndimage.binary_propagation(outline & inside, EIGHT, mask=inside)
     return int(outline.sum()), int(own.sum()), int((own & outline).sum())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -193,6 +194,22 @@ class FollowOptions:
     year: str | None = None
     reach: float | None = None
     version: str = ""
+
+    def find_start(self, labels: Sequence[str]) -> int:
+        """Index of the year that the outlines were drawn in, among all years' labels.
+
+        Raises
+        ------
+        ConfigError
+            If it is none of them.
+        """
+        if self.year is None:
+            return 0
+        if self.year not in labels:
+            raise ConfigError(
+                f"--from-year '{self.year}' is none of the years: choose one of {', '.join(labels)}"
+            )
+        return labels.index(self.year)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import domainsam
-from domainsam.errors import ConfigError, OutputError
+from domainsam.errors import OutputError
 from domainsam.foundation import load_decoder
 from domainsam.grid import Grid
 from domainsam.infer.journal import JOURNAL_FILE, Journal, Steps
@@ -209,12 +209,7 @@ def load_follower(looked: Survey, options: TrendOptions) -> Follower:
     """
     follow = options.follow
     assert follow is not None
-    labels = [item.year.label for item in looked.inputs]
-    if follow.year is not None and follow.year not in labels:
-        raise ConfigError(
-            f"--from-year '{follow.year}' is none of the years: choose one of {', '.join(labels)}"
-        )
-    chosen = looked.inputs[0 if follow.year is None else labels.index(follow.year)]
+    chosen = looked.inputs[follow.find_start([item.year.label for item in looked.inputs])]
     assert chosen.reading is not None
     # Outside of the common ground nothing can be compared.
     read_marks(follow.outlines, make_ground_grid(looked.ground))

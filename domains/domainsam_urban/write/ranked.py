@@ -12,6 +12,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from domainsam.infer.blend import clip_window, slice_within
 from domainsam.io.rasters import GDAL_OPTIONS, open_raster, writing_raster
 from domainsam.protocols import SceneObject, Window
 from domainsam_urban.write.outlines import list_windows
@@ -100,13 +101,11 @@ def paint_ranks(ranked: Sequence[SceneObject], window: Window) -> NDArray[np.uin
     """Rank ``(h, w)``, from 1, of the best object at every pixel of a window; 0 where there is none."""
     ranks = np.zeros((window.height, window.width), np.uint16)
     for rank, one in reversed(list(enumerate(ranked, start=1))):
-        bounds = one.bounds
-        top, left = max(bounds.row, window.row), max(bounds.col, window.col)
-        bottom = min(bounds.row + bounds.height, window.row + window.height)
-        right = min(bounds.col + bounds.width, window.col + window.width)
-        if one.mask is None or top >= bottom or left >= right:
+        shared = clip_window(
+            one.bounds, (window.row, window.row + window.height), (window.col, window.col + window.width)
+        )
+        if one.mask is None or not shared.height or not shared.width:
             continue
-        part = one.mask[top - bounds.row : bottom - bounds.row, left - bounds.col : right - bounds.col]
-        place = slice(top - window.row, bottom - window.row), slice(left - window.col, right - window.col)
-        ranks[place][part] = rank
+        part = one.mask[slice_within(shared, (one.bounds.row, one.bounds.col))]
+        ranks[slice_within(shared, (window.row, window.col))][part] = rank
     return ranks

@@ -11,6 +11,7 @@ import pytest
 
 import domainsam
 from domainsam.errors import ConfigError, DomainSamError, InputError, MissingInputError
+from domainsam.foundation import load_foundation
 from domainsam_cli import main
 from domainsam_ct.generated import draw_abdomen, write_sample
 from domainsam_ct.run_alike import find_options, propagate_options, run_find, run_propagate, split_example
@@ -132,6 +133,16 @@ def test_an_opened_scan_is_searched_from_python(folder: Path, tmp_path: Path) ->
             scan.find(points=[(1, 2, 3)], features="model")
     run_propagate(folder / "ct.nii.gz", tmp_path / "shell.nii.gz", mask=folder / "slice.nii.gz", device="cpu")
     assert np.array_equal(read(tmp_path / "python.nii.gz"), read(tmp_path / "shell.nii.gz"))
+
+
+def test_an_opened_scan_is_compared_by_the_foundation_that_was_named(folder: Path) -> None:
+    named = load_foundation("embedded_fast")
+    with domainsam.open(folder / "ct.nii.gz", "ct") as scan:
+        marked = np.zeros(scan.grid.shape, bool)
+        marked[SLICE, 20:40, 20:40] = True
+        found = scan.find(track=marked, features="foundation", foundation=named)
+    assert found.foundation is named
+    assert found.told["features"] == "embedded_fast"
 
 
 def test_clicks_become_a_mask_first(folder: Path, tmp_path: Path) -> None:

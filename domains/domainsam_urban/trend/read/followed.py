@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy import ndimage
 
 from domainsam.errors import InputError
 from domainsam.infer.blend import LEVELS, NODATA
+from domainsam.infer.components import EIGHT
 from domainsam.infer.networks import Networks
 from domainsam.infer.store import RawRaster
 from domainsam.infer.view import SceneView
@@ -55,7 +57,7 @@ class Region:
     share: Float32
     seen: Mask
 
-    @property
+    @cached_property
     def away(self) -> NDArray[np.float64]:
         """Distance from the outline in cells."""
         if not self.share.any():
@@ -64,7 +66,7 @@ class Region:
         away: NDArray[np.float64] = ndimage.distance_transform_edt(~inside)
         return away
 
-    @property
+    @cached_property
     def around(self) -> Mask:
         """Cells of the surroundings, where the object may not reach."""
         return np.asarray(self.seen & (self.away > self.reach))
@@ -118,9 +120,8 @@ class Follower:
             regions = read_regions(self.outlines, source, self.reach_m, self.foundation, self.precision)
             height, width = (-(-side // CELL) for side in source.grid.frame_shape)
             probability = np.zeros((height, width), np.float32)
-            for region, found, differed in zip(
-                regions, find_again(regions, self.level), self.differed, strict=True
-            ):
+            again = find_again(regions, learn_edges(regions), self.level)
+            for region, found, differed in zip(regions, again, self.differed, strict=True):
                 if is_there(region, found, differed):
                     _lay(probability, region.corner, found.probability)
             with RawRaster.create(folder / "followed.u8", source.grid.frame_shape) as staged:
@@ -156,9 +157,10 @@ def learn_follower(
                 f"{outlines}: feature {number} leaves nothing around it in {Path(path).name}: draw an object "
                 "smaller than the scene, or give a smaller --reach"
             )
-    level = find_level(regions)
+    edges = learn_edges(regions)
+    level = find_level(regions, edges)
     differed = []
-    for region, found in zip(regions, find_again(regions, level), strict=True):
+    for region, found in zip(regions, find_again(regions, edges, level), strict=True):
         # What is drawn counts where nothing of it is found again in its own year.
         inside = found.inside if found.inside.any() else region.seen & (region.share > 0)
         differed.append(tell_apart(region, inside))
@@ -259,44 +261,69 @@ class Again:
         return (inner if inner.any() else self.inside).astype(np.float32)
 
 
-def find_again(regions: Sequence[Region], level: float = 0.5) -> list[Again]:
-    """What goes on in every region.
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """What parts all outlines from their surroundings in one year, and what was found before it was learnt.
+
+    ``first`` is of every region; ``contrast`` is None where nothing was found, else ``around`` and ``within``
+    are its mean log-odds of the surroundings and of the middle.
+    """
+
+    first: tuple[Again, ...]
+    contrast: Contrast | None = None
+    around: float = 0.0
+    within: float = 0.0
+
+
+def learn_edges(regions: Sequence[Region]) -> Edges:
+    """What parts outlines from their surroundings in one year.
 
     What parts outlines from their surroundings is learnt anew in every year, all outlines together: cells
     of an outline that look like the surroundings now weigh less than the surroundings and fall out. It is
     learnt once more from the middle of what that finds, since an outline that fits no more blurs its edge.
     Whether anything stands out is judged by the first.
-
-    Parameters
-    ----------
-    level
-        Where the edge lies between the surroundings' mean log-odds, 0, and those of the middle, 1.
     """
     if not regions:
-        return []
+        return Edges(())
     contrast = learn_year(regions)
-    first = [keep_reached(region, contrast) for region in regions]
+    first = tuple(keep_reached(region, contrast) for region in regions)
     if not any(found.inside.any() for found in first):
-        return first
+        return Edges(first)
     sure = [replace(region, share=found.core) for region, found in zip(regions, first, strict=True)]
     contrast = learn_year(sure)
     within, around = (
         float(np.mean(np.concatenate([contrast.score(one.features)[cells(one)] for one in sure])))
         for cells in (lambda one: one.seen & (one.share > 0), lambda one: one.around)
     )
-    moved = contrast.shifted(around + level * (within - around))
+    return Edges(first, contrast, around, within)
+
+
+def find_again(regions: Sequence[Region], edges: Edges, level: float) -> list[Again]:
+    """What goes on in every region.
+
+    Parameters
+    ----------
+    edges
+        As of :func:`learn_edges` of the same regions.
+    level
+        Where the edge lies between the surroundings' mean log-odds, 0, and those of the middle, 1.
+    """
+    if edges.contrast is None:
+        return list(edges.first)
+    moved = edges.contrast.shifted(edges.around + level * (edges.within - edges.around))
     second = [keep_reached(region, moved) for region in regions]
     return [
-        replace(found, gap=min(found.gap, before.gap)) for found, before in zip(second, first, strict=True)
+        replace(found, gap=min(found.gap, before.gap))
+        for found, before in zip(second, edges.first, strict=True)
     ]
 
 
-def find_level(regions: Sequence[Region]) -> float:
+def find_level(regions: Sequence[Region], edges: Edges) -> float:
     """The level at which what is found agrees best (Dice) with what was drawn."""
     drawn = sum(float(region.share.sum()) for region in regions)
     agreed = []
     for level in LEVELS_TRIED:
-        found = find_again(regions, level)
+        found = find_again(regions, edges, level)
         shared = sum(
             float(region.share[one.inside].sum()) for region, one in zip(regions, found, strict=True)
         )
@@ -317,9 +344,7 @@ def keep_reached(region: Region, contrast: Contrast) -> Again:
     odds = np.where(region.seen, contrast.score(region.features), -np.inf).astype(np.float32)
     probability = smooth_odds(odds)
     alike = (probability > 0.5) & (region.away <= region.reach)
-    parts, _ = ndimage.label(alike, np.ones((3, 3), int))
-    touched = np.unique(parts[(region.share > 0) & alike])
-    kept = np.isin(parts, touched[touched > 0])
+    kept = ndimage.binary_propagation((region.share > 0) & alike, EIGHT, mask=alike)
     gap = 0.0
     if kept.any() and region.around.any():
         gap = float(probability[kept].mean() - probability[region.around].mean())
