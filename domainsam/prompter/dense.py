@@ -28,7 +28,7 @@ from domainsam.prompter.descriptors import (
 )
 from domainsam.prompter.search import ExampleOptions, cut_out
 from domainsam.prompter.target import measure_example
-from domainsam.protocols import Features, Foundation, SceneObject, View, Window
+from domainsam.protocols import Block, Features, Foundation, SceneObject, View, Window
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -170,9 +170,12 @@ def average_cells(values: Float32) -> Float32:
     return np.asarray(cells.mean(axis=(1, 3)), np.float32)
 
 
-def look(view: View, window: Window) -> tuple[Float32, Mask]:
-    """Features ``(C, h/4, w/4)`` of a window's cells, and which of them show something, at least by half."""
-    block = view.block(window)
+def look(view: View, window: Window, block: Block | None = None) -> tuple[Float32, Mask]:
+    """Features ``(C, h/4, w/4)`` of a window's cells, and which of them show something, at least by half.
+
+    ``block`` is the window's, where it was read already.
+    """
+    block = view.block(window) if block is None else block
     valid = cut_to_frame(block.valid, window, view.shape)
     with torch.inference_mode():
         features = describe_cells(view.features(window), block.image)
@@ -251,9 +254,10 @@ def map_odds(
     odds = np.full((rows, cols), -np.inf, np.float32)
     weights = np.zeros((rows, cols), np.float32)
     for window in windows:
-        if not view.block(window).valid.any():
+        block = view.block(window)
+        if not block.valid.any():
             continue
-        features, valid = look(view, window)
+        features, valid = look(view, window, block)
         own = measure_centrality(valid.shape)
         row, col = window.row // CELL, window.col // CELL
         place = slice(row, row + valid.shape[0]), slice(col, col + valid.shape[1])
