@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
 from domainsam.errors import InputError, MissingInputError
+from domainsam.io.pictures import WIDE, stretch_grey
 from domainsam.reading import reads
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -112,14 +113,17 @@ def _open(path: Path) -> Image.Image:
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture ``(H, W, 3)`` uint8.
+    """A picture ``(H, W, 3)`` uint8; one channel of more than eight bits is stretched between its ends.
 
     Raises
     ------
     InputError
         If it cannot be read.
     """
-    return np.asarray(_open(path).convert("RGB"))
+    image = _open(path)
+    if image.mode in WIDE:
+        return stretch_grey(np.asarray(image, np.float64))
+    return np.asarray(image.convert("RGB"))
 
 
 def _read_mask(path: Path) -> NDArray[Any]:

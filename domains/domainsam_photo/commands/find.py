@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from domainsam_cli.console import get_command_line, print_result
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import job_options
 from domainsam_photo.commands.shared import (
     PATH,
     close_batch,
     many_options,
-    mark_resumable,
     summarise,
     tell_picture,
 )

@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from domainsam_cli.console import format_paths, get_command_line, print_result
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import job_options
 from domainsam_photo.commands.shared import (
     PATH,
     close_batch,
     machine_options,
     many_options,
-    mark_resumable,
     summarise,
     tell_picture,
 )

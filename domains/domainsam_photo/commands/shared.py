@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from domainsam_cli.console import echo, format_paths
-from domainsam_cli.errors import RunState
 from domainsam_cli.options import (
     bundle,
     device_option,
@@ -37,13 +36,6 @@ machine_options = bundle(
 """What every job takes."""
 many_options = bundle(resume_option, machine_options)
 """What jobs over many pictures take."""
-
-
-def mark_resumable(ctx: click.Context) -> None:
-    """Let the command line say, if it is stopped, that ``--resume`` goes on."""
-    state = ctx.find_object(RunState)
-    if state is not None:
-        state.resumable = True
 
 
 def tell_picture(result: PictureResult) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from domainsam.errors import InputError, MissingInputError
+from domainsam.io.pictures import WIDE, stretch_grey
 from domainsam.limits import require_memory
 from domainsam.reading import reads
 
@@ -19,8 +20,6 @@ PICTURES = (".jpg", ".jpeg", ".png", ".heic", ".heif", ".avif", ".webp", ".bmp",
 HEIC = (".heic", ".heif")
 PIXEL_BYTES = 16
 """Bytes a pixel while a picture is read: as stored, as RGB, turned, and scaled."""
-WIDE = ("I;16", "I;16B", "I;16L", "I", "F")
-"""Pillow's modes of one channel with more than eight bits."""
 OPENING = Lock()
 """Held while Pillow's limit, which is one for all threads, is lifted."""
 
@@ -40,7 +39,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     """
     image = _open(path)
     if image.mode in WIDE:
-        return _stretch(np.asarray(image, np.float64))
+        return stretch_grey(np.asarray(image, np.float64))
     if "A" in image.getbands() or "transparency" in image.info:
         ground = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(ground, image.convert("RGBA"))
@@ -163,11 +162,3 @@ def _learn_heic(path: Path) -> None:
             f"{path}: this Pillow reads no HEIC; install pillow-heif, or save the picture as JPEG or PNG"
         ) from error
     register_heif_opener()
-
-
-def _stretch(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """One channel of any range as grey bytes ``(H, W, 3)``."""
-    known = np.where(np.isfinite(values), values, np.nan)
-    low, high = (float(np.nanmin(known)), float(np.nanmax(known))) if np.isfinite(known).any() else (0, 1)
-    grey = np.nan_to_num((known - low) / max(high - low, 1e-12)) * 255
-    return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=2)
