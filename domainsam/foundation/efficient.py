@@ -14,11 +14,9 @@ from typing import Any
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from segment_anything.modeling.transformer import Attention
-from timm.models.efficientvit_mit import ConvNormAct
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from domainsam import foundations
 from domainsam.errors import CheckpointError
@@ -37,6 +35,7 @@ from domainsam.foundation.encoders import (
 from domainsam.foundation.encoders.spec import EncoderSpec
 from domainsam.foundation.layers import EMBED_DIM
 from domainsam.foundation.loading import read_tensors
+from domainsam.foundation.norms import merge_norms
 from domainsam.protocols import Features
 from domainsam.tensorfile import is_safetensors, load_strict, read_metadata, write_safetensors
 from domainsam.weights import find_weights
@@ -109,7 +108,7 @@ class EfficientFoundation(SamStyleFoundation):
         digest = digest_tensors(
             {spec.official_name(key): value for key, value in network.state_dict().items()}
         )
-        merge_norms(network.image_encoder.eval())
+        merge_branches(network.image_encoder.eval())
         if spec.channels_last:
             network.image_encoder.to(memory_format=torch.channels_last)
         super().__init__(
@@ -157,16 +156,13 @@ def normalise(images: Tensor, spec: EncoderSpec) -> Tensor:
     return (images - mean) / std
 
 
-def merge_norms(encoder: nn.Module) -> None:
-    """Merge batch norms into their convolutions, and RepViT's parallel branches into one, in place.
+def merge_branches(encoder: nn.Module) -> None:
+    """Merge RepViT's parallel branches into one, and batch norms into their convolutions, in place.
 
     The outputs stay the same up to rounding.
     """
     reparameterize_model(encoder, inplace=True)
-    for module in encoder.modules():
-        if isinstance(module, ConvNormAct) and isinstance(module.norm, nn.BatchNorm2d):
-            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
-            module.norm = nn.Identity()
+    merge_norms(encoder)
 
 
 def build(
