@@ -197,8 +197,11 @@ def load(
     name: str, path: Path | None, device: torch.device, dtype: torch.dtype, compile: bool
 ) -> EfficientFoundation:
     """Loader for :data:`domainsam.foundations.FOUNDATIONS`."""
+    path = path or find_weights(name)
     network = load_network(name, path)
-    return EfficientFoundation(network.to(device), SPECS[name], dtype, compile)
+    foundation = EfficientFoundation(network.to(device), SPECS[name], dtype, compile)
+    foundation.licence = _read_header(path).get("licence")
+    return foundation
 
 
 def load_network(name: str, path: Path | None) -> EfficientNetwork:
@@ -215,14 +218,19 @@ def load_network(name: str, path: Path | None) -> EfficientNetwork:
     return build(read_tensors(path), SPECS[name], str(path), _read_settings(path))
 
 
-def _read_settings(path: Path) -> Mapping[str, Any]:
-    """What a file of ours says about its encoder; empty for all others."""
+def _read_header(path: Path) -> Mapping[str, Any]:
+    """What a file of ours says about itself; empty for all others."""
     if not is_safetensors(path) or HEADER not in (header := read_metadata(path)):
         return {}
     try:
-        settings = json.loads(header[HEADER]).get(SETTINGS, {})
-    except (json.JSONDecodeError, AttributeError) as error:
+        return dict(json.loads(header[HEADER]))
+    except (json.JSONDecodeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} has a header that is no table; fetch or write it again") from error
+
+
+def _read_settings(path: Path) -> Mapping[str, Any]:
+    """What a file of ours says about its encoder; empty for all others."""
+    settings = _read_header(path).get(SETTINGS, {})
     if not isinstance(settings, dict) or not all(type(value) is int for value in settings.values()):
         raise CheckpointError(f"{path} has a header without whole numbers by name under {SETTINGS!r}")
     return settings
