@@ -96,7 +96,9 @@ def write_model(path: Path, foundation_path: Path) -> None:
 @torch.no_grad()
 def _fit_classifier(prompter: SegFormerPrompter, seed: int) -> None:
     images, truth = _drawing(seed)
-    features = prompter.coarse(images).features[0].flatten(1).T.double()
+    fused = prompter.coarse(images).features
+    assert fused is not None
+    features = fused[0].flatten(1).T.double()
     mean = features.mean(0)
     centred = features - mean
     target = CERTAINTY * (2 * truth.flatten().double() - 1)

@@ -247,11 +247,12 @@ class Coarse:
     """A specialist's first look at a batch of images.
 
     ``logits`` is ``(B, K, H/4, W/4)``, class 0 background; ``features`` is
-    ``(B, D, H/4, W/4)``, the fused feature the logits were made from.
+    ``(B, D, H/4, W/4)``, the fused feature the logits were made from, None
+    where no prompt will be made of it.
     """
 
     logits: Tensor
-    features: Tensor
+    features: Tensor | None
 
 
 @runtime_checkable

@@ -126,7 +126,11 @@ class FrozenFoundation(Named):
         Side in pixels of the square images it was trained on.
     sha256
         Digest of its tensors, from :func:`digest_tensors`.
+
+    ``licence`` is what a file of one's own says of itself; None where the table's row holds.
     """
+
+    licence: str | None = None
 
     def __init__(self, model: nn.Module, name: str, image_size: int, sha256: str) -> None:
         self.model = freeze(model)

@@ -14,11 +14,9 @@ from typing import Any
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from segment_anything.modeling.transformer import Attention
-from timm.models.efficientvit_mit import ConvNormAct
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from domainsam import foundations
 from domainsam.errors import CheckpointError
@@ -37,6 +35,7 @@ from domainsam.foundation.encoders import (
 from domainsam.foundation.encoders.spec import EncoderSpec
 from domainsam.foundation.layers import EMBED_DIM
 from domainsam.foundation.loading import read_tensors
+from domainsam.foundation.norms import merge_norms
 from domainsam.protocols import Features
 from domainsam.tensorfile import is_safetensors, load_strict, read_metadata, write_safetensors
 from domainsam.weights import find_weights
@@ -109,7 +108,7 @@ class EfficientFoundation(SamStyleFoundation):
         digest = digest_tensors(
             {spec.official_name(key): value for key, value in network.state_dict().items()}
         )
-        merge_norms(network.image_encoder.eval())
+        merge_branches(network.image_encoder.eval())
         if spec.channels_last:
             network.image_encoder.to(memory_format=torch.channels_last)
         super().__init__(
@@ -157,16 +156,13 @@ def normalise(images: Tensor, spec: EncoderSpec) -> Tensor:
     return (images - mean) / std
 
 
-def merge_norms(encoder: nn.Module) -> None:
-    """Merge batch norms into their convolutions, and RepViT's parallel branches into one, in place.
+def merge_branches(encoder: nn.Module) -> None:
+    """Merge RepViT's parallel branches into one, and batch norms into their convolutions, in place.
 
     The outputs stay the same up to rounding.
     """
     reparameterize_model(encoder, inplace=True)
-    for module in encoder.modules():
-        if isinstance(module, ConvNormAct) and isinstance(module.norm, nn.BatchNorm2d):
-            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
-            module.norm = nn.Identity()
+    merge_norms(encoder)
 
 
 def build(
@@ -201,8 +197,11 @@ def load(
     name: str, path: Path | None, device: torch.device, dtype: torch.dtype, compile: bool
 ) -> EfficientFoundation:
     """Loader for :data:`domainsam.foundations.FOUNDATIONS`."""
+    path = path or find_weights(name)
     network = load_network(name, path)
-    return EfficientFoundation(network.to(device), SPECS[name], dtype, compile)
+    foundation = EfficientFoundation(network.to(device), SPECS[name], dtype, compile)
+    foundation.licence = _read_header(path).get("licence")
+    return foundation
 
 
 def load_network(name: str, path: Path | None) -> EfficientNetwork:
@@ -219,14 +218,19 @@ def load_network(name: str, path: Path | None) -> EfficientNetwork:
     return build(read_tensors(path), SPECS[name], str(path), _read_settings(path))
 
 
-def _read_settings(path: Path) -> Mapping[str, Any]:
-    """What a file of ours says about its encoder; empty for all others."""
+def _read_header(path: Path) -> Mapping[str, Any]:
+    """What a file of ours says about itself; empty for all others."""
     if not is_safetensors(path) or HEADER not in (header := read_metadata(path)):
         return {}
     try:
-        settings = json.loads(header[HEADER]).get(SETTINGS, {})
-    except (json.JSONDecodeError, AttributeError) as error:
+        return dict(json.loads(header[HEADER]))
+    except (json.JSONDecodeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} has a header that is no table; fetch or write it again") from error
+
+
+def _read_settings(path: Path) -> Mapping[str, Any]:
+    """What a file of ours says about its encoder; empty for all others."""
+    settings = _read_header(path).get(SETTINGS, {})
     if not isinstance(settings, dict) or not all(type(value) is int for value in settings.values()):
         raise CheckpointError(f"{path} has a header without whole numbers by name under {SETTINGS!r}")
     return settings

@@ -218,4 +218,6 @@ def load(
     tensors = read_tensors(path)
     header = read_header(path)
     network = load_strict(build_network(header), complete(tensors, header, path), str(path))
-    return EmbeddedFoundation(network, name, int(str(header["image_size"])), device, dtype, compile)
+    foundation = EmbeddedFoundation(network, name, int(str(header["image_size"])), device, dtype, compile)
+    foundation.licence = str(header["licence"]) if "licence" in header else None
+    return foundation

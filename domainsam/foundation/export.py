@@ -176,7 +176,7 @@ def describe(foundation: Any) -> Facts:
         name=foundation.name,
         version=domainsam.__version__,
         sha256=foundation.sha256,
-        licence=row.licence,
+        licence=foundation.licence or row.licence,
         image_size=foundation.image_size,
         input=f"RGB in 0 to 1, sides multiples of 32; single pictures: {row.input}",
         mean=pixels.mean,

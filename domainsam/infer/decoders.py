@@ -46,9 +46,9 @@ class SpecialistDecoder:
     def decode(self, batch: Sequence[Block], plan: Plan) -> Iterator[tuple[Window, Decoded]]:
         """Every prompt of a batch of crops, with the crop it was decoded in."""
         images = self.networks.images(batch)
-        first_look = self.prompter.coarse(images)
+        feature = self.prompter.coarse(images).features if self.prompter.adds_feature else None
         log_odds = read_log_odds(self.coarse, [block.index for block in batch]).to(self.networks.device)
-        first_look = Coarse(torch.cat([torch.zeros_like(log_odds), log_odds], dim=1), first_look.features)
+        first_look = Coarse(torch.cat([torch.zeros_like(log_odds), log_odds], dim=1), feature)
         features = self.foundation.encode(images)
         for jobs in _portions(_jobs(batch, plan)):
             proposals = _proposals(jobs, batch, log_odds)

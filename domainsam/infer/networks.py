@@ -21,6 +21,11 @@ from domainsam.protocols import Block, Coarse, Features, Foundation
 class ScenePrompter(Protocol):
     """A prompter that also takes objects found by somebody else, here in the whole scene."""
 
+    @property
+    def adds_feature(self) -> bool:
+        """Whether its own feature of a crop is part of the prompts; where not, crops get no second look."""
+        ...
+
     def coarse(self, images: Tensor) -> Coarse:
         """First look at images ``(B, 3, H, W)``, float in 0 to 1."""
         ...

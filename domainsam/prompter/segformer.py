@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domainsam.errors import ConfigError
+from domainsam.foundation.norms import find_merged
 from domainsam.foundations import IMAGENET
 from domainsam.prompter.proposals import ProposalConfig, find_proposals
 from domainsam.prompter.published import find_published_prompts
@@ -141,6 +142,13 @@ class SegFormerPrompter(nn.Module):
             part.requires_grad_(False)
         self.train(self.training)
 
+    def merge_norms(self) -> None:
+        """Merge the encoder's batch norms into its convolutions: a prompter that only answers is quicker so.
+
+        It answers the same up to rounding, and cannot be trained any more.
+        """
+        self.encoder = find_merged(self.encoder, self.mean.device)
+
     def train(self, mode: bool = True) -> Self:
         """Change mode; a frozen SegFormer stays in evaluation mode, so its batch norms stay as they are."""
         super().train(mode)
@@ -148,6 +156,11 @@ class SegFormerPrompter(nn.Module):
             self.encoder.eval()
             self.head.eval()
         return self
+
+    @property
+    def adds_feature(self) -> bool:
+        """Whether the SegFormer's pooled feature is part of the prompts."""
+        return self.config.parts.segformer_embedding
 
     def coarse(self, images: Tensor) -> Coarse:
         """First look: logits ``(B, classes, H/4, W/4)`` and the fused feature they came from.
@@ -239,6 +252,8 @@ class SegFormerPrompter(nn.Module):
 
     def _specialist(self, coarse: Coarse) -> Tensor:
         """Pooled fused feature ``(B, 256)`` of unit length."""
+        if coarse.features is None:
+            raise ValueError("the first look has no feature, expected one: it is part of these prompts")
         return F.normalize(self.project(coarse.features.mean(dim=(2, 3))), dim=1)
 
     def fuse(self, coarse_logits: Tensor, mask_logits: Tensor) -> Tensor:

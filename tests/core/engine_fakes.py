@@ -85,12 +85,13 @@ class BrightPrompter(nn.Module):
     bright: Tensor
     blur: Tensor
 
-    def __init__(self, bright: float = 0.56, delay: float = 0.0) -> None:
+    def __init__(self, bright: float = 0.56, delay: float = 0.0, adds_feature: bool = True) -> None:
         super().__init__()
         self.register_buffer("bright", torch.tensor(bright))
         taps = torch.exp(-((torch.arange(9) - 4.0) ** 2) / 8)
         self.register_buffer("blur", (taps[:, None] * taps[None] / taps.sum() ** 2)[None, None])
         self.delay = delay
+        self.adds_feature = adds_feature
         self.calls = 0
 
     def coarse(self, images: Tensor) -> Coarse:

@@ -236,7 +236,7 @@ def load_model(
     config = from_table(ModelConfig, checkpoint.header.config.get("model", {}), f"header of {path}")
     network = build_network(config.network, generalist, len(header.labels))
     checkpoint.restore(network, PREFIX)
-    network = network.to(device).arrange_weights(dtype).eval()
+    network = network.to(device).eval().merge_norms().arrange_weights(dtype)
     validated = {
         name: header.metrics[f"dice_{name}"] for name in header.labels if f"dice_{name}" in header.metrics
     }

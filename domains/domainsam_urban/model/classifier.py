@@ -199,6 +199,11 @@ class ScreenedPrompter(nn.Module):
             cells = F.interpolate(cells, size, mode="bilinear", align_corners=False, antialias=True)
         return torch.sigmoid(self.classifier(cells).float())
 
+    @property
+    def adds_feature(self) -> bool:
+        """The prompter's own."""
+        return self.prompter.adds_feature
+
     def coarse(self, images: Tensor) -> Coarse:
         """The prompter's own, of crops that hold objects already."""
         return self.prompter.coarse(images)

@@ -152,6 +152,7 @@ def load_model(options: MapOptions) -> SettlementModel:
             "or take --method full"
         )
     prompter, header = load_prompter(path, PACK, foundation)
+    prompter.merge_norms()
     tell_use(path.stem, read_provenance(header.config))
     scene = get_scene_settings(header)
     return SettlementModel(

@@ -21,7 +21,7 @@ from domainsam.foundation.efficient import (
     EfficientFoundation,
     EfficientNetwork,
     build,
-    merge_norms,
+    merge_branches,
     normalise,
     save_network,
 )
@@ -112,7 +112,7 @@ def test_merging_norms_changes_nothing(name: str) -> None:
     images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = encoder(images)
-        merge_norms(encoder)
+        merge_branches(encoder)
         after = encoder(images)
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in encoder.modules())
     assert float((after - before).abs().max()) <= 1e-4 * float(before.abs().max())

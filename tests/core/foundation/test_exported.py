@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from domainsam.errors import CheckpointError, ConfigError, DependencyError, InputError, WeightsError
 from domainsam.foundation import export, load_foundation, runtimes
-from domainsam.foundation.efficient import SPECS, EfficientFoundation
+from domainsam.foundation.efficient import SPECS, EfficientFoundation, load, save_network
 from domainsam.foundation.export import TOLERANCE, compare, export_foundation, trace
 from domainsam.foundation.exported import ExportedFoundation, load_exported
 from domainsam.foundation.sam import SamFoundation, SamNetwork, SamSize
@@ -105,6 +105,14 @@ def test_any_size_batch_and_number_of_prompts_gives_what_torch_gives(
         )
     with pytest.raises(InputError, match="multiples of 32"):
         exported.encode(torch.rand(1, 3, 50, 64))
+
+
+def test_a_student_keeps_the_licence_that_its_own_file_tells(tmp_path: Path) -> None:
+    file = tmp_path / "student.safetensors"
+    save_network(random_network("lightening", **TINY), SPECS["lightening"], file, {"licence": "mine"}, **TINY)
+    student = load("lightening", file, CPU, torch.float32, False)
+    assert export.describe(student).licence == "mine"
+    assert export.describe(make_tiny()).licence == FOUNDATIONS["lightening"].licence
 
 
 def test_a_file_says_whose_weights_it_holds_and_what_it_wants(folder: Path) -> None:

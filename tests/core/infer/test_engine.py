@@ -216,6 +216,20 @@ def test_pass_one_is_run_once_for_runs_that_share_it(
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["kept.u8"]
 
 
+def test_crops_get_no_second_look_where_no_prompt_is_made_of_it(
+    scene: ArraySource, tmp_path: Path, reference: NDArray[np.uint8]
+) -> None:
+    options = EngineOptions(tile=128, overlap=64, min_pixels=60)
+    prompter = BrightPrompter(adds_feature=False)
+    map_scene(scene, prompter, FakeFoundation(), tmp_path / "a", options, first_pass=tmp_path / "kept.u8")
+    looks = prompter.calls
+    again = map_scene(
+        scene, prompter, FakeFoundation(), tmp_path / "b", options, first_pass=tmp_path / "kept.u8"
+    )
+    assert prompter.calls == looks > 0
+    assert again.probability.read_bytes() == reference.tobytes()
+
+
 def test_objects_need_a_foundation(scene: ArraySource, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs a foundation"):
         map_scene(scene, BrightPrompter(), None, tmp_path)

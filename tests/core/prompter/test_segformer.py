@@ -29,6 +29,7 @@ def test_trained_parts_have_the_published_sizes(prompter: SegFormerPrompter) -> 
 def test_any_multiple_of_32_works(prompter: SegFormerPrompter, height: int, width: int) -> None:
     coarse = prompter.coarse(torch.rand(1, 3, height, width))
     assert coarse.logits.shape == (1, 2, height // 4, width // 4)
+    assert coarse.features is not None
     assert coarse.features.shape == (1, 256, height // 4, width // 4)
 
 
@@ -127,6 +128,7 @@ def test_wide_encoders_are_projected_to_the_tokens_width(foundation: FakeFoundat
     prompter = SegFormerPrompter(PrompterConfig(encoder="mit_b2")).eval()
     images = torch.rand(1, 3, 64, 64)
     coarse = prompter.coarse(images)
+    assert coarse.features is not None
     assert coarse.features.shape[1] == 768
     proposals = PromptSet.from_boxes(torch.tensor([[8.0, 8, 60, 60]]), mask_logits=torch.zeros(1, 1, 16, 16))
     prompts = prompter.prompts(coarse, foundation.encode(images), foundation, proposals)
@@ -195,6 +197,7 @@ def test_a_trunk_of_timm_takes_the_place_of_the_segformer() -> None:
     prompter = SegFormerPrompter(config).eval()
     coarse = prompter.coarse(torch.rand(1, 3, 64, 96))
     assert coarse.logits.shape == (1, 2, 16, 24)
+    assert coarse.features is not None
     assert coarse.features.shape == (1, 32, 16, 24)
     assert prompter.config.mean == (0.485, 0.456, 0.406), "the model's file says what its trunk was given"
     assert SegFormerPrompter(PrompterConfig(encoder="efficientnet_lite0")).head.norm.num_features == 128

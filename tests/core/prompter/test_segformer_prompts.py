@@ -40,6 +40,7 @@ def test_prompts_lie_on_the_object_when_the_image_is_mirrored(
     # The published training un-flips the coarse logits while image and truth stay flipped, so
     # that on half the samples the prompts lie where the object is not.
     straight = seen(prompter, images)
+    assert straight.features is not None
     mirrored = Coarse(straight.logits.flip(dims), straight.features.flip(dims))
     flipped = images.flip(dims)
     prompts = prompter.prompts(mirrored, foundation.encode(flipped), foundation)
