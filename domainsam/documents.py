@@ -43,13 +43,29 @@ def read_json(
     InputError
         Or ``kind``: if it is no JSON in UTF-8, no object, too large, or nested too deeply.
     """
+    return _require_object(read_json_value(path, what, most, kind), path, what, kind)
+
+
+def read_json_value(
+    path: Path, what: str, most: int = MOST_BYTES, kind: type[InputError | ConfigError] = InputError
+) -> object:
+    """What a JSON file holds, whether an object, a list or a single value; otherwise as :func:`read_json`.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file.
+    InputError
+        Or ``kind``: if it is no JSON in UTF-8, too large, or nested too deeply.
+    """
     with reading(path, what, kind):
         _require_size(path, most, kind)
         try:
             document = json.loads(path.read_text(encoding="utf-8-sig"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise kind(f"{path}: is no JSON ({error}); expected {what}: mend or export it again") from error
-    return check_document(document, path, what, kind)
+    check_extent(document, path, what, kind)
+    return document
 
 
 def read_toml(path: Path, what: str, kind: type[InputError | ConfigError] = ConfigError) -> dict[str, Any]:
@@ -101,8 +117,28 @@ def check_document(
     InputError
         Or ``kind``, if it is not.
     """
+    check_extent(document, name, what, kind)
+    return _require_object(document, name, what, kind)
+
+
+def _require_object(
+    document: object, name: object, what: str, kind: type[InputError | ConfigError]
+) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise kind(f"{name}: holds a {type(document).__name__}; expected an object, {what}")
+    return document
+
+
+def check_extent(
+    document: object, name: object, what: str, kind: type[InputError | ConfigError] = InputError
+) -> None:
+    """Check that a parsed document is of bounded depth and count.
+
+    Raises
+    ------
+    InputError
+        Or ``kind``, if it is not.
+    """
     level: list[Any] = [document]
     count = 0
     for _ in range(MOST_DEPTH):
@@ -111,7 +147,7 @@ def check_document(
         if count > MOST_ITEMS:
             raise kind(f"{name}: holds more than {MOST_ITEMS} values, which is no {what}; export it again")
         if not level:
-            return document
+            return
     raise kind(f"{name}: is nested more than {MOST_DEPTH} deep, which is no {what}; export it again")
 
 

@@ -9,7 +9,8 @@ file                                       what it may hold
                                            them ``slice label positive object``
 ``.json``                                  ``{"frame": "voxel", "objects": [{"label": "liver",
                                            "points": [[x, y, z]], "positive": [true],
-                                           "box": [left, top, right, bottom], "slice": 12}]}``
+                                           "box": [left, top, right, bottom], "slice": 12}]}``, and
+                                           plainer forms, see :mod:`domainsam.io.marks.plain`
 =========================================  =========================================================
 
 Rows that share ``object`` are marks of one object; a row without it is an
@@ -25,11 +26,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from domainsam.documents import read_json_value
 from domainsam.errors import InputError, MissingInputError
 from domainsam.grid import Grid
 from domainsam.io.marks.places import Place
+from domainsam.io.marks.plain import find_objects
 from domainsam.io.marks.rows import Kind, Mark
-from domainsam.io.marks.text import csv_marks, json_content, json_marks
+from domainsam.io.marks.text import csv_marks, json_marks
 from domainsam.io.marks.vector import vector_marks
 from domainsam.marks import MarkFiles
 from domainsam.prompter.clicks import Clicks
@@ -114,11 +117,11 @@ def read_marks(
     elif ending == ".csv":
         marks = list(csv_marks(path, place, frame))
     elif ending == ".json":
-        content = json_content(path)
-        if content.get("type") in GEOJSON_TYPES:
+        content = read_json_value(path, "a file of marks")
+        if isinstance(content, dict) and content.get("type") in GEOJSON_TYPES:
             marks = vector_marks(path, place, kind, frame, layer)
         else:
-            marks = list(json_marks(path, content, place, frame))
+            marks = list(json_marks(path, find_objects(path, content), place, frame))
     else:
         raise InputError(
             f"{path}: no file of marks by its ending; expected .csv, .json, {', '.join(VECTOR_ENDINGS)}"

@@ -133,12 +133,18 @@ class Place:
         ------
         InputError
             If the count of numbers is another, or the box has no width in the
-            pictures, or lies outside them.
+            pictures, or lies outside them, or ends before it begins in the frame ``"pixel"``.
         """
         if len(numbers) not in ((4, 6) if self.volume else (4,)):
             expected = "4 or 6" if self.volume else "4"
             raise InputError(f"{name}: a box has {len(numbers)} numbers; expected {expected}")
         half = len(numbers) // 2
+        if frame == "pixel" and half == 2 and (numbers[2] < numbers[0] or numbers[3] < numbers[1]):
+            given = ", ".join(f"{value:g}" for value in numbers)
+            raise InputError(
+                f"{name}: the box is {given}, expected left, top, right, "
+                "bottom; if these are x, y, width, height, as COCO has them, add width to x and height to y"
+            )
         sides = zip(numbers[:half], numbers[half:], strict=True)
         corners = np.array(list(itertools.product(*sides)), dtype=np.float64)
         placed = self._placed(frame, self._complete(name, frame, corners, number))

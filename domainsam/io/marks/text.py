@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from domainsam.documents import read_json
 from domainsam.errors import InputError
 from domainsam.io.marks.places import Place, PlacedBox
+from domainsam.io.marks.plain import KEYS
 from domainsam.io.marks.rows import Mark, as_numbers, as_slice, as_text, as_truth, stated_frame
 from domainsam.limits import require_memory
 from domainsam.protocols import Click
 
 TEXT_COPIES = 12
 """Bytes in memory for one of a table's text, which is held whole and split into cells."""
-KEYS = ("label", "points", "positive", "box", "slice", "text")
 
 
 def csv_marks(path: Path, place: Place, given: str | None) -> Iterator[Mark]:
@@ -69,30 +68,18 @@ def _csv_mark(name: str, row: Mapping[str, Any], place: Place, frame: str) -> Ma
     return Mark(name, as_text(row.get("object")), as_text(row.get("label")), points, box)
 
 
-def json_content(path: Path) -> dict[str, Any]:
-    """What a JSON file holds.
-
-    Raises
-    ------
-    InputError
-        If it is no JSON, or no object, or larger or deeper than marks can be.
-    """
-    return read_json(path, "a file of marks")
-
-
 def json_marks(path: Path, content: Mapping[str, Any], place: Place, given: str | None) -> Iterator[Mark]:
-    """The objects of a JSON file; ``given`` is the frame of its coordinates if it does not say so itself.
+    """The objects of :func:`~domainsam.io.marks.plain.find_objects`.
+
+    ``given`` is the frame of the coordinates if the file does not say so itself.
 
     Raises
     ------
     InputError
         If a key is unknown, or a value is not what its key asks for.
     """
-    objects = content.get("objects")
-    if not isinstance(objects, list):
-        raise InputError(f"{path}: has no list 'objects'; expected {{'frame': ..., 'objects': [...]}}")
     frame = stated_frame(path, place, content.get("frame"), given)
-    for number, one in enumerate(objects, 1):
+    for number, one in enumerate(content["objects"], 1):
         name = f"{path}, object {number}"
         if not isinstance(one, dict):
             raise InputError(f"{name}: is {one!r}; expected an object with {', '.join(KEYS)}")

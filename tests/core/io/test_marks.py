@@ -181,8 +181,22 @@ def test_json_says_its_frame(tmp_path: Path) -> None:
         ("p.csv", "x,y,object,label\n1,2,1,a\n1,3,1,b\n", "labels a, b; expected one label"),
         ("p.csv", "left,top,right,bottom\n3,2,3,9\n", "no width or no height"),
         ("p.json", "{", "is no JSON"),
-        ("p.json", "[]", "holds a list; expected an object"),
-        ("p.json", '{"frame": "pixel"}', "has no list 'objects'"),
+        ("p.json", "[]", "marks nothing"),
+        ("p.json", "7", r'holds 7; expected \{"objects"'),
+        ("p.json", '{"frame": "pixel"}', "has \\['frame'\\]; expected"),
+        ("p.json", '{"objects": 3}', "'objects' is 3, expected a list"),
+        ("p.json", "[[1, 2, 3, 4, 5]]", r"entry 1: is \[1, 2, 3, 4, 5\]; expected .* a list of points"),
+        (
+            "p.json",
+            '{"boxes": [[1, 2, 3, 4]], "labels": []}',
+            "1 boxes, but labels are .*; expected one each",
+        ),
+        ("p.json", '{"annotations": [{"bbox": [1, 2]}]}', "annotation 1: has no bbox"),
+        (
+            "p.json",
+            '{"annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}, {"image_id": 2}]}',
+            "annotations of 2 images",
+        ),
         (
             "p.json",
             '{"frame": "RAS", "objects": []}',
@@ -194,6 +208,7 @@ def test_json_says_its_frame(tmp_path: Path) -> None:
         ("p.json", '{"objects": [{"points": [[1, 2]], "positive": true}]}', "expected one each"),
         ("p.json", '{"objects": [{"label": "a"}]}', "neither points nor a box"),
         ("p.json", '{"objects": [{"box": [1, 2, 3]}]}', "a box has 3 numbers; expected 4"),
+        ("p.json", "[[10, 10, 5, 5]]", "object 1: the box is 10, 10, 5, 5, expected left, top, right.*COCO"),
         ("p.gpkg", "hello", "cannot be read as points or polygons"),
         ("p.txt", "1 2", r"no file of marks by its ending; expected \.csv"),
     ],
@@ -205,6 +220,47 @@ def test_bad_files_are_named_in_one_line(tmp_path: Path, name: str, text: str, w
         read_marks(path, GRID)
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
+
+
+POINT = Click(5, 9)
+LATER = Click(40, 9)
+LEFT, RIGHT = (1.0, 2.0, 11.0, 22.0), (30.0, 2.0, 40.0, 22.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "points", "boxes"),
+    [
+        ([[5, 9], [40, 9]], [(POINT,), (LATER,)], [None, None]),
+        ([5, 9], [(POINT,)], [None]),
+        ([[1, 2, 11, 22], [30, 2, 40, 22]], [(), ()], [LEFT, RIGHT]),
+        ([1, 2, 11, 22], [()], [LEFT]),
+        ([{"points": [[5, 9]]}, {"box": [1, 2, 11, 22]}], [(POINT,), ()], [None, LEFT]),
+        ({"point": [5, 9]}, [(POINT,)], [None]),
+        ({"points": [[5, 9], [40, 9]], "labels": [1, 0]}, [(POINT, Click(40, 9, inside=False))], [None]),
+        ({"point_coords": [[5, 9]], "point_labels": [1], "box": [1, 2, 11, 22]}, [(POINT,)], [LEFT]),
+        ({"boxes": [[1, 2, 11, 22], [30, 2, 40, 22]]}, [(), ()], [LEFT, RIGHT]),
+        ({"frame": "pixel", "boxes": [{"box": [1, 2, 11, 22]}]}, [()], [LEFT]),
+        ({"annotations": [{"bbox": [1, 2, 10, 20]}]}, [()], [LEFT]),
+    ],
+)
+def test_json_is_read_as_people_and_other_tools_write_it(
+    tmp_path: Path, content: object, points: list[tuple[Click, ...]], boxes: list[object]
+) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(content))
+    found = read_marks(path, PLAIN)
+    assert [one.points for one in found] == points
+    assert [one.box for one in found] == boxes
+
+
+def test_names_of_boxes_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({"boxes": [[1, 2, 11, 22], [30, 2, 40, 22]], "labels": ["cat", 7]}))
+    assert [one.label for one in read_marks(path, PLAIN)] == ["cat", "7"]
+    annotations = [{"bbox": [1, 2, 10, 20], "category_id": 3, "image_id": 9}]
+    path.write_text(json.dumps({"annotations": annotations, "categories": [{"id": 3, "name": "roof"}]}))
+    (one,) = read_marks(path, PLAIN, kind="boxes")
+    assert (one.label, one.box) == ("roof", LEFT)
 
 
 def test_lines_and_absent_files_are_refused(tmp_path: Path) -> None:
