@@ -129,6 +129,8 @@ def run_batch(
             if raise_single and len(plans) == 1:
                 raise
             reason, _ = explain(error)
+            # Errors of reading begin with the file already.
+            reason = reason.removeprefix(f"{name(plan)}: ")
             log.error("%s: %s", name(plan), reason)
             if not isinstance(error, DomainSamError):
                 log.debug("%s", name(plan), exc_info=error)

@@ -66,6 +66,14 @@ def test_the_error_of_a_single_input_is_raised_unless_it_is_to_be_listed(tmp_pat
     assert run(tmp_path, "bad", raise_single=False).failures == (("bad", "bad.tif: is empty"),)
 
 
+def test_a_reason_that_begins_with_the_input_names_it_once(tmp_path: Path) -> None:
+    def refuse(plan: Plan) -> Written:
+        raise InputError(f"{plan.name}: is empty")
+
+    batch = run(tmp_path, "a.tif", "b.tif", prepare=lambda: refuse)
+    assert batch.failures == (("a.tif", "is empty"), ("b.tif", "is empty"))
+
+
 def test_a_fault_of_ours_is_listed_and_the_rest_go_on(tmp_path: Path) -> None:
     batch = run(tmp_path, "worse", "b")
     assert batch.failures == (("worse", "unforeseen RuntimeError: a fault"),)
