@@ -52,6 +52,9 @@ COMPARED_ML, SWAPPED = 150.0, 2.0
 """A liver of so many mL or more with less than half of the spleen's volume is a spleen: spleens have 107 to
 315 mL (Prassopoulos et al. 1997), livers five to ten times as much. A network that knows usual places calls
 the liver of a mirrored scan spleen. Less of a liver may be the corner that was scanned."""
+SMALL_LIVER_ML, LARGEST_SPLEEN_ML = 600.0, 315.0
+"""A spleen above what is usual beside a liver below the first and below its own volume tells the same; a
+spleen that disease made larger than a liver leaves the liver its size."""
 
 
 def find_implausible(organs: Sequence[OrganStatistics], cleaned: Cleaned | None = None) -> tuple[Doubt, ...]:
@@ -117,7 +120,8 @@ def _check_sides(organs: Sequence[OrganStatistics]) -> list[Doubt]:
     sure = ["liver left of the middle"] if moved else []
     volumes = {organ.name: organ.volume_ml or 0.0 for organ in organs}
     liver, spleen = volumes.get("liver", 0.0), volumes.get("spleen", 0.0)
-    if liver >= COMPARED_ML and spleen > SWAPPED * liver:
+    larger = spleen > max(liver, LARGEST_SPLEEN_ML) and liver < SMALL_LIVER_ML
+    if liver >= COMPARED_ML and (larger or spleen > SWAPPED * liver):
         sure.append(f"spleen of {spleen:.0f} mL beside a liver of {liver:.0f} mL")
     if not sure and (not wrong or 2 * len(wrong) < len(pairs)):
         return []

@@ -51,6 +51,9 @@ def test_a_liver_that_is_called_spleen_is_told() -> None:
     """What a network that knows usual places makes of a mirrored scan."""
     (told,) = check_plausible([organ("liver", 30.0, 268.0), organ("spleen", -70.0, 736.0)])
     assert "wrong side (spleen of 736 mL beside a liver of 268 mL)" in told
+    (told,) = check_plausible([organ("liver", 82.0, 388.0), organ("spleen", -85.0, 672.0)])
+    assert "wrong side (spleen of 672 mL beside a liver of 388 mL)" in told
+    assert check_plausible([organ("liver", 60.0, 200.0), organ("spleen", -70.0, 300.0)]) == ()
     assert check_plausible([organ("liver", 30.0, 20.0), organ("spleen", -70.0, 180.0)]) == ()
     assert check_plausible([organ("liver", 30.0, 1100.0), organ("spleen", -70.0, 1500.0)]) == ()
 
