@@ -1,10 +1,11 @@
-"""Train the embedded foundation from scratch, on a GPU or on a CPU; stop and go on at will.
+"""Train the embedded foundation from scratch or further, on a GPU or on a CPU; stop and go on at will.
 
     python -m recipes.embedded.train DATA --work runs/embedded --steps 6000
     python -m recipes.embedded.train DATA --work runs/embedded --steps 6000 --export
+    python -m recipes.embedded.train DATA --public SETS --start-from embedded.safetensors --work runs/second
 
-``DATA`` is the folder of real data. The last state is in ``--work``; the same
-command goes on from it. On a CPU set ``MALLOC_MMAP_MAX_=0`` and
+``DATA`` is the folder of real data, ``SETS`` one with public sets, see :mod:`recipes.embedded.public`. The
+last state is in ``--work``; the same command goes on from it. On a CPU set ``MALLOC_MMAP_MAX_=0`` and
 ``MALLOC_TRIM_THRESHOLD_=16000000000``: keeping freed memory halves the time of
 a step.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import pickle
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,10 +28,15 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from domainsam.foundation.decoders.compact import CompactSam
+from domainsam.foundation.loading import read_tensors
+from domainsam.machine import is_quick_in_bfloat16
+from domainsam.tensorfile import load_strict
 from domainsam.train import distil
 from domainsam.train.samples import Record, SampleStream, collate
 from recipes.embedded.corpus import SHARES, load_once
 from recipes.embedded.evaluate import evaluate
+from recipes.embedded.public import SHARES as PUBLIC_SHARES
+from recipes.embedded.public import load_public
 
 OUTLINE_WEIGHT = 0.3
 """Of the traced outlines' loss beside that of the answers."""
@@ -56,23 +63,26 @@ def outlines(masks: Tensor) -> Tensor:
 class FromScratch:
     """What the network learns: boxes, rough masks and clicks with corrections, and at first outlines."""
 
-    def __init__(self, model: Trainee, steps: int, published_from: float, device: torch.device) -> None:
+    def __init__(self, model: Trainee, options: argparse.Namespace, device: torch.device) -> None:
         self.model: nn.Module = model
         self.learning: nn.Module = model
         self.network = model
-        self.steps, self.published_from, self.device = steps, published_from, device
+        self.steps, self.published_from, self.device = options.steps, options.published_from, device
+        self.short = is_quick_in_bfloat16(device)
+        # Outlines warm an encoder up; one that is trained needs no warming.
+        self.outlines_until = OUTLINES_UNTIL if options.start_from is None else 0.0
 
     def terms(self, images: Tensor, masks: Tensor, step: int, rng: Generator) -> distil.Terms:
         """``masks`` and ``outlines``: the loss of the answers, and of the traced outlines."""
         published = step >= self.published_from * self.steps
         pixels = images.to(self.device, memory_format=torch.channels_last).float() / 255
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.short):
             features = self.network.sam.encode(pixels)
             corrections = 1 if step % 4 else 2
             answer = distil.prompt_loss(
                 self.network.sam, features, masks, rng, published=published, corrections=corrections
             )
-            if step >= OUTLINES_UNTIL * self.steps:
+            if step >= self.outlines_until * self.steps:
                 return {"masks": (1.0, answer)}
             traced = F.binary_cross_entropy_with_logits(
                 self.network.outline(features.levels[0]).float(),
@@ -92,7 +102,7 @@ class FromScratch:
 def batches(records: list[Record], options: argparse.Namespace, step: int) -> Iterator[distil.Batch]:
     """Endless batches; the order after a step is the same in every run."""
     size = options.size if step < options.last_from * options.steps else options.last_size
-    stream = SampleStream(records, size, options.masks, options.seed * 1_000_003 + step, SHARES)
+    stream = SampleStream(records, size, options.masks, options.seed * 1_000_003 + step, options.shares)
     return iter(
         DataLoader(stream, options.batch, num_workers=options.workers, collate_fn=collate, prefetch_factor=4)
     )
@@ -102,8 +112,11 @@ def train(options: argparse.Namespace) -> None:
     """Train, or go on from the last state, until the last step."""
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    records, began = load_once(options.data, options.work), time.time()
-    model = Trainee().to(device).to(memory_format=torch.channels_last)
+    records, began = gather(options), time.time()
+    model = Trainee()
+    if options.start_from is not None:
+        load_strict(model.sam, read_tensors(options.start_from), str(options.start_from))
+    model = model.to(device).to(memory_format=torch.channels_last)
 
     def judge(step: int, average: dict[str, Tensor]) -> None:
         scores = evaluate(averaged(average, device), records, options.image_size, limit=options.limit)
@@ -113,7 +126,7 @@ def train(options: argparse.Namespace) -> None:
             log.write(line + "\n")
 
     distil.train(
-        FromScratch(model, options.steps, options.published_from, device),
+        FromScratch(model, options, device),
         lambda step: batches(records, options, step),
         distil.DistilOptions(options.steps, options.rate, every=options.every, seed=options.seed),
         options.work,
@@ -121,6 +134,20 @@ def train(options: argparse.Namespace) -> None:
         saved=judge,
         restarts=(math.ceil(options.last_from * options.steps),),
     )
+
+
+def gather(options: argparse.Namespace) -> list[Record]:
+    """All records, kept in the work folder between runs."""
+    kept = options.work / "public.pkl"
+    if options.public is None:
+        return load_once(options.data, options.work)
+    if kept.is_file():
+        with kept.open("rb") as file:
+            return list(pickle.load(file))
+    known = load_once(options.data, options.work)
+    records = known + load_public(options.public, known)
+    kept.write_bytes(pickle.dumps(records))
+    return records
 
 
 def show(step: int, losses: Mapping[str, float], pace: float) -> None:
@@ -144,6 +171,10 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=Path("runs/embedded"))
+    parser.add_argument("--public", type=Path, help="folder with public sets to learn from too")
+    parser.add_argument(
+        "--start-from", type=Path, help="weights to begin with, an embedded foundation's file"
+    )
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--masks", type=int, default=5, help="prompts per encoded image")
@@ -168,6 +199,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", type=Path, help="write the averaged weights here instead of training")
     options = parser.parse_args()
+    options.shares = {**SHARES, **PUBLIC_SHARES} if options.public else SHARES
     if options.export is None:
         train(options)
         return
