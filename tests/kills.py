@@ -95,7 +95,9 @@ def _outlined(folder: Path) -> None:
             picture[(rows - 48) ** 2 + (cols - col) ** 2 < radius**2] = (200, 60, 40)
         write_scene(folder / f"{year}.tif", picture.astype(np.uint8))
     disc = Point(*(PLACE @ (40.5, 48.5))).buffer(14 * 0.9)
-    geopandas.GeoDataFrame({"label": ["disc"]}, geometry=[disc], crs=UTM).to_file(folder / "disc.gpkg")
+    geopandas.GeoDataFrame({"label": ["disc"]}, geometry=[disc], crs=UTM).to_crs("EPSG:4326").to_file(
+        folder / "disc.geojson"
+    )
 
 
 def _organ(folder: Path) -> None:
@@ -145,9 +147,9 @@ COMMANDS = (
         "--device cpu -q --reproducible",
         _stack,
     ),
-    Command(f"urban find 2016.tif --like disc.gpkg -o out/f.gpkg --mask out/m.tif {FAKE}", _outlined),
+    Command(f"urban find 2016.tif --like disc.geojson -o out/f.gpkg --mask out/m.tif {FAKE}", _outlined),
     Command(
-        f"urban follow 2016=2016.tif 2018=2018.tif 2020=2020.tif --from disc.gpkg -o out --layers {FAKE}",
+        f"urban follow 2016=2016.tif 2018=2018.tif 2020=2020.tif --from disc.geojson -o out --layers {FAKE}",
         _outlined,
     ),
     Command(

@@ -254,7 +254,8 @@ def _told_options(options: MapOptions) -> dict[str, Any]:
     left_out |= set() if options.marks else {"marks"}
     left_out |= set() if options.like else {"like"}
     left_out |= set() if options.everything else {"everything"}
-    return {name: value for name, value in asdict(options).items() if name not in left_out}
+    told = {name: value for name, value in asdict(options).items() if name not in left_out}
+    return told | {"resume": bool(tell_changing(options.resume))}
 
 
 def _plain(value: Any) -> Any:

@@ -135,9 +135,9 @@ def find_in(
     smallest: float = LikeOptions.smaller,
     largest: float = LikeOptions.larger,
     everything: bool = False,
-    per_side: int = 24,
-    least_iou: float = 0.7,
-    least_stability: float = 0.85,
+    per_side: int | None = None,
+    least_iou: float | None = None,
+    least_stability: float | None = None,
     overlap: float = 0.7,
     least_area: int = 64,
 ) -> tuple[EngineResult, Foundation]:

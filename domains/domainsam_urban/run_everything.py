@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def everything_options(
     *,
-    per_side: int = 24,
-    least_iou: float = 0.7,
-    least_stability: float = 0.85,
+    per_side: int | None = None,
+    least_iou: float | None = None,
+    least_stability: float | None = None,
     same: float = 0.7,
     **options: Any,
 ) -> MapOptions:
@@ -28,9 +28,10 @@ def everything_options(
     Parameters
     ----------
     per_side
-        Points along each side of a window of the foundation's size.
+        Points along each side of a window of the foundation's size; one every 32 pixels unless told.
     least_iou, least_stability
-        What a mask has to have: the foundation's estimate of its IoU, and the IoU of its cuts a logit apart.
+        What a mask has to have: the foundation's estimate of its IoU, and the IoU of its cuts a logit apart; by
+        default what suits the foundation's own scores.
     same
         Of two objects whose boxes' IoU is greater, the less trusted goes.
     **options

@@ -27,6 +27,12 @@ OFFSET = 1.0
 """Logits that a stable mask is compared at, above and below 0 (``stability_score_offset``)."""
 AT_ONCE = 32
 """Points decoded together."""
+STEP = 32
+"""Pixels between points, as SAM's 32 along 1024."""
+USUAL_LIMITS = (0.7, 0.85)
+LIMITS = {"embedded": (0.2, 0.75), "embedded_fast": (0.2, 0.75)}
+"""Least estimated IoU and stability by foundation. The embedded one expects 0.2 to 0.4 of a click's mask on
+aerial pictures, and its logits are flat: by the usual numbers nothing at all was left of Kampala."""
 SHARED = 0.5
 """Of a window's side, with its neighbour: an object up to a quarter of a side is whole in some window."""
 
@@ -47,11 +53,11 @@ class EverythingOptions:
     Parameters
     ----------
     per_side
-        Points along each side of a window.
+        Points along each side of a window; by default one every :data:`STEP` pixels.
     least_iou
-        Least estimated IoU.
+        Least estimated IoU; by default :func:`get_limits`.
     least_stability
-        Least IoU of the masks cut one logit above and one below 0.
+        Least IoU of the masks cut one logit above and one below 0; by default :func:`get_limits`.
     overlap
         Of two objects whose boxes' IoU is greater, the less trusted goes.
     least_area
@@ -63,18 +69,24 @@ class EverythingOptions:
         If a number is impossible.
     """
 
-    per_side: int = 24
-    least_iou: float = 0.7
-    least_stability: float = 0.85
+    per_side: int | None = None
+    least_iou: float | None = None
+    least_stability: float | None = None
     overlap: float = 0.7
     least_area: int = 64
 
     def __post_init__(self) -> None:
-        if self.per_side < 1:
+        if self.per_side is not None and self.per_side < 1:
             raise ConfigError(f"points per side are {self.per_side}; expected 1 or more")
         for name in ("least_iou", "least_stability", "overlap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"{name} is {value}; expected 0 to 1")
+
+
+def get_limits(foundation: Foundation) -> tuple[float, float]:
+    """Least estimated IoU and stability that suit a foundation's own scores."""
+    return LIMITS.get(foundation.name, USUAL_LIMITS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +116,11 @@ class EverythingSource:
     ) -> None:
         self.foundation, self.once = foundation, once
         self.options = options or EverythingOptions()
+        least_iou, least_stability = get_limits(foundation)
+        given = self.options
+        self.least_iou = least_iou if given.least_iou is None else given.least_iou
+        self.least_stability = least_stability if given.least_stability is None else given.least_stability
+        self.per_side = given.per_side or max(1, foundation.image_size // STEP)
 
     def find(self, view: View) -> Iterator[SceneObject]:
         """Objects with mask and box, frame by frame, the most trusted first; possibly none."""
@@ -123,7 +140,7 @@ class EverythingSource:
         valid = cut_to_frame(view.block(window).valid, window, view.shape)
         points = [
             (x, y)
-            for x, y in grid_points(window, self.options.per_side)
+            for x, y in grid_points(window, self.per_side)
             if area[1].start * CELL <= x + window.col < area[1].stop * CELL
             and area[0].start * CELL <= y + window.row < area[0].stop * CELL
             and valid[int(y), int(x)]
@@ -135,9 +152,7 @@ class EverythingSource:
             with torch.inference_mode():
                 masks = self.foundation.decode(features, prompts, True)
             iou, logits = masks.iou.flatten(), masks.logits.flatten(0, 1)
-            good = (iou >= self.options.least_iou) & (
-                measure_stability(logits) >= self.options.least_stability
-            )
+            good = (iou >= self.least_iou) & (measure_stability(logits) >= self.least_stability)
             # What shows the same is dropped while it is small: bringing masks to size takes longest.
             found = [*best, *propose(logits[good], iou[good], (window.height, window.width))]
             kept = choose_best([one.box for one in found], [one.iou for one in found], self.options.overlap)

@@ -43,23 +43,18 @@ keep_options = bundle(
     click.option(
         "--least-stability",
         type=SHARE,
-        default=0.85,
-        show_default=True,
-        help="How little a mask may change with its threshold: IoU of the masks a logit above and below.",
+        help="How little a mask may change with its threshold: IoU of the masks a logit above and below "
+        "[default: 0.75 for the embedded foundations, else 0.85].",
     ),
     click.option(
         "--least-iou",
         type=SHARE,
-        default=0.7,
-        show_default=True,
-        help="Least IoU that the foundation expects of a mask.",
+        help="Least IoU that the foundation expects of a mask [default: 0.2 for the embedded ones, else 0.7].",
     ),
     click.option(
         "--per-side",
         type=click.IntRange(1, 128),
-        default=24,
-        show_default=True,
-        help="Points along each side of a window.",
+        help="Points along each side of a window [default: one every 32 pixels].",
     ),
 )
 """Options that say what is asked and what of it is kept."""
