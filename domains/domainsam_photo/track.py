@@ -29,6 +29,8 @@ from domainsam_photo.write.masks import encode_numbers
 from domainsam_photo.write.overlay import draw_overlay, write_film
 
 SUMMARY = "track.json"
+RAFT_FILE = "torchvision's file of raft_large or raft_small"
+PIPS_FILE = "PIPS's public file (model-*.pth)"
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,8 @@ def make_tracker(options: TrackJobOptions, foundation: Foundation) -> Tracker:
     makers: dict[str, Callable[[], Tracker]] = {
         "features": lambda: FeatureTracker(foundation.image_size),
         "still": StillTracker,
-        "raft": lambda: FlowTracker(
-            _need_file(options, "torchvision's file of raft_large or raft_small"), where
-        ),
-        "pips": lambda: PipsTracker(_need_file(options, "PIPS's public file (model-*.pth)"), where),
+        "raft": lambda: FlowTracker(_need_file(options, RAFT_FILE), where),
+        "pips": lambda: PipsTracker(_need_file(options, PIPS_FILE), where),
     }
     if options.tracker not in makers:
         raise ConfigError(f"no tracker is named {options.tracker!r}; expected {', '.join(makers)} or sam2")

@@ -30,8 +30,8 @@ def everything_options(
     per_side
         Points along each side of a window of the foundation's size; one every 32 pixels unless told.
     least_iou, least_stability
-        What a mask has to have: the foundation's estimate of its IoU, and the IoU of its cuts a logit apart; by
-        default what suits the foundation's own scores.
+        What a mask has to have: the foundation's estimate of its IoU, and the IoU of its cuts a logit
+        apart; by default what suits the foundation's own scores.
     same
         Of two objects whose boxes' IoU is greater, the less trusted goes.
     **options

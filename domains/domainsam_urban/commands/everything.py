@@ -44,12 +44,12 @@ keep_options = bundle(
         "--least-stability",
         type=SHARE,
         help="How little a mask may change with its threshold: IoU of the masks a logit above and below "
-        "[default: 0.75 for the embedded foundations, else 0.85].",
+        "[default: embedded ones 0.75, else 0.85].",
     ),
     click.option(
         "--least-iou",
         type=SHARE,
-        help="Least IoU that the foundation expects of a mask [default: 0.2 for the embedded ones, else 0.7].",
+        help="Least IoU that the foundation expects of a mask [default: embedded ones 0.2, else 0.7].",
     ),
     click.option(
         "--per-side",
