@@ -99,6 +99,22 @@ def guess_pack(path: Any) -> str:
     return next(iter(able))
 
 
+def _refuse_with_search(**given: Any) -> None:
+    """Refuse options of marks where a search was asked for: they would have no effect.
+
+    Raises
+    ------
+    ConfigError
+        If one was given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(
+                f"{name!r} belongs to marks and has no part in a search (like=, track=, everything=True): "
+                "leave it out"
+            )
+
+
 class Opened:
     """A scene, volume or stack of sensors that is open for prompts; a context manager.
 
@@ -168,12 +184,13 @@ class Opened:
         frame: str | int | None = None,
         foundation: str | Path | Foundation = DEFAULT,
         device: str = "auto",
-        threshold: float = 0.5,
+        threshold: float | None = None,
         like: Any = None,
         track: Any = None,
+        everything: bool = False,
         **how: Any,
     ) -> Found:
-        """Decode what prompts mark, or find what an example shows.
+        """Decode what prompts mark, or find what an example shows, or everything.
 
         Parameters
         ----------
@@ -198,31 +215,41 @@ class Opened:
         device
             As ``--device``.
         threshold
-            Probability from which a pixel belongs to an object.
+            Probability from which a pixel belongs to a marked object; 0.5 unless given.
         like, track
             In the place of marks, what the pack's commands take by example: ``like`` is
             what is looked for, ``track`` what is followed from frame to frame. A scene
             takes a file of outlines (``like="example.gpkg"``), a CT ``like=`` the scan and
             mask of another and ``track=`` an organ on some of its slices.
+        everything
+            In the place of marks: all that the foundation sees (``urban``).
         **how
             Further options of such a search, as the pack's command has them: ``unlike``,
-            ``finetune`` and ``least_score`` for ``urban``, ``features`` for ``ct``.
+            ``finetune`` and ``least_score`` for ``urban``, with ``everything`` also
+            ``per_side`` and ``least_iou``; ``features`` for ``ct``.
 
         Raises
         ------
         ConfigError
-            If nothing is marked, or in two ways that exclude each other.
+            If nothing is marked, or in two ways that exclude each other, or an option belongs to the other
+            way.
         InputError
             If coordinates cannot be placed or lie outside, or nothing was found.
         WeightsError, CheckpointError
             If the foundation cannot be loaded.
         """
-        if like is not None or track is not None:
+        if like is not None or track is not None or everything:
             if any(part is not None for part in (points, boxes, marks, source)):
-                raise ConfigError("mark objects in one way: by marks, or by example (like= or track=)")
-            return self._search(foundation, device, {"like": like, "track": track, **how})
+                raise ConfigError(
+                    "mark objects in one way: by marks, or by a search (like=, track= or everything=True)"
+                )
+            _refuse_with_search(labels=labels, frame=frame, threshold=threshold)
+            sought = {"like": like, "track": track, "everything": everything or None}
+            return self._search(foundation, device, {**sought, **how})
         if how:
-            raise ConfigError(f"{next(iter(how))!r} belongs to a search by example: give like= or track= too")
+            raise ConfigError(
+                f"{next(iter(how))!r} belongs to a search: give like=, track= or everything=True too"
+            )
         given = points is not None or boxes is not None
         if sum((given, marks is not None, source is not None)) != 1:
             raise ConfigError("mark objects in one way: points and boxes, or marks, or a source")
@@ -234,7 +261,9 @@ class Opened:
         generalist, precision = self._load(foundation, device)
         folder = self._folder / str(next(self._numbers))
         # Frames need not be blended, and not every source may be read by several threads.
-        options = EngineOptions(overlap=0, workers=1, threshold=threshold, dtype=precision)
+        options = EngineOptions(
+            overlap=0, workers=1, threshold=0.5 if threshold is None else threshold, dtype=precision
+        )
         answer = prompt_scene(self.source, prompts, generalist, folder, options)
         return Found(self, answer, generalist)
 

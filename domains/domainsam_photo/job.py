@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from domainsam import __version__
 from domainsam.documents import read_json
+from domainsam.errors import InputError
 from domainsam.foundation import load_decoder
 from domainsam.infer.batch import Batch as CoreBatch
 from domainsam.infer.batch import run_batch
@@ -215,17 +216,34 @@ def run_pictures(
 
 
 def write_annotations(plans: Sequence[PicturePlan], folder: Path, made_by: str, foundation: str) -> None:
-    """Make COCO's file of all pictures that are done anew, where any is."""
-    done = [plan for plan in plans if plan.objects.is_file()]
+    """Make COCO's file of all pictures that are done anew, by name, where any is.
+
+    Pictures of earlier runs into the same folder stay in it as long as their own files are there.
+    """
+    path = folder / ANNOTATIONS
+    done = sorted({plan.objects for plan in plans if plan.objects.is_file()} | _find_earlier(path))
     if not done:
         return
-    documents = [read_json(plan.objects, "objects of a picture", most=1 << 30) for plan in done]
+    documents = [read_json(one, "objects of a picture", most=1 << 30) for one in done]
     about = {
         "description": "objects found by domainsam",
         "version": __version__,
         "made_by": tell_changing(made_by) or "domainsam",
         "foundation": foundation,
     }
-    path = folder / ANNOTATIONS
     with Staging([path], overwrite=True) as staging:
         staging.write_text(path, join_coco(documents, about))
+
+
+def _find_earlier(path: Path) -> set[Path]:
+    """Files of objects of the pictures that an earlier COCO file names, as far as they are there."""
+    if not path.is_file():
+        return set()
+    try:
+        named = read_json(path, "COCO's file of an earlier run", most=1 << 30)["images"]
+        stems = [Path(str(one["file_name"])).stem for one in named]
+    except (InputError, KeyError, TypeError):
+        # Another's file, which is about to be replaced.
+        return set()
+    files = {path.parent / f"{stem}.json" for stem in stems if stem}
+    return {file for file in files if file != path and file.is_file()}

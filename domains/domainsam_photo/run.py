@@ -217,9 +217,9 @@ def run_track(film: str | Path, out: str | Path, **options: Any) -> TrackResult:
 
 def everything_options(
     *,
-    per_side: int = 24,
-    least_iou: float = 0.7,
-    least_stability: float = 0.85,
+    per_side: int | None = None,
+    least_iou: float | None = None,
+    least_stability: float | None = None,
     overlap: float = 0.7,
     least_area: int = 64,
     **run: Any,

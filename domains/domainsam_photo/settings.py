@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from domainsam.prompter.search import ExampleOptions
     from domainsam.prompter.track import TrackOptions
 
-TrackerName = Literal["features", "still", "raft", "sam2"]
-TRACKERS: tuple[TrackerName, ...] = ("features", "still", "raft", "sam2")
+TrackerName = Literal["features", "still", "raft", "pips", "sam2"]
+TRACKERS: tuple[TrackerName, ...] = ("features", "still", "raft", "pips", "sam2")
 
 
 @dataclass(frozen=True)

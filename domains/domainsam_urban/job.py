@@ -31,6 +31,10 @@ MARKED = "marked"
 """Method of a scene whose objects were marked and not found by a model."""
 ALIKE = "like"
 """Method of a scene in which what looks like an example was found."""
+EVERYTHING = "everything"
+"""Method of a scene in which everything that the foundation sees was outlined."""
+RANKED = (ALIKE, EVERYTHING)
+"""Methods whose objects are kept apart and ranked."""
 SUFFIXES = {
     "probability": (".tif", ".tiff"),
     "mask": (".tif", ".tiff"),
@@ -193,7 +197,7 @@ class SceneResult:
 
     def _tell_trust(self) -> str:
         """How good the model is elsewhere, and whether this answer is to be doubted."""
-        if self.method in (MARKED, ALIKE):
+        if self.method in (MARKED, *RANKED):
             return ""
         score = (
             NOT_VALIDATED if self.model_iou is None else f"the model's IoU in validation {self.model_iou:.2f}"
@@ -227,14 +231,14 @@ class SceneResult:
             "paths": {kind: str(path) for kind, path in self.paths.items()},
             "judgement": self.judgement.document(),
             "options": _told_options(self.options),
-            **({"like": dict(self.told)} if self.told else {}),
+            **({str(self.told.get("way", ALIKE)): dict(self.told)} if self.told else {}),
         }
         return {key: _plain(value) for key, value in values.items()}
 
 
 def count_objects(number: int, method: str) -> str:
     """``3 settlements``; of a scene in which a person marked the objects ``3 objects``."""
-    what = "object" if method in (MARKED, ALIKE) else "settlement"
+    what = "object" if method in (MARKED, *RANKED) else "settlement"
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
@@ -249,7 +253,9 @@ def _told_options(options: MapOptions) -> dict[str, Any]:
     left_out = {"made_by"}
     left_out |= set() if options.marks else {"marks"}
     left_out |= set() if options.like else {"like"}
-    return {name: value for name, value in asdict(options).items() if name not in left_out}
+    left_out |= set() if options.everything else {"everything"}
+    told = {name: value for name, value in asdict(options).items() if name not in left_out}
+    return told | {"resume": bool(tell_changing(options.resume))}
 
 
 def _plain(value: Any) -> Any:

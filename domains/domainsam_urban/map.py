@@ -25,6 +25,7 @@ from domainsam.progress import Progress, report_progress
 from domainsam.protocols import Foundation
 from domainsam.staging import check_targets
 from domainsam_urban.alike import find_alike
+from domainsam_urban.everything import find_everything, settle_least_area
 from domainsam_urban.job import (
     Batch,
     ScenePlan,
@@ -133,7 +134,10 @@ def map_scene(
         require_space(plan.work.parent, needed, purpose)
         with WorkRoom(plan.work, options.resume) as room:
             with report_progress(make_scene_stem(plan.source), options.quiet) as progress:
-                if isinstance(model, AlikeObjects):
+                if options.everything is not None and isinstance(model, MarkedObjects):
+                    options, keep = settle_least_area(options, options.everything, source)
+                    answer = find_everything(source, model, keep, room.folder, options.resume, progress)
+                elif isinstance(model, AlikeObjects):
                     answer = find_like(source, plan, options, model, room.folder, progress)
                 elif isinstance(model, MarkedObjects):
                     answer = find_marked(source, model, options, room.folder, progress)
@@ -164,7 +168,7 @@ def open_scene(
 
 
 def load_finder(options: MapOptions) -> SettlementModel | MarkedObjects:
-    """Who says what is in a scene: a person's marks, an example, or the model.
+    """Who says what is in a scene: a person's marks, an example, the foundation alone, or the model.
 
     Raises
     ------
@@ -173,7 +177,8 @@ def load_finder(options: MapOptions) -> SettlementModel | MarkedObjects:
     """
     if options.like is not None:
         return load_alike(options)
-    return load_marked(options) if options.marks else load_model(options)
+    by_foundation = options.marks or options.everything is not None
+    return load_marked(options) if by_foundation else load_model(options)
 
 
 def find_like(

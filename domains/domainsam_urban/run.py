@@ -256,6 +256,9 @@ def save_found(
     check_keywords("save", options, SAVED)
     settings = map_options(out=out, allow_no_crs=source.crs is None, **options)
     shape = {name: options.get(name) for name in ("min_area", "simplify", "close_holes")}
+    if shape["min_area"] is None:
+        # Of objects that lie upon one another slivers are left, which no polygon is made of.
+        shape["min_area"] = answer.told.get("least_m2")
     return write_marked(source, answer, settings, {**shape, "threshold": answer.level / LEVELS}, foundation)
 
 

@@ -134,8 +134,14 @@ def find_in(
     most: int = LikeOptions.most,
     smallest: float = LikeOptions.smaller,
     largest: float = LikeOptions.larger,
+    everything: bool = False,
+    per_side: int | None = None,
+    least_iou: float | None = None,
+    least_stability: float | None = None,
+    overlap: float = 0.7,
+    least_area: int = 64,
 ) -> tuple[EngineResult, Foundation]:
-    """Find what looks like an example in an opened scene, for :meth:`domainsam.opened.Opened.find`.
+    """Find what looks like an example, or everything, for :meth:`domainsam.opened.Opened.find`.
 
     Parameters
     ----------
@@ -145,6 +151,10 @@ def find_in(
         Loads the foundation.
     like, unlike, method, finetune, least_score, most, smallest, largest
         As of :func:`find_options`.
+    everything
+        Whether all that the foundation sees is found, whatever it looks like.
+    per_side, least_iou, least_stability, overlap, least_area
+        Then what is kept, as of :class:`domainsam.prompter.everything.EverythingOptions`.
 
     Raises
     ------
@@ -159,10 +169,21 @@ def find_in(
     from domainsam_urban.alike import find_alike
     from domainsam_urban.model.alike import AlikeObjects
 
+    folder.mkdir(parents=True, exist_ok=True)
+    if everything:
+        from domainsam.prompter.everything import EverythingOptions
+        from domainsam_urban.everything import find_everything
+        from domainsam_urban.model.settlement import MarkedObjects
+
+        if like:
+            raise ConfigError("find one or the other: what an example shows (like=), or everything=True")
+        keep = EverythingOptions(per_side, least_iou, least_stability, overlap, least_area)
+        loaded = foundation()
+        seer = MarkedObjects(MarkFiles(), loaded, torch.device(loaded.device), "float32")
+        return find_everything(source, seer, keep, folder), loaded
     files = _paths(like or ()), _paths(unlike)
     chosen = LikeOptions(*files, method, finetune, least_score, most, smallest, largest)
     check_search(chosen)
     loaded = foundation()
     model = AlikeObjects(MarkFiles(), loaded, torch.device(loaded.device), "float32", like=chosen)
-    folder.mkdir(parents=True, exist_ok=True)
     return find_alike(source, source, model, folder), loaded

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,26 @@ from domainsam.protocols import Block, Features, Foundation, Source, Window
 
 KEPT = 8
 """Windows whose features are kept: those of SAM take 4 MB each."""
+
+
+class _LastRead:
+    """A source that knows the block that was read last: who looks at a window often encodes it next."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._last: tuple[Window, Block] | None = None
+
+    @property
+    def grid(self) -> Grid:
+        return self._source.grid
+
+    def read(self, window: Window) -> Block:
+        if self._last is None or self._last[0] != window:
+            self._last = window, self._source.read(window)
+        return self._last[1]
+
+    def blocks(self, size: int, overlap: int) -> Iterator[Block]:
+        return self._source.blocks(size, overlap)
 
 
 class SceneView:
@@ -26,8 +48,9 @@ class SceneView:
     """
 
     def __init__(self, source: Source, networks: Networks, foundation: Foundation) -> None:
-        self._read = make_filled_reader(source)
-        self._source, self._networks, self._foundation = source, networks, foundation
+        self._source = _LastRead(source)
+        self._read = make_filled_reader(self._source)
+        self._networks, self._foundation = networks, foundation
         self._features: dict[Window, Features] = {}
 
     @property

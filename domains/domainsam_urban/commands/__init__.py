@@ -15,6 +15,10 @@ from domainsam_cli.lazy import LazyGroup
             "domainsam_urban.commands.find:find_command",
             "Find in scenes what looks like an example.",
         ),
+        "segment-everything": (
+            "domainsam_urban.commands.everything:everything_command",
+            "Outline everything that scenes show.",
+        ),
         "train": ("domainsam_urban.commands.train:train", "Train the settlement model on your own labels."),
         "train-classifier": (
             "domainsam_urban.commands.train_classifier:train_classifier",
