@@ -66,6 +66,9 @@ class OpenVocabularySam:
         Of the large matrix products.
     """
 
+    outlines_boxes = True
+    """Whether it makes masks of boxes itself."""
+
     def __init__(
         self,
         network: OpenVocabularyNetwork,

@@ -13,7 +13,6 @@ from domainsam.vocabulary.clip import read_clip
 from domainsam.vocabulary.scripted import is_scripted, read_scripted
 from tests.core.vocabulary.tiny import CLIP, tiny_clip
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 
 
