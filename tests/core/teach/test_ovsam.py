@@ -37,6 +37,7 @@ from domainsam.vocabulary.open_vocabulary import read_taught
 from domainsam.vocabulary.ovsam_network import OpenVocabularyNetwork
 from tests.core.vocabulary.tiny import tiny_network, tiny_tower
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of pycocotools itself
 COLOURS = {"red": (220, 40, 40), "blue": (40, 40, 220)}
 
 
