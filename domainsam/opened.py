@@ -30,7 +30,9 @@ from domainsam.keywords import check_keywords, keyword_names
 from domainsam.machine import Precision, choose_precision
 from domainsam.packs import DomainPack, describe_file, load_pack
 from domainsam.prompter.clicks import Clicks
+from domainsam.prompter.words import WordOptions, WordSource
 from domainsam.protocols import Features, Foundation, PromptSource, SceneObject, Source, Window
+from domainsam.vocabulary.words import gather_words
 
 Marks = str | Path | Sequence[Any] | NDArray[Any]
 """A file of marks, or coordinates."""
@@ -110,7 +112,7 @@ def _refuse_with_search(**given: Any) -> None:
     for name, value in given.items():
         if value is not None:
             raise ConfigError(
-                f"{name!r} belongs to marks and has no part in a search (like=, track=, everything=True): "
+                f"{name!r} belongs to marks and has no part in a search (words=, like=, track=, everything=True): "
                 "leave it out"
             )
 
@@ -188,9 +190,10 @@ class Opened:
         like: Any = None,
         track: Any = None,
         everything: bool = False,
+        words: str | Sequence[str] | None = None,
         **how: Any,
     ) -> Found:
-        """Decode what prompts mark, or find what an example shows, or everything.
+        """Decode what prompts mark, or find what an example shows, what words say, or everything.
 
         Parameters
         ----------
@@ -223,6 +226,9 @@ class Opened:
             mask of another and ``track=`` an organ on some of its slices.
         everything
             In the place of marks: all that the foundation sees (``urban``).
+        words
+            What is looked for by words, synonyms behind commas (``words=["roof, rooftop"]``); with
+            ``vocabulary_model=``, a name, a path or a model of words, and ``vocabulary=``, a file of words.
         **how
             Further options of such a search, as the pack's command has them: ``unlike``,
             ``finetune`` and ``least_score`` for ``urban``, with ``everything`` also
@@ -238,17 +244,23 @@ class Opened:
         WeightsError, CheckpointError
             If the foundation cannot be loaded.
         """
-        if like is not None or track is not None or everything:
-            if any(part is not None for part in (points, boxes, marks, source)):
+        by_words = words is not None or how.get("vocabulary") is not None
+        if by_words or like is not None or track is not None or everything:
+            ways = sum((by_words, like is not None or track is not None, everything))
+            if ways > 1 or any(part is not None for part in (points, boxes, marks, source)):
                 raise ConfigError(
-                    "mark objects in one way: by marks, or by a search (like=, track= or everything=True)"
+                    "say what to find in one way: by marks, or by a search (words=, like=, track= or "
+                    "everything=True)"
                 )
-            _refuse_with_search(labels=labels, frame=frame, threshold=threshold)
+            _refuse_with_search(labels=labels, frame=frame)
+            if by_words:
+                return self._find_words(foundation, device, threshold, words or (), how)
+            _refuse_with_search(threshold=threshold)
             sought = {"like": like, "track": track, "everything": everything or None}
             return self._search(foundation, device, {**sought, **how})
         if how:
             raise ConfigError(
-                f"{next(iter(how))!r} belongs to a search: give like=, track= or everything=True too"
+                f"{next(iter(how))!r} belongs to a search: give words=, like=, track= or everything=True too"
             )
         given = points is not None or boxes is not None
         if sum((given, marks is not None, source is not None)) != 1:
@@ -266,6 +278,39 @@ class Opened:
         )
         answer = prompt_scene(self.source, prompts, generalist, folder, options)
         return Found(self, answer, generalist)
+
+    def _find_words(
+        self,
+        foundation: str | Path | Foundation,
+        device: str,
+        threshold: float | None,
+        words: str | Sequence[str],
+        how: dict[str, Any],
+    ) -> Found:
+        """What words say: as the pack finds it, else objects of any scene, decoded as marks are."""
+        if self.pack.find is not None and "words" in keyword_names(self.pack.load("find")):
+            _refuse_with_search(threshold=threshold)
+            return self._search(foundation, device, {"words": words, **how})
+        from domainsam.vocabulary import load_vocabulary_model
+
+        known = ("vocabulary", "vocabulary_model", "against", "least_score", "most", "proposals")
+        check_keywords(f"{self.pack.name} find", how, known)
+        given = {name: how[name] for name in ("most", "proposals") if how.get(name) is not None}
+        if how.get("least_score") is not None:
+            given["least"] = how["least_score"]
+        model = how.get("vocabulary_model")
+        if model is None or isinstance(model, str | Path):
+            model = load_vocabulary_model(model, device)
+        against = how.get("against") or ()
+        generalist, _ = self._load(foundation, device)
+        source = WordSource(
+            model,
+            gather_words(words, how.get("vocabulary"), "words"),
+            generalist,
+            gather_words(against, what="against") if against else (),
+            WordOptions(**given),
+        )
+        return self.find(source=source, foundation=generalist, device=device, threshold=threshold)
 
     def _search(self, foundation: str | Path | Foundation, device: str, how: dict[str, Any]) -> Found:
         """What the pack finds by example."""

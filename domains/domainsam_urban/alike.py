@@ -27,7 +27,7 @@ from domainsam_urban.job import ALIKE
 from domainsam_urban.model.alike import AlikeObjects
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import LikeOptions
-from domainsam_urban.write.ranked import stage_ranked
+from domainsam_urban.write.staged import stage_found
 
 OWN_SHARE = 0.5
 """A found object that covers an example by this share of the smaller is that example itself."""
@@ -104,7 +104,7 @@ def find_alike(
         "examples_found_again": sum(own) if same_place else None,
     }
     seconds = {"learn": learnt - begin, "search": perf_counter() - learnt}
-    return stage_ranked(source, found, label, folder, told, seconds)
+    return stage_found(source, found, (label,), folder, told, seconds)
 
 
 Pairs = Sequence[tuple[View, SceneObject]]

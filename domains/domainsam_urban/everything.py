@@ -20,7 +20,7 @@ from domainsam_urban.job import EVERYTHING
 from domainsam_urban.model.settlement import MarkedObjects
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions
-from domainsam_urban.write.ranked import stage_ranked
+from domainsam_urban.write.staged import stage_found
 
 
 def settle_least_area(
@@ -94,5 +94,5 @@ def find_everything(
         "least_m2": round(keep.least_area * measure_pixel(source), 3),
     }
     seconds = {"search": perf_counter() - begin}
-    answer = stage_ranked(source, found, UNNAMED, folder, told, seconds, smaller_first=True)
+    answer = stage_found(source, found, (UNNAMED,), folder, told, seconds, smaller_first=True)
     return replace(answer, resumed=resumed)

@@ -31,9 +31,11 @@ MARKED = "marked"
 """Method of a scene whose objects were marked and not found by a model."""
 ALIKE = "like"
 """Method of a scene in which what looks like an example was found."""
+WORDED = "words"
+"""Method of a scene in which what words say was found."""
 EVERYTHING = "everything"
 """Method of a scene in which everything that the foundation sees was outlined."""
-RANKED = (ALIKE, EVERYTHING)
+RANKED = (ALIKE, WORDED, EVERYTHING)
 """Methods whose objects are kept apart and ranked."""
 SUFFIXES = {
     "probability": (".tif", ".tiff"),
@@ -254,6 +256,7 @@ def _told_options(options: MapOptions) -> dict[str, Any]:
     left_out |= set() if options.marks else {"marks"}
     left_out |= set() if options.like else {"like"}
     left_out |= set() if options.everything else {"everything"}
+    left_out |= set() if options.words else {"words"}
     told = {name: value for name, value in asdict(options).items() if name not in left_out}
     return told | {"resume": bool(tell_changing(options.resume))}
 

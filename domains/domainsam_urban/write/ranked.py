@@ -12,19 +12,12 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from domainsam.infer.blend import LEVELS, NODATA, clip_window, slice_within
-from domainsam.infer.found import FoundObject
-from domainsam.infer.objects import EngineResult
-from domainsam.infer.store import RawRaster
+from domainsam.infer.blend import NODATA, clip_window, slice_within
 from domainsam.io.rasters import GDAL_OPTIONS, open_raster, writing_raster
-from domainsam.protocols import Block, SceneObject, Window
-from domainsam_urban.read.scene import RasterSource
+from domainsam.protocols import SceneObject, Window
 from domainsam_urban.write.outlines import list_windows
 from domainsam_urban.write.polygons import PolygonOptions, polygonise
 from domainsam_urban.write.provenance import Provenance
-
-BAND_ROWS = 512
-PROBABILITY_FILE = "probability.u8"
 
 
 def polygonise_ranked(
@@ -55,16 +48,17 @@ def polygonise_ranked(
     -------
     GeoDataFrame
         As of :func:`domainsam_urban.write.polygons.polygonise`; ``confidence`` is the object's score, and
-        ``rank``, from 1, follows ``class``.
+        ``rank``, from 1, follows ``class``, which is the object's label if it has one.
     """
     write_ranks(Layers(ranked, smaller_first), mask_path, ranks_path)
-    name = next(iter(options.labels.values()))
+    usual = next(iter(options.labels.values()))
     # Every rank is a class of its own, so that neighbours stay apart.
     own = {rank: str(rank) for rank in range(1, len(ranked) + 1)} or {1: "1"}
     table = polygonise(ranks_path, replace(options, labels=own), provenance=provenance, dropped=dropped)
     rank = table["class"].astype(np.int64).to_numpy()
     scores = np.array([one.score for one in ranked])
-    table["class"] = name
+    names = np.array([one.label or usual for one in ranked], dtype=object)
+    table["class"] = names[rank - 1] if len(rank) else np.zeros(0, dtype=object)
     table["class"] = table["class"].astype("str")
     table["confidence"] = scores[rank - 1] if len(rank) else np.zeros(0)
     table.insert(list(table.columns).index("class") + 1, "rank", rank)
@@ -87,7 +81,8 @@ def write_ranks(layers: Layers, mask_path: Path, ranks_path: Path) -> None:
         for place in list_windows(mask.shape):
             col, row, width, height = (int(part) for part in place.flatten())
             window = Window(row, col, height, width)
-            seen = mask.read(1, window=place) == 1
+            inside = mask.read(1, window=place)
+            seen = (inside > 0) & (inside != NODATA)
             ranks.write(np.where(seen, layers.paint(window), np.int32(0)), 1, window=place)
 
 
@@ -138,65 +133,3 @@ class Layers:
             part = one.mask[slice_within(shared, (one.bounds.row, one.bounds.col))]
             ranks[slice_within(shared, (window.row, window.col))][part] = rank
         return ranks
-
-
-def stage_ranked(
-    source: RasterSource,
-    found: Sequence[SceneObject],
-    label: str,
-    folder: Path,
-    told: dict[str, Any],
-    seconds: dict[str, float],
-    smaller_first: bool = False,
-) -> EngineResult:
-    """Objects as the engine answers: every pixel has the score of the object that has it, or 0.
-
-    Parameters
-    ----------
-    found
-        Objects with masks, the best first.
-    label
-        What all of them are.
-    folder
-        Takes the staged answer.
-    smaller_first
-        As of :class:`Layers`.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be written or the disk is full.
-    """
-    shape = source.grid.frame_shape
-    valid = inside = 0
-    path, layers = folder / PROBABILITY_FILE, Layers(found, smaller_first)
-    scores = np.array([0.0, *(one.score for one in found)])
-    stored = np.rint(np.clip(scores, 1 / LEVELS, 1.0) * LEVELS).astype(np.uint8)
-    stored[0] = 0
-    with RawRaster.create(path, shape) as raster:
-        for row in range(0, shape[0], BAND_ROWS):
-            window = Window(row, 0, min(BAND_ROWS, shape[0] - row), shape[1])
-            block: Block = source.read(window)
-            ranks = layers.paint(window)
-            raster.write(window, np.where(block.valid, stored[ranks], np.uint8(NODATA)))
-            valid += int(block.valid.sum())
-            inside += int(((ranks > 0) & block.valid).sum())
-    return EngineResult(
-        coarse=path,
-        probability=path,
-        shape=shape,
-        level=1,
-        components=(),
-        found=len(found),
-        pixels=shape[0] * shape[1],
-        valid_pixels=valid,
-        object_pixels=inside,
-        crops=0,
-        resumed=False,
-        seconds=seconds,
-        names=(label,),
-        kept=len(found),
-        objects=tuple(FoundObject(label, one.score, one.bounds) for one in found),
-        told=told,
-        ranked=tuple(found),
-    )
