@@ -1,8 +1,8 @@
 """The closed list that the embedded model of words knows, and how a word that is asked for is taken.
 
-A *sense* is what a word can stand for: one class that the model tells apart, or several (a vehicle is a car, a
-bus or a boat). A word is taken as the sense of the known phrase that its sentence vector comes nearest to; one
-that is far from all is refused.
+A *sense* is what a word can stand for: one class that the model tells apart, or several (a vehicle is a
+car, a bus or a boat). A word is taken as the sense of the known phrase that its sentence vector comes
+nearest to; one that is far from all is refused.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from domainsam.protocols import Understood, Word
 from domainsam.vocabulary.words import fold
 
 LEAST_NEARNESS = 0.65
-"""Cosine below which a word is far. Of words that no training saw 72 % come nearer, and 88 % of these are taken
-rightly; of a hundred words for things that are not on the list a tenth come nearer (the model card)."""
+"""Cosine below which a word is far. Of words that no training saw 72 % come nearer, and 88 % of these are
+taken rightly; of a hundred words for things that are not on the list a tenth come nearer (the model
+card)."""
 TOLD = 3
 """Known words that a refusal names."""
 
@@ -74,7 +75,9 @@ class KnownWords:
 
     def prototypes(self) -> NDArray[np.float32]:
         """A vector ``(C, D)`` of length one for every class: the mean over its phrases."""
-        means = np.stack([self.vectors[self._owners == number].mean(axis=0) for number in range(self.classes)])
+        means = np.stack(
+            [self.vectors[self._owners == number].mean(axis=0) for number in range(self.classes)]
+        )
         normed: NDArray[np.float32] = means / np.linalg.norm(means, axis=1, keepdims=True)
         return normed.astype(np.float32)
 
@@ -113,14 +116,17 @@ class KnownWords:
         try:
             return self._encode(phrases)
         except DependencyError as error:
-            raise DependencyError(f"the word {word.name!r} is not on the embedded model's list: {error}") from error
+            raise DependencyError(
+                f"the word {word.name!r} is not on the embedded model's list: {error}"
+            ) from error
 
     def _as_taken(self, word: Word, place: int, nearness: float) -> Taken:
         return Taken(word.name, self.senses[self._owners[place]], self.phrases[place], nearness)
 
 
 def share_classes(taken: Sequence[Taken], classes: int) -> NDArray[np.float32]:
-    """How classes are shared among words: ``(K, C)`` float32, columns of sum 1, or 0 where no word claims one.
+    """How classes are shared among words: ``(K, C)`` float32, columns of sum 1, or 0 where no word claims
+    one.
 
     A class that several words claim goes to the narrowest (a car is a car before it is a vehicle); equally
     narrow ones share it.
@@ -159,6 +165,4 @@ def read_senses(told: Any, source: object) -> tuple[Sense, ...]:
 
 def write_senses(senses: Sequence[Sense]) -> list[dict[str, Any]]:
     """Senses as JSON can hold them."""
-    return [
-        {"name": one.name, "phrases": list(one.phrases), "classes": list(one.classes)} for one in senses
-    ]
+    return [{"name": one.name, "phrases": list(one.phrases), "classes": list(one.classes)} for one in senses]

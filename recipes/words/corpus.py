@@ -63,7 +63,7 @@ class Named:
 def make_named(
     source: str, name: str, held: bool, image: Image.Image, ids: NDArray[np.integer], names: dict[int, int]
 ) -> Named | None:
-    """A picture shrunk to :data:`LONGEST`; ``names`` are concepts by id; None if no region is large enough."""
+    """A picture shrunk to :data:`LONGEST`; ``names``: concepts by id; None if all regions are too small."""
     scale = min(1.0, LONGEST / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     small = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BOX if scale < 1 else None))
@@ -155,13 +155,15 @@ def split_classes(
         place = rows[:, None] * (cols.max() + 1) + cols
         classes = np.where(classes > 0, classes + place * 100, 0)
     ids, _ = components(classes, LEAST)
-    first = {int(value): int(at) for value, at in zip(*np.unique(ids, return_index=True), strict=True) if value}
+    first = {
+        int(value): int(at) for value, at in zip(*np.unique(ids, return_index=True), strict=True) if value
+    }
     flat = classes.ravel()
     return ids, {value: labels[int(flat[at]) % 100] for value, at in first.items()}
 
 
 def mumbai(folder: Path, known: dict[str, int]) -> Iterator[Named | None]:
-    """Patches of Dabra & Kumar (2023), put together of their tiles; official test and validation held back."""
+    """Patches of Dabra & Kumar (2023), joined tiles; official test and validation patches held back."""
     for split in ("train", "val", "test"):
         tiles: dict[str, dict[int, Path]] = {}
         for path in (folder / split / "images").glob("*.tif"):
@@ -201,14 +203,12 @@ def villages(root: Path, known: dict[str, int]) -> Iterator[Named | None]:
 
 
 def footprints(root: Path, known: dict[str, int]) -> Iterator[Named | None]:
-    """Buildings of Kampala, Banepa and Rio; the east of Kampala and the last fifth of Banepa are held back."""
+    """Buildings of Kampala and Rio; the east of Kampala is held back."""
     records = list(buildings(root))
-    banepa = sorted(one.name for one in records if one.source == "fair_banepa")
-    kampala = sorted({int(one.name.split("-")[1]) >> 2 for one in records if one.source == "fair_kampala"})
+    columns = sorted({int(one.name.split("-")[1]) >> 2 for one in records if one.source == "fair_kampala"})
+    east = columns[-max(1, len(columns) // 5) :]
     for one in records:
-        held = one.name in banepa[-len(banepa) // 5 :]
-        if one.source == "fair_kampala":
-            held = int(one.name.split("-")[1]) >> 2 in kampala[-max(1, len(kampala) // 5) :]
+        held = one.source == "fair_kampala" and int(one.name.split("-")[1]) >> 2 in east
         names = {int(value): known["own:building"] for value in np.unique(one.ids) if value}
         yield make_named(one.source, one.name, held, Image.fromarray(one.image), one.ids, names)
 
