@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,26 +41,18 @@ class Words:
 
     def draw(self, rng: np.random.Generator, noise: float) -> Tensor:
         """One word's vector ``(C, D)`` for every concept, or the mean of all its words, jittered."""
-        chosen = []
-        for number in range(int(self.owners.max()) + 1):
-            own = np.flatnonzero(self.owners == number)
-            pick = own if rng.random() < 0.5 else [rng.choice(own)]
-            chosen.append(self.vectors[torch.as_tensor(pick)].mean(dim=0))
-        found = F.normalize(torch.stack(chosen), dim=1)
+        counts = np.bincount(self.owners)
+        chosen = np.cumsum(counts) - counts + (rng.random(len(counts)) * counts).astype(np.int64)
+        alone = torch.from_numpy(rng.random((len(counts), 1)) < 0.5)
+        found = torch.where(alone, self.vectors[torch.from_numpy(chosen)], self.means())
         jitter = torch.from_numpy(rng.standard_normal(tuple(found.shape)).astype(np.float32))
-        return F.normalize(found + noise * F.normalize(jitter, dim=1) * math.sqrt(1.0), dim=1)
+        return F.normalize(found + noise * F.normalize(jitter, dim=1), dim=1)
 
     def means(self) -> Tensor:
         """The mean vector ``(C, D)`` of every concept's words, of length one."""
-        return F.normalize(
-            torch.stack(
-                [
-                    self.vectors[torch.from_numpy(self.owners == number)].mean(dim=0)
-                    for number in range(int(self.owners.max()) + 1)
-                ]
-            ),
-            dim=1,
-        )
+        owners = torch.from_numpy(self.owners)
+        sums = torch.zeros(int(owners.max()) + 1, self.vectors.shape[1]).index_add(0, owners, self.vectors)
+        return F.normalize(sums, dim=1)
 
 
 def gather_words(concepts: list[Concept], vectors: NDArray[np.float32]) -> Words:

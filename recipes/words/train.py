@@ -25,7 +25,6 @@ import torch
 
 from domainsam.trunks import load_trunk
 from domainsam.vocabulary.embedded import EmbeddedWords, save_words
-from domainsam.vocabulary.known import KnownWords
 from domainsam.vocabulary.sentences import load_sentences
 from domainsam.vocabulary.word_network import WordNetwork
 from recipes.words.concepts import list_senses, read_concepts, read_groups
@@ -44,8 +43,8 @@ from recipes.words.learn import (
 REGIONS = LearnOptions(epochs=25)
 PLACES = LearnOptions(epochs=3, drop=0.3)
 LICENCE = (
-    "for research: trained on COCO photographs of which some are non-commercial, CamVid, Clothing Co-Parsing, "
-    "the Mumbai set of Dabra & Kumar (CC BY-NC-SA) and UV-SAM's sample; trunk Apache-2.0"
+    "for research: trained on COCO photographs of which some are non-commercial, CamVid, Clothing "
+    "Co-Parsing, the Mumbai set of Dabra & Kumar (CC BY-NC-SA) and UV-SAM's sample; trunk Apache-2.0"
 )
 
 
@@ -107,7 +106,7 @@ def main() -> None:
                 judge(split(regions, records), split(places, records), records, given.export, given.work),
                 indent=1,
             )
-        )  # noqa: T201
+        )
 
 
 def export(path: Path, network: WordNetwork, regions: Samples, places: Samples, work: Path) -> None:
