@@ -26,7 +26,7 @@ import torch
 from domainsam.trunks import load_trunk
 from domainsam.vocabulary.embedded import EmbeddedWords, save_words
 from domainsam.vocabulary.sentences import load_sentences
-from domainsam.vocabulary.word_network import WordNetwork
+from domainsam.vocabulary.word_network import WordHead, WordNetwork
 from recipes.words.concepts import list_senses, read_concepts, read_groups
 from recipes.words.corpus import Folders, Named, load_once
 from recipes.words.features import Samples, collect, describe_places, describe_regions
@@ -40,8 +40,8 @@ from recipes.words.learn import (
     take,
 )
 
-REGIONS = LearnOptions(epochs=25)
-PLACES = LearnOptions(epochs=3, drop=0.3)
+REGIONS = LearnOptions(epochs=20, balance=0.8)
+PLACES = LearnOptions(epochs=4, drop=0.3)
 LICENCE = (
     "for research: trained on COCO photographs of which some are non-commercial, CamVid, Clothing "
     "Co-Parsing, the Mumbai set of Dabra & Kumar (CC BY-NC-SA) and UV-SAM's sample; trunk Apache-2.0"
@@ -61,8 +61,17 @@ def split(samples: Samples, records: list[Named]) -> tuple[Samples, Samples]:
     return take(samples, ~held), take(samples, held)
 
 
-def learn(samples: Samples, name: str, options: LearnOptions, work: Path) -> tuple[torch.nn.Module, float]:
-    """A head of all samples, and the temperature that fits a fifth of them when a head has not seen it."""
+def learn(samples: Samples, name: str, options: LearnOptions, work: Path) -> tuple[WordHead, float]:
+    """A head of all samples, and the temperature that fits a fifth of them when a head has not seen it.
+
+    Both are kept in the work folder: take ``NAME.pt`` away to learn anew.
+    """
+    kept = work / f"{name}.pt"
+    if kept.is_file():
+        state, temperature = torch.load(kept, weights_only=True)
+        head = WordHead(samples.features.shape[1])
+        head.load_state_dict(state)
+        return head.eval(), float(temperature)
     concepts = read_concepts()
     path = work / "vectors.npy"
     if not path.is_file():
@@ -75,7 +84,9 @@ def learn(samples: Samples, name: str, options: LearnOptions, work: Path) -> tup
     temperature = fit_temperature(values, unseen.concepts)
     right = (values.argmax(dim=1) == unseen.concepts).float().mean()
     logging.info("%s: %.3f of a fifth right, temperature %.1f", name, right, temperature)
-    return learn_head(samples, words, options), temperature
+    head = learn_head(samples, words, options)
+    torch.save([head.state_dict(), temperature], kept)
+    return head, temperature
 
 
 def main() -> None:
