@@ -30,7 +30,9 @@ from domainsam.keywords import check_keywords, keyword_names
 from domainsam.machine import Precision, choose_precision
 from domainsam.packs import DomainPack, describe_file, load_pack
 from domainsam.prompter.clicks import Clicks
+from domainsam.prompter.words import WordOptions, WordSource
 from domainsam.protocols import Features, Foundation, PromptSource, SceneObject, Source, Window
+from domainsam.vocabulary.words import gather_words
 
 Marks = str | Path | Sequence[Any] | NDArray[Any]
 """A file of marks, or coordinates."""
@@ -171,9 +173,10 @@ class Opened:
         threshold: float = 0.5,
         like: Any = None,
         track: Any = None,
+        words: str | Sequence[str] | None = None,
         **how: Any,
     ) -> Found:
-        """Decode what prompts mark, or find what an example shows.
+        """Decode what prompts mark, or find what an example shows or words say.
 
         Parameters
         ----------
@@ -204,6 +207,9 @@ class Opened:
             what is looked for, ``track`` what is followed from frame to frame. A scene
             takes a file of outlines (``like="example.gpkg"``), a CT ``like=`` the scan and
             mask of another and ``track=`` an organ on some of its slices.
+        words
+            What is looked for by words, synonyms behind commas (``words=["roof, rooftop"]``); with
+            ``vocabulary_model=``, a name, a path or a model of words, and ``vocabulary=``, a file of words.
         **how
             Further options of such a search, as the pack's command has them: ``unlike``,
             ``finetune`` and ``least_score`` for ``urban``, ``features`` for ``ct``.
@@ -217,12 +223,16 @@ class Opened:
         WeightsError, CheckpointError
             If the foundation cannot be loaded.
         """
+        if words is not None or how.get("vocabulary") is not None:
+            if any(part is not None for part in (points, boxes, marks, source, like, track)):
+                raise ConfigError("say what to find in one way: by words, by marks, or by example")
+            return self._find_words(foundation, device, threshold, words or (), how)
         if like is not None or track is not None:
             if any(part is not None for part in (points, boxes, marks, source)):
                 raise ConfigError("mark objects in one way: by marks, or by example (like= or track=)")
             return self._search(foundation, device, {"like": like, "track": track, **how})
         if how:
-            raise ConfigError(f"{next(iter(how))!r} belongs to a search by example: give like= or track= too")
+            raise ConfigError(f"{next(iter(how))!r} belongs to a search: give like=, track= or words= too")
         given = points is not None or boxes is not None
         if sum((given, marks is not None, source is not None)) != 1:
             raise ConfigError("mark objects in one way: points and boxes, or marks, or a source")
@@ -237,6 +247,38 @@ class Opened:
         options = EngineOptions(overlap=0, workers=1, threshold=threshold, dtype=precision)
         answer = prompt_scene(self.source, prompts, generalist, folder, options)
         return Found(self, answer, generalist)
+
+    def _find_words(
+        self,
+        foundation: str | Path | Foundation,
+        device: str,
+        threshold: float,
+        words: str | Sequence[str],
+        how: dict[str, Any],
+    ) -> Found:
+        """What words say: as the pack finds it, else objects of any scene, decoded as marks are."""
+        if self.pack.find is not None and "words" in keyword_names(self.pack.load("find")):
+            return self._search(foundation, device, {"words": words, **how})
+        from domainsam.vocabulary import load_vocabulary_model
+
+        known = ("vocabulary", "vocabulary_model", "against", "least_score", "most", "proposals")
+        check_keywords(f"{self.pack.name} find", how, known)
+        given = {name: how[name] for name in ("most", "proposals") if how.get(name) is not None}
+        if how.get("least_score") is not None:
+            given["least"] = how["least_score"]
+        model = how.get("vocabulary_model")
+        if model is None or isinstance(model, str | Path):
+            model = load_vocabulary_model(model, device)
+        against = how.get("against") or ()
+        generalist, _ = self._load(foundation, device)
+        source = WordSource(
+            model,
+            gather_words(words, how.get("vocabulary"), "words"),
+            generalist,
+            gather_words(against, what="against") if against else (),
+            WordOptions(**given),
+        )
+        return self.find(source=source, foundation=generalist, device=device, threshold=threshold)
 
     def _search(self, foundation: str | Path | Foundation, device: str, how: dict[str, Any]) -> Found:
         """What the pack finds by example."""

@@ -13,8 +13,9 @@ from domainsam_cli.lazy import LazyGroup
         "map": ("domainsam_urban.commands.map:map_command", "Find settlements in scenes, as polygons."),
         "find": (
             "domainsam_urban.commands.find:find_command",
-            "Find in scenes what looks like an example.",
+            "Find in scenes what looks like an example, or what words say.",
         ),
+        "label": ("domainsam_urban.commands.label:label_command", "Name outlines of any tool by words."),
         "train": ("domainsam_urban.commands.train:train", "Train the settlement model on your own labels."),
         "train-classifier": (
             "domainsam_urban.commands.train_classifier:train_classifier",
