@@ -39,6 +39,10 @@ SIDE = 512
 """Pixels of the longest side of the pictures that maps were learnt on."""
 AT_ONCE = 16
 """Objects that the trunk looks at together."""
+MOST_SIDE = 1024
+"""Pixels of a square beyond which several of the frame are averaged into one."""
+STRIP = 32
+"""Rows of such a square that are read at a time."""
 VECTORS = "vectors"
 REQUIRED = ("senses", "region_temperature", "place_temperature")
 
@@ -157,31 +161,52 @@ def look_at(view: View, one: SceneObject) -> tuple[Tensor, Tensor, Tensor] | Non
     """
     squares = plan_squares(_box_of(one))
     top, left, side = squares.wide
-    block = view.block(Window(top, left, side, side, one.bounds.frame))
-    mask = _place_mask(one, top, left, side) & block.valid
+    channels, step = _read_square(view, one, top, left, side)
+    mask = np.asarray(channels[4] > 0)
     if not mask.any():
         return None
-    channels = np.concatenate([block.image, block.valid[None], mask[None]], dtype=np.float32)
     # The narrow square lies inside the wide one: same centre, smaller side. Rounding may push it out by one.
-    inner, start = squares.narrow[2], (squares.narrow[0] - top, squares.narrow[1] - left)
-    rows, cols = (slice(max(0, at), min(side, at + inner)) for at in start)
-    narrow = torch.from_numpy(np.ascontiguousarray(channels[:, rows, cols]))
-    shape = torch.from_numpy(describe_shape(block.image[:, mask], mask))
-    return fit_square(narrow), fit_square(torch.from_numpy(channels)), shape
+    inner, start = squares.narrow[2] // step, (squares.narrow[0] - top, squares.narrow[1] - left)
+    rows, cols = (slice(max(0, at // step), min(side, at // step + inner)) for at in start)
+    shape = torch.from_numpy(describe_shape(channels[:3, mask], mask))
+    whole = torch.from_numpy(channels)
+    return fit_square(whole[:, rows, cols]), fit_square(whole), shape
+
+
+def _read_square(
+    view: View, one: SceneObject, top: int, left: int, side: int
+) -> tuple[NDArray[np.float32], int]:
+    """The five channels of a square, and how many pixels of the frame along a side make one of them.
+
+    Large squares are read strip by strip and averaged, so that memory does not grow with objects.
+    """
+    step = max(1, side // MOST_SIDE)
+    cells = -(-side // step)
+    strips = []
+    for start in range(0, cells, cells if step == 1 else STRIP):
+        rows = min(cells - start, cells if step == 1 else STRIP) * step
+        window = Window(top + start * step, left, rows, cells * step, one.bounds.frame)
+        block = view.block(window)
+        mask = _place_mask(one, window) & block.valid
+        full = np.concatenate([block.image, block.valid[None], mask[None]], dtype=np.float32)
+        cut = full.reshape(5, rows // step, step, cells, step)
+        strips.append(full if step == 1 else cut.mean(axis=(2, 4)))
+    return np.concatenate(strips, axis=1), step
 
 
 def _box_of(one: SceneObject) -> Box:
     return one.bounds.box if one.box is None or one.mask is not None else one.box
 
 
-def _place_mask(one: SceneObject, top: int, left: int, side: int) -> NDArray[np.bool_]:
-    """An object's mask ``(side, side)`` in a square of its frame; its bounds where it has none."""
-    placed = np.zeros((side, side), bool)
+def _place_mask(one: SceneObject, window: Window) -> NDArray[np.bool_]:
+    """An object's mask in a window of its frame; its bounds where it has none."""
+    placed = np.zeros((window.height, window.width), bool)
     own = np.ones((one.bounds.height, one.bounds.width), bool) if one.mask is None else one.mask
-    row, col = one.bounds.row - top, one.bounds.col - left
-    rows = slice(max(0, row), min(side, row + own.shape[0]))
-    cols = slice(max(0, col), min(side, col + own.shape[1]))
-    placed[rows, cols] = own[rows.start - row : rows.stop - row, cols.start - col : cols.stop - col]
+    row, col = one.bounds.row - window.row, one.bounds.col - window.col
+    rows = slice(max(0, row), max(0, min(window.height, row + own.shape[0])))
+    cols = slice(max(0, col), max(0, min(window.width, col + own.shape[1])))
+    if rows.start < rows.stop and cols.start < cols.stop:
+        placed[rows, cols] = own[rows.start - row : rows.stop - row, cols.start - col : cols.stop - col]
     return placed
 
 

@@ -24,12 +24,13 @@ import numpy as np
 import torch
 
 from domainsam.trunks import load_trunk
-from domainsam.vocabulary.embedded import EmbeddedWords, save_words
+from domainsam.vocabulary.embedded import WEIGHTS, save_words
 from domainsam.vocabulary.sentences import load_sentences
 from domainsam.vocabulary.word_network import WordHead, WordNetwork
 from recipes.words.concepts import list_senses, read_concepts, read_groups
 from recipes.words.corpus import Folders, Named, load_once
 from recipes.words.features import Samples, collect, describe_places, describe_regions
+from recipes.words.judge import judge
 from recipes.words.learn import (
     LearnOptions,
     cosines,
@@ -110,14 +111,8 @@ def main() -> None:
     if given.export:
         export(given.export, network, split(regions, records)[0], split(places, records)[0], given.work)
     if given.judge:
-        from recipes.words.judge import judge
-
-        print(
-            json.dumps(
-                judge(split(regions, records), split(places, records), records, given.export, given.work),
-                indent=1,
-            )
-        )
+        pairs = split(regions, records), split(places, records)
+        print(json.dumps(judge(*pairs, records, given.export or WEIGHTS, given.work), indent=1))
 
 
 def export(path: Path, network: WordNetwork, regions: Samples, places: Samples, work: Path) -> None:
@@ -132,13 +127,6 @@ def export(path: Path, network: WordNetwork, regions: Samples, places: Samples, 
     about = {"version": "1", "licence": LICENCE, "region_temperature": warm, "place_temperature": cool}
     save_words(path, network, senses, vectors, about)
     logging.info("%s: %.2f MB", path, path.stat().st_size / 1e6)
-
-
-def load_model(path: Path) -> EmbeddedWords:
-    """The model of a file, for judging."""
-    from domainsam.vocabulary.embedded import load_words
-
-    return load_words(path)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from domainsam.errors import CheckpointError, InputError
-from domainsam.protocols import Namer, SceneObject, Window, Word, WordMapper
+from domainsam.protocols import Block, Namer, SceneObject, Window, Word, WordMapper
 from domainsam.tensorfile import read_safetensors
 from domainsam.testing.contracts import ArrayView, NamerContract, WordMapperContract
 from domainsam.vocabulary import load_vocabulary_model
@@ -78,9 +79,7 @@ def test_words_for_one_thing_share_its_score_and_are_told(
 
 def test_an_object_without_data_has_no_answer(model: EmbeddedWords) -> None:
     class Empty(ArrayView):
-        def block(self, window: Window):  # type: ignore[no-untyped-def]
-            from dataclasses import replace
-
+        def block(self, window: Window) -> Block:
             block = super().block(window)
             return replace(block, image=block.image * 0, valid=block.valid & False)
 
@@ -110,6 +109,29 @@ def test_what_is_beyond_the_picture_is_the_trunks_mean(model: EmbeddedWords) -> 
     image = view.image(Window(0, 0, 40, 40))
     assert shape[:3].numpy() == pytest.approx(image.mean(axis=(1, 2)), abs=1e-5)
     assert shape[6:].tolist() == [0, 1]
+
+
+def test_a_large_object_is_read_in_strips_and_looks_the_same() -> None:
+    class Large(ArrayView):
+        """Blocks of 20 x 20 equal pixels, of another view's picture."""
+
+        def block(self, window: Window) -> Block:
+            assert window.height * window.width < 3e6, "memory does not grow with objects"
+            rows, cols = (
+                np.arange(start, start + length)
+                for start, length in ((window.row, window.height), (window.col, window.width))
+            )
+            inside = ((rows >= 0) & (rows < 1200))[:, None] & ((cols >= 0) & (cols < 1200))
+            small = super().image(Window(0, 0, 60, 60))
+            image = small[:, np.clip(rows // 20, 0, 59)][:, :, np.clip(cols // 20, 0, 59)]
+            return Block(window, np.where(inside, image, 0).astype(np.float32), inside)
+
+    large = look_at(Large((60, 60)), SceneObject.marked(box=(400, 400, 1200, 1200)))
+    small = look_at(ArrayView((60, 60)), SceneObject.marked(box=(20, 20, 60, 60)))
+    assert large is not None
+    assert small is not None
+    assert large[2] == pytest.approx(small[2], abs=0.02)
+    assert (large[1][:3] - small[1][:3]).abs().mean() < 0.05
 
 
 def test_colour_and_shape_of_a_mask() -> None:
