@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from domainsam.grid import Grid
 from domainsam.protocols import Block, Features, SceneObject, Window
-from domainsam.vocabulary.embedded import SIDE, look_at, prepare_crops
+from domainsam.vocabulary.embedded import SIDE
+from domainsam.vocabulary.word_looks import look_at, prepare_crops
 from domainsam.vocabulary.word_network import WordNetwork
 from recipes.words.corpus import Named
 

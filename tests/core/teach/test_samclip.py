@@ -16,15 +16,15 @@ from domainsam.foundation.base import digest_tensors
 from domainsam.teach import samclip
 from domainsam.teach.methods import teach_words
 from domainsam.teach.options import TeachOptions
-from domainsam.teach.samclip import (
+from domainsam.teach.samclip import read_size, teach
+from domainsam.teach.samclip_lesson import (
     STAGES,
     Mixed,
+    Published,
     Recipe,
     SamClipLesson,
-    read_size,
     soft_dice,
     soft_focal,
-    teach,
 )
 from domainsam.train.start import Trained
 from domainsam.vocabulary.loading import read_header
@@ -35,7 +35,7 @@ RECIPE = Recipe(low=32, high=64, side=64, prompts=4)
 HEADS, JOINT = STAGES[0], STAGES[1]
 
 
-def make_lesson(stage: samclip.Published = JOINT, **changed: float) -> SamClipLesson:
+def make_lesson(stage: Published = JOINT, **changed: float) -> SamClipLesson:
     recipe = Recipe(**{**vars(RECIPE), **changed})  # type: ignore[arg-type]
     lesson = SamClipLesson(make_merged(), make_foundation(), make_teacher(), stage, recipe)
     lesson.prepare()

@@ -17,13 +17,11 @@ from domainsam.vocabulary import load_vocabulary_model
 from domainsam.vocabulary.embedded import (
     WEIGHTS,
     EmbeddedWords,
-    describe_shape,
     load_words,
-    look_at,
-    prepare_crops,
     save_words,
 )
 from domainsam.vocabulary.sentences import find_archive
+from domainsam.vocabulary.word_looks import describe_shape, look_at, prepare_crops
 from domainsam.vocabulary.word_network import (
     CROP,
     mean_inside,
