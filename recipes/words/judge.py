@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from domainsam.errors import InputError
+from domainsam.foundation import load_foundation
 from domainsam.metrics.bootstrap import bootstrap
+from domainsam.prompter.words import WordOptions, WordSource
 from domainsam.protocols import Word
 from domainsam.vocabulary.embedded import EmbeddedWords, load_words
 from domainsam.vocabulary.known import share_classes
 from recipes.words.concepts import read_concepts
 from recipes.words.corpus import Named
-from recipes.words.features import Samples
+from recipes.words.features import NamedView, Samples
 from recipes.words.learn import LearnOptions, cosines, gather_words, learn_head, take
 
 LEFT_OUT = 20
@@ -27,6 +29,9 @@ LEAST = 0.3
 """Score from which ``urban find --words`` and its like take an object."""
 SETS = {"photographs": ("coco", "feral_cat"), "garments": ("ccp",), "streets": ("camvid",)}
 CITIES = ("mumbai", "beijing", "fair_kampala")
+FOUND = ("informal settlement", "vegetation", "water", "built-up area", "impervious surface")
+SCENES = {"informal settlement": ("mumbai", "beijing")}
+"""Sets that label a word everywhere; of the others Mumbai does."""
 
 Pair = tuple[Samples, Samples]
 
@@ -40,6 +45,7 @@ def judge(regions: Pair, places: Pair, records: list[Named], path: Path, work: P
     told: dict[str, Any] = {"regions": judge_sets(probability, held, sources)}
     told["places"] = judge_sets(tell_places(model, places[1]), places[1], sources)
     told["finding"] = find_by_word(probability, held, sources)
+    told["finding_in_scenes"] = find_in_scenes(model, records)
     told["synonyms"] = judge_synonyms(model, probability, held)
     told["left_out"] = judge_left_out(regions, work)
     return told
@@ -108,6 +114,36 @@ def find_by_word(
             "precision": round(float((taken & real).sum() / max(1, taken.sum())), 3),
             "recall": round(float((taken & real).sum() / real.sum()), 3),
         }
+    return found
+
+
+def find_in_scenes(model: EmbeddedWords, records: list[Named]) -> dict[str, Any]:
+    """Precision and recall, of pixels, of ``urban find --words W --proposals map`` in held-back cities.
+
+    A word is looked for alone, all else counts as none of it; only ground with a label counts.
+    """
+    concepts = read_concepts()
+    foundation = load_foundation("embedded")
+    found: dict[str, Any] = {}
+    for name in FOUND:
+        number = next(place for place, one in enumerate(concepts) if one.name == name)
+        rows = []
+        for one in records:
+            if not one.held_back or one.source not in SCENES.get(name, CITIES[:1]):
+                continue
+            source = WordSource(model, [Word(name)], foundation, options=WordOptions(LEAST, proposals="map"))
+            mask = np.zeros(one.ids.shape, bool)
+            for shown in source.find(NamedView(one.image)):
+                mask[shown.bounds.slices] |= shown.mask
+            truth = np.isin(one.ids, np.flatnonzero(np.array(one.names) == number) + 1)
+            known = one.ids > 0
+            rows.append([(mask & truth).sum(), (mask & known).sum(), truth.sum()])
+        sums = np.array(rows, np.float64)
+        told = {"pictures": len(rows), "with_it": int((sums[:, 2] > 0).sum())}
+        for kind, over in (("precision", 1), ("recall", 2)):
+            interval = bootstrap(sums, lambda total, over=over: total[:, 0] / np.maximum(total[:, over], 1))
+            told[kind] = [round(value, 3) for value in (interval.value, interval.low, interval.high)]
+        found[name] = told
     return found
 
 

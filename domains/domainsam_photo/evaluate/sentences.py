@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,11 +112,12 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.
         return np.ascontiguousarray(flat.reshape((height, width), order="F"))
     tool = _import_coco()
     try:
-        if isinstance(segmentation, list):
-            packed = tool.merge(tool.frPyObjects(segmentation, *size))
-        else:
-            packed = segmentation
-        return np.asarray(tool.decode(packed), bool)
+        with warnings.catch_warnings():
+            # pycocotools hands NumPy 2 an array in an outdated way.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            if isinstance(segmentation, list):
+                segmentation = tool.merge(tool.frPyObjects(segmentation, *size))
+            return np.asarray(tool.decode(segmentation) > 0)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"a segmentation is neither polygons nor run lengths ({error})") from error
 

@@ -24,13 +24,13 @@ def make_words() -> SamClipWords:
 
 
 class TestNaming(NamerContract):
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def namer(self) -> Namer:
         return make_words()
 
 
 class TestMaps(WordMapperContract):
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def mapper(self) -> WordMapper:
         return make_words()
 
