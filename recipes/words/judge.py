@@ -25,8 +25,8 @@ from recipes.words.learn import LearnOptions, cosines, gather_words, learn_head,
 LEFT_OUT = 20
 """Concepts that the test of new classes leaves out of training, drawn once among frequent ones."""
 ENOUGH = 10
-LEAST = 0.3
-"""Score from which ``urban find --words`` and its like take an object."""
+LEAST = 0.5
+"""Score from which one word alone is taken: below it, that it is none of it is likelier."""
 SETS = {"photographs": ("coco", "feral_cat"), "garments": ("ccp",), "streets": ("camvid",)}
 CITIES = ("mumbai", "beijing", "fair_kampala")
 FOUND = ("informal settlement", "vegetation", "water", "built-up area", "impervious surface")

@@ -194,3 +194,10 @@ def test_a_word_that_means_nothing_here_is_refused(model: EmbeddedWords) -> None
     with pytest.raises(InputError, match="far from all"):
         model.understand([Word("democracy")])
     assert model.understand([Word("roof tiles")])[0].nearness >= 0.65  # type: ignore[operator]
+
+
+def test_the_documentation_lists_what_is_known(model: EmbeddedWords) -> None:
+    page = (Path(__file__).parents[3] / "docs/known_words.md").read_text().replace("\n", " ")
+    missing = [one.name for one in model.known.senses if one.name not in page]
+    assert not missing
+    assert f"closed list of {model.known.classes} things" in page
