@@ -164,7 +164,7 @@ def test_ade20k(tmp_path: Path, truth: np.ndarray) -> None:
     assert read_maps(tmp_path, "ade20k").names == tuple(COLOURS)
     values = score_maps(tmp_path, "ade20k")
     assert values["mIoU"] > 0.8
-    assert values["pixel accuracy"] > 0.95
+    assert values["pixel accuracy"] > 0.85
 
 
 @pytest.mark.parametrize("context", [False, True])
