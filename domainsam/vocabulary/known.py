@@ -22,8 +22,8 @@ LEAST_NEARNESS = 0.65
 """Cosine below which a word is far. Of words that no training saw 72 % come nearer, and 88 % of these are
 taken rightly; of a hundred words for things that are not on the list a tenth come nearer (the model
 card)."""
-TOLD = 3
-"""Known words that a refusal names."""
+TOLD, MOST_TOLD = 3, 5
+"""Known words that a refusal of one word names, and words that one of several names."""
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -71,6 +71,7 @@ class KnownWords:
         self.phrases = tuple(phrase for phrase, _ in owned)
         self._owners = np.array([number for _, number in owned])
         self._places = {phrase: place for place, phrase in enumerate(self.phrases)}
+        self._read: dict[str, NDArray[np.float32]] = {}
         self.classes = sum(len(one.classes) == 1 for one in self.senses)
 
     def prototypes(self) -> NDArray[np.float32]:
@@ -91,34 +92,63 @@ class KnownWords:
         DependencyError
             If one is not on the list and no sentence encoder is installed.
         """
-        return tuple(self._take(word) for word in words)
+        self._read_missing(words)
+        found = [self._take(word) for word in words]
+        refused = [
+            (word, one) for word, one in zip(words, found, strict=True) if one.nearness < LEAST_NEARNESS
+        ]
+        if refused:
+            raise InputError(self._refuse(refused))
+        return tuple(found)
+
+    def _read_missing(self, words: Sequence[Word]) -> None:
+        """Have all phrases that matter and are not on the list read, at once."""
+        strange = [word for word in words if not any(fold(one) in self._places for one in word.phrases)]
+        wanted = dict.fromkeys(fold(one) for word in strange for one in word.phrases)
+        missing = [phrase for phrase in wanted if phrase not in self._read]
+        if not missing:
+            return
+        try:
+            vectors = self._encode(missing)
+        except DependencyError as error:
+            told = ", ".join(repr(word.name) for word in strange[:TOLD])
+            raise DependencyError(f"not on the embedded model's list: {told}; {error}") from error
+        self._read.update(zip(missing, vectors, strict=True))
 
     def _take(self, word: Word) -> Taken:
+        """The nearest sense of a word, however far it is."""
         for phrase in map(fold, word.phrases):
             place = self._places.get(phrase)
             if place is not None:
                 return self._as_taken(word, place, 1.0)
-        phrases = [fold(phrase) for phrase in word.phrases]
-        cosines = (self._read(word, phrases) @ self.vectors.T).max(axis=0)
+        cosines = self._cosines(word)
         best = int(cosines.argmax())
-        if cosines[best] < LEAST_NEARNESS:
-            order = np.argsort(-cosines, kind="stable")
-            near = dict.fromkeys(self.phrases[place] for place in order[:TOLD])
-            told = ", ".join(f"{name!r} {cosines[self._places[name]]:.2f}" for name in near)
-            raise InputError(
-                f"the word {word.name!r} is far from all {len(self.phrases)} that the embedded model knows "
-                f"(nearest: {told}; expected {LEAST_NEARNESS} or more): take one of its words, see "
-                "docs/words.md, or another --vocabulary-model"
-            )
         return self._as_taken(word, best, float(min(1.0, cosines[best])))
 
-    def _read(self, word: Word, phrases: Sequence[str]) -> NDArray[np.float32]:
-        try:
-            return self._encode(phrases)
-        except DependencyError as error:
-            raise DependencyError(
-                f"the word {word.name!r} is not on the embedded model's list: {error}"
-            ) from error
+    def _cosines(self, word: Word) -> NDArray[np.float32]:
+        """Cosines ``(M,)`` of the nearest of a word's phrases to all known ones."""
+        own = np.stack([self._read[fold(phrase)] for phrase in word.phrases])
+        nearest: NDArray[np.float32] = (own @ self.vectors.T).max(axis=0)
+        return nearest
+
+    def _refuse(self, refused: Sequence[tuple[Word, Taken]]) -> str:
+        """Why words are refused, in a line: of one the nearest known, of several the nearest of each."""
+        advice = (
+            f"expected a cosine of {LEAST_NEARNESS} or more): take words of its list, see "
+            "docs/known_words.md, or another --vocabulary-model"
+        )
+        if len(refused) == 1:
+            word = refused[0][0]
+            cosines = self._cosines(word)
+            order = np.argsort(-cosines, kind="stable")[:TOLD]
+            near = ", ".join(f"{self.phrases[place]!r} {cosines[place]:.2f}" for place in order)
+            head = f"the word {word.name!r} is far from all {len(self.phrases)} that the embedded model knows"
+            return f"{head} (nearest: {near}; {advice}"
+        shown = ", ".join(
+            f"{word.name!r} (nearest {one.phrase!r} {one.nearness:.2f})" for word, one in refused[:MOST_TOLD]
+        )
+        more = f" and {len(refused) - MOST_TOLD} more" if len(refused) > MOST_TOLD else ""
+        return f"{len(refused)} words are far from all that the embedded model knows: {shown}{more} ({advice}"
 
     def _as_taken(self, word: Word, place: int, nearness: float) -> Taken:
         return Taken(word.name, self.senses[self._owners[place]], self.phrases[place], nearness)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,9 @@ def _name_of(item: Any) -> str:
 def understand_some(model: Namer, names: dict[int, str]) -> tuple[dict[int, Word], dict[str, str]]:
     """Words by class number, and those that the model refuses, with its reason."""
     words, refused = {}, {}
+    with suppress(InputError):
+        # Together first: a model that reads words reads all of them at once, and keeps them.
+        model.understand([Word(name) for name in names.values()])
     for number, name in names.items():
         try:
             model.understand([Word(name)])

@@ -58,13 +58,30 @@ def test_a_word_far_from_all_is_refused_in_one_line_with_the_nearest() -> None:
     assert "\n" not in told
 
 
+def test_several_words_that_are_far_are_told_together_and_read_at_once() -> None:
+    calls: list[list[str]] = []
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        calls.append(list(texts))
+        return np.full((len(texts), 3), 0.3, np.float32)
+
+    known = KnownWords(SENSES, VECTORS, encode)
+    words = [Word(f"thing {number}") for number in range(1000)]
+    with pytest.raises(InputError, match=r"1000 words are far .* 'thing 4' .* and 995 more") as caught:
+        known.take([Word("car"), *words])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError):
+        known.take(words[:3])
+    assert [len(one) for one in calls] == [1000], "no phrase is read twice"
+
+
 def test_without_the_encoder_only_words_of_the_list_are_taken() -> None:
     def absent(texts: Sequence[str]) -> NDArray[np.float32]:
         raise DependencyError("pip install 'domainsam[words]'")
 
     known = KnownWords(SENSES, VECTORS, absent)
     assert known.take([Word("bus")])[0].nearness == 1
-    with pytest.raises(DependencyError, match=r"'lorry' is not on .* list.*domainsam\[words\]"):
+    with pytest.raises(DependencyError, match=r"not on the .* list: 'lorry';.*domainsam\[words\]"):
         known.take([Word("lorry")])
 
 

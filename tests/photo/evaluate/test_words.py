@@ -113,6 +113,7 @@ def test_segmentations_are_decoded_as_pycocotools_does(coco: Path) -> None:
         decode_segmentation({"size": [2, 2], "counts": [1, 9]}, (2, 2))
 
 
+@pytest.mark.slow
 def test_mean_iou_is_torchmetrics() -> None:
     metrics = pytest.importorskip("torchmetrics.classification")
     rng = np.random.default_rng(0)
