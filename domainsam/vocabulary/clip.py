@@ -81,7 +81,7 @@ def read_clip(path: Path, config: Mapping[str, Any]) -> nn.Module:
     CheckpointError
         If it is damaged, or another network's.
     """
-    tensors = read_scripted(path) if is_scripted(path) else read_tensors(path)
+    tensors = read_scripted(path, EXTRAS) if is_scripted(path) else read_tensors(path)
     tensors = {name: value for name, value in tensors.items() if name.rpartition(".")[2] not in EXTRAS}
     if "visual.layer1.0.conv1.weight" not in tensors:
         raise CheckpointError(

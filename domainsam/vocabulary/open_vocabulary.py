@@ -242,27 +242,50 @@ def read_network(
     """
     row = VOCABULARIES[name]
     # All that is absent is told before anything large is read.
-    files = {"sam": find_file(name, SAM_PROMPTS, folder), "clip": find_file(name, CLIP_RN50X16, folder)}
+    files = {"clip": find_file(name, CLIP_RN50X16, folder)}
     if own is None:
+        files["sam"] = find_file(name, SAM_PROMPTS, folder)
         files["sam2clip"] = find_file(name, SAM2CLIP, folder)
         files["clip2sam"] = find_file(name, row.files[1], folder)
     size = size or OpenVocabularySize()
     clip = read_clip(files["clip"], size.clip)
     with torch.device("meta"):
         network = OpenVocabularyNetwork(size, clip)
-    _place(network.prompt_encoder, files["sam"], {"prompt_encoder.": ""})
     if own is not None:
-        tensors = read_tensors(own)
-        for part in ("neck", "fpn_neck", "mask_decoder"):
-            inner = {
-                key.removeprefix(f"{part}."): tensors[key] for key in tensors if key.startswith(f"{part}.")
-            }
-            load_strict(getattr(network, part), inner, str(own), assign=True)
-        told = read_header(own) if is_safetensors(own) else {}
-        return network, tuple(Word(str(word)) for word in told.get("base", ()))
+        return network, read_taught(network, own)
+    _place(network.prompt_encoder, files["sam"], {"prompt_encoder.": ""})
     _place(network.neck, files["sam2clip"], {"neck_student.": ""})
     read_official_head(network, files["clip2sam"])
     return network, _find_base(name, folder)
+
+
+PARTS = ("neck", "fpn_neck", "mask_decoder", "prompt_encoder")
+"""Of a network, in a file that a training wrote; CLIP stays in its own."""
+
+
+def read_taught(network: OpenVocabularyNetwork, path: Path) -> tuple[Word, ...]:
+    """Put a file of ``domainsam train-words --method ovsam`` into a network; returns the words it learnt.
+
+    Raises
+    ------
+    CheckpointError
+        If it is damaged or of another size.
+    """
+    tensors = read_tensors(path)
+    for part in PARTS:
+        inner = {key.removeprefix(f"{part}."): tensors[key] for key in tensors if key.startswith(f"{part}.")}
+        load_strict(getattr(network, part), inner, str(path), assign=True)
+    told = read_header(path) if is_safetensors(path) else {}
+    return tuple(Word(str(word)) for word in told.get("base", ()))
+
+
+def collect_taught(network: OpenVocabularyNetwork) -> dict[str, Tensor]:
+    """The tensors that such a file holds."""
+    return {
+        f"{part}.{name}": value
+        for part in PARTS
+        for name, value in getattr(network, part).state_dict().items()
+    }
 
 
 def read_official_head(network: OpenVocabularyNetwork, path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import pickle
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,13 @@ def is_scripted(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def read_scripted(path: Path) -> dict[str, Tensor]:
+def read_scripted(path: Path, without: Collection[str] = ()) -> dict[str, Tensor]:
     """Named tensors of the archive's modules, on the CPU, floats as float32.
+
+    Parameters
+    ----------
+    without
+        Last parts of names that are passed over.
 
     Raises
     ------
@@ -77,6 +83,7 @@ def read_scripted(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(describe_damage(path, error)) from error
     tensors: dict[str, Tensor] = {}
     _collect(root, "", tensors, DEEPEST)
+    tensors = {name: value for name, value in tensors.items() if name.rpartition(".")[2] not in without}
     if not tensors:
         raise CheckpointError(f"weight file {path} is a TorchScript program without tensors; fetch it again")
     check_finite(path, tensors)

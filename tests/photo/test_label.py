@@ -44,10 +44,10 @@ class Outlining(FakeNamer):
     outlines_boxes = True
 
 
-def test_boxes_are_named_and_told(
+def test_masks_are_named_told_and_written(
     photo: Run, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("label", picture, "--boxes", picture.parent / "boxes.json", "--device", "cpu")
+    words = ("label", picture, "--masks", picture.parent / "numbers.png", "--foundation", "fake")
     model = ("--vocabulary", picture.parent / "words.txt", "--vocabulary-model", "fake")
     assert photo(*words, *model, "--json") == 0
     told = json.loads(capsys.readouterr().out)
@@ -60,6 +60,14 @@ def test_boxes_are_named_and_told(
     assert [one["label"] for one in document["objects"]][:2] == ["red", "blue"]
     assert (tmp_path / "out" / "a_overlay.jpg").is_file()
     assert photo(*words, *model, "-o", tmp_path / "out") == 4
+
+
+@pytest.mark.slow
+def test_boxes_are_outlined_by_the_foundation(picture: Path) -> None:
+    told = run_label(
+        picture, FakeNamer(), boxes=picture.parent / "boxes.json", words=["red", "blue"], device="cpu"
+    )
+    assert told.objects[0]["word"] == "red"
 
 
 def test_masks_and_boxes_of_a_model_that_outlines(picture: Path) -> None:
@@ -82,7 +90,7 @@ def test_masks_and_boxes_of_a_model_that_outlines(picture: Path) -> None:
 
 def test_an_opened_picture_is_found_in_by_words(picture: Path) -> None:
     with domainsam.open(picture, pack="photo") as opened:
-        found = opened.find(words="red", vocabulary_model=FakeNamer(), proposals="map", device="cpu")
+        found = opened.find(words="red", vocabulary_model=FakeNamer(), proposals="map", foundation="fake")
         assert [one.label for one in found.objects] == ["red"]
         with pytest.raises(ConfigError, match="no option is named 'wrods'"):
             opened.find(words="red", wrods=1)
