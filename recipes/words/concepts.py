@@ -84,9 +84,15 @@ def read_groups(concepts: list[Concept], path: Path = FILE) -> list[tuple[Concep
     return found
 
 
-def list_senses(concepts: list[Concept], groups: list[tuple[Concept, tuple[int, ...]]]) -> list[Sense]:
-    """Concepts and groups as the model's file holds them, phrases folded."""
-    alone = [(one, (number,)) for number, one in enumerate(concepts)]
+def list_senses(
+    concepts: list[Concept], groups: list[tuple[Concept, tuple[int, ...]]], taught: set[int]
+) -> list[Sense]:
+    """Concepts that were ``taught``, and groups of them, as the model's file holds them, phrases folded."""
+    classes = {number: place for place, number in enumerate(sorted(taught))}
+    alone = [(concepts[number], (place,)) for number, place in classes.items()]
+    groups = [
+        (one, tuple(classes[number] for number in members if number in taught)) for one, members in groups
+    ]
     return [
         Sense(one.name, tuple(dict.fromkeys(map(fold, one.words))), classes)
         for one, classes in [*alone, *groups]

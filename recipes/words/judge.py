@@ -56,7 +56,20 @@ def tell_regions(model: EmbeddedWords, samples: Samples) -> NDArray[np.float32]:
     """Probabilities ``(N, C)`` of all concepts for regions."""
     prototypes = torch.from_numpy(model.known.prototypes())
     values = cosines(model.network.region, samples, prototypes) * model.temperatures[0]
-    return np.asarray(values.softmax(dim=1).numpy())
+    return spread_out(values.softmax(dim=1).numpy(), model)
+
+
+def number_classes(model: EmbeddedWords) -> list[int]:
+    """The concept that each of a model's classes is."""
+    numbers = {one.name: number for number, one in enumerate(read_concepts())}
+    return [numbers[one.name] for one in model.known.senses if len(one.classes) == 1]
+
+
+def spread_out(probability: NDArray[np.float32], model: EmbeddedWords) -> NDArray[np.float32]:
+    """Probabilities of a model's classes ``(N, c)`` as those of all concepts ``(N, C)``, 0 for others."""
+    full = np.zeros((len(probability), len(read_concepts())), np.float32)
+    full[:, number_classes(model)] = probability
+    return full
 
 
 @torch.inference_mode()
@@ -64,7 +77,7 @@ def tell_places(model: EmbeddedWords, samples: Samples) -> NDArray[np.float32]:
     """Probabilities ``(N, C)`` of all concepts for places."""
     prototypes = torch.from_numpy(model.known.prototypes())
     values = cosines(model.network.place, samples, prototypes) * model.temperatures[1]
-    return np.asarray(values.softmax(dim=1).numpy())
+    return spread_out(values.softmax(dim=1).numpy(), model)
 
 
 def judge_sets(probability: NDArray[np.float32], held: Samples, sources: NDArray[np.str_]) -> dict[str, Any]:
@@ -149,21 +162,22 @@ def find_in_scenes(model: EmbeddedWords, records: list[Named]) -> dict[str, Any]
 
 def judge_synonyms(model: EmbeddedWords, probability: NDArray[np.float32], held: Samples) -> dict[str, Any]:
     """What becomes of words kept from training, and how well regions are named by such words alone."""
-    concepts = read_concepts()
+    concepts, known = read_concepts(), number_classes(model)
     numbers, words, refused, right = [], [], 0, 0
-    for number, one in enumerate(concepts):
+    for number in known:
+        one = concepts[number]
         for text in one.kept_back:
             try:
                 taken = model.known.take([Word(text)])[0]
             except InputError:
                 refused += 1
                 continue
-            right += number in taken.sense.classes
+            right += number in [known[place] for place in taken.sense.classes]
             numbers.append(number)
             words.append(taken)
-    shares = share_classes(words, len(concepts))
+    shares = share_classes(words, len(known))
     rows = np.isin(held.concepts.numpy(), numbers)
-    best = np.array(numbers)[(probability[rows] @ shares.T).argmax(axis=1)]
+    best = np.array(numbers)[(probability[rows][:, known] @ shares.T).argmax(axis=1)]
     named = score(best == held.concepts.numpy()[rows], held.pictures[torch.from_numpy(rows)])
     total = len(words) + refused
     return {"words": total, "refused": refused, "taken_rightly": right, "regions_named_by_them": named}

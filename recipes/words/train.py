@@ -122,7 +122,8 @@ def export(path: Path, network: WordNetwork, regions: Samples, places: Samples, 
     network.region.load_state_dict(region.state_dict())
     network.place.load_state_dict(place.state_dict())
     concepts = read_concepts()
-    senses = list_senses(concepts, read_groups(concepts))
+    # What no region taught is not known, whatever its words.
+    senses = list_senses(concepts, read_groups(concepts), set(regions.concepts.tolist()))
     vectors = load_sentences().encode([phrase for one in senses for phrase in one.phrases])
     about = {"version": "1", "licence": LICENCE, "region_temperature": warm, "place_temperature": cool}
     save_words(path, network, senses, vectors, about)

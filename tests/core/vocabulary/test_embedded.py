@@ -184,7 +184,7 @@ def test_a_file_comes_back(model: EmbeddedWords, tmp_path: Path) -> None:
 def test_the_shipped_file_is_small_and_says_what_it_is(model: EmbeddedWords) -> None:
     assert WEIGHTS.stat().st_size < 4.5e6
     assert "vectors" in read_safetensors(WEIGHTS)
-    assert model.known.classes > 150
+    assert model.known.classes == 172
     assert len(model.known.phrases) == len(set(model.known.phrases))
 
 
