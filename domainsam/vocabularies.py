@@ -118,7 +118,7 @@ VOCABULARIES: dict[str, VocabularySpec] = {
         _open_vocabulary("lvis", "clip2sam_lvis_rn50x16.pth", 18),
         VocabularySpec(
             "samclip",
-            "domainsam.vocabulary.sam_clip:load",
+            "domainsam.vocabulary.sam_clip_words:load",
             "as trained by you; none are published",
             (NAMES, MAPS),
         ),

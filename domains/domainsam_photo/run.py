@@ -22,6 +22,7 @@ from domainsam_photo.settings import (
     LabelOptions,
     RunOptions,
     SegmentOptions,
+    SemanticOptions,
     TrackerName,
     TrackJobOptions,
 )
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from domainsam_photo.job import Batch, PictureResult
     from domainsam_photo.label import LabelResult
     from domainsam_photo.segment import PhotoSource
+    from domainsam_photo.semantic import Maps
     from domainsam_photo.track import TrackResult
 
 SAVED = ("overlay", "overwrite")
@@ -328,6 +330,40 @@ def run_label(picture: str | Path, model: Namer | None = None, **options: Any) -
     return label_picture(Path(picture), label_options(**options), model)
 
 
+def semantic_options(
+    *,
+    words: str | Iterable[str] = (),
+    vocabulary: str | Path | None = None,
+    vocabulary_model: str | Path | None = None,
+    refine: bool = False,
+    **run: Any,
+) -> SemanticOptions:
+    """The options of ``domainsam photo semantic`` as one value; ``run`` as of :func:`run_options`.
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible.
+    """
+    listed = (words,) if isinstance(words, str) else tuple(words)
+    model = None if vocabulary_model is None else str(vocabulary_model)
+    return SemanticOptions(run_options(**run), listed, path_of(vocabulary), model, refine)
+
+
+def run_semantic(inputs: str | Path | Iterable[str | Path], out: str | Path, **options: Any) -> Maps:
+    """Make maps of words of pictures; keywords of :func:`semantic_options`.
+
+    Raises
+    ------
+    DomainSamError
+        Whatever made it fail.
+    """
+    from domainsam_photo.semantic import map_pictures
+
+    check_keywords("photo semantic", options, keyword_names(semantic_options, run_options))
+    return map_pictures(_paths(inputs), semantic_options(out=out, **options))
+
+
 def open_photo(path: str | Path) -> PhotoSource:
     """Open a picture for :func:`domainsam.open`.
 
@@ -366,7 +402,13 @@ def formats() -> dict[str, dict[str, list[str]]]:
 
     return {
         "inputs": {"picture": list(PICTURES), "film": [*FILMS, "a folder of pictures"]},
-        "outputs": {"masks": [".png"], "objects": [".json"], "overlay": [".jpg"], "video": [".mp4"]},
+        "outputs": {
+            "masks": [".png"],
+            "maps": [".png"],
+            "objects": [".json"],
+            "overlay": [".jpg"],
+            "video": [".mp4"],
+        },
     }
 
 

@@ -116,3 +116,26 @@ class EverythingJobOptions:
 
     run: RunOptions
     keep: EverythingOptions
+
+
+@dataclass(frozen=True)
+class SemanticOptions:
+    """What every place of pictures shows.
+
+    Parameters
+    ----------
+    run
+        What every job is told.
+    words, vocabulary
+        Words one by one, and a file of them.
+    vocabulary_model
+        The model of words; None for the embedded one.
+    refine
+        Whether a foundation sharpens the map.
+    """
+
+    run: RunOptions
+    words: tuple[str, ...] = ()
+    vocabulary: Path | None = None
+    vocabulary_model: str | None = None
+    refine: bool = False

@@ -31,7 +31,7 @@ class PictureView:
     frames
         Number of pictures.
     foundation
-        Encodes them.
+        Encodes them; None where nobody asks for features.
     side
         Longest side after scaling; the foundation's image size unless told.
 
@@ -45,7 +45,7 @@ class PictureView:
         self,
         read: Callable[[int], NDArray[np.uint8]],
         frames: int,
-        foundation: Foundation,
+        foundation: Foundation | None,
         side: int | None = None,
     ) -> None:
         if frames < 1:
@@ -57,7 +57,9 @@ class PictureView:
         first = read(0)
         _check_picture(first, 0)
         self.original = (first.shape[0], first.shape[1])
-        scale = (side or foundation.image_size) / max(self.original)
+        if side is None and foundation is None:
+            raise InputError("nothing says how large pictures are to be: give a foundation, or a side")
+        scale = (side or (foundation.image_size if foundation else 0)) / max(self.original)
         height, width = (max(1, round(length * scale)) for length in self.original)
         self.shape = (height, width)
         self.grid = Grid.of_pixels(self.shape)
@@ -96,6 +98,8 @@ class PictureView:
 
     def features(self, window: Window) -> Features:
         """Features (``B = 1``) of a window whose sides are multiples of 32; outside, its edge is repeated."""
+        if self.foundation is None:
+            raise InputError("this view has no foundation, so it has no features; give it one")
         if window not in self._features:
             block = self.block(window)
             picture = torch.from_numpy(block.image)[None]

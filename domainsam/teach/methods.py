@@ -74,12 +74,15 @@ class Method:
 
 
 OPTIONS: Mapping[str, TeachingOption] = {
-    "stage": TeachingOption("Stage to train [default: all, one after the other].", choices=("1", "2")),
+    "stage": TeachingOption("Stage to train; samclip: the last one [default: all].", choices=("1", "2")),
     "clip": TeachingOption("Weights of CLIP: a file, or a folder that holds them.", "path"),
     "teacher": TeachingOption("Foundation that is learnt from: name or weight file."),
     "start": TeachingOption("Folder or file of weights to begin with.", "path"),
     "base": TeachingOption("File of the words that are learnt; others are held back as new.", "path"),
     "prompts": TeachingOption("Prompts of a picture [default: 40].", "whole", least=2),
+    "rehearsal": TeachingOption("Folder of pictures that rehearse SAM [default: DATA].", "path"),
+    "clip_head_init": TeachingOption("How HeadCLIP begins [default: sam].", choices=("sam", "random")),
+    "vocabulary": TeachingOption("File of words whose vectors go into the file.", "path"),
 }
 """Options that not all methods have, by keyword; on the command line with hyphens."""
 
@@ -92,6 +95,14 @@ METHODS: dict[str, Method] = {
             "Open-Vocabulary SAM: SAM2CLIP from pictures alone, then CLIP2SAM from named masks.",
             "a folder of pictures (stage 1), of COCO's layout with annotations (stage 2)",
             ("stage", "clip", "teacher", "start", "base", "prompts"),
+        ),
+        Method(
+            "samclip",
+            "domainsam.teach.samclip:teach",
+            "SAM-CLIP: one ViT that serves SAM and a CLIP, from pictures alone.",
+            "a folder of pictures",
+            ("stage", "clip", "teacher", "rehearsal", "clip_head_init", "vocabulary"),
+            ("clip",),
         ),
     )
 }

@@ -183,6 +183,8 @@ class Stage:
         The score by which weights are kept.
     prepare
         Called before the stage begins or goes on; freezes parts, for instance.
+    factors
+        Shares of the rate for parameters of ``trained`` by how their names begin; others have all of it.
     """
 
     def __init__(
@@ -195,7 +197,9 @@ class Stage:
         score: str,
         options: StageOptions,
         prepare: Callable[[], None] | None = None,
+        factors: Mapping[str, float] | None = None,
     ) -> None:
+        self.factors = dict(factors or {})
         self.name, self.objective, self.trained, self.prepare = name, objective, trained, prepare
         self.stream, self.evaluate, self.score, self.options = stream, evaluate, score, options
 
@@ -244,16 +248,31 @@ def group_parameters(parameters: Sequence[nn.Parameter], options: StageOptions) 
     ]
 
 
+def split_by_factor(
+    parameters: Mapping[str, nn.Parameter], factors: Mapping[str, float]
+) -> dict[float, list[nn.Parameter]]:
+    """Parameters by their share of the rate: that of the beginning that their name has, else 1."""
+    found: dict[float, list[nn.Parameter]] = {}
+    for name, part in parameters.items():
+        factor = next((share for start, share in factors.items() if name.startswith(start)), 1.0)
+        found.setdefault(factor, []).append(part)
+    return found
+
+
 class _Trainer:
     """A stage in progress."""
 
     def __init__(self, stage: Stage, run: Run, state: RunState, history: History) -> None:
         self.stage, self.run_, self.state, self.history = stage, run, state, history
         self.options = stage.options
-        self.parameters = [part for part in stage.trained.parameters() if part.requires_grad]
-        optimizer: Any = torch.optim.AdamW(
-            group_parameters(self.parameters, self.options), lr=self.options.lr, betas=BETAS
-        )
+        learning = {name: part for name, part in stage.trained.named_parameters() if part.requires_grad}
+        self.parameters = list(learning.values())
+        groups = [
+            {**group, "factor": factor}
+            for factor, parts in split_by_factor(learning, stage.factors).items()
+            for group in group_parameters(parts, self.options)
+        ]
+        optimizer: Any = torch.optim.AdamW(groups, lr=self.options.lr, betas=BETAS)
         stage.objective.train()
         if state.optimizer:
             optimizer.load_state_dict(state.optimizer)
@@ -281,7 +300,7 @@ class _Trainer:
         torch.manual_seed(int(words[0]))
         rate = learning_rate(step, self.options)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)
         with devices.autocast():
             parts: Mapping[str, Tensor] = self.objective(batch.to(devices.device))
         if not torch.isfinite(parts["loss"]):
