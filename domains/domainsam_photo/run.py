@@ -12,6 +12,7 @@ from domainsam_photo.settings import (
     TRACKERS,
     EverythingJobOptions,
     FindOptions,
+    ReferOptions,
     RunOptions,
     SegmentOptions,
     TrackerName,
@@ -142,6 +143,59 @@ def run_find(inputs: str | Path | Iterable[str | Path], out: str | Path, **optio
 
     check_keywords("photo find", options, keyword_names(find_options, run_options))
     return find_in_pictures(_paths(inputs), find_options(out=out, **options))
+
+
+def refer_options(
+    *,
+    out: str | Path,
+    mllm: str | Path,
+    foundation: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    overlay: bool = True,
+    overwrite: bool = False,
+    resume: bool = False,
+    quiet: bool = False,
+    made_by: str = "domainsam",
+    **ask: Any,
+) -> ReferOptions:
+    """The options of ``domainsam photo refer`` as one value.
+
+    ``ask`` as of :func:`domainsam.prompter.language.keywords.ask_options`, the others of :func:`run_options`.
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible.
+    """
+    from domainsam.prompter.language.keywords import ask_options
+
+    check_keywords("photo refer", ask, keyword_names(ask_options, refer_options))
+    run = run_options(
+        out=out,
+        foundation=foundation,
+        device=device,
+        precision=precision,
+        overlay=overlay,
+        overwrite=overwrite,
+        resume=resume,
+        quiet=quiet,
+        made_by=made_by,
+    )
+    return ReferOptions(run, ask_options(mllm=mllm, **ask))
+
+
+def run_refer(picture: str | Path, phrase: str, out: str | Path, **options: Any) -> PictureResult:
+    """Segment in a picture what a phrase means; keywords of :func:`refer_options`.
+
+    Raises
+    ------
+    DomainSamError
+        Whatever made it fail.
+    """
+    from domainsam_photo.refer import refer_picture
+
+    return refer_picture(Path(picture), phrase, refer_options(out=out, **options))
 
 
 def track_options(

@@ -174,6 +174,7 @@ def stage_found(
     folder: Path,
     told: dict[str, Any],
     seconds: dict[str, float],
+    resumed: bool = False,
 ) -> EngineResult:
     """Objects as the engine answers: every pixel has the score of the best object that holds it, or 0.
 
@@ -208,7 +209,7 @@ def stage_found(
         valid_pixels=valid,
         object_pixels=inside,
         crops=0,
-        resumed=False,
+        resumed=resumed,
         seconds=seconds,
         names=(label,),
         kept=len(found),

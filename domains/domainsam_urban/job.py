@@ -31,6 +31,12 @@ MARKED = "marked"
 """Method of a scene whose objects were marked and not found by a model."""
 ALIKE = "like"
 """Method of a scene in which what looks like an example was found."""
+ASKED = "ask"
+"""Method of a scene in which a language model found what words mean."""
+RANKED = (ALIKE, ASKED)
+"""Methods whose objects are kept apart and ranked."""
+BY_PROMPT = (MARKED, *RANKED)
+"""Methods that no trained model of settlements has a part in."""
 SUFFIXES = {
     "probability": (".tif", ".tiff"),
     "mask": (".tif", ".tiff"),
@@ -193,7 +199,7 @@ class SceneResult:
 
     def _tell_trust(self) -> str:
         """How good the model is elsewhere, and whether this answer is to be doubted."""
-        if self.method in (MARKED, ALIKE):
+        if self.method in BY_PROMPT:
             return ""
         score = (
             NOT_VALIDATED if self.model_iou is None else f"the model's IoU in validation {self.model_iou:.2f}"
@@ -227,14 +233,14 @@ class SceneResult:
             "paths": {kind: str(path) for kind, path in self.paths.items()},
             "judgement": self.judgement.document(),
             "options": _told_options(self.options),
-            **({"like": dict(self.told)} if self.told else {}),
+            **({str(self.told.get("way", ALIKE)): dict(self.told)} if self.told else {}),
         }
         return {key: _plain(value) for key, value in values.items()}
 
 
 def count_objects(number: int, method: str) -> str:
     """``3 settlements``; of a scene in which a person marked the objects ``3 objects``."""
-    what = "object" if method in (MARKED, ALIKE) else "settlement"
+    what = "object" if method in BY_PROMPT else "settlement"
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
@@ -249,6 +255,7 @@ def _told_options(options: MapOptions) -> dict[str, Any]:
     left_out = {"made_by"}
     left_out |= set() if options.marks else {"marks"}
     left_out |= set() if options.like else {"like"}
+    left_out |= set() if options.ask else {"ask", "phrase"}
     return {name: value for name, value in asdict(options).items() if name not in left_out}
 
 

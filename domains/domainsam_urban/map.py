@@ -25,6 +25,7 @@ from domainsam.progress import Progress, report_progress
 from domainsam.protocols import Foundation
 from domainsam.staging import check_targets
 from domainsam_urban.alike import find_alike
+from domainsam_urban.ask import find_asked
 from domainsam_urban.job import (
     Batch,
     ScenePlan,
@@ -33,6 +34,7 @@ from domainsam_urban.job import (
     plan_outputs,
 )
 from domainsam_urban.model.alike import AlikeObjects, load_alike
+from domainsam_urban.model.asked import AskedObjects, load_asked
 from domainsam_urban.model.settlement import (
     MarkedObjects,
     SettlementModel,
@@ -133,7 +135,9 @@ def map_scene(
         require_space(plan.work.parent, needed, purpose)
         with WorkRoom(plan.work, options.resume) as room:
             with report_progress(make_scene_stem(plan.source), options.quiet) as progress:
-                if isinstance(model, AlikeObjects):
+                if isinstance(model, AskedObjects):
+                    answer = find_asked(source, model, room.folder, options.resume, progress)
+                elif isinstance(model, AlikeObjects):
                     answer = find_like(source, plan, options, model, room.folder, progress)
                 elif isinstance(model, MarkedObjects):
                     answer = find_marked(source, model, options, room.folder, progress)
@@ -171,6 +175,8 @@ def load_finder(options: MapOptions) -> SettlementModel | MarkedObjects:
     DomainSamError
         If what it takes cannot be loaded.
     """
+    if options.ask is not None:
+        return load_asked(options)
     if options.like is not None:
         return load_alike(options)
     return load_marked(options) if options.marks else load_model(options)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from domainsam.errors import ConfigError
 from domainsam.marks import MarkFiles
+
+if TYPE_CHECKING:
+    from domainsam.prompter.language.speakers import AskOptions
 
 MADE_BY = "domainsam"
 LEAST_AREA_M2 = 500.0
@@ -161,6 +165,10 @@ class MapOptions:
     """Where objects are, if a person says it instead of the model."""
     like: LikeOptions | None = None
     """What an example shows, if that is looked for."""
+    ask: AskOptions | None = None
+    """Which language model is asked, if words say what is looked for."""
+    phrase: str = ""
+    """These words."""
     strict: bool = False
     """Whether a map that is to be doubted is refused."""
     made_by: str = MADE_BY

@@ -16,6 +16,7 @@ from domainsam_cli.lazy import LazyGroup
             "Everything that pictures show.",
         ),
         "find": ("domainsam_photo.commands.find:find_command", "What looks like an example, in pictures."),
+        "refer": ("domainsam_photo.commands.refer:refer_command", "What words mean in a picture."),
         "track": ("domainsam_photo.commands.track:track_command", "Objects followed through a film."),
         "evaluate": ("domainsam_photo.commands.evaluate:evaluate_command", "Score on labelled pictures."),
         "demo": ("domainsam_photo.commands.demo:demo", "Draw pictures; find and follow a ball."),

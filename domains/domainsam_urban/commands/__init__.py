@@ -15,6 +15,10 @@ from domainsam_cli.lazy import LazyGroup
             "domainsam_urban.commands.find:find_command",
             "Find in scenes what looks like an example.",
         ),
+        "ask": (
+            "domainsam_urban.commands.ask:ask_command",
+            "Ask a language model what in a scene a phrase means.",
+        ),
         "train": ("domainsam_urban.commands.train:train", "Train the settlement model on your own labels."),
         "train-classifier": (
             "domainsam_urban.commands.train_classifier:train_classifier",

@@ -1,0 +1,80 @@
+"""What words mean in a picture, as a language model sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from domainsam.foundation import load_decoder
+from domainsam.infer.answers import KeptAnswers
+from domainsam.infer.networks import identify
+from domainsam.infer.pictures import PictureView
+from domainsam.infer.workroom import WorkRoom
+from domainsam.progress import report_progress
+from domainsam.prompter.language.source import LanguageSource
+from domainsam.prompter.language.speakers import load_speaker
+from domainsam.prompter.language.wording import check_phrase
+from domainsam.protocols import Window
+from domainsam.staging import check_targets
+from domainsam_photo.job import PictureResult, Shown, plan_pictures, write_annotations, write_picture
+from domainsam_photo.read.pictures import read_picture
+from domainsam_photo.settings import ReferOptions
+
+LONGEST = 1536
+"""Longest side of a picture as a model is shown it: what is larger its processor would make smaller."""
+
+
+def refer_picture(picture: Path, phrase: str, options: ReferOptions) -> PictureResult:
+    """Ask a language model what a phrase means in a picture, and write the masks of it.
+
+    Nothing of the kind is an answer, and so is no answer: both are told, and the mask is empty.
+
+    Raises
+    ------
+    InputError
+        If the picture cannot be read, or the phrase says nothing.
+    ConfigError, WeightsError, CheckpointError, EndpointError
+        If the model cannot be asked.
+    OutputError
+        If an output exists or cannot be written.
+    """
+    run, ask = options.run, options.ask
+    phrase = check_phrase(phrase)
+    plan = plan_pictures([picture], run.out, run.overlay)[0]
+    overwrite = plan.may_replace(run.overwrite, run.resume)
+    check_targets(plan.files, overwrite)
+    image = read_picture(picture)
+    speaker = load_speaker(ask, run.device, run.precision)
+    foundation, _ = load_decoder(run.foundation, run.device, run.precision)
+    view = PictureView(lambda _: image, 1, foundation)
+    large = limit_picture(image)
+
+    def shown(_: Window) -> NDArray[np.uint8]:
+        return large
+
+    identity = {"phrase": phrase, "model": speaker.identity, "foundation": identify(foundation)}
+    with (
+        WorkRoom(plan.work, run.resume) as room,
+        KeptAnswers(room.folder, identity, run.resume) as memory,
+        report_progress(picture.name, run.quiet) as progress,
+    ):
+        source = LanguageSource(
+            speaker, phrase, foundation, ask, memory=memory, shown=shown, progress=progress
+        )
+        found = [Shown(view.enlarge_mask(one), one.score, phrase) for one in source.find(view)]
+        told = {"words": phrase, "model": speaker.name, "mode": ask.mode, **source.tally.document()}
+        result = write_picture(plan, image, found, overwrite, told)
+    write_annotations([plan], run.out, run.made_by, foundation.name)
+    return result
+
+
+def limit_picture(picture: NDArray[np.uint8], longest: int = LONGEST) -> NDArray[np.uint8]:
+    """A picture ``(H, W, 3)`` whose longest side is at most so many pixels."""
+    scale = longest / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
