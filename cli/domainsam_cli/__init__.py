@@ -29,6 +29,7 @@ CORE_COMMANDS = {
     ),
     "info": ("domainsam_cli.commands.info:info", "Say what a file holds and what a pack would do with it."),
     "packs": ("domainsam_cli.commands.packs:packs", "List the installed domain packs."),
+    "train-words": ("domainsam_cli.commands.train_words:train_words", "Teach a model words."),
     "weights": ("domainsam_cli.commands.weights:weights", "List, fetch and verify foundation weights."),
 }
 """Commands that belong to no pack: where each is, and its line in the help."""

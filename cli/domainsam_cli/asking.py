@@ -90,7 +90,7 @@ ask_options = bundle(
         type=click.Choice(MODES),
         default=MODES[0],
         show_default=True,
-        help="ppg: the model writes box and points; pqpp: a box, then whether points of it lie on the object.",
+        help="ppg: the model writes box and points; pqpp: a box, then whether points lie on the object.",
     ),
     click.option(
         "--mllm",

@@ -51,7 +51,7 @@ class PictureView:
         if frames < 1:
             raise InputError("there is no picture; expected at least one")
         self.frames = frames
-        self._read, self._foundation = read, foundation
+        self._read, self.foundation = read, foundation
         self._pictures: dict[int, NDArray[np.float32]] = {}
         self._features: dict[Window, Features] = {}
         first = read(0)
@@ -104,7 +104,7 @@ class PictureView:
                 beyond = (0, window.width - cols, 0, window.height - rows)
                 picture = F.pad(picture[..., :rows, :cols], beyond, mode="replicate")
             with torch.inference_mode():
-                features = self._foundation.encode(picture.to(self._foundation.device))
+                features = self.foundation.encode(picture.to(self.foundation.device))
             _make_room(self._features)
             self._features[window] = features
         return self._features[window]

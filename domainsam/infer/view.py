@@ -27,7 +27,7 @@ class SceneView:
 
     def __init__(self, source: Source, networks: Networks, foundation: Foundation) -> None:
         self._read = make_filled_reader(source)
-        self._source, self._networks, self._foundation = source, networks, foundation
+        self._source, self._networks, self.foundation = source, networks, foundation
         self._features: dict[Window, Features] = {}
 
     @property
@@ -58,7 +58,7 @@ class SceneView:
         if window not in self._features:
             with self._networks.running():
                 images = self._networks.images([self._read(window)])
-                features = self._foundation.encode(images)
+                features = self.foundation.encode(images)
             while len(self._features) >= KEPT:
                 self._features.pop(next(iter(self._features)))
             self._features[window] = features
