@@ -171,9 +171,10 @@ class Opened:
         threshold: float = 0.5,
         like: Any = None,
         track: Any = None,
+        ask: str | None = None,
         **how: Any,
     ) -> Found:
-        """Decode what prompts mark, or find what an example shows.
+        """Decode what prompts mark, find what an example shows, or what words mean to a language model.
 
         Parameters
         ----------
@@ -204,9 +205,13 @@ class Opened:
             what is looked for, ``track`` what is followed from frame to frame. A scene
             takes a file of outlines (``like="example.gpkg"``), a CT ``like=`` the scan and
             mask of another and ``track=`` an organ on some of its slices.
+        ask
+            In the place of marks, what a language model is asked for: ``ask="swimming pools",
+            mllm="models/Qwen3-VL-4B"``.
         **how
             Further options of such a search, as the pack's command has them: ``unlike``,
-            ``finetune`` and ``least_score`` for ``urban``, ``features`` for ``ct``.
+            ``finetune`` and ``least_score`` for ``urban``, ``features`` for ``ct``; with ``ask`` the options
+            of :func:`domainsam.prompter.language.keywords.ask_options`, of which ``mllm`` is needed.
 
         Raises
         ------
@@ -218,11 +223,17 @@ class Opened:
             If the foundation cannot be loaded.
         """
         if like is not None or track is not None:
+            if any(part is not None for part in (points, boxes, marks, source, ask)):
+                raise ConfigError("mark objects in one way: by marks, by example (like= or track=), or ask=")
+            return self._search("find", foundation, device, {"like": like, "track": track, **how})
+        if ask is not None:
             if any(part is not None for part in (points, boxes, marks, source)):
-                raise ConfigError("mark objects in one way: by marks, or by example (like= or track=)")
-            return self._search(foundation, device, {"like": like, "track": track, **how})
+                raise ConfigError("mark objects in one way: by marks, or by words (ask=)")
+            if "mllm" not in how:
+                raise ConfigError("ask= needs a language model: name it with mllm=, a folder or an address")
+            return self._search("ask", foundation, device, {"ask": ask, **how})
         if how:
-            raise ConfigError(f"{next(iter(how))!r} belongs to a search by example: give like= or track= too")
+            raise ConfigError(f"{next(iter(how))!r} belongs to a search: give like=, track= or ask= too")
         given = points is not None or boxes is not None
         if sum((given, marks is not None, source is not None)) != 1:
             raise ConfigError("mark objects in one way: points and boxes, or marks, or a source")
@@ -238,12 +249,16 @@ class Opened:
         answer = prompt_scene(self.source, prompts, generalist, folder, options)
         return Found(self, answer, generalist)
 
-    def _search(self, foundation: str | Path | Foundation, device: str, how: dict[str, Any]) -> Found:
-        """What the pack finds by example."""
-        search = self.pack.load("find")
+    def _search(
+        self, part: str, foundation: str | Path | Foundation, device: str, how: dict[str, Any]
+    ) -> Found:
+        """What the pack finds by example (``find``) or by words (``ask``)."""
+        search = self.pack.load(part)
         names = keyword_names(search)
         given = {name: value for name, value in how.items() if value is not None}
-        check_keywords(f"{self.pack.name} find", given, names)
+        if part == "find":
+            # What is asked passes the rest on, and checks it there.
+            check_keywords(f"{self.pack.name} find", given, names)
         if "device" in names:
             given["device"] = device
         folder = self._folder / str(next(self._numbers))
