@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutput
 
-from domainsam.prompter.language.codecs import CoordinateCodec, choose_codec
+from domainsam.prompter.language.codecs import CoordinateCodec, Spot, choose_codec
 from domainsam.prompter.language.dialogues import choose_spots, lies_on, write_places
 from domainsam.prompter.language.hugging import HuggingSpeaker
 from domainsam.prompter.language.wording import Wording, load_wording
@@ -41,6 +41,8 @@ CHAT = (
 """A chat template as small as can be."""
 SPECIAL = ("<pad>", "<end>", "<image>", "<user>", "<assistant>", "<system>")
 SIDE, PATCH = 32, 16
+See = Callable[[NDArray[np.uint8]], Mapping[str, Sequence[NDArray[np.bool_]]]]
+"""Gives the masks ``(H, W)`` that each phrase means in a picture ``(H, W, 3)``."""
 
 
 def make_tokenizer(words: Sequence[str] = ("Yes", "No")) -> PreTrainedTokenizerFast:
@@ -103,16 +105,15 @@ class OracleModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         self.wording: Wording = load_wording(self.config.model_type)
         self.anchor = nn.Parameter(torch.zeros(1))
         self.known: dict[bytes, Mapping[str, Sequence[NDArray[np.bool_]]]] = {}
+        self.choose: Callable[[NDArray[np.bool_]], tuple[Spot, ...]] = choose_spots
         self.calls = 0
         self.generation_config.use_cache = False
         self.generation_config.eos_token_id = processor.tokenizer.eos_token_id
 
     def show(self, picture: NDArray[np.uint8], masks: Mapping[str, Sequence[NDArray[np.bool_]]]) -> None:
         """Tell what each phrase means in a picture."""
-        self.known[self._key(self.processor.image_processor(images=[picture], return_tensors="pt"))] = masks
-
-    def _key(self, made: Any) -> bytes:
-        return self._digest(made["pixel_values"][0])
+        made = self.processor.image_processor(images=[picture.copy()], return_tensors="pt")
+        self.known[self._digest(made["pixel_values"][0])] = masks
 
     @staticmethod
     def _digest(pixels: Tensor) -> bytes:
@@ -157,7 +158,7 @@ class OracleModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             mask = max(meant, key=lambda one: _closeness(self.codec, one, box))
             return "".join(self.wording.yes if lies_on(mask, x, y) else self.wording.no for x, y, _ in points)
         direct = "(x,y,1)" in asked
-        spots = [choose_spots(mask) if direct else () for mask in meant]
+        spots = [self.choose(mask) if direct else () for mask in meant]
         return write_places(meant, spots, self.codec, size, self.wording)
 
 
@@ -168,6 +169,21 @@ def _closeness(
     from domainsam.prompter.language.dialogues import box_of
 
     return -sum(abs(one - other) for one, other in zip(box_of(mask), box, strict=True))
+
+
+class SeeingSpeaker(HuggingSpeaker):
+    """Asks an oracle that is told by ``see`` what every picture shows, as it is shown."""
+
+    def __init__(self, see: See, sure: float = 0.99) -> None:
+        processor = make_processor()
+        model = OracleModel(processor, sure)
+        super().__init__(model, processor, model.codec, "oracle")
+        self.see = see
+
+    def fit(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture as it is; the oracle learns what it shows."""
+        self.model.show(picture, self.see(picture))
+        return picture
 
 
 def make_oracle(

@@ -40,10 +40,10 @@ log = logging.getLogger(__name__)
 STAGED_BYTES = 4
 """Bytes a voxel that are staged: label, probability, mask and confidence."""
 REGIONS = (
-    (r"\b(lungs?|lobes?|bronch|airways?|trachea|emphysema|pneumo|ground.glass)", "lung"),
-    (r"\b(bones?|ribs?|vertebra|spine|skeleton|pelvi|femur|sacrum|sternum|fracture)", "bone"),
-    (r"\b(brain|ventricles?|cerebell|skull.base|intracranial)", "brain"),
-    (r"\b(heart|aort|mediastin|oesophag|esophag|thym|atri)", "mediastinum"),
+    (r"\b(?:lungs?|bronch\w*|airways?|trachea|emphysema|pneumo\w*|ground.glass)\b", "lung"),
+    (r"\b(?:bones?|ribs?|vertebra\w*|spine|skeleton|femurs?|sacrum|sternum|fractures?)\b", "bone"),
+    (r"\b(?:brain|cerebell\w*|intracranial)\b", "brain"),
+    (r"\b(?:heart|aort\w*|mediastin\w*|o?esophag\w*|thymus)\b", "mediastinum"),
 )
 """Words that tell which window a radiologist would look at; all else is looked at as the abdomen."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import try_to_load_from_cache
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -257,33 +259,19 @@ def load_hugging(options: AskOptions, device: str = "auto", precision: str = "au
     """
     where = choose_device(device)
     dtype = getattr(torch, choose_precision(precision, where))
-    folder = Path(options.mllm)
-    if folder.exists() and not (folder / "config.json").is_file():
-        raise WeightsError(f"{folder}: holds no config.json; expected the folder of a Hugging Face model")
-    if not folder.exists() and options.mllm.count("/") != 1:
-        raise WeightsError(
-            f"{folder}: no such folder; give that of a Hugging Face model, the name of one in the local "
-            "cache such as OWNER/NAME, or the address of a server: http://localhost:8000/v1#NAME"
-        )
+    folder = find_folder(options.mllm)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            options.mllm, dtype=dtype, use_safetensors=True, **READ
-        )
-        processor = AutoProcessor.from_pretrained(options.mllm, **READ)
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True, **READ)
+        processor = AutoProcessor.from_pretrained(folder, **READ)
     except ImportError as error:
-        raise DependencyError(f"{options.mllm}: {one_line(error)[:300]}") from error
+        raise DependencyError(f"{folder}: {one_line(error)[:300]}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        if not folder.exists():
-            raise WeightsError(
-                f"no model {options.mllm!r} in the local cache, and nothing is downloaded: fetch it first, "
-                "or give its folder"
-            ) from error
         raise CheckpointError(
-            f"{folder}: is no image-text-to-text model that can be used: {one_line(error)[:300]}"
+            f"{folder}: is no image-text-to-text model that can be used: {one_line(error)[:200]}"
         ) from error
     if not hasattr(processor, "image_processor"):
         raise CheckpointError(f"{folder}: has no processor for pictures (preprocessor_config.json)")
-    identity = identify_folder(folder) if folder.exists() else options.mllm
+    identity = identify_folder(folder)
     if options.adapter is not None:
         from domainsam.prompter.language.adapters import apply_adapter, identify_adapter
 
@@ -292,6 +280,40 @@ def load_hugging(options: AskOptions, device: str = "auto", precision: str = "au
     codec = choose_codec(str(model.config.model_type), options.coordinates)
     model = model.to(where)
     return HuggingSpeaker(model, processor, codec, folder.name, identity, options.at_once)
+
+
+def find_folder(name: str) -> Path:
+    """The folder of a model that is named by it, or by OWNER/NAME in the local cache.
+
+    A folder is all that transformers is given: of a name it asks the network for adapters, whatever it is
+    told.
+
+    Raises
+    ------
+    WeightsError
+        If there is none, or it holds an adapter or something else.
+    """
+    folder = Path(name).expanduser()
+    if not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        cached = try_to_load_from_cache(name, "config.json")
+        if not isinstance(cached, str):
+            raise WeightsError(
+                f"no folder and no model {name!r} in the local cache, and nothing is downloaded: fetch it "
+                "first, or give its folder"
+            )
+        folder = Path(cached).parent
+    if not folder.exists():
+        raise WeightsError(
+            f"{folder}: no such folder; give that of a Hugging Face model, the name of one in the local "
+            "cache such as OWNER/NAME, or the address of a server: http://localhost:8000/v1#NAME"
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise WeightsError(
+            f"{folder}: holds an adapter; name it with --adapter, and the model that it is for with --mllm"
+        )
+    if not (folder / "config.json").is_file():
+        raise WeightsError(f"{folder}: holds no config.json; expected the folder of a Hugging Face model")
+    return folder
 
 
 def identify_folder(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -192,13 +193,24 @@ def test_a_saved_model_is_loaded_from_its_folder_and_nothing_else(tmp_path: Path
         load_hugging(AskOptions(str(folder)), "cpu", "fp32")
 
 
-def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
+def test_what_is_no_model_is_one_line_and_nothing_asks_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        pytest.fail("something wants to connect")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
     with pytest.raises(WeightsError, match=r"holds no config\.json"):
         load_hugging(AskOptions(str(tmp_path)), "cpu")
     with pytest.raises(WeightsError, match="no such folder"):
         load_hugging(AskOptions(str(tmp_path / "none")), "cpu")
     with pytest.raises(WeightsError, match="local cache"):
         load_hugging(AskOptions("nobody/no-such-model"), "cpu")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(WeightsError, match="name it with --adapter"):
+        load_hugging(AskOptions(str(tmp_path)), "cpu")
+    (tmp_path / "adapter_config.json").unlink()
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CheckpointError, match="no image-text-to-text model"):
         load_hugging(AskOptions(str(tmp_path)), "cpu")

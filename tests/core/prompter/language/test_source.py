@@ -58,7 +58,9 @@ def test_the_oracle_finds_the_object_in_both_modes(
     (one,) = source.find(view)
     _, mask = draw()
     made = view.enlarge_mask(one)
-    assert (made & mask).sum() / (made | mask).sum() > 0.85
+    # The stand-in of a foundation draws its clicks, so that the box is not filled.
+    assert (made & mask).sum() / made.sum() > 0.95
+    assert (made & mask).sum() / (made | mask).sum() > (0.4 if mode == "ppg" else 0.75)
     assert one.text == PHRASE
     assert len([point for point in one.points if point.inside]) == (2 if mode == "ppg" else 15)
     assert source.tally.document()["windows"] == 1
