@@ -1,8 +1,8 @@
 """Show what SAM4MLLM's two modes reach with a language model that knows the answer.
 
 An oracle answers from the masks of labelled photographs, through the real way of generating text; the same
-boxes and points given to the foundation directly are the ceiling. Needs pictures with instance masks: a folder
-with ``images`` and ``instances`` (PNG of numbers), such as COCO's.
+boxes and points given to the foundation directly are the ceiling. Needs pictures with instance masks: a
+folder with ``images`` and ``instances`` (PNG of numbers), such as COCO's.
 
     python benchmarks/words_oracle.py FOLDER [--most 60] [--foundation embedded]
 """
@@ -10,7 +10,6 @@ with ``images`` and ``instances`` (PNG of numbers), such as COCO's.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from domainsam.prompter.language.decoding import Place, decode_place
 from domainsam.prompter.language.dialogues import best_spots, box_of, choose_spots, lies_on
 from domainsam.prompter.language.source import LanguageSource, points_in
 from domainsam.prompter.language.speakers import AskOptions
+from domainsam.protocols import Foundation
 from domainsam.testing.oracle import make_oracle
 
 PHRASE = "it"
@@ -55,46 +55,55 @@ def find_objects(folder: Path, most: int) -> list[tuple[NDArray[np.uint8], NDArr
     return found[:most]
 
 
+class Trial:
+    """One object of a picture, prompted in several ways."""
+
+    def __init__(self, picture: NDArray[np.uint8], mask: NDArray[np.bool_], foundation: Foundation) -> None:
+        self.picture, self.mask, self.foundation = picture, mask, foundation
+        self.view = PictureView(lambda _: picture, 1, foundation)
+        (self.window,) = lay_windows(self.view.shape, foundation.image_size)
+
+    def prompt(self, spots: tuple[Spot, ...]) -> float:
+        """IoU of what the foundation makes of the exact box and points."""
+        place, features = Place(box_of(self.mask), spots), self.view.features(self.window)
+        one = decode_place(place, self.view, self.window, features, self.foundation)
+        return 0.0 if one is None else measure(self.view.enlarge_mask(one), self.mask)
+
+    def ask(self, mode: str, sure: float, spots: tuple[Spot, ...] | None = None) -> float:
+        """IoU of what is made of the oracle's text."""
+        model, speaker = make_oracle(sure)
+        if spots is not None:
+            model.choose = lambda _: spots
+        model.show(self.picture, {PHRASE: [self.mask]})
+        source = LanguageSource(
+            speaker, PHRASE, self.foundation, AskOptions("o", mode), shown=lambda _: self.picture
+        )
+        made = [self.view.enlarge_mask(one) for one in source.find(self.view)]
+        return max((measure(one, self.mask) for one in made), default=0.0)
+
+    def run(self, sets: int) -> dict[str, float]:
+        """IoU by way."""
+        best = best_spots(self.mask, self.prompt, np.random.default_rng(0), sets)
+        pattern = points_in(box_of(self.mask), AskOptions("o"))
+        known = tuple((x, y, lies_on(self.mask, x, y)) for x, y in pattern)
+        return {
+            "box, exact": self.prompt(()),
+            "box, oracle's text (pqpp, no point sure)": self.ask("pqpp", 0.6),
+            "box + 2 positive 1 negative, exact": self.prompt(choose_spots(self.mask)),
+            "PPG, oracle's text, same points": self.ask("ppg", 0.99),
+            f"box + best of {sets} sets, exact": self.prompt(best),
+            f"PPG, oracle's text, best of {sets} sets": self.ask("ppg", 0.99, best),
+            "box + 15 true points, exact": self.prompt(known),
+            "PQPP, oracle's text and confidences": self.ask("pqpp", 0.99),
+        }
+
+
 def run(folder: Path, most: int, name: str, sets: int) -> dict[str, list[float]]:
     foundation = load_foundation(name)
     scores: dict[str, list[float]] = {}
     for picture, mask in find_objects(folder, most):
-
-        def read(_: int, shown: NDArray[np.uint8] = picture) -> NDArray[np.uint8]:
-            return shown
-
-        view = PictureView(read, 1, foundation)
-        (window,) = lay_windows(view.shape, foundation.image_size)
-        box = box_of(mask)
-
-        def score(spots: tuple[Spot, ...], view: PictureView = view, mask: NDArray[np.bool_] = mask) -> float:
-            one = decode_place(Place(box_of(mask), spots), view, window, view.features(window), foundation)
-            return 0.0 if one is None else measure(view.enlarge_mask(one), mask)
-
-        def ask(mode: str, sure: float, choose: Callable[..., tuple[Spot, ...]] | None = None) -> float:
-            model, speaker = make_oracle(sure)
-            if choose is not None:
-                model.choose = lambda _: choose(mask)
-            model.show(picture, {PHRASE: [mask]})
-            source = LanguageSource(speaker, PHRASE, foundation, AskOptions("o", mode), shown=lambda _: picture)
-            return max((measure(view.enlarge_mask(one), mask) for one in source.find(view)), default=0.0)
-
-        best = best_spots(mask, score, np.random.default_rng(0), sets)
-        pattern = points_in(box, AskOptions("o"))
-        known = tuple((x, y, lies_on(mask, x, y)) for x, y in pattern)
-        row = {
-            "box, exact": score(()),
-            "box, oracle's text (pqpp, no point sure)": ask("pqpp", 0.6),
-            "box + 2 positive 1 negative, exact": score(choose_spots(mask)),
-            "PPG, oracle's text, same points": ask("ppg", 0.99),
-            f"box + best of {sets} sets, exact": score(best),
-            f"PPG, oracle's text, best of {sets} sets": ask("ppg", 0.99, lambda _: best),
-            "box + 15 true points, exact": score(known),
-            "PQPP, oracle's text and confidences": ask("pqpp", 0.99),
-        }
-        for what, value in row.items():
+        for what, value in Trial(picture, mask, foundation).run(sets).items():
             scores.setdefault(what, []).append(value)
-        print(len(scores["box, exact"]), {what: round(value, 3) for what, value in row.items()}, flush=True)
     return scores
 
 

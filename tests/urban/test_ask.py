@@ -60,6 +60,8 @@ def oracle(monkeypatch: pytest.MonkeyPatch) -> SeeingSpeaker:
 
 
 def ask(scene: Path, out: Path, phrase: str = PHRASE, **more: Any) -> Any:
+    # One point alone, the middle: the stand-in of a foundation draws clicks as it is told.
+    more = {"query_points": 1, **more}
     return run_ask(
         scene, phrase, out, mllm="oracle", foundation="fake", mode="pqpp", device="cpu", quiet=True, **more
     )
@@ -103,7 +105,7 @@ def test_a_killed_run_asks_only_what_it_does_not_know(
 
     monkeypatch.setattr(HuggingSpeaker, "write", die)
     command = ["urban", "ask", str(scene), PHRASE, "--mllm", "oracle", "-o", str(out), "--no-stac", "-q"]
-    command += ["--foundation", "fake", "--mode", "pqpp"]
+    command += ["--foundation", "fake", "--mode", "pqpp", "--query-points", "1"]
     assert main([*command, "--device", "cpu"]) == 130
     assert not out.exists()
     assert main([*command, "--device", "cpu", "--resume"]) == 0
