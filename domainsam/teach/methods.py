@@ -80,6 +80,14 @@ OPTIONS: Mapping[str, TeachingOption] = {
     "start": TeachingOption("Folder or file of weights to begin with.", "path"),
     "base": TeachingOption("File of the words that are learnt; others are held back as new.", "path"),
     "prompts": TeachingOption("Prompts of a picture [default: 40].", "whole", least=2),
+    "mllm": TeachingOption("Folder of the language model that is adapted.", "path"),
+    "mode": TeachingOption("Dialogues of this mode alone [default: both].", choices=("ppg", "pqpp")),
+    "rank": TeachingOption("Rank of LoRA [default: 128].", "whole", least=1),
+    "wording": TeachingOption("What the model is asked, TOML [default: ours].", "path"),
+    "coordinates": TeachingOption(
+        "How it writes places [default: as its family does].",
+        choices=("thousandths", "pixels", "thousand", "loc1024", "loc1000"),
+    ),
 }
 """Options that not all methods have, by keyword; on the command line with hyphens."""
 
@@ -92,6 +100,14 @@ METHODS: dict[str, Method] = {
             "Open-Vocabulary SAM: SAM2CLIP from pictures alone, then CLIP2SAM from named masks.",
             "a folder of pictures (stage 1), of COCO's layout with annotations (stage 2)",
             ("stage", "clip", "teacher", "start", "base", "prompts"),
+        ),
+        Method(
+            "sam4mllm",
+            "domainsam.teach.sam4mllm:teach",
+            "SAM4MLLM: LoRA on dialogues, so that a language model points at what words mean.",
+            "JSON lines with image, phrase and masks, or a folder with dialogues.jsonl",
+            ("mllm", "mode", "rank", "teacher", "wording", "coordinates"),
+            ("mllm",),
         ),
     )
 }

@@ -51,8 +51,8 @@ class StageOptions:
         Share of the rate that the cosine ends at.
     schedule
         How the rate falls: ``"cosine"``, ``"poly"`` with the power 0.9 over as many steps as the stage
-        has, counted from the warm-up's end (so it does not reach 0), or ``"poly_rest"`` with that power
-        over what the warm-up leaves of them.
+        has, counted from the warm-up's end (so it does not reach 0), ``"poly_rest"`` with that power
+        over what the warm-up leaves of them, or ``"linear"`` evenly over these (OneCycle).
     rise
         How it rises in the warm-up: evenly, or by equal factors.
     beyond
@@ -78,7 +78,7 @@ class StageOptions:
     warmup: int = 50
     warmup_start: float = 1e-4
     lr_floor: float = 0.0
-    schedule: Literal["cosine", "poly", "poly_rest"] = "cosine"
+    schedule: Literal["cosine", "poly", "poly_rest", "linear"] = "cosine"
     rise: Literal["linear", "exponential"] = "linear"
     beyond: int = 0
     decay_vectors: bool = True
@@ -122,6 +122,9 @@ def learning_rate(step: int, options: StageOptions) -> float:
     if options.schedule == "poly_rest":
         left = options.steps + options.beyond - options.warmup
         fall = math.pow(max(0.0, 1 - max(0, step - options.warmup) / max(1, left)), POLY_POWER)
+    elif options.schedule == "linear":
+        left = max(1, options.steps - options.warmup)
+        fall = max(0.0, 1 - max(0, step - options.warmup) / left)
     elif options.schedule == "poly":
         # As SAMed and SAM-LST: during the warm-up the rate does not fall yet.
         fall = math.pow(1 - max(0, step - options.warmup) / max(1, options.steps), POLY_POWER)

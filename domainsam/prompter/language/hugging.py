@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, LogitsProcessor, LogitsProcessorList
+from transformers.utils import logging
 
 from domainsam.errors import CheckpointError, DependencyError, InputError, WeightsError, one_line
 from domainsam.machine import choose_device, choose_precision
@@ -185,7 +186,7 @@ class HuggingSpeaker:
             self._refuse_special(question)
         pictures = [Image.fromarray(question.picture) for question in questions]
         try:
-            if self._talks():
+            if self.talks():
                 both = zip(questions, pictures, strict=True)
                 made = self.processor.apply_chat_template(
                     [_converse(question, picture) for question, picture in both],
@@ -206,7 +207,7 @@ class HuggingSpeaker:
             ) from error
         return made.to(self.model.device, self.model.dtype)
 
-    def _talks(self) -> bool:
+    def talks(self) -> bool:
         """Whether the model has a template for conversations."""
         places = (self.processor, self.tokenizer)
         return any(getattr(place, "chat_template", None) for place in places)
@@ -260,6 +261,7 @@ def load_hugging(options: AskOptions, device: str = "auto", precision: str = "au
     where = choose_device(device)
     dtype = getattr(torch, choose_precision(precision, where))
     folder = find_folder(options.mllm)
+    logging.disable_progress_bar()
     try:
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True, **READ)
         processor = AutoProcessor.from_pretrained(folder, **READ)
