@@ -30,7 +30,9 @@ from domainsam.keywords import check_keywords, keyword_names
 from domainsam.machine import Precision, choose_precision
 from domainsam.packs import DomainPack, describe_file, load_pack
 from domainsam.prompter.clicks import Clicks
+from domainsam.prompter.words import WordOptions, WordSource
 from domainsam.protocols import Features, Foundation, PromptSource, SceneObject, Source, Window
+from domainsam.vocabulary.words import gather_words
 
 Marks = str | Path | Sequence[Any] | NDArray[Any]
 """A file of marks, or coordinates."""
@@ -171,10 +173,11 @@ class Opened:
         threshold: float = 0.5,
         like: Any = None,
         track: Any = None,
+        words: str | Sequence[str] | None = None,
         ask: str | None = None,
         **how: Any,
     ) -> Found:
-        """Decode what prompts mark, find what an example shows, or what words mean to a language model.
+        """Decode what prompts mark, or find what an example shows or words say.
 
         Parameters
         ----------
@@ -205,6 +208,9 @@ class Opened:
             what is looked for, ``track`` what is followed from frame to frame. A scene
             takes a file of outlines (``like="example.gpkg"``), a CT ``like=`` the scan and
             mask of another and ``track=`` an organ on some of its slices.
+        words
+            What is looked for by words, synonyms behind commas (``words=["roof, rooftop"]``); with
+            ``vocabulary_model=``, a name, a path or a model of words, and ``vocabulary=``, a file of words.
         ask
             In the place of marks, what a language model is asked for: ``ask="swimming pools",
             mllm="models/Qwen3-VL-4B"``.
@@ -222,18 +228,23 @@ class Opened:
         WeightsError, CheckpointError
             If the foundation cannot be loaded.
         """
-        if like is not None or track is not None:
-            if any(part is not None for part in (points, boxes, marks, source, ask)):
-                raise ConfigError("mark objects in one way: by marks, by example (like= or track=), or ask=")
+        marked = any(part is not None for part in (points, boxes, marks, source))
+        by_word = words is not None or how.get("vocabulary") is not None
+        by_example = like is not None or track is not None
+        if sum((marked, by_word, by_example, ask is not None)) > 1:
+            raise ConfigError(
+                "mark objects in one way: by marks, by example (like= or track=), words= or ask="
+            )
+        if by_word:
+            return self._find_words(foundation, device, threshold, words or (), how)
+        if by_example:
             return self._search("find", foundation, device, {"like": like, "track": track, **how})
         if ask is not None:
-            if any(part is not None for part in (points, boxes, marks, source)):
-                raise ConfigError("mark objects in one way: by marks, or by words (ask=)")
-            if "mllm" not in how:
-                raise ConfigError("ask= needs a language model: name it with mllm=, a folder or an address")
-            return self._search("ask", foundation, device, {"ask": ask, **how})
+            return self._ask(foundation, device, threshold, ask, how)
         if how:
-            raise ConfigError(f"{next(iter(how))!r} belongs to a search: give like=, track= or ask= too")
+            raise ConfigError(
+                f"{next(iter(how))!r} belongs to a search: give like=, track=, words= or ask= too"
+            )
         given = points is not None or boxes is not None
         if sum((given, marks is not None, source is not None)) != 1:
             raise ConfigError("mark objects in one way: points and boxes, or marks, or a source")
@@ -248,6 +259,61 @@ class Opened:
         options = EngineOptions(overlap=0, workers=1, threshold=threshold, dtype=precision)
         answer = prompt_scene(self.source, prompts, generalist, folder, options)
         return Found(self, answer, generalist)
+
+    def _find_words(
+        self,
+        foundation: str | Path | Foundation,
+        device: str,
+        threshold: float,
+        words: str | Sequence[str],
+        how: dict[str, Any],
+    ) -> Found:
+        """What words say: as the pack finds it, else objects of any scene, decoded as marks are."""
+        if self.pack.find is not None and "words" in keyword_names(self.pack.load("find")):
+            return self._search("find", foundation, device, {"words": words, **how})
+        from domainsam.vocabulary import load_vocabulary_model
+
+        known = ("vocabulary", "vocabulary_model", "against", "least_score", "most", "proposals")
+        check_keywords(f"{self.pack.name} find", how, known)
+        given = {name: how[name] for name in ("most", "proposals") if how.get(name) is not None}
+        if how.get("least_score") is not None:
+            given["least"] = how["least_score"]
+        model = how.get("vocabulary_model")
+        if model is None or isinstance(model, str | Path):
+            model = load_vocabulary_model(model, device)
+        against = how.get("against") or ()
+        generalist, _ = self._load(foundation, device)
+        source = WordSource(
+            model,
+            gather_words(words, how.get("vocabulary"), "words"),
+            generalist,
+            gather_words(against, what="against") if against else (),
+            WordOptions(**given),
+        )
+        return self.find(source=source, foundation=generalist, device=device, threshold=threshold)
+
+    def _ask(
+        self,
+        foundation: str | Path | Foundation,
+        device: str,
+        threshold: float,
+        phrase: str,
+        how: dict[str, Any],
+    ) -> Found:
+        """What a phrase means to a language model: as the pack finds it, else in tiles of any scene."""
+        if "mllm" not in how:
+            raise ConfigError("ask= needs a language model: name it with mllm=, a folder or an address")
+        if self.pack.ask is not None:
+            return self._search("ask", foundation, device, {"ask": phrase, **how})
+        from domainsam.prompter.language.keywords import ask_options
+        from domainsam.prompter.language.source import LanguageSource
+        from domainsam.prompter.language.speakers import load_speaker
+
+        check_keywords(f"{self.pack.name} find", how, keyword_names(ask_options))
+        options = ask_options(**how)
+        generalist, _ = self._load(foundation, device)
+        source = LanguageSource(load_speaker(options, device), phrase, generalist, options)
+        return self.find(source=source, foundation=generalist, device=device, threshold=threshold)
 
     def _search(
         self, part: str, foundation: str | Path | Foundation, device: str, how: dict[str, Any]

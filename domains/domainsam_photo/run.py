@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from domainsam.errors import ConfigError
-from domainsam.keywords import PRECISIONS, check_choice, check_keywords, keyword_names, path_of
+from domainsam.keywords import (
+    PRECISIONS,
+    check_choice,
+    check_keywords,
+    check_least,
+    keyword_names,
+    path_of,
+)
 from domainsam_photo.settings import (
     TRACKERS,
     EverythingJobOptions,
     FindOptions,
+    LabelOptions,
     ReferOptions,
     RunOptions,
     SegmentOptions,
@@ -21,8 +29,9 @@ from domainsam_photo.settings import (
 
 if TYPE_CHECKING:
     from domainsam.infer.objects import EngineResult
-    from domainsam.protocols import Foundation
+    from domainsam.protocols import Foundation, Namer
     from domainsam_photo.job import Batch, PictureResult
+    from domainsam_photo.label import LabelResult
     from domainsam_photo.segment import PhotoSource
     from domainsam_photo.track import TrackResult
 
@@ -303,6 +312,74 @@ def run_everything(inputs: str | Path | Iterable[str | Path], out: str | Path, *
 
     check_keywords("photo segment-everything", options, keyword_names(everything_options, run_options))
     return segment_everything(_paths(inputs), everything_options(out=out, **options))
+
+
+def label_options(
+    *,
+    out: str | Path | None = None,
+    words: str | Iterable[str] = (),
+    vocabulary: str | Path | None = None,
+    vocabulary_model: str | Path | None = None,
+    points: str | Path | None = None,
+    boxes: str | Path | None = None,
+    masks: str | Path | None = None,
+    least_score: float = 0.0,
+    foundation: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    overlay: bool = True,
+    overwrite: bool = False,
+    quiet: bool = False,
+    made_by: str = "domainsam",
+) -> LabelOptions:
+    """The options of ``domainsam photo label`` as one value; without ``out`` nothing is written.
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible.
+    """
+    check_least(0, least_score=least_score)
+    run = run_options(
+        out=out or Path(),
+        foundation=foundation,
+        device=device,
+        precision=precision,
+        overlay=overlay,
+        overwrite=overwrite,
+        quiet=quiet,
+        made_by=made_by,
+    )
+    return LabelOptions(
+        run,
+        (words,) if isinstance(words, str) else tuple(words),
+        path_of(vocabulary),
+        None if vocabulary_model is None else str(vocabulary_model),
+        path_of(points),
+        path_of(boxes),
+        path_of(masks),
+        least_score,
+        out is not None,
+    )
+
+
+def run_label(picture: str | Path, model: Namer | None = None, **options: Any) -> LabelResult:
+    """Name what is marked in a picture; keywords of :func:`label_options`.
+
+    Parameters
+    ----------
+    model
+        A model of words that is loaded already.
+
+    Raises
+    ------
+    DomainSamError
+        Whatever made it fail.
+    """
+    from domainsam_photo.label import label_picture
+
+    check_keywords("photo label", options, keyword_names(label_options))
+    return label_picture(Path(picture), label_options(**options), model)
 
 
 def open_photo(path: str | Path) -> PhotoSource:

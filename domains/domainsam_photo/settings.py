@@ -91,6 +91,35 @@ class TrackJobOptions:
 
 
 @dataclass(frozen=True)
+class LabelOptions:
+    """What marked objects of a picture are called.
+
+    Parameters
+    ----------
+    run
+        ``out`` is a folder, or the current one where nothing is to be written.
+    words, vocabulary, model
+        Words one by one, a file of them, and the model that knows them.
+    points, boxes, masks
+        Files of marks, and a picture of numbers.
+    least
+        A word that fits less than this is none.
+    writes
+        Whether files are written.
+    """
+
+    run: RunOptions
+    words: tuple[str, ...] = ()
+    vocabulary: Path | None = None
+    model: str | None = None
+    points: Path | None = None
+    boxes: Path | None = None
+    masks: Path | None = None
+    least: float = 0.0
+    writes: bool = True
+
+
+@dataclass(frozen=True)
 class EverythingJobOptions:
     """Everything that pictures show."""
 

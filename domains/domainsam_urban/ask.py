@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -11,10 +12,10 @@ from domainsam.infer.objects import EngineResult
 from domainsam.infer.view import SceneView
 from domainsam.progress import Progress, report_nothing
 from domainsam.prompter.language.source import LanguageSource
-from domainsam_urban.alike import stage_found
 from domainsam_urban.job import ASKED
 from domainsam_urban.model.asked import AskedObjects
 from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.write.staged import stage_found
 
 
 def find_asked(
@@ -66,4 +67,4 @@ def find_asked(
         **search.tally.document(),
     }
     seconds = {"ask": perf_counter() - begin}
-    return stage_found(source, found, model.phrase, folder, told, seconds, resumed)
+    return replace(stage_found(source, found, (model.phrase,), folder, told, seconds), resumed=resumed)

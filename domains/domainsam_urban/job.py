@@ -31,9 +31,11 @@ MARKED = "marked"
 """Method of a scene whose objects were marked and not found by a model."""
 ALIKE = "like"
 """Method of a scene in which what looks like an example was found."""
+WORDED = "words"
+"""Method of a scene in which a model of words found what words say."""
 ASKED = "ask"
 """Method of a scene in which a language model found what words mean."""
-RANKED = (ALIKE, ASKED)
+RANKED = (ALIKE, WORDED, ASKED)
 """Methods whose objects are kept apart and ranked."""
 BY_PROMPT = (MARKED, *RANKED)
 """Methods that no trained model of settlements has a part in."""
@@ -256,6 +258,7 @@ def _told_options(options: MapOptions) -> dict[str, Any]:
     left_out |= set() if options.marks else {"marks"}
     left_out |= set() if options.like else {"like"}
     left_out |= set() if options.ask else {"ask", "phrase"}
+    left_out |= set() if options.words else {"words"}
     return {name: value for name, value in asdict(options).items() if name not in left_out}
 
 

@@ -42,9 +42,11 @@ from domainsam_urban.model.settlement import (
     load_model,
     marked_shape,
 )
+from domainsam_urban.model.worded import WordedObjects, load_worded
 from domainsam_urban.read.area import MOST_ENLARGED, MUCH_ENLARGED, WantedArea, find_wanted_area
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, ReadOptions
+from domainsam_urban.worded import find_worded
 from domainsam_urban.write.products import Mapped, write_products
 
 log = logging.getLogger(__name__)
@@ -139,6 +141,8 @@ def map_scene(
                     answer = find_asked(source, model, room.folder, options.resume, progress)
                 elif isinstance(model, AlikeObjects):
                     answer = find_like(source, plan, options, model, room.folder, progress)
+                elif isinstance(model, WordedObjects):
+                    answer = find_worded(source, model, room.folder, progress)
                 elif isinstance(model, MarkedObjects):
                     answer = find_marked(source, model, options, room.folder, progress)
                 else:
@@ -168,7 +172,7 @@ def open_scene(
 
 
 def load_finder(options: MapOptions) -> SettlementModel | MarkedObjects:
-    """Who says what is in a scene: a person's marks, an example, or the model.
+    """Who says what is in a scene: a person's marks, an example, words, or the model.
 
     Raises
     ------
@@ -179,6 +183,8 @@ def load_finder(options: MapOptions) -> SettlementModel | MarkedObjects:
         return load_asked(options)
     if options.like is not None:
         return load_alike(options)
+    if options.words is not None:
+        return load_worded(options)
     return load_marked(options) if options.marks else load_model(options)
 
 

@@ -147,6 +147,67 @@ class LikeOptions:
     larger: float = 5.0
 
 
+AGAINST = ("ground", "road", "tree", "grass", "field", "water", "soil", "building", "car")
+"""What objects may be called beside the words that are looked for, as far as a model knows them."""
+LEAST_WORD_SCORE = 0.3
+
+
+@dataclass(frozen=True)
+class WordOptions:
+    """What is looked for by words, and how far.
+
+    Parameters
+    ----------
+    words, vocabulary
+        Words one by one, synonyms behind commas, and a file of them.
+    against
+        Words that objects may be called instead and that are not wanted; None for :data:`AGAINST`.
+    model
+        Model of words: name, path or ``NAME:PATH``; None for the embedded one.
+    proposals
+        One of :data:`domainsam.prompter.words.PROPOSALS`.
+    least, most
+        Least score of an object, and the most objects.
+    """
+
+    words: tuple[str, ...] = ()
+    vocabulary: Path | None = None
+    against: tuple[str, ...] | None = None
+    model: str | None = None
+    proposals: str = "auto"
+    least: float = LEAST_WORD_SCORE
+    most: int = 1000
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """How outlines are named.
+
+    Parameters
+    ----------
+    out
+        The outlines with what they are called.
+    words, vocabulary, model
+        As of :class:`WordOptions`.
+    least
+        A word that fits less than this is none.
+    layer
+        Of the file of outlines, where it has several.
+    """
+
+    out: Path
+    words: tuple[str, ...] = ()
+    vocabulary: Path | None = None
+    model: str | None = None
+    least: float = 0.0
+    layer: str | None = None
+    read: ReadOptions = field(default_factory=ReadOptions)
+    device: str = "auto"
+    precision: str = "auto"
+    overwrite: bool = False
+    quiet: bool = False
+
+
 @dataclass(frozen=True)
 class MapOptions:
     """One call of ``domainsam urban map``, without its inputs."""
@@ -169,6 +230,8 @@ class MapOptions:
     """Which language model is asked, if words say what is looked for."""
     phrase: str = ""
     """These words."""
+    words: WordOptions | None = None
+    """What words say, if that is looked for."""
     strict: bool = False
     """Whether a map that is to be doubted is refused."""
     made_by: str = MADE_BY

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from domainsam.errors import InputError
 from domainsam.grid import Grid
 from domainsam.infer.fill import make_filled_reader
 from domainsam.infer.networks import Networks
@@ -12,6 +13,52 @@ from domainsam.protocols import Block, Features, Foundation, Source, Window
 
 KEPT = 8
 """Windows whose features are kept: those of SAM take 4 MB each."""
+
+
+class PixelView:
+    """A scene for those who look at its pixels with a network of their own: a ``View`` without features.
+
+    Parameters
+    ----------
+    source
+        The scene; blocks of 3-channel images in 0 to 1.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    @property
+    def grid(self) -> Grid:
+        """Where its elements lie in the world."""
+        return self._source.grid
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a frame."""
+        return self.grid.frame_shape
+
+    @property
+    def frames(self) -> int:
+        """Number of frames; 1 for a raster."""
+        return self.grid.frames
+
+    def block(self, window: Window) -> Block:
+        """Picture of ``window``, and where it holds data."""
+        return self._source.read(window)
+
+    def image(self, window: Window) -> NDArray[np.float32]:
+        """RGB picture ``(3, h, w)`` float32 in 0 to 1; 0 outside the scene and where there is no data."""
+        return self.block(window).image
+
+    def features(self, window: Window) -> Features:
+        """Refuse: there is no foundation here.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
+        raise InputError("this view has no foundation, so it has no features; look at its pixels")
 
 
 class SceneView:

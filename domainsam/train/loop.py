@@ -52,11 +52,14 @@ class StageOptions:
     schedule
         How the rate falls: ``"cosine"``, ``"poly"`` with the power 0.9 over as many steps as the stage
         has, counted from the warm-up's end (so it does not reach 0), ``"poly_rest"`` with that power
-        over what the warm-up leaves of them, or ``"linear"`` evenly over these (OneCycle).
+        over what the warm-up leaves of them, ``"linear"`` evenly over these (OneCycle), or ``"milestones"``,
+        to a tenth at each of these.
     rise
         How it rises in the warm-up: evenly, or by equal factors.
     beyond
         Steps by which ``"poly_rest"`` reckons the stage longer than it is.
+    milestones
+        Shares of the stage's steps.
     decay_vectors
         Whether ``weight_decay`` also holds for parameters of one dimension: biases, norms.
     clip
@@ -78,9 +81,10 @@ class StageOptions:
     warmup: int = 50
     warmup_start: float = 1e-4
     lr_floor: float = 0.0
-    schedule: Literal["cosine", "poly", "poly_rest", "linear"] = "cosine"
+    schedule: Literal["cosine", "poly", "poly_rest", "linear", "milestones"] = "cosine"
     rise: Literal["linear", "exponential"] = "linear"
     beyond: int = 0
+    milestones: tuple[float, ...] = ()
     decay_vectors: bool = True
     clip: float = 1.0
     ema: float = 0.99
@@ -128,6 +132,8 @@ def learning_rate(step: int, options: StageOptions) -> float:
     elif options.schedule == "poly":
         # As SAMed and SAM-LST: during the warm-up the rate does not fall yet.
         fall = math.pow(1 - max(0, step - options.warmup) / max(1, options.steps), POLY_POWER)
+    elif options.schedule == "milestones":
+        fall = 0.1 ** sum(step >= share * options.steps for share in options.milestones)
     else:
         fall = 0.5 * (1 + math.cos(math.pi * step / max(1, options.steps)))
     return options.lr * rise * (options.lr_floor + (1 - options.lr_floor) * fall)

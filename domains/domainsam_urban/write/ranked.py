@@ -12,7 +12,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from domainsam.infer.blend import clip_window, slice_within
+from domainsam.infer.blend import NODATA, clip_window, slice_within
 from domainsam.io.rasters import GDAL_OPTIONS, open_raster, writing_raster
 from domainsam.protocols import SceneObject, Window
 from domainsam_urban.write.outlines import list_windows
@@ -48,17 +48,18 @@ def polygonise_ranked(
     -------
     GeoDataFrame
         As of :func:`domainsam_urban.write.polygons.polygonise`; ``confidence`` is the object's score, and
-        ``rank``, from 1, follows ``class``.
+        ``rank``, from 1, follows ``class``, which is the object's label if it has one.
     """
     kept = ranked[:MOST]
     write_ranks(kept, mask_path, ranks_path)
-    name = next(iter(options.labels.values()))
+    usual = next(iter(options.labels.values()))
     # Every rank is a class of its own, so that neighbours stay apart.
     own = {rank: str(rank) for rank in range(1, len(kept) + 1)} or {1: "1"}
     table = polygonise(ranks_path, replace(options, labels=own), provenance=provenance, dropped=dropped)
     rank = table["class"].astype(np.int64).to_numpy()
     scores = np.array([one.score for one in kept])
-    table["class"] = name
+    names = np.array([one.label or usual for one in kept], dtype=object)
+    table["class"] = names[rank - 1] if len(rank) else np.zeros(0, dtype=object)
     table["class"] = table["class"].astype("str")
     table["confidence"] = scores[rank - 1] if len(rank) else np.zeros(0)
     table.insert(list(table.columns).index("class") + 1, "rank", rank)
@@ -81,7 +82,8 @@ def write_ranks(ranked: Sequence[SceneObject], mask_path: Path, ranks_path: Path
         for place in list_windows(mask.shape):
             col, row, width, height = (int(part) for part in place.flatten())
             window = Window(row, col, height, width)
-            seen = mask.read(1, window=place) == 1
+            inside = mask.read(1, window=place)
+            seen = (inside > 0) & (inside != NODATA)
             ranks.write(np.where(seen, paint_ranks(ranked, window), 0).astype(np.uint16), 1, window=place)
 
 

@@ -67,12 +67,12 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
 
     def _run_blocks(self, x: Tensor, relative: tuple[Tensor, ...]) -> Tensor:
         for block, table in zip(self.blocks, relative, strict=True):
-            x = x + self._attention(block, block.norm1(x).to(self.compute_dtype), table).to(x.dtype)
+            x = x + self.attend_block(block, block.norm1(x).to(self.compute_dtype), table).to(x.dtype)
             x = x + block.mlp(block.norm2(x).to(self.compute_dtype)).to(x.dtype)
         return x
 
     @staticmethod
-    def _attention(block: Any, x: Tensor, table: Tensor) -> Tensor:
+    def attend_block(block: Any, x: Tensor, table: Tensor) -> Tensor:
         """One block's attention: ``(B, h, w, C)`` to the same shape."""
         attention, grid = block.attn, (x.shape[1], x.shape[2])
         size = (block.window_size, block.window_size) if block.window_size else grid
