@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,23 @@ from PIL import Image
 
 from domainsam.foundation import load_decoder
 from domainsam.infer.answers import KeptAnswers
+from domainsam.infer.engine import prompt_scene
 from domainsam.infer.networks import identify
+from domainsam.infer.objects import EngineResult
+from domainsam.infer.options import EngineOptions
 from domainsam.infer.pictures import PictureView
 from domainsam.infer.workroom import WorkRoom
 from domainsam.progress import report_progress
+from domainsam.prompter.clicks import Clicks
 from domainsam.prompter.language.source import LanguageSource
-from domainsam.prompter.language.speakers import load_speaker
+from domainsam.prompter.language.speakers import AskOptions, load_speaker
 from domainsam.prompter.language.wording import check_phrase
-from domainsam.protocols import Window
+from domainsam.prompter.search import cut_out
+from domainsam.protocols import Foundation, SceneObject, Window
 from domainsam.staging import check_targets
 from domainsam_photo.job import PictureResult, Shown, plan_pictures, write_annotations, write_picture
 from domainsam_photo.read.pictures import read_picture
+from domainsam_photo.segment import PhotoSource
 from domainsam_photo.settings import ReferOptions
 
 LONGEST = 1536
@@ -69,6 +76,36 @@ def refer_picture(picture: Path, phrase: str, options: ReferOptions) -> PictureR
         result = write_picture(plan, image, found, overwrite, told)
     write_annotations([plan], run.out, run.made_by, foundation.name)
     return result
+
+
+def find_referred(
+    source: PhotoSource, folder: Path, foundation: Foundation, phrase: str, ask: AskOptions, device: str
+) -> EngineResult:
+    """What a phrase means in an opened picture, staged in ``folder``; the model is shown all of it.
+
+    Raises
+    ------
+    InputError
+        If the words say nothing, or nothing was found.
+    ConfigError, WeightsError, CheckpointError, EndpointError
+        If the model cannot be asked.
+    """
+    image = source.picture
+    view = PictureView(lambda _: image, 1, foundation)
+    large = limit_picture(image)
+    search = LanguageSource(
+        load_speaker(ask, device), check_phrase(phrase), foundation, ask, shown=lambda _: large
+    )
+    marks = []
+    for one in search.find(view):
+        mask = view.enlarge_mask(one)
+        if mask.any():
+            bounds, part = cut_out(mask, Window(0, 0, *view.original))
+            marks.append(SceneObject(bounds, phrase, one.score, mask=part, box=bounds.box, text=phrase))
+    options = EngineOptions(overlap=0, workers=1)
+    answer = prompt_scene(source, Clicks(marks, "answers"), foundation, folder, options)
+    told = {"words": phrase, "model": search.speaker.name, "mode": ask.mode, **search.tally.document()}
+    return replace(answer, told=told)
 
 
 def limit_picture(picture: NDArray[np.uint8], longest: int = LONGEST) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -393,6 +393,45 @@ def open_photo(path: str | Path) -> PhotoSource:
     from domainsam_photo.segment import PhotoSource
 
     return PhotoSource(Path(path))
+
+
+def ask_in(
+    source: PhotoSource,
+    folder: Path,
+    foundation: Callable[[], Foundation],
+    *,
+    ask: str,
+    mllm: str | Path,
+    device: str = "auto",
+    **options: Any,
+) -> tuple[EngineResult, Foundation]:
+    """Find what words mean in an opened picture, for :meth:`domainsam.opened.Opened.find`.
+
+    Parameters
+    ----------
+    folder
+        Takes the staged answer.
+    foundation
+        Loads the foundation.
+    ask, mllm, **options
+        What is looked for, and keywords of :func:`domainsam.prompter.language.keywords.ask_options`.
+    device
+        As ``--device``.
+
+    Raises
+    ------
+    InputError
+        If the words say nothing, or nothing was found.
+    ConfigError, WeightsError, CheckpointError, EndpointError
+        If the model cannot be asked.
+    """
+    from domainsam.prompter.language.keywords import ask_options
+    from domainsam_photo.refer import find_referred
+
+    check_keywords("photo refer", options, keyword_names(ask_options))
+    loaded = foundation()
+    chosen = ask_options(mllm=mllm, **options)
+    return find_referred(source, folder, loaded, ask, chosen, device), loaded
 
 
 def save_found(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import domainsam
 from domainsam.errors import EndpointError
 from domainsam.keywords import keyword_names
 from domainsam.prompter.language.hugging import HuggingSpeaker
@@ -133,6 +134,15 @@ def test_bad_words_are_one_line(
     assert message in error
     assert "Traceback" not in error
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_an_open_picture_is_asked_too(picture: Path, oracle: OracleModel) -> None:
+    with domainsam.open(picture, pack="photo") as opened:
+        found = opened.find(ask=PHRASE, mllm="oracle", mode="pqpp", foundation="fake", device="cpu")
+        assert found.names == (PHRASE,)
+        truth = read_numbers(picture.with_name("truth.png")) > 0
+        assert (found.mask & truth).sum() / (found.mask | truth).sum() > 0.6
+        assert found.told["windows"] == 1
 
 
 def test_a_model_that_is_not_there(photo: Run, picture: Path, tmp_path: Path) -> None:
