@@ -121,6 +121,7 @@ class Dialogues:
         with self._lock:
             seen = self.speaker.seen((picture.shape[0], picture.shape[1]))
         phrase, codec = check_phrase(one.phrase), self.speaker.codec
+        self.speaker.refuse(phrase)
         return make_dialogue(picture, phrase, masks, mode, codec, seen, self.wording, generator, score)
 
 

@@ -86,6 +86,9 @@ class EndpointSpeaker:
             raise ConfigError(f"--mllm {address}: names no model; put it behind '#': {address}#NAME")
         return cls(address, model, choose_codec(model, options.coordinates), options.timeout)
 
+    def refuse(self, phrase: str) -> None:
+        """Nothing: the server sees to it that texts are texts."""
+
     def fit(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The picture; for models that count pixels in a size that the server leaves as it is."""
         if self.codec.steps is not None:

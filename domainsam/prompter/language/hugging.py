@@ -32,6 +32,10 @@ GREEDY = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None
 """The likeliest token at every step, whatever a model's own settings are."""
 
 
+PLAIN = ("paligemma", "florence2")
+"""Kinds whose processors bring the text of a question into its form themselves."""
+
+
 class Watch(LogitsProcessor):  # type: ignore[misc]
     """Notes how likely the token taken at each step is; with ``row`` only these two tokens are possible."""
 
@@ -92,6 +96,13 @@ class HuggingSpeaker:
             self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
+
+    def refuse(self, phrase: str) -> None:
+        """As of the protocol: a phrase may hold none of the tokenizer's special tokens."""
+        image = getattr(self.processor, "image_token", None)
+        for token in (*self.tokenizer.all_special_tokens, *((image,) if image else ())):
+            if len(token) > 1 and token in phrase:
+                raise InputError(f"the words hold '{show(token)}', which steers {self.name}: leave it out")
 
     def fit(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The picture as it is: the model's processor resizes it."""
@@ -177,13 +188,9 @@ class HuggingSpeaker:
 
         Raises
         ------
-        InputError
-            If a text holds one of the tokenizer's special tokens, or the picture cannot be taken.
         CheckpointError
             If the model's processor or chat template is unfit.
         """
-        for question in questions:
-            self._refuse_special(question)
         pictures = [Image.fromarray(question.picture) for question in questions]
         try:
             if self.talks():
@@ -216,20 +223,10 @@ class HuggingSpeaker:
         """Turns as one text, for models without a chat template: their processors place the picture."""
         texts = [text for _, text in question.turns]
         text = "\n".join(([question.system] if question.system else []) + texts)
-        if self.kind in ("paligemma", "florence2"):
-            return text
         token = getattr(self.processor, "image_token", "<image>")
+        if self.kind in PLAIN:
+            return text if self.kind == "florence2" else f"{token}{text}"
         return f"{token}\n{text}" + ("" if answered else "\n")
-
-    def _refuse_special(self, question: Question) -> None:
-        special = [token for token in self.tokenizer.all_special_tokens if len(token) > 1]
-        image = getattr(self.processor, "image_token", None)
-        for speaker, text in question.turns:
-            for token in (*special, *((image,) if image else ())):
-                if speaker == "user" and token in text:
-                    raise InputError(
-                        f"the words hold '{show(token)}', which steers {self.name}: leave it out"
-                    )
 
 
 def _converse(question: Question, picture: Image.Image) -> list[dict[str, Any]]:

@@ -102,6 +102,7 @@ class LanguageSource:
         progress: Progress = report_nothing,
     ) -> None:
         self.phrase = check_phrase(phrase)
+        speaker.refuse(self.phrase)
         self.speaker, self.foundation, self.options = speaker, foundation, options
         self.wording: Wording = load_wording(speaker.kind, options.wording)
         if options.mode == "pqpp" and not self.wording.points:

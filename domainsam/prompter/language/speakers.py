@@ -46,6 +46,16 @@ class Speaker(Protocol):
     at_once: int
     """Questions that it takes together."""
 
+    def refuse(self, phrase: str) -> None:
+        """Refuse words of a person that would steer the model.
+
+        Raises
+        ------
+        InputError
+            If they hold one of its control tokens.
+        """
+        ...
+
     def fit(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The picture in a size that it can be shown in."""
         ...

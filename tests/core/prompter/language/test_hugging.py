@@ -15,7 +15,7 @@ from domainsam.errors import CheckpointError, WeightsError
 from domainsam.prompter.language.codecs import choose_codec
 from domainsam.prompter.language.hugging import HuggingSpeaker, load_hugging
 from domainsam.prompter.language.speakers import AskOptions, Question
-from tests.core.prompter.language.tiny import make_llava_next, make_qwen
+from tests.core.prompter.language.tiny import make_llava_next, make_paligemma, make_qwen
 
 MAKERS = {"llava_next": make_llava_next, "qwen2_5_vl": make_qwen}
 
@@ -125,3 +125,22 @@ def test_what_is_no_model_is_one_line_and_nothing_asks_the_network(
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CheckpointError, match="no image-text-to-text model"):
         load_hugging(AskOptions(str(tmp_path)), "cpu")
+
+
+def test_a_model_without_a_template_for_conversations_is_asked_as_it_likes() -> None:
+    """PaliGemma: its picture first, the task as text, places as tokens with y first."""
+    torch.manual_seed(0)
+    model, processor = make_paligemma()
+    speaker = HuggingSpeaker(model, processor, choose_codec("paligemma"), "tiny")
+    assert speaker.kind == "paligemma"
+    questions = ask("detect the red roof", "detect a cat")
+    inputs = speaker.prepare(questions)
+    for row, question in zip(inputs["input_ids"], questions, strict=True):
+        text = processor.tokenizer.decode(row)
+        assert text.count("<image>") == 4
+        assert text.endswith(f"<user>{question.turns[0][1]}\n")
+    together = speaker.write(questions, 3)
+    assert together[0].text == speaker.write(questions[:1], 3)[0].text
+    ids = processor.tokenizer.convert_tokens_to_ids(["<loc0512>", "<loc0256>", "<loc1023>", "<loc0768>"])
+    ((box, _),) = speaker.codec.read(processor.tokenizer.decode(ids) + " roof", (28, 28))
+    assert box == pytest.approx((0.25, 0.5, 0.75, 1.0), abs=2e-3)

@@ -9,11 +9,15 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaNextImageProcessor,
     LlavaNextProcessor,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
+    SiglipImageProcessor,
 )
 
 from domainsam.testing.oracle import CHAT, make_tokenizer
@@ -94,3 +98,34 @@ def make_qwen() -> tuple[Any, Any]:
         chat_template=chat,
     )
     return Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def make_paligemma() -> tuple[Any, Any]:
+    tokenizer = make_tokenizer()
+    tokenizer.bos_token = "<user>"
+    image_processor = SiglipImageProcessor(size={"height": 28, "width": 28})
+    image_processor.image_seq_length = 4
+    processor = PaliGemmaProcessor(image_processor, tokenizer)
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = PaliGemmaConfig(
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "image_size": 28,
+            "patch_size": 14,
+            "vision_use_head": False,
+            "projection_dim": 32,
+            **small,
+        },
+        text_config={
+            "model_type": "gemma",
+            "vocab_size": len(processor.tokenizer),
+            "head_dim": 16,
+            "num_key_value_heads": 1,
+            **small,
+        },
+        image_token_id=processor.image_token_id,
+        image_token_index=processor.image_token_id,
+        projection_dim=32,
+        vocab_size=len(processor.tokenizer),
+    )
+    return PaliGemmaForConditionalGeneration(config), processor
