@@ -35,7 +35,6 @@ from tests.core.prompter.language.tiny import make_llava_next
 
 WORDING = """[any]
 box = "Where: {phrase}"
-ppg = "Where: {phrase}"
 points = "{box}? {points}"
 """
 
@@ -46,6 +45,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("sam4mllm")
     torch.manual_seed(0)
     model, processor = make_llava_next()
+    with torch.no_grad():
+        # Random weights of the usual size could not be sure of any token, whatever the adapter does.
+        model.lm_head.weight.mul_(40)
+        model.get_input_embeddings().weight.mul_(40)
     model.save_pretrained(made / "tiny")
     processor.save_pretrained(made / "tiny")
     picture = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
@@ -68,7 +71,7 @@ def teach(folder: Path, out: Path, steps: int, **more: Any) -> Any:
         precision="fp32",
         batch_size=1,
         steps=(steps,),
-        rates=(2e-2,),
+        rates=(1e-2,),
         every=every,
         held_back=0.0,
         **more,
@@ -79,7 +82,7 @@ def teach(folder: Path, out: Path, steps: int, **more: Any) -> Any:
 
 def test_a_dialogue_is_learnt_by_heart_and_the_adapter_is_asked(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "adapter.safetensors"
-    teach(folder, out, 90)
+    teach(folder, out, 80)
     picture = np.asarray(Image.open(folder / "a.png"))
     question = Question(picture, (("user", "Where: roof"),))
     mask = np.asarray(Image.open(folder / "m.png")) > 0
@@ -88,13 +91,11 @@ def test_a_dialogue_is_learnt_by_heart_and_the_adapter_is_asked(folder: Path, tm
     for adapter in (None, out):
         options = AskOptions(str(folder / "tiny"), adapter=adapter)
         speaker = load_hugging(options, "cpu", "fp32")
-        told[adapter] = speaker.write([question], 60)[0]
-    assert told[None].text[:17] != box
-    assert told[out].text.startswith(box)
+        told[adapter] = speaker.write([question], 30)[0]
+    assert told[None].text != box
+    assert told[out].text == box
     assert told[out].finished
-    assert told[out].sure > 0.5
-    answer = CODECS["thousandths"].read(told[out].text, (40, 60))
-    assert [spot[2] for spot in answer[0][1]] == [True, True, False]
+    assert told[out].sure > 0.9
 
 
 def test_a_run_that_was_killed_ends_with_the_very_same_weights(
