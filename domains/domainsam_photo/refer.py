@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from domainsam.foundation import load_decoder
 from domainsam.infer.answers import KeptAnswers
+from domainsam.infer.batch import run_batch
 from domainsam.infer.engine import prompt_scene
 from domainsam.infer.networks import identify
 from domainsam.infer.objects import EngineResult
@@ -20,12 +22,19 @@ from domainsam.infer.workroom import WorkRoom
 from domainsam.progress import report_progress
 from domainsam.prompter.clicks import Clicks
 from domainsam.prompter.language.source import LanguageSource
-from domainsam.prompter.language.speakers import AskOptions, load_speaker
+from domainsam.prompter.language.speakers import AskOptions, Speaker, load_speaker
 from domainsam.prompter.language.wording import check_phrase
 from domainsam.prompter.search import cut_out
 from domainsam.protocols import Foundation, SceneObject, Window
-from domainsam.staging import check_targets
-from domainsam_photo.job import PictureResult, Shown, plan_pictures, write_annotations, write_picture
+from domainsam_photo.job import (
+    Batch,
+    PicturePlan,
+    PictureResult,
+    Shown,
+    plan_pictures,
+    write_annotations,
+    write_picture,
+)
 from domainsam_photo.read.pictures import read_picture
 from domainsam_photo.segment import PhotoSource
 from domainsam_photo.settings import ReferOptions
@@ -34,7 +43,7 @@ LONGEST = 1536
 """Longest side of a picture as a model is shown it: what is larger its processor would make smaller."""
 
 
-def refer_picture(picture: Path, phrase: str, options: ReferOptions) -> PictureResult:
+def refer_picture(picture: Path, phrase: str, options: ReferOptions) -> Batch:
     """Ask a language model what a phrase means in a picture, and write the masks of it.
 
     Nothing of the kind is an answer, and so is no answer: both are told, and the mask is empty.
@@ -48,16 +57,32 @@ def refer_picture(picture: Path, phrase: str, options: ReferOptions) -> PictureR
     OutputError
         If an output exists or cannot be written.
     """
-    run, ask = options.run, options.ask
+    run = options.run
     phrase = check_phrase(phrase)
-    plan = plan_pictures([picture], run.out, run.overlay)[0]
-    overwrite = plan.may_replace(run.overwrite, run.resume)
-    check_targets(plan.files, overwrite)
-    image = read_picture(picture)
-    speaker = load_speaker(ask, run.device, run.precision)
-    foundation, _ = load_decoder(run.foundation, run.device, run.precision)
-    view = PictureView(lambda _: image, 1, foundation)
-    large = limit_picture(image)
+    plans = plan_pictures([picture], run.out, run.overlay)
+
+    def prepare() -> Callable[[PicturePlan], PictureResult]:
+        speaker = load_speaker(options.ask, run.device, run.precision)
+        foundation, _ = load_decoder(run.foundation, run.device, run.precision)
+        return lambda plan: _refer(plan, phrase, options, speaker, foundation)
+
+    return run_batch(
+        plans,
+        lambda plan: str(plan.picture),
+        prepare,
+        Batch,
+        resume=run.resume,
+        overwrite=lambda plan: plan.may_replace(run.overwrite, run.resume),
+    )
+
+
+def _refer(
+    plan: PicturePlan, phrase: str, options: ReferOptions, speaker: Speaker, foundation: Foundation
+) -> PictureResult:
+    """Ask about one picture, and write every file or none."""
+    run, ask = options.run, options.ask
+    image = read_picture(plan.picture)
+    view, large = PictureView(lambda _: image, 1, foundation), limit_picture(image)
 
     def shown(_: Window) -> NDArray[np.uint8]:
         return large
@@ -66,13 +91,14 @@ def refer_picture(picture: Path, phrase: str, options: ReferOptions) -> PictureR
     with (
         WorkRoom(plan.work, run.resume) as room,
         KeptAnswers(room.folder, identity, run.resume) as memory,
-        report_progress(picture.name, run.quiet) as progress,
+        report_progress(plan.picture.name, run.quiet) as progress,
     ):
         source = LanguageSource(
             speaker, phrase, foundation, ask, memory=memory, shown=shown, progress=progress
         )
         found = [Shown(view.enlarge_mask(one), one.score, phrase) for one in source.find(view)]
         told = {"words": phrase, "model": speaker.name, "mode": ask.mode, **source.tally.document()}
+        overwrite = plan.may_replace(run.overwrite, run.resume)
         result = write_picture(plan, image, found, overwrite, told)
     write_annotations([plan], run.out, run.made_by, foundation.name)
     return result

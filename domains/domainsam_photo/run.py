@@ -194,7 +194,7 @@ def refer_options(
     return ReferOptions(run, ask_options(mllm=mllm, **ask))
 
 
-def run_refer(picture: str | Path, phrase: str, out: str | Path, **options: Any) -> PictureResult:
+def run_refer(picture: str | Path, phrase: str, out: str | Path, **options: Any) -> PictureResult | Batch:
     """Segment in a picture what a phrase means; keywords of :func:`refer_options`.
 
     Raises
@@ -204,7 +204,8 @@ def run_refer(picture: str | Path, phrase: str, out: str | Path, **options: Any)
     """
     from domainsam_photo.refer import refer_picture
 
-    return refer_picture(Path(picture), phrase, refer_options(out=out, **options))
+    batch = refer_picture(Path(picture), phrase, refer_options(out=out, **options))
+    return batch.results[0] if batch.results else batch
 
 
 def track_options(

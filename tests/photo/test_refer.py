@@ -108,6 +108,8 @@ def test_a_run_whose_server_fails_goes_on_without_asking_again(
     monkeypatch.setattr(HuggingSpeaker, "weigh", weigh)
     assert photo(*words, "--resume") == 0
     assert asked == ["write"]
+    assert photo(*words, "--resume") == 0
+    assert asked == ["write"]
     assert read_numbers(tmp_path / "out" / "a.png").any()
 
 

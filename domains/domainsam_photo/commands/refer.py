@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from domainsam_cli.asking import ask_options
-from domainsam_cli.console import format_paths, get_command_line, print_result
+from domainsam_cli.console import get_command_line, print_result
 from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import job_options
-from domainsam_photo.commands.shared import PATH, many_options
+from domainsam_photo.commands.shared import PATH, many_options, summarise
 from domainsam_photo.run import refer_options
 
 
@@ -35,5 +35,5 @@ def refer_command(ctx: click.Context, /, picture: Path, phrase: str, **given: An
 
     mark_resumable(ctx)
     options = refer_options(**job_options(given), made_by=get_command_line())
-    result = refer_picture(picture, phrase, options)
-    print_result(given, result.document, [result.sentence(), *format_paths(result.paths)])
+    batch = refer_picture(picture, phrase, options)
+    print_result(given, batch.document, summarise(batch, told=False))

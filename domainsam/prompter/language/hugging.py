@@ -117,8 +117,10 @@ class HuggingSpeaker:
             made = self.processor.image_processor(images=[blank], return_tensors="pt")
             grid = made.get("image_grid_thw")
             patch = getattr(self.processor.image_processor, "patch_size", None)
-            known = grid is not None and patch is not None
-            self._sizes[size] = (int(grid[0, 1]) * patch, int(grid[0, 2]) * patch) if known else size
+            if grid is None or patch is None:
+                self._sizes[size] = size
+            else:
+                self._sizes[size] = (int(grid[0, 1]) * patch, int(grid[0, 2]) * patch)
         return self._sizes[size]
 
     def write(self, questions: Sequence[Question], limit: int) -> list[Said]:
@@ -166,9 +168,8 @@ class HuggingSpeaker:
     def _generate(self, questions: Sequence[Question], limit: int, watch: Watch) -> Tensor:
         """New tokens ``(B, steps)``, of at most ``limit`` steps."""
         inputs = self.prepare(questions)
-        # Words that are looked for are all that can be written then: no end comes before the last of them.
         with torch.inference_mode():
-            out = self.model.generate(
+            out: Tensor = self.model.generate(
                 **inputs,
                 **GREEDY,
                 max_new_tokens=limit,
