@@ -16,6 +16,7 @@ import socket
 from collections.abc import Sequence
 from http.client import HTTPException
 from io import BytesIO
+from time import monotonic
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urldefrag, urlsplit
@@ -166,9 +167,10 @@ class EndpointSpeaker:
         if key := os.environ.get(KEY):
             headers["Authorization"] = f"Bearer {key}"
         request = Request(f"{self.address}/chat/completions", json.dumps(body).encode(), headers)
+        deadline = monotonic() + self.timeout
         try:
             with self._opener.open(request, timeout=self.timeout) as response:
-                content = response.read(LARGEST + 1)
+                content = _read(response, deadline)
         except HTTPError as error:
             raise self._refused(error) from error
         except TimeoutError as error:
@@ -231,6 +233,22 @@ def refuse_remote(options: AskOptions) -> None:
             f"--mllm would send slices of a patient to {host}: run the model on this machine, or say "
             "--allow-remote if that is permitted"
         )
+
+
+def _read(response: Any, deadline: float) -> bytes:
+    """A response's content, as far as :data:`LARGEST`; a server may not trickle it for ever.
+
+    Raises
+    ------
+    TimeoutError
+        If it is not there by ``deadline``.
+    """
+    parts: list[bytes] = []
+    while sum(map(len, parts)) <= LARGEST and (part := response.read1(1 << 16)):
+        parts.append(part)
+        if monotonic() > deadline:
+            raise TimeoutError
+    return b"".join(parts)
 
 
 def _messages(question: Question) -> list[dict[str, Any]]:

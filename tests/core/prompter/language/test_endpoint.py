@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,8 @@ class Server:
     def __init__(self) -> None:
         self.answer: Answer = lambda body: (200, say("[100,200,300,400]"))
         self.asked: list[dict[str, Any]] = []
+        self.step = 0
+        """Bytes that are sent at a time, with pauses; 0 for all at once."""
         self.headers: list[dict[str, str]] = []
         outer = self
 
@@ -46,7 +49,9 @@ class Server:
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 with suppress(ConnectionError):
-                    self.wfile.write(data)
+                    for start in range(0, len(data), outer.step or len(data) or 1):
+                        self.wfile.write(data[start : start + (outer.step or len(data))])
+                        time.sleep(0.05 if outer.step else 0)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -161,6 +166,10 @@ def test_a_slow_server_and_one_that_is_down(server: Server) -> None:
         released.wait(5)
         return 200, say("late")
 
+    server.step = 1
+    with pytest.raises(EndpointError, match=r"gave no answer within 0\.3 s"):
+        speaker(server, timeout=0.3).write([QUESTION], 4)
+    server.step = 0
     server.answer = wait
     with pytest.raises(EndpointError, match=r"gave no answer within 0\.2 s; wait longer with --timeout"):
         speaker(server, timeout=0.2).write([QUESTION], 4)
