@@ -121,7 +121,7 @@ class Lesson:
             keep="last",
         )
         adapted = Adapted(self.model)
-        stream = self._dialogues(self.learning, options.batch_size, self.training.devices.rank)
+        stream: Any = self._dialogues(self.learning, options.batch_size, self.training.devices.rank)
         before = self._judge()
         stage = Stage(
             "dialogues", Objective(self.model, adapted), adapted, stream, self._judge, SCORE, chosen

@@ -50,8 +50,7 @@ def test_a_phrase_becomes_a_mask(
     photo: Run, picture: Path, oracle: OracleModel, tmp_path: Path, mode: str
 ) -> None:
     out = tmp_path / mode
-    words = ("refer", picture, PHRASE, "--mllm", "oracle", "--mode", mode, "-o", out, "--device", "cpu")
-    words += ("--foundation", "fake")
+    words = ("refer", picture, PHRASE, *ORACLE, "--mode", mode, "-o", out)
     assert photo(*words) == 0
     truth = read_numbers(picture.with_name("truth.png")) > 0
     found = read_numbers(out / "a.png") > 0

@@ -88,4 +88,4 @@ def _clicks(spots: Sequence[Spot], part: Window) -> list[Click]:
 def _holds(bounds: Window, mask: NDArray[np.bool_], click: Click) -> bool:
     """Whether a point lies in a mask's bounds, as an object's points have to."""
     row, col = int(click.y) - bounds.row, int(click.x) - bounds.col
-    return 0 <= row < mask.shape[0] and 0 <= col < mask.shape[1]
+    return bool(0 <= row < mask.shape[0] and 0 <= col < mask.shape[1])

@@ -37,15 +37,15 @@ def make_points(kind: str = PATTERNS[0], count: int = 15) -> tuple[tuple[float, 
         side = int(np.ceil(np.sqrt(count)))
         steps = [(number + 0.5) / side for number in range(side)]
         return tuple((x, y) for y in steps for x in steps)
-    return _spread()[:count]
+    return _spread(count)
 
 
 @cache
-def _spread() -> tuple[tuple[float, float], ...]:
-    """:data:`MOST` points; each is the candidate that lies farthest from all before and from the edges."""
+def _spread(count: int) -> tuple[tuple[float, float], ...]:
+    """So many points; each is the candidate that lies farthest from all before and from the edges."""
     generator = np.random.default_rng(0)
     points = np.array([[0.5, 0.5]])
-    while len(points) < MOST:
+    while len(points) < count:
         candidates = generator.random((CANDIDATES * len(points), 2))
         away = np.linalg.norm(candidates[:, None] - points[None], axis=2).min(axis=1)
         # An edge counts as another point twice as far: points on a box's edge lie beside most objects.

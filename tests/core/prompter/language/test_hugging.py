@@ -127,6 +127,7 @@ def test_what_is_no_model_is_one_line_and_nothing_asks_the_network(
         load_hugging(AskOptions(str(tmp_path)), "cpu")
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_a_model_without_a_template_for_conversations_is_asked_as_it_likes() -> None:
     """PaliGemma: its picture first, the task as text, places as tokens with y first."""
     torch.manual_seed(0)
