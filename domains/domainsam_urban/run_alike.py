@@ -125,19 +125,16 @@ def check_one_way(like: LikeOptions, asked: WordOptions) -> None:
     if like.like and by_word:
         raise ConfigError("say what to look for in one way: --like an example, or --words")
     if not by_word:
-        own = {
-            "against": asked.against,
-            "vocabulary-model": asked.model,
-            "proposals": asked.proposals != WordOptions.proposals,
-        }
-        _refuse(own, "--words")
+        model, proposals = asked.model, asked.proposals != WordOptions.proposals
+        words_own = {"against": asked.against, "vocabulary-model": model, "proposals": proposals}
+        _refuse(words_own, "--words")
         check_search(like)
         return
     from domainsam.prompter.words import WordOptions as SearchOptions
     from domainsam.vocabulary.words import gather_words
 
     usual = LikeOptions()
-    own = {
+    own: dict[str, object] = {
         "not": like.unlike,
         "finetune": like.finetune,
         **{

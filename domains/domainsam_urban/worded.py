@@ -64,7 +64,9 @@ def make_search(model: WordedObjects) -> WordSource:
             "name outlines by as many as you like with 'domainsam urban label'"
         )
     given = model.asked.against
-    against = choose_known(model.namer, AGAINST) if given is None else tuple(map(parse_word, given))
+    against = (
+        choose_known(model.namer, AGAINST, model.words) if given is None else tuple(map(parse_word, given))
+    )
     options = SearchOptions(
         least=model.asked.least,
         most=model.asked.most,
@@ -73,13 +75,18 @@ def make_search(model: WordedObjects) -> WordSource:
     return WordSource(model.namer, model.words, model.foundation, against, options)
 
 
-def choose_known(namer: Namer, names: Sequence[str]) -> tuple[Word, ...]:
-    """Those of the names that a model understands."""
+def choose_known(namer: Namer, names: Sequence[str], wanted: Sequence[Word]) -> tuple[Word, ...]:
+    """Those of the names that a model understands, and takes as something else than the wanted words.
+
+    A model of a closed list may take ``house`` as ``building``: the two would share one score.
+    """
+    taken = {one.known for one in namer.understand(wanted)} - {None}
     known = []
     for name in names:
         try:
-            namer.understand([Word(name)])
+            (one,) = namer.understand([Word(name)])
         except InputError:
             continue
-        known.append(Word(name))
+        if one.known not in taken:
+            known.append(Word(name))
     return tuple(known)

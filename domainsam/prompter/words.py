@@ -229,7 +229,7 @@ def _as_object(
     mask = mask[: shape[0] - row, : shape[1] - col]
     if not mask.any():
         return None
-    bounds, inside = cut_out(mask, Window(row, col, *mask.shape, frame))
+    bounds, inside = cut_out(mask, Window(row, col, mask.shape[0], mask.shape[1], frame))
     return SceneObject(bounds, box=bounds.box, mask=inside)
 
 

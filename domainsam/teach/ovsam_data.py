@@ -67,7 +67,7 @@ def find_annotations(folder: Path) -> Path | None:
         return folder
     found = sorted((folder / "annotations").glob("*.json"))
     training = [path for path in found if "train" in path.stem]
-    return (training or found or [None])[0]
+    return next(iter(training or found), None)
 
 
 def read_named(folder: Path, base: Sequence[Word] | None) -> tuple[tuple[Word, ...], list[NamedPicture]]:

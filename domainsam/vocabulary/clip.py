@@ -167,7 +167,8 @@ class WordTower:
 
     @property
     def _device(self) -> torch.device:
-        return next(iter(self.network.parameters())).device
+        device: torch.device = next(iter(self.network.parameters())).device
+        return device
 
     def _embed_texts(self, texts: Sequence[str]) -> Tensor:
         parts = []

@@ -86,7 +86,8 @@ def _score(colours: NDArray[np.float64], words: Sequence[Word]) -> NDArray[np.fl
     likeness = np.exp(-SHARP * squares)
     likeness /= likeness.sum(axis=1, keepdims=True)
     order = list(COLOURS)
-    return likeness[:, [order.index(_colour(word)) for word in words]]
+    columns: NDArray[np.float64] = likeness[:, [order.index(_colour(word)) for word in words]]
+    return columns
 
 
 def load(name: str, path: Path | None, device: torch.device, dtype: torch.dtype) -> FakeNamer:

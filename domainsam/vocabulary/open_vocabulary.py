@@ -166,7 +166,7 @@ class OpenVocabularySam:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             features = self.network.neck(levels).float()
         parts = []
-        for part in boxes.split(AT_ONCE):
+        for part in torch.split(boxes, AT_ONCE):
             count = len(part)
             prompts = PromptSet(
                 image_index=torch.zeros(count, dtype=torch.int64, device=part.device),

@@ -312,7 +312,7 @@ def compare_words(described: Tensor, words: Tensor) -> Tensor:
 
     "None" is a vector of zeros, as published: its logit is 0.
     """
-    parts = [torch.einsum("nd,kpd->nkp", described, part).amax(dim=2) for part in words.split(256)]
+    parts = [torch.einsum("nd,kpd->nkp", described, part).amax(dim=2) for part in torch.split(words, 256)]
     cosines = torch.cat([*parts, described.new_zeros(len(described), 1)], dim=1)
     return LOGIT_SCALE * cosines
 

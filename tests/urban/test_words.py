@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from shapely.geometry import LineString, Point, box
 import domainsam
 from domainsam.errors import ConfigError, InputError, OutputError
 from domainsam.keywords import keyword_names
+from domainsam.protocols import Understood, Word
 from domainsam.vocabulary.fake import FakeNamer
 from domainsam_cli import main
 from domainsam_cli.options import job_options
 from domainsam_urban.commands.label import label_command
 from domainsam_urban.run_alike import find_options, run_find
 from domainsam_urban.run_label import label_options, run_label
+from domainsam_urban.worded import choose_known
 from tests.urban.tiny import PLACE, UTM, write_scene
 
 ROWS, COLS = 160, 192
@@ -89,6 +92,22 @@ def test_everything_is_proposed_and_named(scene: Path, tmp_path: Path) -> None:
     table = geopandas.read_file(out, layer="settlements")
     truth = place(*REDS[0])
     assert (table.intersection(truth).area / table.union(truth).area).max() > 0.5
+
+
+class Closed(FakeNamer):
+    """Takes ``house`` as ``building``, knows roads, and nothing else."""
+
+    def understand(self, words: Sequence[Word]) -> tuple[Understood, ...]:
+        known = {"house": "building", "building": "building", "road": "road"}
+        strange = [word.name for word in words if word.name not in known]
+        if strange:
+            raise InputError(f"{strange[0]!r} is far from all known words")
+        return tuple(Understood(word.name, known[word.name], 0.9) for word in words)
+
+
+def test_words_that_are_taken_as_what_is_looked_for_are_no_rivals() -> None:
+    assert choose_known(Closed(), ("road", "tree", "building"), [Word("house")]) == (Word("road"),)
+    assert choose_known(Closed(), ("road", "building"), [Word("road")]) == (Word("building"),)
 
 
 def test_nothing_found_is_an_answer(scene: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def _kind_of(option: TeachingOption) -> Any:
 
 def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that only some methods have, each with their names in its help."""
-    for name, option in reversed(OPTIONS.items()):
+    for name, option in reversed(list(OPTIONS.items())):
         having = ", ".join(row.name for row in METHODS.values() if name in row.options)
         flag = f"--{name.replace('_', '-')}"
         told = f"[{having}] {option.help}"

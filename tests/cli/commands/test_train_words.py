@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,9 +38,10 @@ def test_lengths_are_as_told_or_as_published() -> None:
     assert [options.count_steps(number, 10, 7) for number in range(3)] == [30, 20, 20]
     assert TeachOptions(Path("a"), steps=(5,)).count_steps(1, 10, 7) == 5
     assert TeachOptions(Path("a")).count_steps(0, 10, 7) == 70
+    wrong: dict[str, Any]
     for wrong in ({"batch_size": 0}, {"held_back": 1.0}, {"steps": (0,)}, {"rates": (-1.0,)}):
         with pytest.raises(ConfigError, match="expected"):
-            TeachOptions(Path("a"), **wrong)  # type: ignore[arg-type]
+            TeachOptions(Path("a"), **wrong)
 
 
 def test_help_names_methods_and_a_wrong_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

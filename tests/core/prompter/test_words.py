@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,6 +159,7 @@ def test_impossible_searches_are_refused() -> None:
         WordSource(FakeNamer(), [], fake)
     with pytest.raises(InputError, match="'roof' is no colour"):
         WordSource(FakeNamer(), [Word("roof")], fake)
+    wrong: dict[str, Any]
     for wrong in ({"least": 1.5}, {"overlap": -1}, {"most": 0}, {"least_area": 0}, {"proposals": "some"}):
         with pytest.raises(ConfigError, match="expected"):
-            WordOptions(**wrong)  # type: ignore[arg-type]
+            WordOptions(**wrong)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -106,9 +107,10 @@ def test_names_are_chosen_of_scores() -> None:
     words = [Word("roof"), Word("tree")]
     scores = np.array([[0.6, 0.3], [0.2, 0.3], [np.nan, np.nan], [0.1, 0.8]], np.float32)
     named = choose_names(scores, words)
-    assert named[0] == Named("roof", pytest.approx(0.6), "tree", pytest.approx(0.3))
-    assert named[1] == Named(None, pytest.approx(0.5), "tree", pytest.approx(0.3))
+    assert astuple(named[0]) == ("roof", pytest.approx(0.6), "tree", pytest.approx(0.3), True)
+    assert astuple(named[1]) == (None, pytest.approx(0.5), "tree", pytest.approx(0.3), True)
     assert named[2] == Named(None, 0.0, answered=False)
     assert named[3].word == "tree"
     assert count_names(named) == {"words": {"roof": 1, "tree": 1}, "none_fits": 1, "unanswered": 1}
-    assert choose_names(scores[:1, :1], words[:1])[0] == Named("roof", pytest.approx(0.6))
+    alone = choose_names(scores[:1, :1], words[:1])[0]
+    assert astuple(alone) == ("roof", pytest.approx(0.6), None, 0.0, True)
