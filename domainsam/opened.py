@@ -112,8 +112,8 @@ def _refuse_with_search(**given: Any) -> None:
     for name, value in given.items():
         if value is not None:
             raise ConfigError(
-                f"{name!r} belongs to marks and has no part in a search (words=, like=, track=, everything=True): "
-                "leave it out"
+                f"{name!r} belongs to marks and has no part in a search (words=, ask=, like=, track= or "
+                "everything=True): leave it out"
             )
 
 
@@ -191,6 +191,7 @@ class Opened:
         track: Any = None,
         everything: bool = False,
         words: str | Sequence[str] | None = None,
+        ask: str | None = None,
         **how: Any,
     ) -> Found:
         """Decode what prompts mark, or find what an example shows, what words say, or everything.
@@ -229,10 +230,14 @@ class Opened:
         words
             What is looked for by words, synonyms behind commas (``words=["roof, rooftop"]``); with
             ``vocabulary_model=``, a name, a path or a model of words, and ``vocabulary=``, a file of words.
+        ask
+            In the place of marks, what a language model is asked for: ``ask="swimming pools",
+            mllm="models/Qwen3-VL-4B"``.
         **how
             Further options of such a search, as the pack's command has them: ``unlike``,
             ``finetune`` and ``least_score`` for ``urban``, with ``everything`` also
-            ``per_side`` and ``least_iou``; ``features`` for ``ct``.
+            ``per_side`` and ``least_iou``; ``features`` for ``ct``; with ``ask`` the options
+            of :func:`domainsam.prompter.language.keywords.ask_options`, of which ``mllm`` is needed.
 
         Raises
         ------
@@ -244,23 +249,29 @@ class Opened:
         WeightsError, CheckpointError
             If the foundation cannot be loaded.
         """
-        by_words = words is not None or how.get("vocabulary") is not None
-        if by_words or like is not None or track is not None or everything:
-            ways = sum((by_words, like is not None or track is not None, everything))
-            if ways > 1 or any(part is not None for part in (points, boxes, marks, source)):
-                raise ConfigError(
-                    "say what to find in one way: by marks, or by a search (words=, like=, track= or "
-                    "everything=True)"
-                )
+        marked = any(part is not None for part in (points, boxes, marks, source))
+        by_word = words is not None or how.get("vocabulary") is not None
+        by_example = like is not None or track is not None
+        ways = sum((by_word, by_example, everything, ask is not None))
+        if ways + marked > 1:
+            raise ConfigError(
+                "say what to find in one way: by marks, or by a search (words=, ask=, like=, track= or "
+                "everything=True)"
+            )
+        if ways:
             _refuse_with_search(labels=labels, frame=frame)
-            if by_words:
-                return self._find_words(foundation, device, threshold, words or (), how)
+        if by_word:
+            return self._find_words(foundation, device, threshold, words or (), how)
+        if ask is not None:
+            return self._ask(foundation, device, threshold, ask, how)
+        if ways:
             _refuse_with_search(threshold=threshold)
             sought = {"like": like, "track": track, "everything": everything or None}
-            return self._search(foundation, device, {**sought, **how})
+            return self._search("find", foundation, device, {**sought, **how})
         if how:
             raise ConfigError(
-                f"{next(iter(how))!r} belongs to a search: give words=, like=, track= or everything=True too"
+                f"{next(iter(how))!r} belongs to a search: give words=, ask=, like=, track= or "
+                "everything=True too"
             )
         given = points is not None or boxes is not None
         if sum((given, marks is not None, source is not None)) != 1:
@@ -290,7 +301,7 @@ class Opened:
         """What words say: as the pack finds it, else objects of any scene, decoded as marks are."""
         if self.pack.find is not None and "words" in keyword_names(self.pack.load("find")):
             _refuse_with_search(threshold=threshold)
-            return self._search(foundation, device, {"words": words, **how})
+            return self._search("find", foundation, device, {"words": words, **how})
         from domainsam.vocabulary import load_vocabulary_model
 
         known = ("vocabulary", "vocabulary_model", "against", "least_score", "most", "proposals")
@@ -312,12 +323,40 @@ class Opened:
         )
         return self.find(source=source, foundation=generalist, device=device, threshold=threshold)
 
-    def _search(self, foundation: str | Path | Foundation, device: str, how: dict[str, Any]) -> Found:
-        """What the pack finds by example."""
-        search = self.pack.load("find")
+    def _ask(
+        self,
+        foundation: str | Path | Foundation,
+        device: str,
+        threshold: float | None,
+        phrase: str,
+        how: dict[str, Any],
+    ) -> Found:
+        """What a phrase means to a language model: as the pack finds it, else in tiles of any scene."""
+        if "mllm" not in how:
+            raise ConfigError("ask= needs a language model: name it with mllm=, a folder or an address")
+        if self.pack.ask is not None:
+            _refuse_with_search(threshold=threshold)
+            return self._search("ask", foundation, device, {"ask": phrase, **how})
+        from domainsam.prompter.language.keywords import ask_options
+        from domainsam.prompter.language.source import LanguageSource
+        from domainsam.prompter.language.speakers import load_speaker
+
+        check_keywords(f"{self.pack.name} find", how, keyword_names(ask_options))
+        options = ask_options(**how)
+        generalist, _ = self._load(foundation, device)
+        source = LanguageSource(load_speaker(options, device), phrase, generalist, options)
+        return self.find(source=source, foundation=generalist, device=device, threshold=threshold)
+
+    def _search(
+        self, part: str, foundation: str | Path | Foundation, device: str, how: dict[str, Any]
+    ) -> Found:
+        """What the pack finds by example (``find``) or by words (``ask``)."""
+        search = self.pack.load(part)
         names = keyword_names(search)
         given = {name: value for name, value in how.items() if value is not None}
-        check_keywords(f"{self.pack.name} find", given, names)
+        if part == "find":
+            # What is asked passes the rest on, and checks it there.
+            check_keywords(f"{self.pack.name} find", given, names)
         if "device" in names:
             given["device"] = device
         folder = self._folder / str(next(self._numbers))

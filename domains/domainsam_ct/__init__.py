@@ -27,6 +27,7 @@ PACK = DomainPack(
     open="domainsam_ct.run:open_scan",
     save="domainsam_ct.run:save_found",
     find="domainsam_ct.run_alike:find_in",
+    ask="domainsam_ct.run_ask:ask_in",
     run="domainsam_ct.run:run_segment",
     formats="domainsam_ct.run:formats",
     convert="domainsam_ct.model.convert:convert",

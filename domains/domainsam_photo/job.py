@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,8 @@ class PictureResult:
     count: int
     scores: tuple[float, ...]
     paths: dict[str, Path]
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What is told of a search by words; empty where there was none."""
 
     def document(self) -> dict[str, Any]:
         """The result as values that JSON can hold."""
@@ -88,15 +90,24 @@ class PictureResult:
             "picture": str(self.picture),
             "objects": self.count,
             "scores": [round(score, 4) for score in self.scores],
+            **({"asked": dict(self.told)} if self.told else {}),
             "outputs": {kind: str(path) for kind, path in self.paths.items()},
         }
 
     def sentence(self) -> str:
         """One line for a person."""
         if not self.count:
-            return f"{self.picture.name}: nothing found"
+            return f"{self.picture.name}: nothing found{self._tell_why()}"
         best = f", best score {max(self.scores):.2f}"
         return f"{self.picture.name}: {self.count} object{'s' * (self.count > 1)}{best}"
+
+    def _tell_why(self) -> str:
+        """Whether a model that was asked says that there is nothing, or says nothing of use."""
+        if not self.told:
+            return ""
+        if self.told["unanswered"]:
+            return f"; {self.told['model']} gave no answer: {self.told['unanswered_first'][0]['why']}"
+        return f"; {self.told['model']} says that it shows no such object" if self.told["nothing"] else ""
 
 
 class Batch(CoreBatch[PictureResult]):
@@ -123,9 +134,13 @@ def plan_pictures(pictures: Sequence[Path], folder: Path, overlay: bool) -> tupl
 
 
 def write_picture(
-    plan: PicturePlan, picture: NDArray[np.uint8], found: Sequence[Shown], overwrite: bool
+    plan: PicturePlan,
+    picture: NDArray[np.uint8],
+    found: Sequence[Shown],
+    overwrite: bool,
+    told: Mapping[str, Any] | None = None,
 ) -> PictureResult:
-    """Write what was found in one picture, every file or none.
+    """Write what was found in one picture, every file or none; ``told`` is what a search by words tells.
 
     Raises
     ------
@@ -143,6 +158,7 @@ def write_picture(
             {"number": number, "label": one.label, "score": round(one.score, 4), **describe_mask(one.mask)}
             for number, one in enumerate(kept, 1)
         ],
+        **({"asked": dict(told)} if told else {}),
     }
     paths = {"masks": plan.masks, "objects": plan.objects}
     with Staging(plan.files, overwrite=overwrite) as staging:
@@ -151,7 +167,7 @@ def write_picture(
         if plan.overlay:
             staging.write_bytes(plan.drawn, encode_jpeg(draw_overlay(picture, numbers)))
             paths["overlay"] = plan.drawn
-    return PictureResult(plan.picture, len(kept), tuple(one.score for one in kept), paths)
+    return PictureResult(plan.picture, len(kept), tuple(one.score for one in kept), paths, told or {})
 
 
 def find_by(source: PromptSource, foundation: Foundation) -> Finder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +20,7 @@ from domainsam_photo.settings import (
     EverythingJobOptions,
     FindOptions,
     LabelOptions,
+    ReferOptions,
     RunOptions,
     SegmentOptions,
     SemanticOptions,
@@ -153,6 +154,60 @@ def run_find(inputs: str | Path | Iterable[str | Path], out: str | Path, **optio
 
     check_keywords("photo find", options, keyword_names(find_options, run_options))
     return find_in_pictures(_paths(inputs), find_options(out=out, **options))
+
+
+def refer_options(
+    *,
+    out: str | Path,
+    mllm: str | Path,
+    foundation: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    overlay: bool = True,
+    overwrite: bool = False,
+    resume: bool = False,
+    quiet: bool = False,
+    made_by: str = "domainsam",
+    **ask: Any,
+) -> ReferOptions:
+    """The options of ``domainsam photo refer`` as one value.
+
+    ``ask`` as of :func:`domainsam.prompter.language.keywords.ask_options`, the others of :func:`run_options`.
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible.
+    """
+    from domainsam.prompter.language.keywords import ask_options
+
+    check_keywords("photo refer", ask, keyword_names(ask_options, refer_options))
+    run = run_options(
+        out=out,
+        foundation=foundation,
+        device=device,
+        precision=precision,
+        overlay=overlay,
+        overwrite=overwrite,
+        resume=resume,
+        quiet=quiet,
+        made_by=made_by,
+    )
+    return ReferOptions(run, ask_options(mllm=mllm, **ask))
+
+
+def run_refer(picture: str | Path, phrase: str, out: str | Path, **options: Any) -> PictureResult | Batch:
+    """Segment in a picture what a phrase means; keywords of :func:`refer_options`.
+
+    Raises
+    ------
+    DomainSamError
+        Whatever made it fail.
+    """
+    from domainsam_photo.refer import refer_picture
+
+    batch = refer_picture(Path(picture), phrase, refer_options(out=out, **options))
+    return batch.results[0] if batch.results else batch
 
 
 def track_options(
@@ -375,6 +430,45 @@ def open_photo(path: str | Path) -> PhotoSource:
     from domainsam_photo.segment import PhotoSource
 
     return PhotoSource(Path(path))
+
+
+def ask_in(
+    source: PhotoSource,
+    folder: Path,
+    foundation: Callable[[], Foundation],
+    *,
+    ask: str,
+    mllm: str | Path,
+    device: str = "auto",
+    **options: Any,
+) -> tuple[EngineResult, Foundation]:
+    """Find what words mean in an opened picture, for :meth:`domainsam.opened.Opened.find`.
+
+    Parameters
+    ----------
+    folder
+        Takes the staged answer.
+    foundation
+        Loads the foundation.
+    ask, mllm, **options
+        What is looked for, and keywords of :func:`domainsam.prompter.language.keywords.ask_options`.
+    device
+        As ``--device``.
+
+    Raises
+    ------
+    InputError
+        If the words say nothing, or nothing was found.
+    ConfigError, WeightsError, CheckpointError, EndpointError
+        If the model cannot be asked.
+    """
+    from domainsam.prompter.language.keywords import ask_options
+    from domainsam_photo.refer import find_referred
+
+    check_keywords("photo refer", options, keyword_names(ask_options))
+    loaded = foundation()
+    chosen = ask_options(mllm=mllm, **options)
+    return find_referred(source, folder, loaded, ask, chosen, device), loaded
 
 
 def save_found(

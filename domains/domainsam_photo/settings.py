@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from domainsam.prompter.everything import EverythingOptions
+    from domainsam.prompter.language.speakers import AskOptions
     from domainsam.prompter.search import ExampleOptions
     from domainsam.prompter.track import TrackOptions
 
@@ -65,6 +66,14 @@ class FindOptions:
     unlike: tuple[str, ...] = ()
     finetune: bool = False
     parity: bool = False
+
+
+@dataclass(frozen=True)
+class ReferOptions:
+    """Objects of one picture by words."""
+
+    run: RunOptions
+    ask: AskOptions
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ PACK = DomainPack(
     open="domainsam_urban.run:open_scene",
     save="domainsam_urban.run:save_found",
     find="domainsam_urban.run_alike:find_in",
+    ask="domainsam_urban.run_ask:ask_in",
     run="domainsam_urban.run:run_map",
     formats="domainsam_urban.run:formats",
     convert="domainsam_urban.model.convert:convert",

@@ -32,11 +32,15 @@ MARKED = "marked"
 ALIKE = "like"
 """Method of a scene in which what looks like an example was found."""
 WORDED = "words"
-"""Method of a scene in which what words say was found."""
+"""Method of a scene in which a model of words found what words say."""
+ASKED = "ask"
+"""Method of a scene in which a language model found what words mean."""
 EVERYTHING = "everything"
 """Method of a scene in which everything that the foundation sees was outlined."""
-RANKED = (ALIKE, WORDED, EVERYTHING)
+RANKED = (ALIKE, WORDED, ASKED, EVERYTHING)
 """Methods whose objects are kept apart and ranked."""
+BY_PROMPT = (MARKED, *RANKED)
+"""Methods that no trained model of settlements has a part in."""
 SUFFIXES = {
     "probability": (".tif", ".tiff"),
     "mask": (".tif", ".tiff"),
@@ -199,7 +203,7 @@ class SceneResult:
 
     def _tell_trust(self) -> str:
         """How good the model is elsewhere, and whether this answer is to be doubted."""
-        if self.method in (MARKED, *RANKED):
+        if self.method in BY_PROMPT:
             return ""
         score = (
             NOT_VALIDATED if self.model_iou is None else f"the model's IoU in validation {self.model_iou:.2f}"
@@ -240,7 +244,7 @@ class SceneResult:
 
 def count_objects(number: int, method: str) -> str:
     """``3 settlements``; of a scene in which a person marked the objects ``3 objects``."""
-    what = "object" if method in (MARKED, *RANKED) else "settlement"
+    what = "object" if method in BY_PROMPT else "settlement"
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
@@ -256,6 +260,7 @@ def _told_options(options: MapOptions) -> dict[str, Any]:
     left_out |= set() if options.marks else {"marks"}
     left_out |= set() if options.like else {"like"}
     left_out |= set() if options.everything else {"everything"}
+    left_out |= set() if options.ask else {"ask", "phrase"}
     left_out |= set() if options.words else {"words"}
     told = {name: value for name, value in asdict(options).items() if name not in left_out}
     return told | {"resume": bool(tell_changing(options.resume))}

@@ -25,6 +25,7 @@ from domainsam.progress import Progress, report_progress
 from domainsam.protocols import Foundation
 from domainsam.staging import check_targets
 from domainsam_urban.alike import find_alike
+from domainsam_urban.ask import find_asked
 from domainsam_urban.everything import find_everything, settle_least_area
 from domainsam_urban.job import (
     Batch,
@@ -34,6 +35,7 @@ from domainsam_urban.job import (
     plan_outputs,
 )
 from domainsam_urban.model.alike import AlikeObjects, load_alike
+from domainsam_urban.model.asked import AskedObjects, load_asked
 from domainsam_urban.model.settlement import (
     MarkedObjects,
     SettlementModel,
@@ -139,6 +141,8 @@ def map_scene(
                 if options.everything is not None and isinstance(model, MarkedObjects):
                     options, keep = settle_least_area(options, options.everything, source)
                     answer = find_everything(source, model, keep, room.folder, options.resume, progress)
+                elif isinstance(model, AskedObjects):
+                    answer = find_asked(source, model, room.folder, options.resume, progress)
                 elif isinstance(model, AlikeObjects):
                     answer = find_like(source, plan, options, model, room.folder, progress)
                 elif isinstance(model, WordedObjects):
@@ -179,6 +183,8 @@ def load_finder(options: MapOptions) -> SettlementModel | MarkedObjects:
     DomainSamError
         If what it takes cannot be loaded.
     """
+    if options.ask is not None:
+        return load_asked(options)
     if options.like is not None:
         return load_alike(options)
     if options.words is not None:

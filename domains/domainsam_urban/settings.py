@@ -12,6 +12,7 @@ from domainsam.marks import MarkFiles
 
 if TYPE_CHECKING:
     from domainsam.prompter.everything import EverythingOptions
+    from domainsam.prompter.language.speakers import AskOptions
 
 MADE_BY = "domainsam"
 LEAST_AREA_M2 = 500.0
@@ -228,6 +229,10 @@ class MapOptions:
     """What an example shows, if that is looked for."""
     everything: EverythingOptions | None = None
     """What of all that the foundation sees is kept, if everything is asked for."""
+    ask: AskOptions | None = None
+    """Which language model is asked, if words say what is looked for."""
+    phrase: str = ""
+    """These words."""
     words: WordOptions | None = None
     """What words say, if that is looked for."""
     strict: bool = False

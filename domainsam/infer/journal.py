@@ -151,6 +151,10 @@ class Steps:
         """Whether a step need not be done again."""
         return key in self._done and all(path.is_file() for path in files)
 
+    def recall(self, key: tuple[str, ...]) -> Any:
+        """The result of a step that is done, None of one that is not."""
+        return self._done.get(key)
+
     def finish(self, key: tuple[str, ...], value: Any = None) -> None:
         """Write down that a step is done, with what JSON can hold of its result."""
         self._journal.append({"unit": list(key), "value": value})

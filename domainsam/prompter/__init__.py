@@ -20,6 +20,7 @@ PROMPTERS: dict[str, str] = {
     "example": "domainsam.prompter.example:ExampleSource",
     "track": "domainsam.prompter.track:TrackSource",
     "everything": "domainsam.prompter.everything:EverythingSource",
+    "language": "domainsam.prompter.language.source:LanguageSource",
     "words": "domainsam.prompter.words:WordSource",
 }
 """Name and ``"module:class"`` of what finds objects here."""

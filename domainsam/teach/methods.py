@@ -83,6 +83,14 @@ OPTIONS: Mapping[str, TeachingOption] = {
     "rehearsal": TeachingOption("Folder of pictures that rehearse SAM [default: DATA].", "path"),
     "clip_head_init": TeachingOption("How HeadCLIP begins [default: sam].", choices=("sam", "random")),
     "vocabulary": TeachingOption("File of words whose vectors go into the file.", "path"),
+    "mllm": TeachingOption("Folder of the language model that is adapted.", "path"),
+    "mode": TeachingOption("Dialogues of this mode alone [default: both].", choices=("ppg", "pqpp")),
+    "rank": TeachingOption("Rank of LoRA [default: 128].", "whole", least=1),
+    "wording": TeachingOption("What the model is asked, TOML [default: ours].", "path"),
+    "coordinates": TeachingOption(
+        "How it writes places [default: as its family does].",
+        choices=("thousandths", "pixels", "thousand", "loc1024", "loc1000"),
+    ),
 }
 """Options that not all methods have, by keyword; on the command line with hyphens."""
 
@@ -103,6 +111,14 @@ METHODS: dict[str, Method] = {
             "a folder of pictures",
             ("stage", "clip", "teacher", "rehearsal", "clip_head_init", "vocabulary"),
             ("clip",),
+        ),
+        Method(
+            "sam4mllm",
+            "domainsam.teach.sam4mllm:teach",
+            "SAM4MLLM: LoRA on dialogues, so that a language model points at what words mean.",
+            "JSON lines with image, phrase and masks, or a folder with dialogues.jsonl",
+            ("mllm", "mode", "rank", "teacher", "wording", "coordinates"),
+            ("mllm",),
         ),
     )
 }

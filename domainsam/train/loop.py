@@ -52,7 +52,8 @@ class StageOptions:
     schedule
         How the rate falls: ``"cosine"``, ``"poly"`` with the power 0.9 over as many steps as the stage
         has, counted from the warm-up's end (so it does not reach 0), ``"poly_rest"`` with that power
-        over what the warm-up leaves of them, or ``"milestones"``, to a tenth at each of these.
+        over what the warm-up leaves of them, ``"linear"`` evenly over these (OneCycle), or ``"milestones"``,
+        to a tenth at each of these.
     rise
         How it rises in the warm-up: evenly, or by equal factors.
     beyond
@@ -80,7 +81,7 @@ class StageOptions:
     warmup: int = 50
     warmup_start: float = 1e-4
     lr_floor: float = 0.0
-    schedule: Literal["cosine", "poly", "poly_rest", "milestones"] = "cosine"
+    schedule: Literal["cosine", "poly", "poly_rest", "linear", "milestones"] = "cosine"
     rise: Literal["linear", "exponential"] = "linear"
     beyond: int = 0
     milestones: tuple[float, ...] = ()
@@ -125,6 +126,9 @@ def learning_rate(step: int, options: StageOptions) -> float:
     if options.schedule == "poly_rest":
         left = options.steps + options.beyond - options.warmup
         fall = math.pow(max(0.0, 1 - max(0, step - options.warmup) / max(1, left)), POLY_POWER)
+    elif options.schedule == "linear":
+        left = max(1, options.steps - options.warmup)
+        fall = max(0.0, 1 - max(0, step - options.warmup) / left)
     elif options.schedule == "poly":
         # As SAMed and SAM-LST: during the warm-up the rate does not fall yet.
         fall = math.pow(1 - max(0, step - options.warmup) / max(1, options.steps), POLY_POWER)

@@ -20,6 +20,7 @@ from domainsam_cli.lazy import LazyGroup
             "domainsam_photo.commands.semantic:semantic_command",
             "Which of your words every place of pictures shows.",
         ),
+        "refer": ("domainsam_photo.commands.refer:refer_command", "What words mean in a picture."),
         "label": ("domainsam_photo.commands.label:label_command", "Name what is marked in a picture."),
         "track": ("domainsam_photo.commands.track:track_command", "Objects followed through a film."),
         "evaluate": ("domainsam_photo.commands.evaluate:evaluate_command", "Score on labelled pictures."),

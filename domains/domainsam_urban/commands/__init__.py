@@ -19,6 +19,10 @@ from domainsam_cli.lazy import LazyGroup
             "domainsam_urban.commands.everything:everything_command",
             "Outline everything that scenes show.",
         ),
+        "ask": (
+            "domainsam_urban.commands.ask:ask_command",
+            "Ask a language model what in a scene a phrase means.",
+        ),
         "label": ("domainsam_urban.commands.label:label_command", "Name outlines of any tool by words."),
         "train": ("domainsam_urban.commands.train:train", "Train the settlement model on your own labels."),
         "train-classifier": (
