@@ -28,6 +28,7 @@ PACK = DomainPack(
     save="domainsam_ct.run:save_found",
     find="domainsam_ct.run_alike:find_in",
     run="domainsam_ct.run:run_segment",
+    many="domainsam_ct.many:JOB",
     formats="domainsam_ct.run:formats",
     convert="domainsam_ct.model.convert:convert",
     demo="domainsam_ct.commands.demo:demo",

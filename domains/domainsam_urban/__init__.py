@@ -17,6 +17,7 @@ PACK = DomainPack(
     save="domainsam_urban.run:save_found",
     find="domainsam_urban.run_alike:find_in",
     run="domainsam_urban.run:run_map",
+    many="domainsam_urban.many:JOB",
     formats="domainsam_urban.run:formats",
     convert="domainsam_urban.model.convert:convert",
     demo="domainsam_urban.commands.demo:demo",

@@ -12,6 +12,7 @@ from domainsam.errors import ConfigError
 from domainsam.familiar import Judgement
 from domainsam.foundations import tell_licences
 from domainsam.infer import batch
+from domainsam.infer.many import Entry
 from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output, safe_name
 from domainsam.limits import tell_changing
 from domainsam.staging import check_apart
@@ -53,6 +54,8 @@ class ScenePlan(OutputPlan):
         Further files, or None.
     grid
         Side of the cells of the gridded output in metres, or None.
+    when
+        When the scene was taken, as a catalogue states it.
     """
 
     source: str
@@ -63,6 +66,7 @@ class ScenePlan(OutputPlan):
     summary: Path | None = None
     stac: Path | None = None
     grid: float | None = None
+    when: str | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -95,8 +99,8 @@ def list_vector_files(path: Path, grid: bool) -> tuple[Path, ...]:
     return (*tables, *(table.with_suffix(".qml") for table in tables))
 
 
-def plan_outputs(inputs: Sequence[str], outputs: OutputOptions) -> tuple[ScenePlan, ...]:
-    """The files of every scene.
+def plan_outputs(inputs: Sequence[str | Entry], outputs: OutputOptions) -> tuple[ScenePlan, ...]:
+    """The files of every scene; an entry of a catalogue may name it.
 
     Raises
     ------
@@ -105,8 +109,11 @@ def plan_outputs(inputs: Sequence[str], outputs: OutputOptions) -> tuple[ScenePl
     OutputError
         If an output would replace one of the scenes.
     """
-    plans = tuple(_plan_scene(source, outputs) for source in inputs)
-    check_apart((path for plan in plans for path in plan.files), map(Path, inputs), "scenes")
+    entries = [Entry(given) if isinstance(given, str) else given for given in inputs]
+    plans = tuple(_plan_scene(entry, outputs) for entry in entries)
+    check_apart(
+        (path for plan in plans for path in plan.files), (Path(entry.source) for entry in entries), "scenes"
+    )
     return plans
 
 
@@ -116,8 +123,9 @@ def make_scene_stem(source: str) -> str:
     return safe_name(stem, "scene")
 
 
-def _plan_scene(source: str, outputs: OutputOptions) -> ScenePlan:
-    stem = make_scene_stem(source)
+def _plan_scene(entry: Entry, outputs: OutputOptions) -> ScenePlan:
+    source = entry.source
+    stem = entry.name or make_scene_stem(source)
     vectors = tuple(resolve_output(path, stem, FOLDER_NAMES["vector"]) for path in outputs.vectors)
     for path in vectors:
         find_vector_format(path)
@@ -137,7 +145,7 @@ def _plan_scene(source: str, outputs: OutputOptions) -> ScenePlan:
     if first is None:
         raise ConfigError(f"no output was asked for scene '{source}': name at least one")
     stac = first.with_name(f"{first.stem}.stac.json") if outputs.stac else None
-    return ScenePlan(source, vectors, stac=stac, grid=outputs.grid, **further)
+    return ScenePlan(source, vectors, stac=stac, grid=outputs.grid, when=entry.when, **further)
 
 
 @dataclass(frozen=True)
@@ -246,7 +254,7 @@ class Batch(batch.Batch[SceneResult]):
 
 def _told_options(options: MapOptions) -> dict[str, Any]:
     """The options that decide the answer; those of marks only where there are any."""
-    left_out = {"made_by"}
+    left_out = {"made_by", "spread", "resume"}
     left_out |= set() if options.marks else {"marks"}
     left_out |= set() if options.like else {"like"}
     return {name: value for name, value in asdict(options).items() if name not in left_out}

@@ -6,15 +6,20 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
 
 import torch
 
 from domainsam.errors import InputError
+from domainsam.infer.account import watching
 from domainsam.infer.batch import run_batch
 from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.engine import prompt_scene
+from domainsam.infer.executor import choose_executor
+from domainsam.infer.many import Entry, WorkList, write_nothing
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.tiling import ALIGN
@@ -41,6 +46,7 @@ from domainsam_urban.model.settlement import (
     marked_shape,
 )
 from domainsam_urban.read.area import MOST_ENLARGED, MUCH_ENLARGED, WantedArea, find_wanted_area
+from domainsam_urban.read.catalogue import list_scenes, settle_area
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, ReadOptions
 from domainsam_urban.write.products import Mapped, write_products
@@ -61,7 +67,7 @@ def map_scenes(
     model: SettlementModel | None = None,
     first_pass: Path | None = None,
 ) -> Batch:
-    """Map scenes one after another with one model.
+    """Map scenes with one model, one after another or on workers.
 
     A scene that fails among several is reported and the rest go on; with
     ``options.resume`` scenes whose files are all there are passed over.
@@ -69,7 +75,8 @@ def map_scenes(
     Parameters
     ----------
     inputs
-        Paths, ``/vsi`` paths or anything else GDAL opens.
+        Paths, ``/vsi`` paths or anything else GDAL opens, and catalogues and folders of them, see
+        :func:`~domainsam_urban.read.catalogue.list_scenes`.
     model
         A model that is loaded already; otherwise ``options`` says which.
     first_pass
@@ -82,21 +89,65 @@ def map_scenes(
         If outputs clash or exist, or the model cannot be used (both before any
         work); or, of a single scene, whatever made it fail.
     """
+    options = replace(options, read=settle_area(inputs, options.read))
+    work = list_work(list_scenes(inputs, options.read), options, model, first_pass)
+    spread = options.spread
+    with watching(spread, "scenes", options.quiet) as watcher:
+        return run_batch(
+            work.plans,
+            work.name,
+            work.prepare,
+            Batch,
+            resume=work.resume,
+            overwrite=work.overwrite,
+            executor=choose_executor(spread),
+            max_failures=spread.max_failures,
+            watcher=watcher,
+        )
+
+
+def list_work(
+    entries: Sequence[Entry],
+    options: MapOptions,
+    model: SettlementModel | None = None,
+    first_pass: Path | None = None,
+) -> WorkList[ScenePlan, SceneResult]:
+    """What is done with scenes; parameters as of :func:`map_scenes`.
+
+    Raises
+    ------
+    DomainSamError
+        If outputs clash, or the wanted area cannot be read.
+    """
     area = find_wanted_area(options.read)
-
-    def prepare() -> Callable[[ScenePlan], SceneResult]:
-        keep_freed_memory()
-        loaded = model or load_finder(options)
-        return lambda plan: map_scene(plan, options, loaded, area, first_pass)
-
-    return run_batch(
-        plan_outputs(inputs, options.outputs),
-        lambda plan: plan.source,
-        prepare,
-        Batch,
-        resume=options.resume,
-        overwrite=lambda plan: plan.may_replace(options.outputs.overwrite, options.resume),
+    # Workers go on with what is there: a scene whose worker died is not begun again.
+    doing = options if options.spread.scheduler is None else replace(options, resume=True)
+    return WorkList(
+        plan_outputs(entries, options.outputs),
+        attrgetter("source"),
+        partial(prepare_maps, doing, model, area, first_pass),
+        options.resume,
+        lambda plan: plan.may_replace(options.outputs.overwrite, options.resume),
+        write_nothing,
     )
+
+
+def prepare_maps(
+    options: MapOptions,
+    model: SettlementModel | None = None,
+    area: WantedArea | None = None,
+    first_pass: Path | None = None,
+) -> Callable[[ScenePlan], SceneResult]:
+    """Load what finds objects, in the process that calls this; returns the function that maps a scene.
+
+    Raises
+    ------
+    DomainSamError
+        If it cannot be loaded.
+    """
+    keep_freed_memory()
+    loaded = model or load_finder(options)
+    return lambda plan: map_scene(plan, options, loaded, area, first_pass)
 
 
 def map_scene(
@@ -115,6 +166,8 @@ def map_scene(
     """
     begin = perf_counter()
     read = options.read
+    if plan.when is not None and options.outputs.datetime is None:
+        options = replace(options, outputs=replace(options.outputs, datetime=plan.when))
     if isinstance(model, SettlementModel) and options.run.method == "coarse":
         # Outputs name the foundation that took part.
         model = replace(model, foundation=None)

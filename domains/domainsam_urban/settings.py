@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from domainsam.errors import ConfigError
+from domainsam.infer.spread import SpreadOptions
 from domainsam.marks import MarkFiles
 
 MADE_BY = "domainsam"
@@ -34,7 +35,9 @@ class ReadOptions:
     on top of what the file declares; ``resolution`` is the ground pixel in
     metres that the model sees, by default the one it was trained at. ``bbox``
     is west, south, east, north in ``bbox_crs``, by default in the scene's own
-    CRS; ``aoi`` is a file of polygons. Outside of either there is no data.
+    CRS and of a catalogue in degrees; ``aoi`` is a file of polygons. Outside of
+    either there is no data. Of a catalogue ``asset`` is the key of the pictures,
+    and ``date`` the dates that are wanted.
     """
 
     bands: tuple[int, ...] | None = None
@@ -45,6 +48,8 @@ class ReadOptions:
     bbox: tuple[float, ...] | None = None
     bbox_crs: str | None = None
     aoi: Path | None = None
+    asset: str | None = None
+    date: str | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +170,8 @@ class MapOptions:
     """Whether a map that is to be doubted is refused."""
     made_by: str = MADE_BY
     """What rasters say they were made by: the command, or this."""
+    spread: SpreadOptions = field(default_factory=SpreadOptions)
+    """Who does the scenes, where there are many."""
 
 
 @dataclass(frozen=True)
