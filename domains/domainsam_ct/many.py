@@ -23,8 +23,10 @@ PACKED = 3
 """About as many times as a CT shrinks by compression (lossless, 2 to 4)."""
 
 
-def list_entries(inputs: Sequence[str], options: Mapping[str, Any]) -> tuple[Entry, ...]:
-    """The cases of all inputs, each with its name.
+def list_entries(
+    inputs: Sequence[str], options: Mapping[str, Any]
+) -> tuple[tuple[Entry, ...], dict[str, Any]]:
+    """The cases of all inputs, each with its name, and the options.
 
     Raises
     ------
@@ -33,7 +35,7 @@ def list_entries(inputs: Sequence[str], options: Mapping[str, Any]) -> tuple[Ent
     """
     if segment_options(**options).marks:
         raise ConfigError("marks belong to one scan: segment it by itself")
-    return name_entries(list_cases([Path(given) for given in inputs]))
+    return name_entries(list_cases([Path(given) for given in inputs])), dict(options)
 
 
 def open_work(

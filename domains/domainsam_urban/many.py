@@ -22,8 +22,10 @@ from domainsam_urban.run import map_options
 from domainsam_urban.settings import MapOptions
 
 
-def list_entries(inputs: Sequence[str], options: Mapping[str, Any]) -> tuple[Entry, ...]:
-    """The scenes of all inputs, each with the name that its files bear.
+def list_entries(
+    inputs: Sequence[str], options: Mapping[str, Any]
+) -> tuple[tuple[Entry, ...], dict[str, Any]]:
+    """The scenes of all inputs, each with the name that its files bear, and the options.
 
     Raises
     ------
@@ -31,16 +33,17 @@ def list_entries(inputs: Sequence[str], options: Mapping[str, Any]) -> tuple[Ent
         If a catalogue cannot be read, or an option is impossible.
     """
     read = settle_area(inputs, map_options(**options).read)
-    return tuple(
+    entries = tuple(
         replace(entry, name=entry.name or make_scene_stem(entry.source))
         for entry in list_scenes(inputs, read)
     )
+    return entries, {**options, "bbox_crs": read.bbox_crs}
 
 
 def open_work(
     entries: Sequence[Entry], options: Mapping[str, Any], total: int
 ) -> WorkList[ScenePlan, SceneResult]:
-    """What is done with scenes; the box of a plan over catalogues is settled already.
+    """What is done with scenes.
 
     Raises
     ------
@@ -83,4 +86,4 @@ def _find_resolution(options: MapOptions) -> float | None:
     return None if scene is None else scene.resolution
 
 
-JOB = ManyJob("map", list_entries, open_work, measure_scene)
+JOB = ManyJob("map", list_entries, open_work, measure_scene, tells_command=True)

@@ -274,7 +274,7 @@ def _start(options: SpreadOptions) -> LocalCluster:
     if options.gpus_per_task:
         raise ConfigError(
             "--gpus-per-task goes with workers that declare their GPUs: start each with "
-            "'CUDA_VISIBLE_DEVICES=0 dask worker ADDRESS --nthreads 1 --resources GPU=1', and name that address"
+            "'CUDA_VISIBLE_DEVICES=0 dask worker ADDRESS --nthreads 1 --resources GPU=1' and name ADDRESS"
         )
     return LocalCluster(
         n_workers=options.local_workers,

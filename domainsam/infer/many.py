@@ -97,18 +97,22 @@ class ManyJob:
     command
         Its name in the pack's group of commands.
     list_entries
-        Inputs as the user gave them, and the command's options by keyword, to single ones, all of them named.
+        Inputs as the user gave them, and the command's options by keyword, to single ones, all of them named,
+        and the options with what follows for them from the kind of inputs.
     open
         Entries and options to what is done with them. Its third argument is how many inputs there are in
         all, of which these may be some.
     measure
         An entry and options to its size.
+    tells_command
+        Whether its options take ``made_by``, the command as outputs tell it.
     """
 
     command: str
-    list_entries: Callable[[Sequence[str], Mapping[str, Any]], tuple[Entry, ...]]
+    list_entries: Callable[[Sequence[str], Mapping[str, Any]], tuple[tuple[Entry, ...], dict[str, Any]]]
     open: Callable[[Sequence[Entry], Mapping[str, Any], int], WorkList[Any, Any]]
     measure: Callable[[Entry, Mapping[str, Any]], Size]
+    tells_command: bool = False
 
 
 def write_nothing(failures: Iterable[tuple[str, str]]) -> dict[str, Path]:

@@ -120,8 +120,9 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
     """Segment organs in abdominal CT; masks lie on the scan's own grid.
 
     INPUT is a NIfTI, NRRD or MHA file, a folder of DICOM files, a zip of one,
-    a folder of volume files, or a .csv with a column path. In a folder as -o, results are named after each case; in a path {stem}
-    stands for its name. With several inputs the model is loaded once, each
+    a folder of volume files, or a .csv with a column path. In a folder as
+    -o, results are named after each case; in a path {stem} stands for its
+    name. With several inputs the model is loaded once, each
     case has its line, a bad one is passed over and listed (exit code 1), and
     a table of all is written. Not a medical device.
 

@@ -343,7 +343,7 @@ def _to_degrees(box: Sequence[float], crs: str) -> tuple[float, float, float, fl
 
 
 def _boxes(box: tuple[float, float, float, float] | None) -> list[Any]:
-    """A box of degrees as shapes, two across the antimeridian (RFC 7946, 5.2); the world where it is unknown."""
+    """A box of degrees as shapes, two across the antimeridian (RFC 7946, 5.2); the world if unknown."""
     if box is None:
         return [shapely.box(-180, -90, 180, 90)]
     west, south, east, north = box
