@@ -85,7 +85,7 @@ class Estimate:
             f"staging    {format_bytes(self.staged)} a worker, beside the outputs",
         ]
         if self.hours is None or self.worker_hours is None:
-            return [*told, "time       not known before a task is done: give --try 1, or do some tasks first"]
+            return [*told, "time       not known before a task is done: give --try 1, or do some tasks"]
         told.append(
             f"time       {self.hours:.2f} h with {self.workers} workers ({self.worker_hours:.2f} worker hours)"
             f"; the longest task {self.longest_s or 0:.0f} s"

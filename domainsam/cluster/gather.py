@@ -109,8 +109,8 @@ def _tell_missing(plan: ClusterPlan, missing: Sequence[Task], reasons: Sequence[
     ]
     more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
     return show(
-        f"{len(missing)} of {plan.total} tasks are not done: {', '.join(named)}{more}; run 'domainsam "
-        f"cluster work {plan.folder} --task {missing[0].number}' and the like, or leave them out with --leave-out"
+        f"{len(missing)} of {plan.total} tasks are not done: {', '.join(named)}{more}; do them with "
+        f"'domainsam cluster work {plan.folder} --task {missing[0].number}' and the like, or give --leave-out"
     )
 
 

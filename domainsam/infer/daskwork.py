@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -123,7 +124,12 @@ class TaskPlugin(WorkerPlugin):
                 # A client that was killed leaves the inputs in the hands of workers, which finish them.
                 if time.monotonic() > give_up:
                     raise
-                time.sleep(PAUSE_S)
+                pause(PAUSE_S)
+
+
+def pause(seconds: float) -> None:
+    """Wait; other tasks of the worker do too, for it has one thread."""
+    time.sleep(seconds)
 
 
 def plain_error(error: Exception) -> Exception:
@@ -213,7 +219,7 @@ class OnDask:
         needed = find_resources(self.options) if self.options.local_workers is None else {}
 
         def refill() -> None:
-            batch = [index for index, _ in zip(rest, range(BATCH - len(numbers)), strict=False)]
+            batch = list(islice(rest, BATCH - len(numbers)))
             if not batch:
                 return
             keys = [f"{plugin}-{index}" for index in batch]
