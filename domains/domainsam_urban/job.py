@@ -254,7 +254,7 @@ class Batch(batch.Batch[SceneResult]):
 
 def _told_options(options: MapOptions) -> dict[str, Any]:
     """The options that decide the answer; those of marks only where there are any."""
-    left_out = {"made_by", "spread", "resume"}
+    left_out = {"made_by", "spread", "alone", "resume"}
     left_out |= set() if options.marks else {"marks"}
     left_out |= set() if options.like else {"like"}
     return {name: value for name, value in asdict(options).items() if name not in left_out}

@@ -16,12 +16,14 @@ import torch
 from domainsam.errors import InputError
 from domainsam.infer.account import watching
 from domainsam.infer.batch import run_batch
+from domainsam.infer.engine import map_piece, prompt_scene
 from domainsam.infer.engine import map_scene as run_engine
-from domainsam.infer.engine import prompt_scene
-from domainsam.infer.executor import choose_executor
+from domainsam.infer.executor import InProcess, choose_executor
 from domainsam.infer.many import Entry, WorkList, write_nothing
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
+from domainsam.infer.pieces import Done, PiecePlan, Split
+from domainsam.infer.spread import SpreadOptions
 from domainsam.infer.tiling import ALIGN
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.marks import read_mark_files
@@ -90,7 +92,10 @@ def map_scenes(
         work); or, of a single scene, whatever made it fail.
     """
     options = replace(options, read=settle_area(inputs, options.read))
-    work = list_work(list_scenes(inputs, options.read), options, model, first_pass)
+    entries = list_scenes(inputs, options.read)
+    # A scene by itself is cut into pieces; of several, each is a task.
+    options = replace(options, alone=len(entries) == 1)
+    work = list_work(entries, options, model, first_pass)
     spread = options.spread
     with watching(spread, "scenes", options.quiet) as watcher:
         return run_batch(
@@ -100,7 +105,7 @@ def map_scenes(
             Batch,
             resume=work.resume,
             overwrite=work.overwrite,
-            executor=choose_executor(spread),
+            executor=InProcess() if options.alone else choose_executor(spread),
             max_failures=spread.max_failures,
             watcher=watcher,
         )
@@ -121,7 +126,8 @@ def list_work(
     """
     area = find_wanted_area(options.read)
     # Workers go on with what is there: a scene whose worker died is not begun again.
-    doing = options if options.spread.scheduler is None else replace(options, resume=True)
+    spread = options.spread.scheduler is not None and not options.alone
+    doing = replace(options, resume=True) if spread else options
     return WorkList(
         plan_outputs(entries, options.outputs),
         attrgetter("source"),
@@ -191,7 +197,10 @@ def map_scene(
                 elif isinstance(model, MarkedObjects):
                     answer = find_marked(source, model, options, room.folder, progress)
                 else:
-                    answer = find_settlements(source, model, options, room.folder, progress, first_pass)
+                    split = find_split(plan, options, area)
+                    answer = find_settlements(
+                        source, model, options, room.folder, progress, first_pass, split
+                    )
             return write_products(plan, Mapped(source, answer, model, options, begin), room)
 
 
@@ -283,6 +292,7 @@ def find_settlements(
     folder: Path,
     progress: Progress,
     first_pass: Path | None,
+    split: Split | None = None,
 ) -> EngineResult:
     """What the model finds in a scene, staged in ``folder``."""
     if options.run.disabled:
@@ -298,7 +308,51 @@ def find_settlements(
         resume=options.resume,
         progress=progress,
         first_pass=first_pass,
+        split=split,
     )
+
+
+def find_split(plan: ScenePlan, options: MapOptions, area: WantedArea | None) -> Split | None:
+    """Who does the pieces of a scene that is spread by itself; None where this process maps it."""
+    if not options.alone or options.spread.scheduler is None or options.marks or options.like:
+        return None
+    doing = replace(options, spread=SpreadOptions(), resume=True, quiet=True)
+    return Split(choose_executor(options.spread), partial(prepare_pieces, plan, doing, area))
+
+
+def prepare_pieces(
+    plan: ScenePlan, options: MapOptions, area: WantedArea | None
+) -> Callable[[PiecePlan], Done]:
+    """Open a scene and load the model, in the process that calls this; returns what does a piece.
+
+    Raises
+    ------
+    DomainSamError
+        If either cannot be done.
+    """
+    keep_freed_memory()
+    model = load_finder(options)
+    assert isinstance(model, SettlementModel)
+    if options.run.method == "coarse":
+        model = replace(model, foundation=None)
+    if options.run.disabled:
+        model = model.without(options.run.disabled)
+    # It stays open as long as the worker keeps the function.
+    source = open_scene(plan, options.read, options.read.resolution or model.resolution, area)
+    engine = make_engine_options(options, model, source.profile_info.work_pixel, source.work.anchor)
+
+    def do(piece: PiecePlan) -> Done:
+        return map_piece(
+            source,
+            model.specialist,
+            model.foundation,
+            piece,
+            engine,
+            device=model.device,
+            identity=source.fingerprint,
+        )
+
+    return do
 
 
 def find_marked(

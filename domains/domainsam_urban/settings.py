@@ -171,7 +171,9 @@ class MapOptions:
     made_by: str = MADE_BY
     """What rasters say they were made by: the command, or this."""
     spread: SpreadOptions = field(default_factory=SpreadOptions)
-    """Who does the scenes, where there are many."""
+    """Who does the scenes, where there are many; or the pieces of one."""
+    alone: bool = False
+    """Whether the scene is the only one of its run."""
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ class Estimate:
         if self.hours is None or self.worker_hours is None:
             return [*told, "time       not known before a task is done: give --try 1, or do some tasks"]
         told.append(
-            f"time       {self.hours:.2f} h with {self.workers} workers ({self.worker_hours:.2f} worker hours)"
-            f"; the longest task {self.longest_s or 0:.0f} s"
+            f"time       {self.hours:.2f} h with {self.workers} workers, {self.worker_hours:.2f} h of all of "
+            f"them; the longest task {self.longest_s or 0:.0f} s"
         )
         if self.memory_mb is not None:
             told.append(f"memory     {self.memory_mb:.0f} MB a worker")

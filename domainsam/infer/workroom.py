@@ -132,9 +132,12 @@ def tidy_room(folder: Path) -> None:
 
 
 def count_units(folder: Path) -> int:
-    """How many units of work the journal in a folder holds; its first line is the run's fingerprint."""
+    """How many units of work the journal in a folder holds, and pieces that workers have done of it."""
+    # Of each, a record that is complete when it appears.
+    pieces = sum(1 for _ in folder.glob("pieces-*/*.json"))
     try:
-        return max(0, (folder / JOURNAL_FILE).read_bytes().count(b"\n") - 1)
+        # The journal's first line is the run's fingerprint.
+        return max(0, (folder / JOURNAL_FILE).read_bytes().count(b"\n") - 1) + pieces
     except OSError:
         return 0
 
