@@ -12,7 +12,7 @@ from domainsam.checkpoint import read_header
 from domainsam.errors import DomainSamError
 from domainsam.infer.many import Entry, ManyJob, Size, WorkList
 from domainsam.io.rasters import open_raster
-from domainsam_urban.job import ScenePlan, SceneResult, make_scene_stem
+from domainsam_urban.job import SceneResult, make_scene_stem
 from domainsam_urban.map import STAGED_BYTES, WRITTEN_BYTES, list_work
 from domainsam_urban.model.settlement import get_scene_settings, read_shipped_resolution
 from domainsam_urban.read.area import RESAMPLE_FACTOR
@@ -40,9 +40,7 @@ def list_entries(
     return entries, {**options, "bbox_crs": read.bbox_crs}
 
 
-def open_work(
-    entries: Sequence[Entry], options: Mapping[str, Any], total: int
-) -> WorkList[ScenePlan, SceneResult]:
+def open_work(entries: Sequence[Entry], options: Mapping[str, Any], total: int) -> WorkList[Any, SceneResult]:
     """What is done with scenes.
 
     Raises

@@ -10,6 +10,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 
@@ -50,6 +51,7 @@ from domainsam_urban.model.settlement import (
 from domainsam_urban.read.area import MOST_ENLARGED, MUCH_ENLARGED, WantedArea, find_wanted_area
 from domainsam_urban.read.catalogue import list_scenes, settle_area
 from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.remote import RemotePlan, find_remote, map_into_store
 from domainsam_urban.settings import MapOptions, ReadOptions
 from domainsam_urban.write.products import Mapped, write_products
 
@@ -116,7 +118,7 @@ def list_work(
     options: MapOptions,
     model: SettlementModel | None = None,
     first_pass: Path | None = None,
-) -> WorkList[ScenePlan, SceneResult]:
+) -> WorkList[Any, SceneResult]:
     """What is done with scenes; parameters as of :func:`map_scenes`.
 
     Raises
@@ -129,7 +131,7 @@ def list_work(
     spread = options.spread.scheduler is not None and not options.alone
     doing = replace(options, resume=True) if spread else options
     return WorkList(
-        plan_outputs(entries, options.outputs),
+        find_remote(plan_outputs(entries, options.outputs)),
         attrgetter("source"),
         partial(prepare_maps, doing, model, area, first_pass),
         options.resume,
@@ -143,7 +145,7 @@ def prepare_maps(
     model: SettlementModel | None = None,
     area: WantedArea | None = None,
     first_pass: Path | None = None,
-) -> Callable[[ScenePlan], SceneResult]:
+) -> Callable[[ScenePlan | RemotePlan], SceneResult]:
     """Load what finds objects, in the process that calls this; returns the function that maps a scene.
 
     Raises
@@ -153,7 +155,13 @@ def prepare_maps(
     """
     keep_freed_memory()
     loaded = model or load_finder(options)
-    return lambda plan: map_scene(plan, options, loaded, area, first_pass)
+
+    def run(plan: ScenePlan | RemotePlan) -> SceneResult:
+        if isinstance(plan, RemotePlan):
+            return map_into_store(plan, lambda local: map_scene(local, options, loaded, area, first_pass))
+        return map_scene(plan, options, loaded, area, first_pass)
+
+    return run
 
 
 def map_scene(

@@ -174,7 +174,7 @@ def write_plan(
     work = job.open(entries, {**kept, "resume": goes_on}, len(entries))
     if not goes_on:
         for plan in work.plans:
-            check_targets(plan.files, work.overwrite(plan))
+            plan.check(work.overwrite(plan))
             tidy_room(plan.work)
     identity = {"domainsam": domainsam.__version__, "pack": pack, "options": _deciding(kept)}
     tasks = [

@@ -11,7 +11,6 @@ from domainsam.errors import DomainSamError, explain
 from domainsam.infer.executor import Executor, InProcess, Tasks, Watcher, closing_iterator
 from domainsam.infer.outputs import OutputPlan
 from domainsam.infer.workroom import tidy_room
-from domainsam.staging import check_targets
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +131,7 @@ def run_batch(
     waiting = [index for index in range(len(plans)) if index not in done]
     for index in waiting:
         plan = plans[index]
-        check_targets(plan.files, overwrite if isinstance(overwrite, bool) else overwrite(plan))
+        plan.check(overwrite if isinstance(overwrite, bool) else overwrite(plan))
     _tidy_rooms(plans, done, waiting, executor is not None and not resume)
     results: dict[int, Result] = {}
     failures: dict[int, str] = {}

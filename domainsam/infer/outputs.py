@@ -8,6 +8,7 @@ from pathlib import Path
 
 from domainsam.errors import ConfigError
 from domainsam.infer.workroom import count_units
+from domainsam.staging import check_targets
 
 
 class OutputPlan:
@@ -28,6 +29,16 @@ class OutputPlan:
         """Hidden folder beside the first file, for what an interrupted run leaves to go on with."""
         first = self.files[0]
         return first.with_name(f".{first.stem}.domainsam")
+
+    def check(self, overwrite: bool) -> None:
+        """Refuse files that exist or cannot be written, before any work.
+
+        Raises
+        ------
+        OutputError
+            If one exists and may not be replaced, or a folder cannot be written to.
+        """
+        check_targets(self.files, overwrite)
 
     def may_replace(self, overwrite: bool, resume: bool) -> bool:
         """Whether files may be replaced: asked for, or some were put in place by the run to go on with."""

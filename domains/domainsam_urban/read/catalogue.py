@@ -22,6 +22,7 @@ from domainsam.io.rasters import open_raster
 from domainsam.names import show
 from domainsam.network import require_local
 from domainsam.reading import reads
+from domainsam.remote import to_gdal
 from domainsam_urban.read.geodesy import parse_crs
 from domainsam_urban.read.listings import (
     PATH_COLUMNS,
@@ -114,7 +115,7 @@ def settle_area(inputs: Sequence[str], read: ReadOptions) -> ReadOptions:
 def _expand(given: str, asset: str | None) -> Iterator[Entry]:
     """The scenes that an input leads to."""
     if not is_catalogue(given):
-        yield Entry(given)
+        yield Entry(to_gdal(given))
         return
     path = Path(given)
     if path.is_dir():
@@ -226,7 +227,7 @@ def _make_entry(source: str, name: str | None, when: str | None, box: object, wh
     """An entry whose parts were checked; ``where`` begins messages."""
     if when is not None:
         parse_span(when, where)
-    path = source.removeprefix("file://")
+    path = to_gdal(source.removeprefix("file://"))
     return Entry(path, None if name is None else safe_name(show(name), "scene"), when, _check_box(box, where))
 
 
