@@ -125,8 +125,8 @@ def main() -> None:
             measure(executor, count, 0.0, 0.0)
             taken, failed = measure(executor, given.tasks, given.seconds, given.failing)
         print(
-            f"{count} workers: {taken:.2f} s, {given.tasks / taken:.1f} tasks/s, {failed} failed, efficiency "
-            f"{work / count / taken:.3f}, {(taken * count - work) / given.tasks * 1e3:.2f} ms of a worker a task"
+            f"{count} workers: {taken:.2f} s, {given.tasks / taken:.1f} tasks/s, {failed} failed, "
+            f"efficiency {work / count / taken:.3f}, {(taken * count - work) / given.tasks * 1e3:.2f} ms a task"
         )
 
 
