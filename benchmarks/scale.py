@@ -124,9 +124,11 @@ def main() -> None:
         with open_workers(count, given.threads) as executor:
             measure(executor, count, 0.0, 0.0)
             taken, failed = measure(executor, given.tasks, given.seconds, given.failing)
+        over = (taken * count - work) / given.tasks * 1e3
         print(
             f"{count} workers: {taken:.2f} s, {given.tasks / taken:.1f} tasks/s, {failed} failed, "
-            f"efficiency {work / count / taken:.3f}, {(taken * count - work) / given.tasks * 1e3:.2f} ms a task"
+            f"efficiency {work / count / taken:.3f}, {over:.2f} ms a task over its wait",
+            flush=True,
         )
 
 

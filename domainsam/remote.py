@@ -96,6 +96,23 @@ def check_addresses(addresses: Sequence[str], overwrite: bool) -> None:
         raise OutputError(f"output '{there[0]}' exists: choose another name, or allow it with --overwrite")
 
 
+def any_there(addresses: Sequence[str]) -> bool:
+    """Whether there is anything at one of the addresses.
+
+    Raises
+    ------
+    OutputError
+        If the store does not answer.
+    """
+    with _store(addresses[0]) as store:
+        return any(store.exists(address) for address in addresses)
+
+
+def tell_place(path: Path | str) -> str:
+    """A path as people write it; an address with both its slashes."""
+    return find_address(path) or str(path)
+
+
 def put_files(pairs: Sequence[tuple[Path, str]]) -> None:
     """Put files where they belong, then the object that says that they are all there.
 

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from domainsam.errors import ConfigError, OutputError
 from domainsam.private import Claim, sweep
+from domainsam.remote import find_address
 
 
 class Staging:
@@ -174,6 +175,11 @@ def check_targets(targets: Iterable[Path], overwrite: bool) -> None:
     """
     targets = tuple(targets)
     for path in targets:
+        if find_address(path) is not None:
+            raise OutputError(
+                f"output '{find_address(path)}' is in an object store, to which 'urban map' alone writes: "
+                "name a folder, and copy it there"
+            )
         if path.is_dir():
             raise OutputError(f"output '{path}' is a folder: name a file in it")
         if path.exists() and not overwrite:

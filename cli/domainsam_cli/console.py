@@ -14,6 +14,7 @@ import click
 
 from domainsam import progress as core_progress
 from domainsam.names import show
+from domainsam.remote import tell_place
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
@@ -70,7 +71,7 @@ def format_paths(paths: Mapping[str, Path]) -> Iterator[str]:
     """A line for each output: its kind and where it is."""
     width = max([12, *map(len, paths)])
     for kind, path in paths.items():
-        yield f"  {kind:<{width}} {path}"
+        yield f"  {kind:<{width}} {tell_place(path)}"
 
 
 def get_command_line() -> str:

@@ -15,6 +15,7 @@ from domainsam.infer import batch
 from domainsam.infer.many import Entry
 from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output, safe_name
 from domainsam.limits import tell_changing
+from domainsam.remote import tell_place
 from domainsam.staging import check_apart
 from domainsam_urban.settings import MapOptions, OutputOptions, find_grid_path, find_vector_format
 
@@ -232,7 +233,7 @@ class SceneResult:
             "resumed": bool(tell_changing(self.resumed)),
             "megapixels_per_second": tell_changing(self.megapixels_per_second),
             "licences": tell_licences(self.model, self.foundation),
-            "paths": {kind: str(path) for kind, path in self.paths.items()},
+            "paths": {kind: tell_place(path) for kind, path in self.paths.items()},
             "judgement": self.judgement.document(),
             "options": _told_options(self.options),
             **({"like": dict(self.told)} if self.told else {}),
@@ -246,10 +247,18 @@ def count_objects(number: int, method: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+@dataclass(frozen=True)
 class Batch(batch.Batch[SceneResult]):
-    """What became of several scenes."""
+    """What became of several scenes; ``about`` are the files about all of them, by kind."""
+
+    about: Mapping[str, Path] = field(default_factory=dict)
 
     key = "source"
+
+    def document(self) -> dict[str, Any]:
+        """Everything about every scene, as values that JSON can hold."""
+        about = {kind: str(path) for kind, path in self.about.items()}
+        return {**super().document(), **({"about": about} if about else {})}
 
 
 def _told_options(options: MapOptions) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from domainsam.errors import InputError
+from domainsam.errors import ConfigError, InputError
 from domainsam.infer.account import watching
 from domainsam.infer.batch import run_batch
 from domainsam.infer.engine import map_piece, prompt_scene
 from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.executor import InProcess, choose_executor
-from domainsam.infer.many import Entry, WorkList, write_nothing
+from domainsam.infer.many import Entry, WorkList
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.pieces import Done, PiecePlan, Split
@@ -53,6 +53,7 @@ from domainsam_urban.read.catalogue import list_scenes, settle_area
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.remote import RemotePlan, find_remote, map_into_store
 from domainsam_urban.settings import MapOptions, ReadOptions
+from domainsam_urban.write.collection import write_collection
 from domainsam_urban.write.products import Mapped, write_products
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def map_scenes(
     work = list_work(entries, options, model, first_pass)
     spread = options.spread
     with watching(spread, "scenes", options.quiet) as watcher:
-        return run_batch(
+        batch = run_batch(
             work.plans,
             work.name,
             work.prepare,
@@ -111,6 +112,7 @@ def map_scenes(
             max_failures=spread.max_failures,
             watcher=watcher,
         )
+    return replace(batch, about=work.finish(batch.failures))
 
 
 def list_work(
@@ -127,16 +129,25 @@ def list_work(
         If outputs clash, or the wanted area cannot be read.
     """
     area = find_wanted_area(options.read)
+    plans = find_remote(plan_outputs(entries, options.outputs))
+    folder = options.outputs.collection
+    if folder is not None and any(isinstance(plan, RemotePlan) or not plan.vectors for plan in plans):
+        raise ConfigError("--collection is made of polygons in folders: name some with -o")
+
+    def finish(failures: Sequence[tuple[str, str]]) -> Mapping[str, Path]:
+        local = [plan for plan in plans if isinstance(plan, ScenePlan)]
+        return {} if folder is None else write_collection(local, folder)
+
     # Workers go on with what is there: a scene whose worker died is not begun again.
     spread = options.spread.scheduler is not None and not options.alone
     doing = replace(options, resume=True) if spread else options
     return WorkList(
-        find_remote(plan_outputs(entries, options.outputs)),
+        plans,
         attrgetter("source"),
         partial(prepare_maps, doing, model, area, first_pass),
         options.resume,
         lambda plan: plan.may_replace(options.outputs.overwrite, options.resume),
-        write_nothing,
+        finish,
     )
 
 

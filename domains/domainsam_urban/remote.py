@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from domainsam.errors import ConfigError
 from domainsam.infer.outputs import OutputPlan
-from domainsam.remote import check_addresses, find_address, put_files, read_done
+from domainsam.remote import any_there, check_addresses, find_address, put_files, read_done
 from domainsam_urban.job import ScenePlan, SceneResult
 
 
@@ -39,6 +39,11 @@ class RemotePlan(OutputPlan):
     def complete(self) -> bool:
         """Whether the store says that every file is there, and has them."""
         return read_done(self.addresses) is not None
+
+    @property
+    def begun(self) -> bool:
+        """Whether any file is there already."""
+        return any_there(self.addresses)
 
     def check(self, overwrite: bool) -> None:
         """Refuse outputs that exist, or a store that does not answer."""

@@ -111,6 +111,8 @@ class OutputOptions:
     stac: bool = True
     datetime: str | None = None
     overwrite: bool = False
+    collection: Path | None = None
+    """Folder for one table and one STAC collection about all scenes."""
 
 
 WAYS = ("texture", "persam")

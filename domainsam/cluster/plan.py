@@ -22,6 +22,7 @@ from domainsam.infer.workroom import tidy_room
 from domainsam.limits import Limits, get_limits
 from domainsam.packs import load_pack
 from domainsam.reading import reading
+from domainsam.remote import find_address
 from domainsam.staging import Staging, check_targets
 
 PLAN_FILE, TASKS_FILE = "plan.json", "tasks.jsonl"
@@ -172,6 +173,12 @@ def write_plan(
     goes_on = bool(options.get("resume"))
     entries, kept = job.list_entries(inputs, kept)
     work = job.open(entries, {**kept, "resume": goes_on}, len(entries))
+    stored = next((path for plan in work.plans for path in plan.files if find_address(path)), None)
+    if stored is not None:
+        raise ConfigError(
+            f"'{find_address(stored)}' is in an object store: outputs of a plan go to a folder that all "
+            "see; give --scheduler to the plain command instead"
+        )
     if not goes_on:
         for plan in work.plans:
             plan.check(work.overwrite(plan))

@@ -170,9 +170,7 @@ class OnDask:
         OutputError
             If the scheduler goes away during the run.
         """
-        fresh = frozenset(
-            index for index in waiting if not any(path.exists() for path in tasks.plans[index].files)
-        )
+        fresh = frozenset(index for index in waiting if not tasks.plans[index].begun)
         with self._open() as client:
             self._check(client, tasks, waiting)
             name = f"domainsam-{uuid4().hex}"

@@ -8,7 +8,7 @@ elsewhere: see :mod:`domainsam.infer.executor` and :mod:`domainsam.cluster`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -113,8 +113,3 @@ class ManyJob:
     open: Callable[[Sequence[Entry], Mapping[str, Any], int], WorkList[Any, Any]]
     measure: Callable[[Entry, Mapping[str, Any]], Size]
     tells_command: bool = False
-
-
-def write_nothing(failures: Iterable[tuple[str, str]]) -> dict[str, Path]:
-    """What a job finishes that has no files about all inputs."""
-    return {}

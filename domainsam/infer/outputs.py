@@ -25,6 +25,11 @@ class OutputPlan:
         return all(path.is_file() for path in self.files)
 
     @property
+    def begun(self) -> bool:
+        """Whether any file is there already."""
+        return any(path.exists() for path in self.files)
+
+    @property
     def work(self) -> Path:
         """Hidden folder beside the first file, for what an interrupted run leaves to go on with."""
         first = self.files[0]

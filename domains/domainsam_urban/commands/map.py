@@ -92,6 +92,11 @@ def shape_options(command: Any) -> Any:
 
 
 output_options = bundle(
+    click.option(
+        "--collection",
+        type=PATH,
+        help="Folder for all scenes together: partitioned GeoParquet in degrees, and a STAC collection.",
+    ),
     click.option("--datetime", help="When the scene was taken, ISO 8601 [default: from the file]."),
     click.option("--stac/--no-stac", default=True, show_default=True, help="STAC item beside the polygons."),
     click.option(
@@ -189,3 +194,4 @@ def summarise_run(batch: Batch) -> Iterator[str]:
         yield from format_paths(result.paths)
     for source in batch.complete:
         yield f"{source}: complete already"
+    yield from format_paths(batch.about)
