@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from domainsam.errors import DependencyError, OutputError
 
@@ -25,6 +26,8 @@ _STORE = re.compile(rf"({'|'.join(SCHEMES)}):/+(.+)")
 DONE = ".domainsam"
 """Folder, beside the outputs of an input, of the objects that say that they are all there."""
 PIECE = 1 << 22
+_tried: set[str] = set()
+"""Folders of stores in which this process has written a trial object."""
 SECRET = re.compile(r"(?i)(key|token|secret|signature|credential)[^\s=:]*[=:]\s*\S+")
 
 
@@ -89,9 +92,15 @@ def check_addresses(addresses: Sequence[str], overwrite: bool) -> None:
     OutputError
         If one exists and may not be replaced, or the store cannot be reached.
     """
+    folder = done_address(addresses[0]).rpartition("/")[0]
     with _store(addresses[0]) as store:
-        # Asked even where it may be replaced: credentials and bucket are found out now.
         there = [address for address in addresses if store.exists(address)]
+        if folder not in _tried:
+            # A bucket that is not there, or may not be written to, is found out now and not after hours.
+            trial = f"{folder}/{uuid4().hex}"
+            store.pipe_file(trial, b"trial")
+            store.rm_file(trial)
+            _tried.add(folder)
     if there and not overwrite:
         raise OutputError(f"output '{there[0]}' exists: choose another name, or allow it with --overwrite")
 
