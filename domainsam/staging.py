@@ -165,8 +165,14 @@ class Staging:
                     folder.rmdir()
 
 
-def check_targets(targets: Iterable[Path], overwrite: bool) -> None:
+def check_targets(targets: Iterable[Path], overwrite: bool, tried: set[Path] | None = None) -> None:
     """Refuse outputs that exist or cannot be written, before any work is done for them.
+
+    Parameters
+    ----------
+    tried
+        Folders that were found fit for writing, to which those of the targets are added: of ten thousand
+        outputs in one folder the first tries it.
 
     Raises
     ------
@@ -184,8 +190,10 @@ def check_targets(targets: Iterable[Path], overwrite: bool) -> None:
             raise OutputError(f"output '{path}' is a folder: name a file in it")
         if path.exists() and not overwrite:
             raise OutputError(f"output '{path}' exists: choose another name, or allow it with --overwrite")
-    for folder in {path.parent for path in targets}:
+    tried = set() if tried is None else tried
+    for folder in {path.parent for path in targets} - tried:
         _try_folder(folder)
+        tried.add(folder)
 
 
 def check_apart(targets: Iterable[Path], inputs: Iterable[Path], what: str) -> None:

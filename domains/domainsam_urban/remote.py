@@ -45,7 +45,7 @@ class RemotePlan(OutputPlan):
         """Whether any file is there already."""
         return any_there(self.addresses)
 
-    def check(self, overwrite: bool) -> None:
+    def check(self, overwrite: bool, tried: set[Path] | None = None) -> None:
         """Refuse outputs that exist, or a store that does not answer."""
         check_addresses(self.addresses, overwrite)
 

@@ -180,8 +180,9 @@ def write_plan(
             "see; give --scheduler to the plain command instead"
         )
     if not goes_on:
+        tried: set[Path] = set()
         for plan in work.plans:
-            plan.check(work.overwrite(plan))
+            plan.check(work.overwrite(plan), tried)
             tidy_room(plan.work)
     identity = {"domainsam": domainsam.__version__, "pack": pack, "options": _deciding(kept)}
     tasks = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from domainsam.errors import DomainSamError, explain
@@ -129,9 +130,10 @@ def run_batch(
     """
     done = {index for index, plan in enumerate(plans) if resume and plan.complete}
     waiting = [index for index in range(len(plans)) if index not in done]
+    tried: set[Path] = set()
     for index in waiting:
         plan = plans[index]
-        plan.check(overwrite if isinstance(overwrite, bool) else overwrite(plan))
+        plan.check(overwrite if isinstance(overwrite, bool) else overwrite(plan), tried)
     _tidy_rooms(plans, done, waiting, executor is not None and not resume)
     results: dict[int, Result] = {}
     failures: dict[int, str] = {}

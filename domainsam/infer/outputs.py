@@ -35,15 +35,15 @@ class OutputPlan:
         first = self.files[0]
         return first.with_name(f".{first.stem}.domainsam")
 
-    def check(self, overwrite: bool) -> None:
-        """Refuse files that exist or cannot be written, before any work.
+    def check(self, overwrite: bool, tried: set[Path] | None = None) -> None:
+        """Refuse files that exist or cannot be written, before any work; ``tried`` as of the function.
 
         Raises
         ------
         OutputError
             If one exists and may not be replaced, or a folder cannot be written to.
         """
-        check_targets(self.files, overwrite)
+        check_targets(self.files, overwrite, tried)
 
     def may_replace(self, overwrite: bool, resume: bool) -> bool:
         """Whether files may be replaced: asked for, or some were put in place by the run to go on with."""
