@@ -78,8 +78,8 @@ def test_the_collection_holds_the_items(tmp_path: Path, plans: list[ScenePlan]) 
     paths = write_collection(plans, tmp_path / "all")
     collection = pystac.Collection.from_file(str(paths["collection"]))
     (box,) = collection.extent.spatial.bboxes
-    assert box[:2] == pytest.approx([-45.4755, -18.0852], abs=1e-3)
-    assert box[2:] == pytest.approx([116.438, 40.021], abs=1e-3)
+    assert box[:2] == pytest.approx([-45.47254, -18.08814], abs=1e-4)
+    assert box[2:] == pytest.approx([116.43998, 40.02075], abs=1e-4)
     (interval,) = collection.extent.temporal.to_dict()["interval"]
     assert interval == ["1900-01-01T00:00:00Z", "2021-06-01T00:00:00Z"]
     document = json.loads(paths["collection"].read_text())
