@@ -13,7 +13,7 @@ from domainsam.infer.many import Entry, ManyJob, Size, WorkList
 from domainsam_ct.job import CasePlan, CaseResult
 from domainsam_ct.model.sweep import STAGED_BYTES
 from domainsam_ct.read.cohort import list_cases
-from domainsam_ct.read.open import NIFTI_NAMES
+from domainsam_ct.read.volume import NIFTI_NAMES
 from domainsam_ct.run import segment_options
 from domainsam_ct.segment import CLEAN_BYTES, MASK_BYTES, list_work, name_entries
 

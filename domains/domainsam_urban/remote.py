@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from domainsam.errors import ConfigError
 from domainsam.infer.outputs import OutputPlan
@@ -86,7 +87,7 @@ def map_into_store(remote: RemotePlan, run: Callable[[ScenePlan], SceneResult]) 
 
         plan = remote.plan
         kinds = ("probability", "mask", "preview", "summary", "stac")
-        moved = {kind: getattr(plan, kind) and here(getattr(plan, kind)) for kind in kinds}
+        moved: dict[str, Any] = {kind: getattr(plan, kind) and here(getattr(plan, kind)) for kind in kinds}
         local = replace(plan, vectors=tuple(map(here, plan.vectors)), **moved)
         result = run(local)
         back = {places[path]: str(find_address(path)) for path in remote.files}

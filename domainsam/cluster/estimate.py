@@ -107,7 +107,7 @@ def estimate(plan: ClusterPlan, workers: int = 1, price: float | None = None) ->
     pace = fit_pace(
         [task.size.elements for task in finished], [float(done[task.number]["seconds"]) for task in finished]
     )
-    memory = [record.get("peak_rss_mb") for record in done.values() if record.get("peak_rss_mb")]
+    memory = [float(peak) for record in done.values() if (peak := record.get("peak_rss_mb"))]
     hours, work, longest = _take_time(left, pace, workers)
     return Estimate(
         tasks=plan.total,

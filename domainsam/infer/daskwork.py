@@ -55,7 +55,7 @@ class FailedError(Exception):
     """A failure on a worker that another try may cure; Dask repeats the task on it."""
 
 
-class TaskPlugin(WorkerPlugin):
+class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
     """What a worker needs for a job: the plans, how the model is loaded, and where the client ran.
 
     Parameters

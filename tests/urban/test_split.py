@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from domainsam.infer import pieces
+from domainsam.infer.engine import map_piece
 from domainsam.infer.order import Course
 from domainsam.infer.spread import SpreadOptions
 from domainsam.infer.tiling import TileGrid
@@ -87,7 +88,7 @@ def test_what_was_done_before_a_failure_is_kept(
 ) -> None:
     """The last piece fails for good; with --resume it alone is done, and the bytes are the same."""
     map_scenes([scene], options(tmp_path / "one", "coarse"))
-    real, done = mapping.map_piece, list[str]()
+    real, done = map_piece, list[str]()
 
     def fail(*arguments: Any, **more: Any) -> Any:
         if arguments[3].piece.first >= 4:

@@ -141,7 +141,7 @@ def describe_collection(items: Sequence[Path], folder: Path) -> dict[str, Any]:
         starts.append(properties.get("datetime") or properties.get("start_datetime"))
         ends.append(properties.get("datetime") or properties.get("end_datetime"))
         links.append({"rel": "item", "href": _relative(path, folder), "type": "application/geo+json"})
-    sides = np.asarray(boxes or [WORLD])
+    sides = np.asarray(boxes or [list(WORLD)])
     whole = [*(math.floor(side * 1e7) / 1e7 for side in sides[:, :2].min(axis=0))]
     whole += [math.ceil(side * 1e7) / 1e7 for side in sides[:, 2:].max(axis=0)]
     times = [[min(map(str, starts)), max(map(str, ends))]]

@@ -17,11 +17,12 @@ from domainsam_urban.read.catalogue import is_catalogue, list_scenes, parse_inte
 from domainsam_urban.settings import ReadOptions
 from tests.urban.tiny import write_scene
 
-BEIJING = [116.33, 39.85, 116.34, 39.86]
-ELSEWHERE = [10.0, 50.0, 10.1, 50.1]
+Box = tuple[float, float, float, float]
+BEIJING: Box = (116.33, 39.85, 116.34, 39.86)
+ELSEWHERE: Box = (10.0, 50.0, 10.1, 50.1)
 
 
-def item(name: str, href: str, when: str | None = None, box: list[float] | None = None) -> dict[str, Any]:
+def item(name: str, href: str, when: str | None = None, box: Any = None) -> dict[str, Any]:
     return {
         "type": "Feature",
         "id": name,
@@ -47,7 +48,7 @@ def test_an_item_collection_names_scenes_times_and_boxes(tmp_path: Path) -> None
         item("b/c", "two/visual.tif"),
     )
     first, second = list_scenes([given], ReadOptions())
-    assert first == Entry(str(tmp_path / "one/visual.tif"), "a", "2021-05-30T10:15:00Z", tuple(BEIJING))
+    assert first == Entry(str(tmp_path / "one/visual.tif"), "a", "2021-05-30T10:15:00Z", BEIJING)
     assert (second.name, second.when, second.box) == ("b_c", None, None)
 
 
@@ -79,9 +80,9 @@ def test_a_stac_geoparquet_table_names_scenes(tmp_path: Path, as_map: bool) -> N
     table = {"id": ["a", "b"], "assets": pa.array(assets, kind), "bbox": boxes, "datetime": times}
     parquet.write_table(pa.table(table), path)
     first, second = list_scenes([str(path)], ReadOptions())
-    assert first == Entry("/data/a.tif", "a", "2021-05-30T10:00:00+00:00", tuple(BEIJING))
+    assert first == Entry("/data/a.tif", "a", "2021-05-30T10:00:00+00:00", BEIJING)
     assert second.source == "/data/b.tif"
-    near = ReadOptions(date="2021", bbox=tuple(BEIJING))
+    near = ReadOptions(date="2021", bbox=BEIJING)
     assert names(list_scenes([str(path)], near)) == ["a"]
 
 
