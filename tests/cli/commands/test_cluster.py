@@ -95,6 +95,7 @@ def test_a_task_is_done_again_only_where_something_is_missing(run: Callable[...,
     assert again == {name: json.loads(text)["files"] for name, text in done.items()}
 
 
+@pytest.mark.slow
 def test_a_file_that_is_another_is_found_by_its_digest(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_file_that_is_another_is_found_by_its_digest(
     assert "b_mask.tif: is not the file that its task has written" in lines(capsys)
 
 
+@pytest.mark.slow
 def test_files_are_copied_and_links_lead_on(run: Callable[..., int]) -> None:
     assert run("cluster", "plan", "catalog.json", "-o", "plan", "--", *FAST) == 0
     assert run("cluster", "work", "plan") == 0
@@ -251,6 +253,7 @@ def test_a_cohort_is_planned_with_its_table(
     assert {"cohort.csv", "one_seg.nii.gz", "two_statistics.json"} <= set(plain)
 
 
+@pytest.mark.slow
 def test_tasks_that_were_tried_tell_the_time(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
