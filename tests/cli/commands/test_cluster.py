@@ -82,6 +82,7 @@ def test_parts_in_any_order_give_the_plain_commands_bytes(
     assert "2020-05-30" in plain["a.stac.json"].decode()
 
 
+@pytest.mark.slow
 def test_a_task_is_done_again_only_where_something_is_missing(run: Callable[..., int]) -> None:
     assert run("cluster", "plan", "-o", "plan", "--", *JOB, *FAST) == 0
     assert run("cluster", "work", "plan") == 0
