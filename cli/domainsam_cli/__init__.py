@@ -20,6 +20,10 @@ CORE_COMMANDS = {
         "domainsam_cli.commands.capabilities:capabilities",
         "Tell programs what this installation can do.",
     ),
+    "cluster": (
+        "domainsam_cli.commands.cluster:cluster",
+        "Spread a command over a batch system: plan, work, gather.",
+    ),
     "demo": ("domainsam_cli.commands.demo:demo", "Run a pack's main job on a generated sample."),
     "distil": ("domainsam_cli.commands.distil:distil", "Teach a small foundation what a large one sees."),
     "export": ("domainsam_cli.commands.export:export", "Write a foundation for ONNX Runtime or OpenVINO."),

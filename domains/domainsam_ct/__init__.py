@@ -29,6 +29,7 @@ PACK = DomainPack(
     find="domainsam_ct.run_alike:find_in",
     ask="domainsam_ct.run_ask:ask_in",
     run="domainsam_ct.run:run_segment",
+    many="domainsam_ct.many:JOB",
     formats="domainsam_ct.run:formats",
     convert="domainsam_ct.model.convert:convert",
     demo="domainsam_ct.commands.demo:demo",

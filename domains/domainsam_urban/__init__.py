@@ -18,6 +18,7 @@ PACK = DomainPack(
     find="domainsam_urban.run_alike:find_in",
     ask="domainsam_urban.run_ask:ask_in",
     run="domainsam_urban.run:run_map",
+    many="domainsam_urban.many:JOB",
     formats="domainsam_urban.run:formats",
     convert="domainsam_urban.model.convert:convert",
     demo="domainsam_urban.commands.demo:demo",

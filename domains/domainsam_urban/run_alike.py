@@ -202,7 +202,7 @@ def run_find(inputs: Any, out: Paths, **options: Any) -> SceneResult | Batch:
 
     scenes = list(map(str, several(inputs)))
     batch = map_scenes(scenes, find_options(out=out, **options))
-    return batch.results[0] if len(scenes) == 1 and batch.results else batch
+    return batch.results[0] if len(scenes) == len(batch.results) == batch.count == 1 else batch
 
 
 def find_in(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from domainsam.errors import ConfigError
+from domainsam.infer.spread import SpreadOptions
 from domainsam.marks import MarkFiles
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class ReadOptions:
     on top of what the file declares; ``resolution`` is the ground pixel in
     metres that the model sees, by default the one it was trained at. ``bbox``
     is west, south, east, north in ``bbox_crs``, by default in the scene's own
-    CRS; ``aoi`` is a file of polygons. Outside of either there is no data.
+    CRS and of a catalogue in degrees; ``aoi`` is a file of polygons. Outside of
+    either there is no data. Of a catalogue ``asset`` is the key of the pictures,
+    and ``date`` the dates that are wanted.
     """
 
     bands: tuple[int, ...] | None = None
@@ -50,6 +53,8 @@ class ReadOptions:
     bbox: tuple[float, ...] | None = None
     bbox_crs: str | None = None
     aoi: Path | None = None
+    asset: str | None = None
+    date: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ class OutputOptions:
     stac: bool = True
     datetime: str | None = None
     overwrite: bool = False
+    collection: Path | None = None
+    """Folder for one table and one STAC collection about all scenes."""
 
 
 WAYS = ("texture", "persam")
@@ -239,6 +246,10 @@ class MapOptions:
     """Whether a map that is to be doubted is refused."""
     made_by: str = MADE_BY
     """What rasters say they were made by: the command, or this."""
+    spread: SpreadOptions = field(default_factory=SpreadOptions)
+    """Who does the scenes, where there are many; or the pieces of one."""
+    alone: bool = False
+    """Whether the scene is the only one of its run."""
 
 
 @dataclass(frozen=True)

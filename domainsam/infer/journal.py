@@ -64,6 +64,16 @@ class Journal(OpenFile):
             self._write({"run": dict(fingerprint)})
             sync_folder(path.parent)
 
+    def read_all(self) -> list[Record]:
+        """Records of earlier runs and of this one, in order.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be read again.
+        """
+        return _read(self.path)[0][1:]
+
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record; it is on the disk when this returns."""
         self._write(record)

@@ -15,6 +15,7 @@ from domainsam_cli.options import (
     overwrite_option,
     precision_option,
     resume_option,
+    spread_options,
     talk_options,
 )
 from domainsam_urban.commands.map import (
@@ -126,6 +127,7 @@ word_options = bundle(
 @click.option("--foundation", help="Name or checkpoint file [default: embedded].")
 @device_option
 @precision_option
+@spread_options
 @resume_option
 @overwrite_option
 @talk_options
@@ -149,4 +151,4 @@ def find_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -
     mark_resumable(ctx)
     batch = map_scenes(inputs, find_options(**job_options(given), made_by=get_command_line()))
     print_result(given, batch.document, summarise_run(batch))
-    end_run(ctx, batch, len(inputs))
+    end_run(ctx, batch)
