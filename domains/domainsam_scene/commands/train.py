@@ -190,7 +190,7 @@ def check_method(given: dict[str, Any], method: str) -> None:
     """
     alone = method == "specialist"
     for name in BESIDE_ONLY if alone else SPECIALIST_ONLY:
-        if given[name]:
+        if given[name] not in (None, False):
             way = "name another --method" if alone else "add --method specialist"
             raise ConfigError(
                 f"--{name.replace('_', '-')} is of no use to method {method}: leave it out, or {way}"

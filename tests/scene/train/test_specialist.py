@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,11 @@ def test_it_segments_and_is_scored_by_command(
     assert '"foundation": "none"' in capsys.readouterr().out
     shares = np.load(tmp_path / "c.npz")
     assert {"rgb", "lidar"} <= set(shares.files)
-    csv = ("--csv", tmp_path / "s.csv", "--missing", "subsets", "--limit", "1", "--quiet")
-    assert scene("evaluate", samples, "--layout", "plain", "--model", trained, *csv) == 0
-    assert "rgb+depth+lidar" in (tmp_path / "s.csv").read_text().replace(" ", "")
+    table = ("--csv", tmp_path / "s.csv", "--missing", "subsets", "--limit", "1", "--quiet")
+    assert scene("evaluate", samples, "--layout", "plain", "--model", trained, *table) == 0
+    rows = list(csv.DictReader((tmp_path / "s.csv").open()))
+    assert len({row["sensors"] for row in rows}) == 7
+    assert all(0 <= float(row["miou"]) <= 1 for row in rows)
     given = ("--model", trained, "--foundation", "embedded_sam2", "-o", tmp_path / "n.png")
     assert scene("segment", *files, *given) == 2
     assert "is a specialist without a foundation, so --foundation" in capsys.readouterr().err
