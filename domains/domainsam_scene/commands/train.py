@@ -163,13 +163,14 @@ def choose_recipe(given: dict[str, Any]) -> TrainConfig:
     ConfigError
         If they contradict each other.
     """
-    from domainsam_scene.train.recipe import TrainConfig, make_paper_recipe, read_recipe
+    from domainsam_scene.train.recipe import RECIPES, TrainConfig, make_paper_recipe, read_recipe
 
     path, method = given["config_path"], given["method"]
     if path is not None:
         config = read_recipe(path)
     elif method == "specialist" and not given["paper"]:
-        config = read_recipe(Path(method))
+        # By its place, or a file of that name in the folder at hand would be taken for it.
+        config = read_recipe(RECIPES / f"{method}.toml")
     else:
         config = TrainConfig()
     if given["paper"] and path is None and method is None:
