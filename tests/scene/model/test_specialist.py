@@ -18,7 +18,7 @@ from domainsam_scene.model.build import build_network
 from domainsam_scene.model.network import NetworkConfig, SceneNetwork
 from domainsam_scene.model.output import SceneOutput
 from domainsam_scene.model.scene import load_model, load_network, save_network
-from domainsam_scene.model.specialist import SpecialistNetwork
+from domainsam_scene.model.specialist import LEVELS, SpecialistNetwork
 from domainsam_scene.train.objective import LearningOptions, SceneBatch, SceneObjective
 from tests.core.foundation.test_norms import count_norms, stir
 from tests.core.tiny_sam2 import images, tiny_foundation
@@ -137,8 +137,8 @@ def test_every_part_learns_whatever_sensors_scenes_have() -> None:
     batch = SceneBatch(sensed(), torch.randint(0, 4, (2, 64, 64)), present)
     objective(batch)["loss"].backward()
     assert not [name for name, part in model.named_parameters() if part.grad is None]
-    for part in (model.stem, *model.project):
-        gradient = part.weight.grad
+    for part in ("stem", *(f"project.{place}" for place in range(LEVELS))):
+        gradient = model.get_parameter(f"{part}.weight").grad
         assert gradient is not None
         assert not gradient[2].any()
         assert gradient[:2].abs().sum() > 0
