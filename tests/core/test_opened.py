@@ -129,8 +129,8 @@ def test_a_file_of_several_packs_asks_for_one(
         ({"like": "a.gpkg", "labels": "roof"}, "'labels' belongs to marks"),
         ({"track": "a.nii.gz", "frame": 3}, "'frame' belongs to marks"),
         ({"everything": True, "threshold": 0.4}, "'threshold' belongs to marks"),
-        ({"like": "a.gpkg", "points": [(1, 2)]}, "mark objects in one way"),
-        ({"everything": True, "boxes": [(1, 2, 3, 4)]}, "mark objects in one way"),
+        ({"like": "a.gpkg", "points": [(1, 2)]}, "in one way"),
+        ({"everything": True, "boxes": [(1, 2, 3, 4)]}, "in one way"),
         ({"points": [(1, 2)], "per_side": 3}, "belongs to a search"),
     ],
 )

@@ -64,4 +64,4 @@ def ask_command(ctx: click.Context, /, scene: str, phrase: str, **given: Any) ->
     options = ask_options(phrase=phrase, **job_options(given), made_by=get_command_line())
     batch = map_scenes([scene], options)
     print_result(given, batch.document, summarise_run(batch))
-    end_run(ctx, batch, 1)
+    end_run(ctx, batch)

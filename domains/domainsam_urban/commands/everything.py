@@ -91,4 +91,4 @@ def everything_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: 
     mark_resumable(ctx)
     batch = map_scenes(inputs, everything_options(**job_options(given), made_by=get_command_line()))
     print_result(given, batch.document, summarise_run(batch))
-    end_run(ctx, batch, len(inputs))
+    end_run(ctx, batch)
