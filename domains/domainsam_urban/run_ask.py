@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from domainsam.infer.spread import SpreadOptions
 from domainsam.keywords import check_keywords, keyword_names
 from domainsam.prompter.language.keywords import ask_options as language_options
 from domainsam_urban.run import Paths, map_options, several
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from domainsam_urban.job import Batch, SceneResult
     from domainsam_urban.read.scene import RasterSource
 
+NOT_ASKED = (*NO_PART, *(item.name for item in fields(SpreadOptions)))
+"""Options of :func:`~domainsam_urban.run.map_options` that have no part in asking about one scene."""
 SIZES = ("min_area", "simplify", "close_holes")
 
 
@@ -41,7 +44,7 @@ def ask_options(*, phrase: str, mllm: str | Path, **options: Any) -> MapOptions:
         If one is unknown or impossible.
     """
     asking = keyword_names(language_options)
-    known = tuple(name for name in keyword_names(map_options) if name not in NO_PART)
+    known = tuple(name for name in keyword_names(map_options) if name not in NOT_ASKED)
     check_keywords("urban ask", options, (*known, *asking))
     ask = language_options(mllm=mllm, **{name: options.pop(name) for name in asking if name in options})
     sizes = {name: options[name] for name in SIZES if options.get(name) is not None}

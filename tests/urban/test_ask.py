@@ -20,8 +20,7 @@ from domainsam.testing.oracle import SeeingSpeaker
 from domainsam_cli import main
 from domainsam_urban.commands.ask import ask_command
 from domainsam_urban.run import map_options
-from domainsam_urban.run_alike import NO_PART
-from domainsam_urban.run_ask import ask_options, run_ask
+from domainsam_urban.run_ask import NOT_ASKED, ask_options, run_ask
 from tests.urban.tiny import PLACE, write_scene
 
 PHRASE = "red roofs"
@@ -160,5 +159,5 @@ def test_a_scene_that_is_open_in_python_is_asked_too(
 def test_keywords_are_the_options_of_the_command() -> None:
     options = {item.name for item in ask_command.params if item.expose_value}
     options -= {"as_json", "verbose", "scene", "phrase"}
-    known = set(keyword_names(map_options)) - set(NO_PART) - {"made_by"}
+    known = set(keyword_names(map_options)) - set(NOT_ASKED) - {"made_by"}
     assert options == known | set(keyword_names(ask_options, language_options)) - {"phrase"}

@@ -111,7 +111,7 @@ def test_the_command_and_python_find_the_same(scene: Path, tmp_path: Path) -> No
         assert found.told["way"] == "everything"
         assert found.mask.any()
         found.save(tmp_path / "python.gpkg")
-        with pytest.raises(ConfigError, match="find one or the other"):
+        with pytest.raises(ConfigError, match="in one way"):
             opened.find(everything=True, like="a.gpkg")
     for name in ("command", "python"):
         assert len(geopandas.read_file(tmp_path / f"{name}.gpkg", layer="settlements")) > 3

@@ -15,6 +15,7 @@ from domainsam_cli.options import (
     overwrite_option,
     precision_option,
     resume_option,
+    spread_options,
     talk_options,
 )
 from domainsam_urban.commands.map import (
@@ -71,6 +72,7 @@ keep_options = bundle(
 @precision_option
 @resume_option
 @overwrite_option
+@spread_options
 @talk_options
 @click.pass_context
 def everything_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
