@@ -146,7 +146,9 @@ class EverythingSource:
             and valid[int(y), int(x)]
         ]
         best: list[Proposal] = []
-        features = view.features(window) if points else None
+        if not points:
+            return best
+        features = view.features(window)
         for start in range(0, len(points), AT_ONCE):
             prompts = _ask(points[start : start + AT_ONCE])
             with torch.inference_mode():

@@ -198,12 +198,13 @@ def sample_clamped(features: Tensor, places: Tensor) -> Tensor:
     (x0, y0), (x1, y1) = ((at.clamp(min=0).minimum(most)).T.long() for at in (low, low + 1))
     left, top = (places - low).T
     right, bottom = 1 - left, 1 - top
-    return (
+    found: Tensor = (
         features[:, y0, x0] * right * bottom
         + features[:, y0, x1] * left * bottom
         + features[:, y1, x0] * right * top
         + features[:, y1, x1] * left * top
-    ).T
+    )
+    return found.T
 
 
 def embed(motion: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ import domainsam
 from domainsam.errors import ConfigError
 from domainsam.infer.journal import JOURNAL_FILE
 from domainsam.keywords import keyword_names
+from domainsam.prompter.everything import EverythingSource
 from domainsam.protocols import SceneObject, Window
 from domainsam_cli import main
 from domainsam_cli.options import job_options
-from domainsam_urban import everything as module
 from domainsam_urban.commands.everything import everything_command
 from domainsam_urban.run import map_options
 from domainsam_urban.run_alike import NO_PART
@@ -26,7 +26,7 @@ from domainsam_urban.run_everything import everything_options, run_everything
 from domainsam_urban.write.ranked import Layers
 from tests.urban.tiny import write_scene
 
-LOOSE = {"per_side": 4, "least_iou": 0.0, "least_stability": 0.0}
+LOOSE: dict[str, Any] = {"per_side": 4, "least_iou": 0.0, "least_stability": 0.0}
 PIXEL_M2 = 0.81
 
 
@@ -75,7 +75,7 @@ def test_a_killed_run_goes_on_with_the_next_window(
 ) -> None:
     segment(scene, tmp_path / "whole.gpkg", stac=False)
     asked: list[Window] = []
-    looking = module.EverythingSource._look_at
+    looking = EverythingSource._look_at
 
     def look(self: Any, view: Any, window: Window, area: Any) -> list[SceneObject]:
         asked.append(window)
@@ -83,7 +83,7 @@ def test_a_killed_run_goes_on_with_the_next_window(
             raise KeyboardInterrupt
         return looking(self, view, window, area)
 
-    monkeypatch.setattr(module.EverythingSource, "_look_at", look)
+    monkeypatch.setattr(EverythingSource, "_look_at", look)
     with pytest.raises(KeyboardInterrupt):
         segment(scene, tmp_path / "broken.gpkg", stac=False)
     (journal,) = tmp_path.glob(f".*/{JOURNAL_FILE}")

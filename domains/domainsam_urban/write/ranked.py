@@ -114,7 +114,7 @@ class Layers:
         shown = [number for number, one in enumerate(ranked) if one.mask is not None]
         shown.reverse()
         if smaller_first:
-            shown.sort(key=lambda number: -int(np.count_nonzero(ranked[number].mask)))
+            shown.sort(key=lambda number: -int(np.asarray(ranked[number].mask).sum()))
         self._upwards = [(number + 1, ranked[number]) for number in shown]
         places = [one.bounds for _, one in self._upwards]
         edges = [(at.row, at.col, at.row + at.height, at.col + at.width) for at in places]

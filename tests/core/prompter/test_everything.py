@@ -67,7 +67,7 @@ def test_what_several_windows_show_is_reported_once() -> None:
 def test_only_near_boxes_are_compared_and_the_answer_is_the_same() -> None:
     rng = np.random.default_rng(0)
     corners, sides = rng.integers(0, 40, (80, 2)), rng.integers(4, 30, (80, 2))
-    boxes = [tuple(map(float, (*at, *(at + side)))) for at, side in zip(corners, sides, strict=True)]
+    boxes: Any = [tuple(map(float, (*at, *(at + side)))) for at, side in zip(corners, sides, strict=True)]
     scores = rng.random(80).tolist()
 
     def overlap(one: Any, other: Any) -> float:

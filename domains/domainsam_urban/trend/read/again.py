@@ -163,24 +163,11 @@ def keep_reached(region: Region, contrast: Contrast) -> Again:
     odds = np.where(region.seen, contrast.score(region.features), -np.inf).astype(np.float32)
     probability = smooth_odds(odds)
     alike = (probability > 0.5) & (region.away <= region.reach)
-    kept = reach_from(region.share > 0, alike)
+    kept = ndimage.binary_propagation((region.share > 0) & alike, EIGHT, mask=alike)
     gap = 0.0
     if kept.any() and region.around.any():
         gap = float(probability[kept].mean() - probability[region.around].mean())
     return Again(np.where(kept, probability, 0).astype(np.float32), gap)
-
-
-def reach_from(outline: Mask, alike: Mask) -> Mask:
-    """What is alike and goes on from an outline by more than a thread of one or two cells.
-
-    What is so thin that nothing goes on without threads is taken with them.
-    """
-    firm = ndimage.binary_opening(alike, EIGHT)
-    core = ndimage.binary_propagation(outline & firm, EIGHT, mask=firm)
-    if not core.any():
-        return np.asarray(ndimage.binary_propagation(outline & alike, EIGHT, mask=alike))
-    # The opening has rounded corners off.
-    return np.asarray(ndimage.binary_dilation(core, EIGHT) & alike)
 
 
 def tell_apart(region: Region, inside: Mask) -> Float32:
