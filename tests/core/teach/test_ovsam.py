@@ -146,6 +146,7 @@ def test_losses_fall_and_the_file_names_what_it_learnt(data: Path, tmp_path: Pat
         assert torch.equal(again.neck.state_dict()[name], value)
 
 
+@pytest.mark.slow
 def test_one_batch_is_learnt_by_heart(data: Path) -> None:
     """Labels and masks of four objects: every part of the loss falls."""
     lessons = tiny_lessons()
