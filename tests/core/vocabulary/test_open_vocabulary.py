@@ -18,7 +18,13 @@ from domainsam.protocols import Namer, SceneObject, View, Window, Word
 from domainsam.testing.contracts import ArrayView, NamerContract
 from domainsam.vocabulary import load_vocabulary_model
 from domainsam.vocabulary.clip import TEMPLATES, WordTower
-from domainsam.vocabulary.open_vocabulary import COCO_BASE, OpenVocabularySam, load, read_network
+from domainsam.vocabulary.open_vocabulary import (
+    COCO_BASE,
+    OpenVocabularySam,
+    collect_taught,
+    load,
+    read_network,
+)
 from domainsam.vocabulary.ovsam_network import (
     OpenVocabularyNetwork,
     OpenVocabularySize,
@@ -144,21 +150,19 @@ def test_an_absent_file_is_one_line_with_its_address(
     assert "\n" not in str(caught.value)
 
 
-def test_a_taught_file_takes_the_place_of_two(tmp_path: Path, network: OpenVocabularyNetwork) -> None:
-    write_official(tmp_path, network)
-    for file in ("sam2clip_vith_rn50x16.pth", "clip2sam_coco_rn50x16.pth"):
-        (tmp_path / file).unlink()
+def test_a_taught_file_takes_the_place_of_three(tmp_path: Path, network: OpenVocabularyNetwork) -> None:
+    torch.save(network.clip.state_dict(), tmp_path / "RN50x16.pt")
     own = tmp_path / "taught.safetensors"
-    parts = ("neck", "fpn_neck", "mask_decoder")
-    tensors = {
-        f"{part}.{name}": value.clone()
-        for part in parts
-        for name, value in getattr(network, part).state_dict().items()
-    }
+    tensors = {name: value.clone() for name, value in collect_taught(network).items()}
     save_file(tensors, own, {"domainsam": '{"vocabulary": "ovsam_coco", "base": ["roof", "tree"]}'})
     loaded, base = read_network("ovsam_coco", tmp_path, own, tiny_size())
     assert base == (Word("roof"), Word("tree"))
-    assert torch.equal(loaded.neck.pos_embed, network.neck.pos_embed)
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    tensors.pop("neck.level_encoding.weight")
+    save_file(tensors, own)
+    with pytest.raises(CheckpointError, match=r"missing: level_encoding\.weight"):
+        read_network("ovsam_coco", tmp_path, own, tiny_size())
 
 
 def test_the_way_through_the_blocks_is_that_of_sams_own_code(network: OpenVocabularyNetwork) -> None:
