@@ -81,7 +81,7 @@ def test_rehearsal_leaves_head_clip_as_it_is() -> None:
             part.add_(0.01 * torch.randn_like(part))
     torch.manual_seed(7)
     focal, dice = lesson.rehearse(make_batch().words)
-    (focal + dice).backward()
+    (focal + dice).backward()  # type: ignore[no-untyped-call]
     assert all(part.grad is None for part in lesson.network.clip_head.parameters())
     assert any(
         part.grad is not None and part.grad.abs().max() > 0

@@ -90,7 +90,7 @@ def test_tables_of_weights_that_learn_are_made_anew() -> None:
     with torch.no_grad():
         before = merged.tokens(images)
     loss = merged.tokens(images).sum()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert merged.image_encoder.pos_embed.grad is not None
     with torch.no_grad():
         merged.image_encoder.pos_embed.add_(1.0)
