@@ -29,7 +29,14 @@ from domainsam.teach.ovsam_data import (
     read_named,
     split_named,
 )
-from domainsam.teach.ovsam_lessons import FeatureLesson, Learner, NameLesson, judge_features, judge_names
+from domainsam.teach.ovsam_lessons import (
+    POINTS,
+    FeatureLesson,
+    Learner,
+    NameLesson,
+    judge_features,
+    judge_names,
+)
 from domainsam.tensorfile import write_safetensors
 from domainsam.train.cache import TeacherCache
 from domainsam.train.loop import Stage, StageOptions, run_stages
@@ -80,8 +87,8 @@ class Lessons:
         Of ``"1"`` and ``"2"``.
     base
         The words that stage 2 learns; None for all categories.
-    prompts
-        Objects that are asked for in a picture.
+    prompts, points
+        Objects that are asked for in a picture, and places at which a mask is compared.
     words
         All that decides the answer beside the options, as JSON can hold it.
     """
@@ -92,6 +99,7 @@ class Lessons:
     stages: tuple[str, ...]
     base: tuple[Word, ...] | None = None
     prompts: int = PROMPTS
+    points: int = POINTS
     words: tuple[Any, ...] = ()
 
 
@@ -151,7 +159,7 @@ def teach(
         network = begin(place, generalist, start)
         told = (file_sha256(place), None if start is None else str(start))
         lessons = Lessons(
-            network, generalist, WordTower(network.clip), stages, words, prompts or PROMPTS, told
+            network, generalist, WordTower(network.clip), stages, words, prompts or PROMPTS, POINTS, told
         )
         return run(data, options, training, lessons)
 
@@ -191,7 +199,14 @@ def run(data: Path, options: TeachOptions, training: Training, lessons: Lessons)
     network = lessons.network.to(device)
     learner = Learner(network).to(device)
     made: list[Stage] = []
-    told: list[Any] = ["ovsam", lessons.teacher.sha256, lessons.stages, lessons.prompts, *lessons.words]
+    told: list[Any] = [
+        "ovsam",
+        lessons.teacher.sha256,
+        lessons.stages,
+        lessons.prompts,
+        lessons.points,
+        *lessons.words,
+    ]
     notes: list[str] = []
     learnt: tuple[Word, ...] = lessons.base or ()
     if "1" in lessons.stages:
@@ -262,7 +277,7 @@ def _plan_second(
     learnt, pictures = read_named(data, lessons.base)
     teaching, held = split_named(pictures, options.held_back)
     vectors = lessons.tower.embed(learnt).to(training.devices.device)
-    lesson = NameLesson(learner, vectors)
+    lesson = NameLesson(learner, vectors, lessons.points)
     side, rank = lessons.network.size.image_size, training.devices.rank
 
     def stream(shown: Sequence[NamedPicture], still: bool = False) -> NamedStream:

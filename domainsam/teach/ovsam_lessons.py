@@ -115,8 +115,10 @@ class NameLesson(nn.Module):
         error = F.binary_cross_entropy_with_logits(own, wanted)
         dice = measure_dice(own, wanted)
         loss = LABEL_WEIGHT * labels + MASK_WEIGHT * error + DICE_WEIGHT * dice
-        # What is made of the label token counts for nothing, as published, and is known to every process.
-        idle = torch.stack([part.sum() for part in self.learner.mask_decoder.label_mlp.parameters()]).sum()
+        # What is made of the label token counts for nothing, as published; which levels of the pyramid the
+        # boxes are read from is up to chance, and every process must step with the others.
+        learning = [part for part in self.learner.parameters() if part.requires_grad]
+        idle = torch.stack([part.sum() for part in learning]).sum() if learning else loss.new_zeros(())
         parts = {"labels": labels.detach(), "masks": error.detach(), "dice": dice.detach()}
         return {"loss": loss + 0 * idle, **parts}
 

@@ -83,11 +83,11 @@ def tiny_teacher() -> SamFoundation:
 def tiny_lessons(stages: tuple[str, ...] = ("1", "2"), seed: int = 0) -> Lessons:
     network, teacher = tiny_network(seed), tiny_teacher()
     adopt(network, teacher)
-    return Lessons(network, teacher, tiny_tower(network), stages, None, 4)
+    return Lessons(network, teacher, tiny_tower(network), stages, None, 4, 64)
 
 
 def learn(data: Path, out: Path, lessons: Lessons, **more: Any) -> Trained:
-    settings: dict[str, Any] = {"steps": (6, 6), "batch_size": 2, "every": 3, "device": "cpu", "quiet": True}
+    settings: dict[str, Any] = {"steps": (4, 4), "batch_size": 1, "every": 2, "device": "cpu", "quiet": True}
     options = TeachOptions(out, **{**settings, "precision": "fp32", "workers": 1, **more})
     with start_run(options) as training:
         return run(data, options, training, lessons)
@@ -100,18 +100,19 @@ def digests(network: OpenVocabularyNetwork) -> dict[str, str]:
 def test_each_stage_changes_its_own_parts_alone(data: Path, tmp_path: Path) -> None:
     lessons = tiny_lessons()
     seen = [digests(lessons.network)]
-    learn(data, tmp_path / "one.safetensors", replace(lessons, stages=("1",)), steps=(2,))
+    learn(data, tmp_path / "one.safetensors", replace(lessons, stages=("1",)), steps=(1,), held_back=0.0)
     seen.append(digests(lessons.network))
-    learn(data, tmp_path / "two.safetensors", replace(lessons, stages=("2",)), steps=(2,))
+    learn(data, tmp_path / "two.safetensors", replace(lessons, stages=("2",)), steps=(1,), held_back=0.0)
     seen.append(digests(lessons.network))
     changed = [{name for name in before if before[name] != after[name]} for before, after in pairwise(seen)]
     assert changed == [{"neck"}, {"fpn_neck", "mask_decoder"}]
 
 
+@pytest.mark.slow
 def test_losses_fall_and_the_file_names_what_it_learnt(data: Path, tmp_path: Path) -> None:
     lessons = tiny_lessons()
     out = tmp_path / "ov.safetensors"
-    result = learn(data, out, lessons, steps=(30, 40), rates=(3e-3, 3e-3), every=10)
+    result = learn(data, out, lessons, steps=(30, 40), rates=(3e-3, 3e-3), every=10, batch_size=2)
     with (tmp_path / "ov.training" / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     first = [float(row["feature_error"]) for row in rows if row["stage"] == "1-sam2clip"]
@@ -147,7 +148,7 @@ def test_one_batch_is_learnt_by_heart(data: Path) -> None:
         optimizer.zero_grad()
         parts["loss"].backward()
         optimizer.step()
-        losses.append({name: float(value) for name, value in parts.items()})
+        losses.append({name: float(value.detach()) for name, value in parts.items()})
     assert losses[-1]["labels"] < 0.5 * losses[0]["labels"]
     assert losses[-1]["loss"] < 0.6 * losses[0]["loss"]
 
@@ -183,7 +184,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
 
     def dying(self: NameLesson, batch: Any) -> dict[str, Tensor]:
         calls.append(1)
-        if len(calls) > 4:
+        if len(calls) > 3:
             raise KeyboardInterrupt
         return forward(self, batch)
 
