@@ -36,7 +36,7 @@ HEADS, JOINT = STAGES[0], STAGES[1]
 
 
 def make_lesson(stage: Published = JOINT, **changed: float) -> SamClipLesson:
-    recipe = Recipe(**{**vars(RECIPE), **changed})  # type: ignore[arg-type]
+    recipe = Recipe(**{**vars(RECIPE), **changed})
     lesson = SamClipLesson(make_merged(), make_foundation(), make_teacher(), stage, recipe)
     lesson.prepare()
     return lesson
@@ -81,7 +81,7 @@ def test_rehearsal_leaves_head_clip_as_it_is() -> None:
             part.add_(0.01 * torch.randn_like(part))
     torch.manual_seed(7)
     focal, dice = lesson.rehearse(make_batch().words)
-    (focal + dice).backward()  # type: ignore[no-untyped-call]
+    (focal + dice).backward()
     assert all(part.grad is None for part in lesson.network.clip_head.parameters())
     assert any(
         part.grad is not None and part.grad.abs().max() > 0
