@@ -112,6 +112,7 @@ VOCABULARIES: dict[str, VocabularySpec] = {
             "domainsam.vocabulary.embedded:load",
             f"{RESEARCH_LICENCE} (trained in part on research-only imagery, see the model card)",
             (NAMES, MAPS),
+            notice="the embedded model of words is for research: trained in part on research-only pictures",
             reads="a closed list of words and their synonyms",
         ),
         _open_vocabulary("coco", "clip2sam_coco_rn50x16.pth", 18),

@@ -159,11 +159,12 @@ class _Teaching:
             ema=0.0,
             keep="last",
         )
+        views: Any = MixedViews(words, sam)
         return Stage(
             one.name,
             lesson,
             lesson,
-            MixedViews(words, sam),
+            views,
             self._judge,
             SCORE,
             chosen,

@@ -105,7 +105,9 @@ class SamClipWords:
             places = self.network.clip_head.places(self.network.tokens(picture))[0]
             # At the picture's resolution a thin or small object still has its share of a patch.
             masks = place_masks(look, objects) * torch.from_numpy(valid)
-            shares = F.adaptive_avg_pool2d(masks[:, None], places.shape[:2])[:, 0].to(self.device)
+            shares = F.adaptive_avg_pool2d(masks[:, None], (places.shape[0], places.shape[1]))[:, 0].to(
+                self.device
+            )
             total = shares.sum(dim=(1, 2))
             mean = torch.einsum("nhw,hwd->nd", shares, places) / total.clamp(min=1e-12)[:, None]
             found = (SCALE * F.normalize(mean, dim=1) @ vectors.T).softmax(dim=1).cpu().numpy()

@@ -183,7 +183,8 @@ def _load_transformers(name: str, folder: Path, device: torch.device) -> ImageTe
     told = folder / "preprocessor_config.json"
     own = _read_json(told) if told.is_file() else {}
     pixels = Normalisation(
-        tuple(own.get("image_mean", CLIP_PIXELS.mean)), tuple(own.get("image_std", CLIP_PIXELS.std))
+        _triple(own.get("image_mean", CLIP_PIXELS.mean), told),
+        _triple(own.get("image_std", CLIP_PIXELS.std), told),
     )
 
     def read(texts: Sequence[str]) -> Tensor:
@@ -199,6 +200,15 @@ def _load_transformers(name: str, folder: Path, device: torch.device) -> ImageTe
         return _vectors(network.get_image_features(pixel_values=images))
 
     return ImageTextTeacher(name, int(config.vision_config.image_size), pixels, see, read, device)
+
+
+def _triple(values: Any, path: Path) -> tuple[float, float, float]:
+    """Three numbers of a file of settings."""
+    try:
+        red, green, blue = map(float, values)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: has no three numbers as mean and spread; fetch it again") from error
+    return red, green, blue
 
 
 def _vectors(answer: Any) -> Tensor:

@@ -65,7 +65,7 @@ def fit_square(channels: Tensor) -> Tensor:
 
 def mean_inside(level: Tensor, masks: Tensor) -> Tensor:
     """Means ``(B, C)`` of a level ``(B, C, h, w)`` weighted by masks ``(B, 1, H, W)`` in 0 to 1."""
-    weight = F.adaptive_avg_pool2d(masks, level.shape[-2:]) + 1e-6
+    weight = F.adaptive_avg_pool2d(masks, (level.shape[-2], level.shape[-1])) + 1e-6
     return (level * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3))
 
 

@@ -154,7 +154,7 @@ def _prepare_naming(root: Path, options: WordOptions) -> Prepared:
     words, refused = understand_some(model, {number: data.names[number] for number in present})
     if not words:
         raise ConfigError(f"{model.name} understands none of the {len(present)} classes of {root}")
-    kinds = {GROUPS.get(kind, kind): [] for kind in data.groups.values()}  # type: ignore[var-annotated]
+    kinds: dict[str, list[int]] = {GROUPS.get(kind, kind): [] for kind in data.groups.values()}
     for place, number in enumerate(present):
         if number in data.groups:
             kinds[GROUPS.get(data.groups[number], data.groups[number])].append(place)

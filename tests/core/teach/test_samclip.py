@@ -36,7 +36,7 @@ HEADS, JOINT = STAGES[0], STAGES[1]
 
 
 def make_lesson(stage: Published = JOINT, **changed: float) -> SamClipLesson:
-    recipe = Recipe(**{**vars(RECIPE), **changed})  # type: ignore[arg-type]
+    recipe = Recipe(**{**vars(RECIPE), **changed})
     lesson = SamClipLesson(make_merged(), make_foundation(), make_teacher(), stage, recipe)
     lesson.prepare()
     return lesson

@@ -75,7 +75,7 @@ def test_positions_are_resized_plain_bicubic(side: int) -> None:
         if cells == 4
         else torch.nn.functional.interpolate(code, (cells, cells), mode="bicubic", align_corners=False)
     )
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
     encoder.blocks[0].norm1.register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
     images = torch.rand(1, 3, side, side)
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_templates_are_sentences_around_a_word() -> None:
 def test_a_map_names_places_as_the_head_does() -> None:
     model, view = make_words(), ArrayView((64, 64))
     words = [Word("roof"), Word("tree")]
-    model.side = 64  # type: ignore[misc]
+    model.side = 64
     scores = model.map_words(view, Window(0, 0, 64, 64), words)
     with torch.no_grad():
         image = torch.from_numpy(view.image(Window(0, 0, 64, 64)))[None]
