@@ -87,6 +87,7 @@ def test_slices_become_one_organ_and_strays_are_left_out(
     assert "spleen" in json.dumps(statistics)
 
 
+@pytest.mark.slow
 def test_slices_between_those_asked_have_boxes_between(
     scan: Path, oracle: SeeingSpeaker, tmp_path: Path
 ) -> None:

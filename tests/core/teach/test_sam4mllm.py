@@ -80,9 +80,10 @@ def teach(folder: Path, out: Path, steps: int, **more: Any) -> Any:
     return teach_words("sam4mllm", folder, options, **own)
 
 
+@pytest.mark.slow
 def test_a_dialogue_is_learnt_by_heart_and_the_adapter_is_asked(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "adapter.safetensors"
-    teach(folder, out, 80)
+    teach(folder, out, 400)
     picture = np.asarray(Image.open(folder / "a.png"))
     question = Question(picture, (("user", "Where: roof"),))
     mask = np.asarray(Image.open(folder / "m.png")) > 0
