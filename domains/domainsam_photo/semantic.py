@@ -106,7 +106,7 @@ def plan_maps(pictures: Sequence[Path], out: Path, overlay: bool) -> tuple[MapPl
             raise ConfigError(f"--out '{out}' must end in .png, or be a folder")
         if len(pictures) > 1:
             raise ConfigError(f"--out '{out}' is one file for {len(pictures)} pictures: give a folder")
-        plans = (MapPlan(pictures[0], out, overlay),)
+        plans: tuple[MapPlan, ...] = (MapPlan(pictures[0], out, overlay),)
     else:
         plans = tuple(MapPlan(picture, out / f"{picture.stem}.png", overlay) for picture in pictures)
     check_apart([path for plan in plans for path in plan.files], pictures, "pictures")

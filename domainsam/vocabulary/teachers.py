@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -172,7 +173,7 @@ def _load_transformers(name: str, folder: Path, device: torch.device) -> ImageTe
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
         network: Any = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
         tokens: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
     if not hasattr(network, "get_image_features") or not hasattr(network, "get_text_features"):
         raise ConfigError(

@@ -42,7 +42,7 @@ def _read_square(
 
     Large squares are read strip by strip and averaged, so that memory does not grow with objects.
     """
-    step = max(1, side // MOST_SIDE)
+    step = -(-side // MOST_SIDE)
     cells = -(-side // step)
     strips = []
     for start in range(0, cells, cells if step == 1 else STRIP):

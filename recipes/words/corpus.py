@@ -172,8 +172,8 @@ def mumbai(folder: Path, known: dict[str, int]) -> Iterator[Named | None]:
         for patch, parts in sorted(tiles.items()):
             image = np.zeros((PATCH, PATCH, 3), np.uint8)
             colours = np.zeros((PATCH, PATCH, 3), np.uint8)
-            for number, path in parts.items():
-                row, col = (STEP * int(part) for part in divmod(number - 1, GRID))
+            for tile, path in parts.items():
+                row, col = (STEP * int(part) for part in divmod(tile - 1, GRID))
                 place = np.s_[row : row + TILE, col : col + TILE]
                 image[place] = np.asarray(Image.open(path).convert("RGB"))
                 mask = Image.open(folder / split / "masks" / f"{path.stem}.png")

@@ -125,7 +125,9 @@ def describe_places(network: WordNetwork, one: Named) -> tuple[Tensor, list[int]
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(one.name.encode()).digest()[:4], "little"))
     found, concepts = [features.new_zeros(0, features.shape[0])], []
     for number, concept in enumerate(one.names, 1):
-        share = F.adaptive_avg_pool2d((ids == number).float()[None], features.shape[-2:])[0]
+        share = F.adaptive_avg_pool2d(
+            (ids == number).float()[None], (features.shape[-2], features.shape[-1])
+        )[0]
         rows, cols = np.nonzero(share.numpy() >= PURE)
         if not len(rows):
             continue
@@ -158,5 +160,5 @@ def collect(
             temporary.replace(path)
             log.info("%s: %d of %d pictures", folder.name, min(start + PART, len(records)), len(records))
         found.append(tuple(torch.load(path, weights_only=True)))
-    features, concepts, pictures = (torch.cat(part) for part in zip(*found, strict=True))
-    return Samples(features, concepts.long(), pictures)
+    joined = [torch.cat(part) for part in zip(*found, strict=True)]
+    return Samples(joined[0], joined[1].long(), joined[2])

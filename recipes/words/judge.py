@@ -152,9 +152,9 @@ def find_in_scenes(model: EmbeddedWords, records: list[Named]) -> dict[str, Any]
             known = one.ids > 0
             rows.append([(mask & truth).sum(), (mask & known).sum(), truth.sum()])
         sums = np.array(rows, np.float64)
-        told = {"pictures": len(rows), "with_it": int((sums[:, 2] > 0).sum())}
+        told: dict[str, Any] = {"pictures": len(rows), "with_it": int((sums[:, 2] > 0).sum())}
         for kind, over in (("precision", 1), ("recall", 2)):
-            interval = bootstrap(sums, lambda total, over=over: total[:, 0] / np.maximum(total[:, over], 1))
+            interval = bootstrap(sums[:, [0, over]], lambda total: total[:, 0] / np.maximum(total[:, 1], 1))
             told[kind] = [round(value, 3) for value in (interval.value, interval.low, interval.high)]
         found[name] = told
     return found

@@ -90,7 +90,7 @@ def learn_head(
         logits = options.scale * vectors @ words.draw(rng, options.noise).T + hidden
         loss = F.cross_entropy(logits, targets[rows], label_smoothing=0.0)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         schedule.step()
     return head.eval()

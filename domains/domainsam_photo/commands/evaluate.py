@@ -16,7 +16,7 @@ from domainsam_photo.commands.shared import PATH
 
 if TYPE_CHECKING:
     from domainsam_photo.evaluate.evaluate import Evaluation
-    from domainsam_photo.evaluate.words import WordEvaluation
+    from domainsam_photo.evaluate.word_scores import WordEvaluation
 
 PLAIN = ("davis", "youtube-vos", "mose", "perseg", "folder")
 WORDS = ("coco", "lvis", "ade20k", "voc", "pascal-context", "semantic", "refcoco")

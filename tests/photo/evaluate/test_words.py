@@ -40,7 +40,8 @@ def runs(mask: np.ndarray) -> dict[str, Any]:
 def coco(tmp_path: Path) -> Path:
     """Two pictures with three squares each: names are right but for one, and one class is no colour."""
     names = [{"id": 3, "name": "red"}, {"id": 7, "name": "blue"}, {"id": 9, "name": "sofa_(seat)"}]
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in (1, 2):
         picture = np.full((60, 90, 3), 128, np.uint8)
         for place, (colour, category) in enumerate(
