@@ -82,18 +82,6 @@ def test_words_find_ranked_polygons(scene: Path, tmp_path: Path) -> None:
     assert (values[:, :6] == 255).all()
 
 
-@pytest.mark.slow
-def test_everything_is_proposed_and_named(scene: Path, tmp_path: Path) -> None:
-    """By the embedded foundation: what bears another word, or none, is counted."""
-    out = tmp_path / "found.gpkg"
-    result = run_find(scene, out, words="red", vocabulary_model="fake", device="cpu", quiet=True, stac=False)
-    told = result.document()["words"]
-    assert told["proposals"] >= told["found"] >= 1
-    table = geopandas.read_file(out, layer="settlements")
-    truth = place(*REDS[0])
-    assert (table.intersection(truth).area / table.union(truth).area).max() > 0.5
-
-
 class Closed(FakeNamer):
     """Takes ``house`` as ``building``, knows roads, and nothing else."""
 
