@@ -76,7 +76,7 @@ def make_search(model: WordedObjects) -> WordSource:
 
 
 def choose_known(namer: Namer, names: Sequence[str], wanted: Sequence[Word]) -> tuple[Word, ...]:
-    """Those of the names that a model understands, and takes as something else than the wanted words.
+    """Those of the names that a model understands, and takes each as something else than wanted and other words.
 
     A model of a closed list may take ``house`` as ``building``: the two would share one score.
     """
@@ -87,6 +87,7 @@ def choose_known(namer: Namer, names: Sequence[str], wanted: Sequence[Word]) -> 
             (one,) = namer.understand([Word(name)])
         except InputError:
             continue
-        if one.known not in taken:
+        if one.known is None or one.known not in taken:
             known.append(Word(name))
+            taken.add(one.known)
     return tuple(known)

@@ -42,7 +42,7 @@ class WordOptions:
         Of two objects whose masks' IoU is this or more, the one with the lower score goes.
     proposals
         ``"everything"`` that the foundation sees, ``"map"``: what a map of words shows, or ``"auto"``: the
-        model's own objects if it finds any by itself, else everything.
+        model's own objects if it finds any by itself, else its map if it makes one, else everything.
     least_area
         Of an object of a map, in pixels.
 
@@ -124,7 +124,7 @@ class WordSource:
         if self.options.proposals == "auto" and isinstance(model, WordFinder):
             named = list(model.find_words(view, words))
             counts: dict[str, Any] = {"proposals": len(named)}
-        elif self.options.proposals == "map" and isinstance(model, WordMapper):
+        elif self.options.proposals != "everything" and isinstance(model, WordMapper):
             named = find_in_map(model, view, words, self.foundation.image_size, self.options.least_area)
             counts = {"proposals": len(named)}
         else:

@@ -99,7 +99,7 @@ def test_non_answers_and_other_words_are_counted() -> None:
         [Word("grey")],
         load_foundation("fake"),
         [RED, Word("GREY"), BLUE],
-        WordOptions(least=0),
+        WordOptions(least=0, proposals="everything"),
         EVERY,
     )
     assert [word.name for word in source.against] == ["red", "blue"]
@@ -163,3 +163,10 @@ def test_impossible_searches_are_refused() -> None:
     for wrong in ({"least": 1.5}, {"overlap": -1}, {"most": 0}, {"least_area": 0}, {"proposals": "some"}):
         with pytest.raises(ConfigError, match="expected"):
             WordOptions(**wrong)
+
+
+def test_a_model_that_makes_maps_is_asked_for_one() -> None:
+    source = WordSource(FakeNamer(), [RED, BLUE], load_foundation("fake"))
+    found = list(source.find(patches()))
+    assert {one.label for one in found} == {"red", "blue"}
+    assert "unanswered" not in source.told
