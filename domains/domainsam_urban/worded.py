@@ -76,7 +76,7 @@ def make_search(model: WordedObjects) -> WordSource:
 
 
 def choose_known(namer: Namer, names: Sequence[str], wanted: Sequence[Word]) -> tuple[Word, ...]:
-    """Those of the names that a model understands, and takes each as something else than wanted and other words.
+    """Those of the names that a model understands, each taken as something else than wanted and other words.
 
     A model of a closed list may take ``house`` as ``building``: the two would share one score.
     """
