@@ -40,6 +40,8 @@ MOST_LABELS, LONGEST_LABEL = 1024, 200
 """Classes of a model, and letters of one's name; labels of masks are bytes."""
 LARGEST_SIZE = 1 << 13
 """Widths, depths and pixels of networks stay far below."""
+NO_FOUNDATION = "none"
+"""In the place of a foundation's name in the header of a model that needs none."""
 DIGEST_SHOWN = 12
 """Hexadecimal digits of a digest that people are shown."""
 

@@ -50,6 +50,8 @@ def _told_by(config: Mapping[str, Any]) -> dict[str, object]:
     if network.get("modalities"):
         facts["sensors"] = ", ".join(network["modalities"])
         facts["method"] = network.get("method", "unknown")
+        if network.get("method") == "specialist":
+            facts["trunk"] = network.get("trunk", "unknown")
     reading = config.get("reading", {})
     told = [f"{name}={low:g},{high:g}" for name, (low, high) in reading.get("ranges", {}).items()]
     if told:

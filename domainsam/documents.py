@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
@@ -10,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from domainsam.errors import ConfigError, InputError
-from domainsam.limits import format_bytes
+from domainsam.errors import ConfigError, InputError, MissingInputError
+from domainsam.limits import format_bytes, require_memory
 from domainsam.names import show
 from domainsam.reading import reading
 
@@ -26,6 +27,8 @@ MOST_ITEMS = 2_000_000
 """Values of a document in all."""
 LARGEST = 2**1000
 """Whole numbers of JSON and TOML may have any length; floats end at 2**1024."""
+CSV_COPIES = 12
+"""Bytes in memory for one of a table's text."""
 LONG_KEY = re.compile(r"^[^=#\n]*(?:\.[^=#\n.]*){32}", re.MULTILINE)
 """A key of TOML with more parts than any table has: each would be walked again for every other."""
 WORDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
@@ -229,3 +232,32 @@ def read_lines(path: Path, what: str) -> list[str]:
         _require_size(path, MOST_BYTES, InputError)
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     return [line.strip() for line in lines if line.strip()]
+
+
+def read_rows(path: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Rows of a CSV table, and its columns' names as written by their names in small letters.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file.
+    InputError
+        If it is no such table.
+    """
+    try:
+        require_memory(path, CSV_COPIES * path.stat().st_size, "a table of that size")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: no such file; check the path") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error}); expected CSV in UTF-8") from error
+    # Cells beyond the heading stand under None, and those that a line lacks are None.
+    return rows, {name.strip().lower(): name for name in (rows[0] if rows else {}) if name}
+
+
+def resolve_beside(file: Path, href: str) -> str:
+    """An address as it stands, or a relative one from the file that names it."""
+    if "://" in href or href.startswith("/vsi"):
+        return href
+    return str(file.parent / href)

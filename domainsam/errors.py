@@ -61,6 +61,12 @@ class WeightsError(DomainSamError, FileNotFoundError):
     exit_code = 3
 
 
+class EndpointError(DomainSamError, ConnectionError):
+    """A server that stands for a model is down, slow, or answers something else than it should."""
+
+    exit_code = 3
+
+
 class DependencyError(DomainSamError, ImportError):
     """An optional package is not installed; the message names the extra."""
 

@@ -21,6 +21,7 @@ from typing import Any
 from domainsam.errors import InputError
 from domainsam.limits import get_limits
 from domainsam.names import show
+from domainsam.remote import endpoint_settings
 
 ONLY_NAME = "CPL_VSIL_CURL_ALLOWED_FILENAME"
 NOTHING = "none"
@@ -132,9 +133,10 @@ def _read_description(path: Path) -> bytes:
 
 def gdal_settings(path: str | Path = "") -> dict[str, Any]:
     """GDAL's settings while ``path``, which the user named, is open: no other address is opened."""
+    settings = endpoint_settings() if is_remote(str(path)) else {}
     if get_limits().network:
-        return {}
-    return {ONLY_NAME: _as_gdal_names(str(path)), "GML_DOWNLOAD_SCHEMA": "NO"}
+        return settings
+    return {**settings, ONLY_NAME: _as_gdal_names(str(path)), "GML_DOWNLOAD_SCHEMA": "NO"}
 
 
 def _as_gdal_names(path: str) -> str:

@@ -30,7 +30,9 @@ from domainsam.keywords import check_keywords, keyword_names
 from domainsam.machine import Precision, choose_precision
 from domainsam.packs import DomainPack, describe_file, load_pack
 from domainsam.prompter.clicks import Clicks
+from domainsam.prompter.words import WordOptions, WordSource
 from domainsam.protocols import Features, Foundation, PromptSource, SceneObject, Source, Window
+from domainsam.vocabulary.words import gather_words
 
 Marks = str | Path | Sequence[Any] | NDArray[Any]
 """A file of marks, or coordinates."""
@@ -97,6 +99,22 @@ def guess_pack(path: Any) -> str:
             f"{path}: {' and '.join(able)} read such files; name one: pack='{next(iter(able))}'"
         )
     return next(iter(able))
+
+
+def _refuse_with_search(**given: Any) -> None:
+    """Refuse options of marks where a search was asked for: they would have no effect.
+
+    Raises
+    ------
+    ConfigError
+        If one was given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(
+                f"{name!r} belongs to marks and has no part in a search (words=, ask=, like=, track= or "
+                "everything=True): leave it out"
+            )
 
 
 class Opened:
@@ -168,12 +186,15 @@ class Opened:
         frame: str | int | None = None,
         foundation: str | Path | Foundation = DEFAULT,
         device: str = "auto",
-        threshold: float = 0.5,
+        threshold: float | None = None,
         like: Any = None,
         track: Any = None,
+        everything: bool = False,
+        words: str | Sequence[str] | None = None,
+        ask: str | None = None,
         **how: Any,
     ) -> Found:
-        """Decode what prompts mark, or find what an example shows.
+        """Decode what prompts mark, or find what an example shows, what words say, or everything.
 
         Parameters
         ----------
@@ -198,31 +219,60 @@ class Opened:
         device
             As ``--device``.
         threshold
-            Probability from which a pixel belongs to an object.
+            Probability from which a pixel belongs to a marked object; 0.5 unless given.
         like, track
             In the place of marks, what the pack's commands take by example: ``like`` is
             what is looked for, ``track`` what is followed from frame to frame. A scene
             takes a file of outlines (``like="example.gpkg"``), a CT ``like=`` the scan and
             mask of another and ``track=`` an organ on some of its slices.
+        everything
+            In the place of marks: all that the foundation sees (``urban``).
+        words
+            What is looked for by words, synonyms behind commas (``words=["roof, rooftop"]``); with
+            ``vocabulary_model=``, a name, a path or a model of words, and ``vocabulary=``, a file of words.
+        ask
+            In the place of marks, what a language model is asked for: ``ask="swimming pools",
+            mllm="models/Qwen3-VL-4B"``.
         **how
             Further options of such a search, as the pack's command has them: ``unlike``,
-            ``finetune`` and ``least_score`` for ``urban``, ``features`` for ``ct``.
+            ``finetune`` and ``least_score`` for ``urban``, with ``everything`` also
+            ``per_side`` and ``least_iou``; ``features`` for ``ct``; with ``ask`` the options
+            of :func:`domainsam.prompter.language.keywords.ask_options`, of which ``mllm`` is needed.
 
         Raises
         ------
         ConfigError
-            If nothing is marked, or in two ways that exclude each other.
+            If nothing is marked, or in two ways that exclude each other, or an option belongs to the other
+            way.
         InputError
             If coordinates cannot be placed or lie outside, or nothing was found.
         WeightsError, CheckpointError
             If the foundation cannot be loaded.
         """
-        if like is not None or track is not None:
-            if any(part is not None for part in (points, boxes, marks, source)):
-                raise ConfigError("mark objects in one way: by marks, or by example (like= or track=)")
-            return self._search(foundation, device, {"like": like, "track": track, **how})
+        marked = any(part is not None for part in (points, boxes, marks, source))
+        by_word = words is not None or how.get("vocabulary") is not None
+        by_example = like is not None or track is not None
+        ways = sum((by_word, by_example, everything, ask is not None))
+        if ways + marked > 1:
+            raise ConfigError(
+                "say what to find in one way: by marks, or by a search (words=, ask=, like=, track= or "
+                "everything=True)"
+            )
+        if ways:
+            _refuse_with_search(labels=labels, frame=frame)
+        if by_word:
+            return self._find_words(foundation, device, threshold, words or (), how)
+        if ask is not None:
+            return self._ask(foundation, device, threshold, ask, how)
+        if ways:
+            _refuse_with_search(threshold=threshold)
+            sought = {"like": like, "track": track, "everything": everything or None}
+            return self._search("find", foundation, device, {**sought, **how})
         if how:
-            raise ConfigError(f"{next(iter(how))!r} belongs to a search by example: give like= or track= too")
+            raise ConfigError(
+                f"{next(iter(how))!r} belongs to a search: give words=, ask=, like=, track= or "
+                "everything=True too"
+            )
         given = points is not None or boxes is not None
         if sum((given, marks is not None, source is not None)) != 1:
             raise ConfigError("mark objects in one way: points and boxes, or marks, or a source")
@@ -234,16 +284,79 @@ class Opened:
         generalist, precision = self._load(foundation, device)
         folder = self._folder / str(next(self._numbers))
         # Frames need not be blended, and not every source may be read by several threads.
-        options = EngineOptions(overlap=0, workers=1, threshold=threshold, dtype=precision)
+        options = EngineOptions(
+            overlap=0, workers=1, threshold=0.5 if threshold is None else threshold, dtype=precision
+        )
         answer = prompt_scene(self.source, prompts, generalist, folder, options)
         return Found(self, answer, generalist)
 
-    def _search(self, foundation: str | Path | Foundation, device: str, how: dict[str, Any]) -> Found:
-        """What the pack finds by example."""
-        search = self.pack.load("find")
+    def _find_words(
+        self,
+        foundation: str | Path | Foundation,
+        device: str,
+        threshold: float | None,
+        words: str | Sequence[str],
+        how: dict[str, Any],
+    ) -> Found:
+        """What words say: as the pack finds it, else objects of any scene, decoded as marks are."""
+        if self.pack.find is not None and "words" in keyword_names(self.pack.load("find")):
+            _refuse_with_search(threshold=threshold)
+            return self._search("find", foundation, device, {"words": words, **how})
+        from domainsam.vocabulary import load_vocabulary_model
+
+        known = ("vocabulary", "vocabulary_model", "against", "least_score", "most", "proposals")
+        check_keywords(f"{self.pack.name} find", how, known)
+        given = {name: how[name] for name in ("most", "proposals") if how.get(name) is not None}
+        if how.get("least_score") is not None:
+            given["least"] = how["least_score"]
+        model = how.get("vocabulary_model")
+        if model is None or isinstance(model, str | Path):
+            model = load_vocabulary_model(model, device)
+        against = how.get("against") or ()
+        generalist, _ = self._load(foundation, device)
+        source = WordSource(
+            model,
+            gather_words(words, how.get("vocabulary"), "words"),
+            generalist,
+            gather_words(against, what="against") if against else (),
+            WordOptions(**given),
+        )
+        return self.find(source=source, foundation=generalist, device=device, threshold=threshold)
+
+    def _ask(
+        self,
+        foundation: str | Path | Foundation,
+        device: str,
+        threshold: float | None,
+        phrase: str,
+        how: dict[str, Any],
+    ) -> Found:
+        """What a phrase means to a language model: as the pack finds it, else in tiles of any scene."""
+        if "mllm" not in how:
+            raise ConfigError("ask= needs a language model: name it with mllm=, a folder or an address")
+        if self.pack.ask is not None:
+            _refuse_with_search(threshold=threshold)
+            return self._search("ask", foundation, device, {"ask": phrase, **how})
+        from domainsam.prompter.language.keywords import ask_options
+        from domainsam.prompter.language.source import LanguageSource
+        from domainsam.prompter.language.speakers import load_speaker
+
+        check_keywords(f"{self.pack.name} find", how, keyword_names(ask_options))
+        options = ask_options(**how)
+        generalist, _ = self._load(foundation, device)
+        source = LanguageSource(load_speaker(options, device), phrase, generalist, options)
+        return self.find(source=source, foundation=generalist, device=device, threshold=threshold)
+
+    def _search(
+        self, part: str, foundation: str | Path | Foundation, device: str, how: dict[str, Any]
+    ) -> Found:
+        """What the pack finds by example (``find``) or by words (``ask``)."""
+        search = self.pack.load(part)
         names = keyword_names(search)
         given = {name: value for name, value in how.items() if value is not None}
-        check_keywords(f"{self.pack.name} find", given, names)
+        if part == "find":
+            # What is asked passes the rest on, and checks it there.
+            check_keywords(f"{self.pack.name} find", given, names)
         if "device" in names:
             given["device"] = device
         folder = self._folder / str(next(self._numbers))

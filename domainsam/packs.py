@@ -47,7 +47,9 @@ class DomainPack:
     there is one, is a function ``(source, folder, foundation, **how)`` that answers what
     :meth:`~domainsam.opened.Opened.find` is given by example: it gives an
     :class:`~domainsam.infer.engine.EngineResult` staged in ``folder``, and the foundation that took part,
-    which ``foundation()`` loads, or None.
+    which ``foundation()`` loads, or None. ``ask``, where there is one, is the same for what it is given by
+    words of a language. ``many`` is the main job as a :class:`~domainsam.infer.many.ManyJob`, whose inputs
+    can be spread over machines.
     """
 
     name: str
@@ -62,6 +64,8 @@ class DomainPack:
     formats: str | None = None
     convert: str | None = None
     find: str | None = None
+    ask: str | None = None
+    many: str | None = None
 
     def load(self, part: str) -> Any:
         """Import and return one of the parts that are named by ``"module:attribute"``.

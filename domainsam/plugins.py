@@ -1,8 +1,8 @@
 """What other packages offer under an entry-point group, found without importing it.
 
 The groups: ``domainsam.packs`` (:mod:`domainsam.packs`), ``domainsam.foundations``
-(:mod:`domainsam.foundations`), ``domainsam.prompters`` and ``domainsam.namers``
-(:mod:`domainsam.prompter`).
+(:mod:`domainsam.foundations`), ``domainsam.vocabularies`` (:mod:`domainsam.vocabularies`) and
+``domainsam.prompters`` (:mod:`domainsam.prompter`).
 """
 
 from __future__ import annotations

@@ -343,30 +343,99 @@ class PromptSource(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Word:
+    """A word of a vocabulary: its name, and other words for the same thing."""
+
+    name: str
+    synonyms: tuple[str, ...] = ()
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """The name, then its synonyms."""
+        return (self.name, *self.synonyms)
+
+
+@dataclass(frozen=True)
+class Understood:
+    """How a model takes a word.
+
+    ``known`` is the word it knows that comes nearest, ``nearness`` the cosine of the two; both are None for
+    a model that reads any word.
+    """
+
+    word: str
+    known: str | None = None
+    nearness: float | None = None
+
+
 @runtime_checkable
 class Namer(Protocol):
-    """Says what objects are, among words that a person gives."""
+    """Says what objects are, among words that a person gives.
 
-    def name(
-        self, features: Features, masks: NDArray[np.bool_], words: Sequence[str]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The best word for each mask, and how well it fits.
+    It is handed a view, not features, because some look at pixels with a network of their own; one that
+    shares the view's foundation takes the view's features (:func:`domainsam.vocabulary.looks.encode_look`).
+    """
+
+    name: str
+    """As :mod:`domainsam.vocabularies` lists it."""
+    side: int
+    """Side in pixels of the pictures that it sees objects in best."""
+
+    def understand(self, words: Sequence[Word]) -> tuple[Understood, ...]:
+        """How each word is taken, in their order.
+
+        Raises
+        ------
+        InputError
+            If a word is far from all that it knows; the nearest known ones are told.
+        """
+        ...
+
+    def name_objects(
+        self, view: View, objects: Sequence[SceneObject], words: Sequence[Word]
+    ) -> NDArray[np.float32]:
+        """How well each word fits each object.
 
         Parameters
         ----------
-        features
-            Of one image, ``B = 1`` and ``size`` (H, W).
-        masks
-            ``(N, H, W)`` bool, one object each, in that image.
+        view
+            Where the objects lie.
+        objects
+            With a mask or a box; one with points alone is taken as its bounds.
         words
             At least one.
 
         Returns
         -------
-        labels, scores
-            ``(N,)`` int64 indices into ``words``, -1 where none fits; ``(N,)``
-            float32 in 0 to 1.
+        scores
+            ``(N, K)`` float32 in 0 to 1, a row's sum at most 1: what is left is that none of the words
+            fits. A row of NaN is no answer. A row does not depend on the other objects.
         """
+        ...
+
+
+@runtime_checkable
+class WordMapper(Protocol):
+    """Says of every place what it shows, among words that a person gives."""
+
+    def map_words(self, view: View, window: Window, words: Sequence[Word]) -> NDArray[np.float32]:
+        """How well each word fits each place of a window whose sides are multiples of 32.
+
+        Returns
+        -------
+        scores
+            ``(K, h/4, w/4)`` float32 in 0 to 1, the sum over words at most 1.
+        """
+        ...
+
+
+@runtime_checkable
+class WordFinder(Protocol):
+    """Finds objects by words without proposals of others."""
+
+    def find_words(self, view: View, words: Sequence[Word]) -> Iterator[SceneObject]:
+        """Objects in scene coordinates, ``label`` a word's name, ``score`` how sure; possibly none."""
         ...
 
 

@@ -28,7 +28,8 @@ Proof = Literal["signature", "checksum"]
 
 def shipped_weights() -> dict[str, Path]:
     """Weight files inside this distribution's packages, by name; no package is imported."""
-    folders = [Path(__file__).parent / "foundation" / "weights", *_pack_folders()]
+    core = Path(__file__).parent
+    folders = [core / "foundation" / "weights", core / "vocabulary" / "weights", *_pack_folders()]
     files = (path for folder in folders for path in sorted(folder.glob("*.safetensors")))
     return {path.stem: path for path in files}
 

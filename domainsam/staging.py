@@ -11,6 +11,7 @@ from types import TracebackType
 
 from domainsam.errors import ConfigError, OutputError
 from domainsam.private import Claim, sweep
+from domainsam.remote import find_address
 
 
 class Staging:
@@ -164,8 +165,14 @@ class Staging:
                     folder.rmdir()
 
 
-def check_targets(targets: Iterable[Path], overwrite: bool) -> None:
+def check_targets(targets: Iterable[Path], overwrite: bool, tried: set[Path] | None = None) -> None:
     """Refuse outputs that exist or cannot be written, before any work is done for them.
+
+    Parameters
+    ----------
+    tried
+        Folders that were found fit for writing, to which those of the targets are added: of ten thousand
+        outputs in one folder the first tries it.
 
     Raises
     ------
@@ -174,12 +181,19 @@ def check_targets(targets: Iterable[Path], overwrite: bool) -> None:
     """
     targets = tuple(targets)
     for path in targets:
+        if find_address(path) is not None:
+            raise OutputError(
+                f"output '{find_address(path)}' is in an object store, to which 'urban map' alone writes: "
+                "name a folder, and copy it there"
+            )
         if path.is_dir():
             raise OutputError(f"output '{path}' is a folder: name a file in it")
         if path.exists() and not overwrite:
             raise OutputError(f"output '{path}' exists: choose another name, or allow it with --overwrite")
-    for folder in {path.parent for path in targets}:
+    tried = set() if tried is None else tried
+    for folder in {path.parent for path in targets} - tried:
         _try_folder(folder)
+        tried.add(folder)
 
 
 def check_apart(targets: Iterable[Path], inputs: Iterable[Path], what: str) -> None:

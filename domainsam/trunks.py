@@ -63,7 +63,8 @@ def build_trunk(name: str, drop_path: float = 0.0, strides: Sequence[int] = STRI
     Raises
     ------
     ConfigError
-        If ``timm`` has no such network, or it has no levels at these strides.
+        If ``timm`` has no such network, it has no levels at these strides, or it takes pictures of one
+        size only.
     """
     check_name(name)
     plain = _create(name, drop_path, features_only=True)
@@ -78,7 +79,36 @@ def build_trunk(name: str, drop_path: float = 0.0, strides: Sequence[int] = STRI
     indices = [max(i for i, stride in enumerate(have) if stride == wanted) for wanted in strides]
     model = _create(name, drop_path, features_only=True, out_indices=tuple(indices))
     widths = tuple(int(width) for width in model.feature_info.channels())
-    return Trunk(name, model, widths, tuple(strides))
+    trunk = Trunk(name, model, widths, tuple(strides))
+    _check_levels(trunk)
+    return trunk
+
+
+@torch.no_grad()
+def _check_levels(trunk: Trunk) -> None:
+    """Check that a trunk takes a picture of any size and lays its levels as it should.
+
+    Windowed attention often wants one size, and some networks put channels last.
+    """
+    side = max(*STRIDES, *trunk.strides)
+    short, long = 2 * side, 3 * side
+    was = trunk.training
+    try:
+        levels = trunk.eval()(torch.zeros(1, 3, short, long))
+        found = [tuple(level.shape[1:]) for level in levels]
+        said = f"its levels are {found}"
+    except (AssertionError, RuntimeError, ValueError, TypeError, IndexError) as error:
+        found, said = [], str(error).splitlines()[0] if str(error) else type(error).__name__
+    trunk.train(was)
+    wanted = [
+        (width, short // stride, long // stride)
+        for width, stride in zip(trunk.widths, trunk.strides, strict=True)
+    ]
+    if found != wanted:
+        raise ConfigError(
+            f"trunk {trunk.name!r} does not take pictures of {short} x {long} pixels ({said}): use a pyramid "
+            "for pictures of any size such as efficientnet_lite0 or resnet18"
+        )
 
 
 def check_name(name: str) -> None:

@@ -4,7 +4,7 @@
 
     python -m tests.kills --count 100 --seed 1
 
-Six commands run on small generated inputs with models that need no training.
+The commands run on small generated inputs with models that need no training.
 Each is run once unbroken; then again and again it is killed after a random
 time, gone on with (``--resume`` where the command has it, else the same command
 anew) and compared: every output with the unbroken run's bytes (GeoPackages by
@@ -22,7 +22,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,57 @@ def _stack(folder: Path) -> None:
             made.write(values)
 
 
+def _outlined(folder: Path) -> None:
+    """Three years of a scene with a disc that is outlined in the first."""
+    import geopandas
+    from shapely.geometry import Point
+
+    from tests.urban.tiny import PLACE, UTM, write_scene
+
+    rows, cols = np.mgrid[:96, :128]
+    for year, radius in ((2016, 14), (2018, 16), (2020, 18)):
+        picture = np.random.default_rng(year).normal(110, 6, (96, 128, 3))
+        for col in (40, 92):
+            picture[(rows - 48) ** 2 + (cols - col) ** 2 < radius**2] = (200, 60, 40)
+        write_scene(folder / f"{year}.tif", picture.astype(np.uint8))
+    disc = Point(*(PLACE @ (40.5, 48.5))).buffer(14 * 0.9)
+    geopandas.GeoDataFrame({"label": ["disc"]}, geometry=[disc], crs=UTM).to_crs("EPSG:4326").to_file(
+        folder / "disc.geojson"
+    )
+
+
+def _organ(folder: Path) -> None:
+    from domainsam_ct.generated import draw_abdomen, write_sample
+
+    shape, spacing = (48, 36, 8), (7.0, 7.0, 12.0)
+    hu, labels = draw_abdomen(shape, spacing, seed=1)
+    one = np.zeros_like(labels)
+    one[:, :, 5] = labels[:, :, 5] == 5
+    write_sample(folder / "ct.nii.gz", hu, spacing)
+    write_sample(folder / "slice.nii.gz", one, spacing)
+    write_sample(folder / "liver.nii.gz", (labels == 5).astype(np.uint8), spacing)
+    write_sample(folder / "other.nii.gz", draw_abdomen(shape, spacing, seed=2)[0], spacing)
+
+
+def _pictures(folder: Path) -> None:
+    from domainsam_photo.generated import RED, draw_film, draw_ground, encode_picture, place_ball
+
+    (folder / "photos").mkdir()
+    (folder / "film").mkdir()
+    for number in range(3):
+        picture = draw_ground(number, (96, 128))
+        mask = place_ball(picture, 40 + 8 * number, 50, RED, 20)
+        (folder / "photos" / f"p{number}.png").write_bytes(encode_picture(picture))
+        if number == 0:
+            (folder / "mask.png").write_bytes(encode_picture(mask))
+    (folder / "points.json").write_text('{"objects": [{"points": [[50, 40]], "label": "ball"}]}')
+    pictures, masks = draw_film(3, 4)
+    for number, picture in enumerate(pictures):
+        (folder / "film" / f"{number:03d}.png").write_bytes(encode_picture(picture))
+    (folder / "film_mask.png").write_bytes(encode_picture(masks[0]))
+
+
+FAKE = "--foundation fake --device cpu -q --reproducible"
 COMMANDS = (
     Command(
         "urban map scene.tif -o out/s.gpkg --mask out/m.tif --probability out/p.tif --tile 64 --overlap 16 "
@@ -96,6 +147,26 @@ COMMANDS = (
         "--device cpu -q --reproducible",
         _stack,
     ),
+    Command(f"urban find 2016.tif --like disc.geojson -o out/f.gpkg --mask out/m.tif {FAKE}", _outlined),
+    Command(
+        f"urban follow 2016=2016.tif 2018=2018.tif 2020=2020.tif --from disc.geojson -o out --layers {FAKE}",
+        _outlined,
+    ),
+    Command(
+        "urban segment-everything 2016.tif -o out/t.gpkg --mask out/m.tif --summary out/s.json --per-side 4 "
+        f"--least-iou 0 --least-stability 0 {FAKE}",
+        _outlined,
+    ),
+    Command(
+        f"ct propagate ct.nii.gz --mask slice.nii.gz -o out/l.nii.gz --features foundation {FAKE}", _organ
+    ),
+    Command(
+        f"ct find other.nii.gz --like ct.nii.gz:liver.nii.gz -o out/l.nii.gz --features foundation {FAKE}",
+        _organ,
+    ),
+    Command(f"photo find photos --like photos/p0.png:mask.png --most 1 --always -o out {FAKE}", _pictures),
+    Command(f"photo segment photos/p0.png --points points.json -o out {FAKE}", _pictures, resumes=False),
+    Command(f"photo track film --mask film_mask.png -o out {FAKE}", _pictures, resumes=False),
 )
 
 
@@ -179,20 +250,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description="Kill commands at random.")
     parser.add_argument("--count", type=int, default=100, help="kills in all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="only commands that begin so")
     given = parser.parse_args()
-    faults = kill(given.count, given.seed)
+    commands = tuple(one for one in COMMANDS if one.line.startswith(given.only))
+    faults = kill(given.count, given.seed, commands)
     sys.stdout.writelines(f"{fault}\n" for fault in faults)
-    sys.stdout.write(f"{given.count} kills over {len(COMMANDS)} commands: {len(faults)} faults\n")
+    sys.stdout.write(f"{given.count} kills over {len(commands)} commands: {len(faults)} faults\n")
     return bool(faults)
 
 
-def kill(count: int, seed: int) -> list[str]:
+def kill(count: int, seed: int, commands: Sequence[Command] = COMMANDS) -> list[str]:
     """Kill commands ``count`` times in turn; what went wrong, a line each."""
     prepare_models()
     rng, faults = random.Random(seed), []
     with tempfile.TemporaryDirectory(prefix="domainsam-kills-") as scratch:
         wholes = []
-        for number, command in enumerate(COMMANDS):
+        for number, command in enumerate(commands):
             folder = Path(scratch) / f"whole{number}"
             folder.mkdir()
             command.prepare(folder)
@@ -201,8 +274,8 @@ def kill(count: int, seed: int) -> list[str]:
                 return [f"{command.line}: fails unbroken"]
             wholes.append((contents(folder), time.monotonic() - begin))
         for number in range(count):
-            command = COMMANDS[number % len(COMMANDS)]
-            whole, lasted = wholes[number % len(COMMANDS)]
+            command = commands[number % len(commands)]
+            whole, lasted = wholes[number % len(commands)]
             folder = Path(scratch) / f"kill{number}"
             folder.mkdir()
             seconds = rng.random() * lasted

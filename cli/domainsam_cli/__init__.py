@@ -20,6 +20,10 @@ CORE_COMMANDS = {
         "domainsam_cli.commands.capabilities:capabilities",
         "Tell programs what this installation can do.",
     ),
+    "cluster": (
+        "domainsam_cli.commands.cluster:cluster",
+        "Spread a command over a batch system: plan, work, gather.",
+    ),
     "demo": ("domainsam_cli.commands.demo:demo", "Run a pack's main job on a generated sample."),
     "distil": ("domainsam_cli.commands.distil:distil", "Teach a small foundation what a large one sees."),
     "export": ("domainsam_cli.commands.export:export", "Write a foundation for ONNX Runtime or OpenVINO."),
@@ -29,6 +33,7 @@ CORE_COMMANDS = {
     ),
     "info": ("domainsam_cli.commands.info:info", "Say what a file holds and what a pack would do with it."),
     "packs": ("domainsam_cli.commands.packs:packs", "List the installed domain packs."),
+    "train-words": ("domainsam_cli.commands.train_words:train_words", "Teach a model words."),
     "weights": ("domainsam_cli.commands.weights:weights", "List, fetch and verify foundation weights."),
 }
 """Commands that belong to no pack: where each is, and its line in the help."""

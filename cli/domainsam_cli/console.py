@@ -14,6 +14,7 @@ import click
 
 from domainsam import progress as core_progress
 from domainsam.names import show
+from domainsam.remote import tell_place
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
@@ -70,16 +71,30 @@ def format_paths(paths: Mapping[str, Path]) -> Iterator[str]:
     """A line for each output: its kind and where it is."""
     width = max([12, *map(len, paths)])
     for kind, path in paths.items():
-        yield f"  {kind:<{width}} {path}"
+        yield f"  {kind:<{width}} {tell_place(path)}"
 
 
 def get_command_line() -> str:
-    """The command that is running, as outputs tell it.
+    """The command that is running, as outputs tell it; see :func:`tell_command`."""
+    return tell_command(sys.argv[1:])
 
-    Without ``--resume``: a resumed run ends in the same bytes as an unbroken one.
+
+WHO = ("--scheduler", "--gpus-per-task", "--memory-per-task", "--retries", "--max-failures", "--log")
+"""Options, each with a value, that say who does the work: they decide no answer."""
+
+
+def tell_command(words: Iterable[str]) -> str:
+    """A command as outputs tell it: without ``--resume`` and without who does the work.
+
+    A run that was resumed or spread over workers ends in the same bytes as an unbroken one here.
     """
-    words = (word for word in sys.argv[1:] if word != "--resume")
-    return shlex.join([Path(sys.argv[0]).name, *words])
+    told, rest = [Path(sys.argv[0]).name], iter(words)
+    for word in rest:
+        if word in WHO:
+            next(rest, None)
+        elif word != "--resume" and not word.startswith(tuple(f"{option}=" for option in WHO)):
+            told.append(word)
+    return shlex.join(told)
 
 
 class Interval(Protocol):
@@ -112,6 +127,10 @@ def format_score(interval: Interval, sign: str = "-") -> str:
     if interval.low != interval.low:
         return f"{interval.value:{sign}.3f}"
     return f"{interval.value:{sign}.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+COUNTS = 10**4
+"""Fewer than so many of anything are not pixels of a scene."""
 
 
 @contextmanager
@@ -153,6 +172,9 @@ def _pixel_bar() -> Progress:
 
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
+            if task.total is not None and task.total < COUNTS:
+                # Inputs are counted, pixels are measured.
+                return Text("")
             return Text("" if speed is None else f"{speed / 1e6:.2f} Mpx/s", style="progress.data.speed")
 
     return Progress(

@@ -180,6 +180,39 @@ def find_free_folder(wanted: Path) -> Path:
     return folder
 
 
+spread_options = bundle(
+    click.option(
+        "--log",
+        type=click.Path(path_type=Path),
+        help="Add a line of JSON here for whatever becomes of an input.",
+    ),
+    click.option(
+        "--max-failures", type=click.IntRange(min=0), help="Stop once more inputs failed [default: go on]."
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(min=0),
+        default=2,
+        show_default=True,
+        help="Tries more of an input on workers, after failures that bad input does not explain.",
+    ),
+    click.option("--memory-per-task", metavar="SIZE", help="MEMORY that a worker declares, such as 4G."),
+    click.option(
+        "--gpus-per-task",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        show_default=True,
+        help="GPU that a worker declares.",
+    ),
+    click.option(
+        "--scheduler",
+        help="Spread the inputs: local:4 over processes of this machine, tcp://HOST:8786 over Dask's workers "
+        "[default: one after another, here].",
+    ),
+)
+"""Options that say who does the inputs, where there are many; see :mod:`domainsam.infer.spread`."""
+
+
 demo_folder_option = click.option(
     "-o",
     "--out",

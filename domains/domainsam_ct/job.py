@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -105,9 +106,20 @@ def make_case_stem(source: Path) -> str:
 
 
 def plan_outputs(
-    inputs: Sequence[Path], organs: Iterable[str], outputs: OutputOptions
+    inputs: Sequence[Path],
+    organs: Iterable[str],
+    outputs: OutputOptions,
+    stems: Sequence[str] | None = None,
+    several: bool | None = None,
 ) -> tuple[CasePlan, ...]:
     """The files of every case.
+
+    Parameters
+    ----------
+    stems
+        What the cases are called, where their files do not say it.
+    several
+        Whether they are of a run over several cases; by default whether there are.
 
     Raises
     ------
@@ -119,10 +131,10 @@ def plan_outputs(
         If an output would replace one of the inputs.
     """
     names = tuple(organs)
-    stems = name_cases(inputs)
+    many = len(inputs) > 1 if several is None else several
     plans = tuple(
-        _plan_case(source, stem, names, outputs, len(inputs) > 1)
-        for source, stem in zip(inputs, stems, strict=True)
+        _plan_case(source, stem, names, outputs, many)
+        for source, stem in zip(inputs, stems or name_cases(inputs), strict=True)
     )
     check_apart((path for plan in plans for path in plan.files), inputs, "cases")
     return plans
@@ -171,8 +183,9 @@ def is_folder(out: Path) -> bool:
 def name_cases(inputs: Sequence[Path]) -> list[str]:
     """Names of cases; those that would share one (``s0001/ct.nii.gz``) get their folders'."""
     stems = [make_case_stem(source) for source in inputs]
+    counts = Counter(stems)
     return [
-        stem if stems.count(stem) == 1 else safe_name(source.absolute().parent.name, stem)
+        stem if counts[stem] == 1 else safe_name(source.absolute().parent.name, stem)
         for stem, source in zip(stems, inputs, strict=True)
     ]
 

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from domainsam.errors import ConfigError
+from domainsam.infer.spread import spread_options
 from domainsam.keywords import (
     PRECISIONS,
     RUNTIMES,
@@ -87,6 +88,12 @@ def segment_options(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    scheduler: str | None = None,
+    gpus_per_task: float = 0.0,
+    memory_per_task: int | str | None = None,
+    retries: int = 2,
+    max_failures: int | None = None,
+    log: str | Path | None = None,
 ) -> SegmentOptions:
     """The options of ``domainsam ct segment`` as one value.
 
@@ -136,6 +143,7 @@ def segment_options(
         strict=strict,
         resume=resume,
         quiet=quiet,
+        spread=spread_options(scheduler, gpus_per_task, memory_per_task, retries, max_failures, log),
     )
 
 
@@ -238,7 +246,7 @@ def run_segment(inputs: Any, out: str | Path | None = None, **options: Any) -> C
     Parameters
     ----------
     inputs
-        A volume file, DICOM folder or zip of one; several of them; or a
+        A volume file, DICOM folder or zip of one; a table or folder of them; several of these; or a
         ``nibabel`` image in Hounsfield units, which goes through a temporary file.
     out
         Mask file or folder, as ``-o``. Without it an image is answered by an
@@ -262,7 +270,7 @@ def run_segment(inputs: Any, out: str | Path | None = None, **options: Any) -> C
         raise ConfigError("ct segment: name an output, such as domainsam.run('ct', scan, 'organs.nii.gz')")
     cases = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(case) for case in inputs]
     batch = segment_inputs(cases, segment_options(out=out, **options))
-    return batch.results[0] if len(cases) == 1 and batch.results else batch
+    return batch.results[0] if len(cases) == len(batch.results) == batch.count == 1 else batch
 
 
 def open_scan(

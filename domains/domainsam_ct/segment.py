@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,7 +18,10 @@ from domainsam.checkpoint import read_header
 from domainsam.errors import ConfigError, InputError
 from domainsam.familiar import Judgement
 from domainsam.grid import Grid
+from domainsam.infer.account import watching
 from domainsam.infer.batch import run_batch
+from domainsam.infer.executor import choose_executor
+from domainsam.infer.many import Entry, WorkList
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.machine import keep_freed_memory
 from domainsam.names import show
@@ -30,6 +35,7 @@ from domainsam_ct.job import (
     CaseResult,
     Made,
     Segmented,
+    name_cases,
     plan_outputs,
 )
 from domainsam_ct.labels import LabelMap, choose_organs, load_label_map, make_label_map
@@ -39,6 +45,7 @@ from domainsam_ct.measure.statistics import Tally
 from domainsam_ct.model.organs import OrganModel, identify_model, load_model
 from domainsam_ct.model.shipped import find_model
 from domainsam_ct.model.sweep import STAGED_BYTES, segment_volume
+from domainsam_ct.read.cohort import list_cases
 from domainsam_ct.read.dicom.derived import get_series
 from domainsam_ct.read.dicom.files import is_dicom_file
 from domainsam_ct.read.open import open_volume
@@ -58,7 +65,7 @@ def segment_cases(
     model: OrganModel | None = None,
     told: Callable[[CaseResult], None] | None = None,
 ) -> Batch:
-    """Segment CTs one after another with one model.
+    """Segment CTs with one model, one after another or on workers.
 
     A case that fails among several is reported and the rest go on; with
     ``options.resume`` cases whose files are all there are passed over. Of
@@ -67,7 +74,8 @@ def segment_cases(
     Parameters
     ----------
     inputs
-        Volume files, DICOM folders or zips of them.
+        Volume files, DICOM folders or zips of them; tables and folders of these, see
+        :func:`~domainsam_ct.read.cohort.list_cases`.
     model
         A model that is loaded already; otherwise ``options`` says which.
     told
@@ -79,33 +87,91 @@ def segment_cases(
         If outputs clash or exist, or the model cannot be used (both before any
         work); or, of a single case, whatever made it fail.
     """
+    work = list_work(name_entries(list_cases(inputs)), options, model)
+    spread = options.spread
+    with watching(spread, "cases", options.quiet) as watcher:
+        batch = run_batch(
+            work.plans,
+            work.name,
+            work.prepare,
+            Batch,
+            resume=work.resume,
+            overwrite=work.overwrite,
+            # Even a fault of our own in one case must not cost the others.
+            kept=(Exception,),
+            watch=told,
+            executor=choose_executor(spread),
+            max_failures=spread.max_failures,
+            watcher=watcher,
+        )
+    written = work.finish((*batch.failures, *((case, f"no {kinds}") for case, kinds in batch.unmade)))
+    return replace(batch, table=written.get("table"))
+
+
+def name_entries(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """The same cases, each with a name: those that would share one get their folders'."""
+    stems = name_cases([Path(entry.source) for entry in entries])
+    return tuple(replace(entry, name=entry.name or stem) for entry, stem in zip(entries, stems, strict=True))
+
+
+def list_work(
+    entries: Sequence[Entry],
+    options: SegmentOptions,
+    model: OrganModel | None = None,
+    total: int | None = None,
+) -> WorkList[CasePlan, CaseResult]:
+    """What is done with cases that have names.
+
+    Parameters
+    ----------
+    total
+        How many cases the run has in all, where these are some of them.
+
+    Raises
+    ------
+    DomainSamError
+        If outputs clash, or the model cannot be used.
+    """
     names = model.labels if model is not None else read_model_labels(options)
     labels, _ = choose_output_labels(names, options)
     choose_cleaning(options.clean, labels)
-    plans = plan_outputs(inputs, [organ.name for organ in labels.values()], options.outputs)
-    for plan in plans:
-        if options.resume and plan.complete:
-            _tidy(plan)
-
-    def prepare() -> Callable[[CasePlan], CaseResult]:
-        keep_freed_memory()
-        loaded = set_window(model or load_chosen_model(options), options)
-        return lambda plan: segment_case(plan, options, loaded)
-
-    batch = run_batch(
-        plans,
-        lambda plan: plan.stem,
-        prepare,
-        Batch,
-        resume=options.resume,
-        overwrite=lambda plan: may_replace(plan, options),
-        # Even a fault of our own in one case must not cost the others.
-        kept=(Exception,),
-        watch=told,
+    several = (len(entries) if total is None else total) > 1
+    plans = plan_outputs(
+        [Path(entry.source) for entry in entries],
+        [organ.name for organ in labels.values()],
+        options.outputs,
+        [str(entry.name) for entry in entries],
+        several,
     )
-    reasons = (*batch.failures, *((case, f"no {kinds}") for case, kinds in batch.unmade))
-    table = write_table(plans, reasons, labels, options) if len(plans) > 1 else None
-    return replace(batch, table=table)
+
+    def finish(failures: Sequence[tuple[str, str]]) -> dict[str, Path]:
+        return {"table": write_table(plans, failures, labels, options)} if several else {}
+
+    # Workers go on with what is there: a case whose worker died is not begun again.
+    doing = options if options.spread.scheduler is None else replace(options, resume=True)
+    return WorkList(
+        plans,
+        attrgetter("stem"),
+        partial(prepare_cases, doing, model),
+        options.resume,
+        lambda plan: may_replace(plan, options),
+        finish,
+    )
+
+
+def prepare_cases(
+    options: SegmentOptions, model: OrganModel | None = None
+) -> Callable[[CasePlan], CaseResult]:
+    """Load the model, in the process that calls this; returns the function that segments a case.
+
+    Raises
+    ------
+    DomainSamError
+        If it cannot be loaded.
+    """
+    keep_freed_memory()
+    loaded = set_window(model or load_chosen_model(options), options)
+    return lambda plan: segment_case(plan, options, loaded)
 
 
 def segment_case(plan: CasePlan, options: SegmentOptions, model: OrganModel) -> CaseResult:
@@ -186,13 +252,6 @@ def drop_straight(plan: CasePlan, volume: Volume) -> CasePlan:
         return plan
     log.warning("%s: slices are not shifted against each other, so there is nothing to straighten", plan.stem)
     return plan.without(STRAIGHT_KINDS)
-
-
-def _tidy(plan: CasePlan) -> None:
-    """Remove what a run left that was killed after a case's last file was in place."""
-    if plan.work.is_dir():
-        with WorkRoom(plan.work, resume=False):
-            pass
 
 
 def read_model_labels(options: SegmentOptions) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
+from domainsam.checkpoint import NO_FOUNDATION
 from domainsam.errors import ConfigError, InputError
 from domainsam.foundation import load_decoder
 from domainsam.infer.batch import run_batch
@@ -31,7 +32,6 @@ from domainsam_ct.job import Batch, CasePlan, CaseResult, Made, Segmented, plan_
 from domainsam_ct.labels import LabelMap, check_name
 from domainsam_ct.measure.cleanup import Cleaned
 from domainsam_ct.model.organs import MarkedOrgans
-from domainsam_ct.model.shipped import NO_FOUNDATION
 from domainsam_ct.read.open import VolumeSource, open_volume
 from domainsam_ct.read.staged import StagedVolume
 from domainsam_ct.read.volume import ABDOMEN_WINDOW, Volume

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from domainsam.infer.spread import SpreadOptions
 from domainsam.marks import MarkFiles
 
 Method = Literal["specialist", "ladder"]
@@ -131,6 +132,8 @@ class SegmentOptions:
         Where organs are, if a person says it instead of the model.
     strict
         Whether an answer that is to be doubted is refused.
+    spread
+        Who does the cases, where there are many.
     """
 
     outputs: OutputOptions
@@ -146,6 +149,7 @@ class SegmentOptions:
     strict: bool = False
     resume: bool = False
     quiet: bool = False
+    spread: SpreadOptions = field(default_factory=SpreadOptions)
 
 
 PERCENTILE = 95

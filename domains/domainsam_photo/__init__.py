@@ -9,6 +9,7 @@ PACK = DomainPack(
     commands="domainsam_photo.commands:photo",
     open="domainsam_photo.run:open_photo",
     save="domainsam_photo.run:save_found",
+    ask="domainsam_photo.run:ask_in",
     run="domainsam_photo.run:run_segment",
     formats="domainsam_photo.run:formats",
     demo="domainsam_photo.commands.demo:demo",

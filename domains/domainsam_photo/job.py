@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from domainsam import __version__
 from domainsam.documents import read_json
+from domainsam.errors import InputError
 from domainsam.foundation import load_decoder
 from domainsam.infer.batch import Batch as CoreBatch
 from domainsam.infer.batch import run_batch
@@ -80,6 +81,8 @@ class PictureResult:
     count: int
     scores: tuple[float, ...]
     paths: dict[str, Path]
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What is told of a search by words; empty where there was none."""
 
     def document(self) -> dict[str, Any]:
         """The result as values that JSON can hold."""
@@ -87,15 +90,24 @@ class PictureResult:
             "picture": str(self.picture),
             "objects": self.count,
             "scores": [round(score, 4) for score in self.scores],
+            **({"asked": dict(self.told)} if self.told else {}),
             "outputs": {kind: str(path) for kind, path in self.paths.items()},
         }
 
     def sentence(self) -> str:
         """One line for a person."""
         if not self.count:
-            return f"{self.picture.name}: nothing found"
+            return f"{self.picture.name}: nothing found{self._tell_why()}"
         best = f", best score {max(self.scores):.2f}"
         return f"{self.picture.name}: {self.count} object{'s' * (self.count > 1)}{best}"
+
+    def _tell_why(self) -> str:
+        """Whether a model that was asked says that there is nothing, or says nothing of use."""
+        if not self.told:
+            return ""
+        if self.told["unanswered"]:
+            return f"; {self.told['model']} gave no answer: {self.told['unanswered_first'][0]['why']}"
+        return f"; {self.told['model']} says that it shows no such object" if self.told["nothing"] else ""
 
 
 class Batch(CoreBatch[PictureResult]):
@@ -122,9 +134,13 @@ def plan_pictures(pictures: Sequence[Path], folder: Path, overlay: bool) -> tupl
 
 
 def write_picture(
-    plan: PicturePlan, picture: NDArray[np.uint8], found: Sequence[Shown], overwrite: bool
+    plan: PicturePlan,
+    picture: NDArray[np.uint8],
+    found: Sequence[Shown],
+    overwrite: bool,
+    told: Mapping[str, Any] | None = None,
 ) -> PictureResult:
-    """Write what was found in one picture, every file or none.
+    """Write what was found in one picture, every file or none; ``told`` is what a search by words tells.
 
     Raises
     ------
@@ -142,6 +158,7 @@ def write_picture(
             {"number": number, "label": one.label, "score": round(one.score, 4), **describe_mask(one.mask)}
             for number, one in enumerate(kept, 1)
         ],
+        **({"asked": dict(told)} if told else {}),
     }
     paths = {"masks": plan.masks, "objects": plan.objects}
     with Staging(plan.files, overwrite=overwrite) as staging:
@@ -150,7 +167,7 @@ def write_picture(
         if plan.overlay:
             staging.write_bytes(plan.drawn, encode_jpeg(draw_overlay(picture, numbers)))
             paths["overlay"] = plan.drawn
-    return PictureResult(plan.picture, len(kept), tuple(one.score for one in kept), paths)
+    return PictureResult(plan.picture, len(kept), tuple(one.score for one in kept), paths, told or {})
 
 
 def find_by(source: PromptSource, foundation: Foundation) -> Finder:
@@ -215,17 +232,34 @@ def run_pictures(
 
 
 def write_annotations(plans: Sequence[PicturePlan], folder: Path, made_by: str, foundation: str) -> None:
-    """Make COCO's file of all pictures that are done anew, where any is."""
-    done = [plan for plan in plans if plan.objects.is_file()]
+    """Make COCO's file of all pictures that are done anew, by name, where any is.
+
+    Pictures of earlier runs into the same folder stay in it as long as their own files are there.
+    """
+    path = folder / ANNOTATIONS
+    done = sorted({plan.objects for plan in plans if plan.objects.is_file()} | _find_earlier(path))
     if not done:
         return
-    documents = [read_json(plan.objects, "objects of a picture", most=1 << 30) for plan in done]
+    documents = [read_json(one, "objects of a picture", most=1 << 30) for one in done]
     about = {
         "description": "objects found by domainsam",
         "version": __version__,
         "made_by": tell_changing(made_by) or "domainsam",
         "foundation": foundation,
     }
-    path = folder / ANNOTATIONS
     with Staging([path], overwrite=True) as staging:
         staging.write_text(path, join_coco(documents, about))
+
+
+def _find_earlier(path: Path) -> set[Path]:
+    """Files of objects of the pictures that an earlier COCO file names, as far as they are there."""
+    if not path.is_file():
+        return set()
+    try:
+        named = read_json(path, "COCO's file of an earlier run", most=1 << 30)["images"]
+        stems = [Path(str(one["file_name"])).stem for one in named]
+    except (InputError, KeyError, TypeError):
+        # Another's file, which is about to be replaced.
+        return set()
+    files = {path.parent / f"{stem}.json" for stem in stems if stem}
+    return {file for file in files if file != path and file.is_file()}

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from domainsam.prompter.everything import EverythingOptions
+    from domainsam.prompter.language.speakers import AskOptions
     from domainsam.prompter.search import ExampleOptions
     from domainsam.prompter.track import TrackOptions
 
-TrackerName = Literal["features", "still", "raft", "sam2"]
-TRACKERS: tuple[TrackerName, ...] = ("features", "still", "raft", "sam2")
+TrackerName = Literal["features", "still", "raft", "pips", "sam2"]
+TRACKERS: tuple[TrackerName, ...] = ("features", "still", "raft", "pips", "sam2")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,14 @@ class FindOptions:
 
 
 @dataclass(frozen=True)
+class ReferOptions:
+    """Objects of one picture by words."""
+
+    run: RunOptions
+    ask: AskOptions
+
+
+@dataclass(frozen=True)
 class TrackJobOptions:
     """Objects of a film by marks in some of its pictures."""
 
@@ -82,8 +91,60 @@ class TrackJobOptions:
 
 
 @dataclass(frozen=True)
+class LabelOptions:
+    """What marked objects of a picture are called.
+
+    Parameters
+    ----------
+    run
+        ``out`` is a folder, or the current one where nothing is to be written.
+    words, vocabulary, model
+        Words one by one, a file of them, and the model that knows them.
+    points, boxes, masks
+        Files of marks, and a picture of numbers.
+    least
+        A word that fits less than this is none.
+    writes
+        Whether files are written.
+    """
+
+    run: RunOptions
+    words: tuple[str, ...] = ()
+    vocabulary: Path | None = None
+    model: str | None = None
+    points: Path | None = None
+    boxes: Path | None = None
+    masks: Path | None = None
+    least: float = 0.0
+    writes: bool = True
+
+
+@dataclass(frozen=True)
 class EverythingJobOptions:
     """Everything that pictures show."""
 
     run: RunOptions
     keep: EverythingOptions
+
+
+@dataclass(frozen=True)
+class SemanticOptions:
+    """What every place of pictures shows.
+
+    Parameters
+    ----------
+    run
+        What every job is told.
+    words, vocabulary
+        Words one by one, and a file of them.
+    vocabulary_model
+        The model of words; None for the embedded one.
+    refine
+        Whether a foundation sharpens the map.
+    """
+
+    run: RunOptions
+    words: tuple[str, ...] = ()
+    vocabulary: Path | None = None
+    vocabulary_model: str | None = None
+    refine: bool = False

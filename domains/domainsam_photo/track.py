@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -17,6 +16,7 @@ from domainsam.errors import ConfigError
 from domainsam.foundation import load_decoder
 from domainsam.infer.pictures import PictureView
 from domainsam.progress import Progress, report_nothing
+from domainsam.prompter.pips import PipsTracker
 from domainsam.prompter.track import Ended, FrameAnswer, follow
 from domainsam.prompter.trackers import FeatureTracker, FlowTracker, StillTracker, Tracker
 from domainsam.protocols import Foundation, SceneObject
@@ -29,6 +29,8 @@ from domainsam_photo.write.masks import encode_numbers
 from domainsam_photo.write.overlay import draw_overlay, write_film
 
 SUMMARY = "track.json"
+RAFT_FILE = "torchvision's file of raft_large or raft_small"
+PIPS_FILE = "PIPS's public file (model-*.pth)"
 
 
 @dataclass(frozen=True)
@@ -142,22 +144,22 @@ def make_tracker(options: TrackJobOptions, foundation: Foundation) -> Tracker:
     CheckpointError
         If its file is another's.
     """
+    where = foundation.device
     makers: dict[str, Callable[[], Tracker]] = {
         "features": lambda: FeatureTracker(foundation.image_size),
         "still": StillTracker,
-        "raft": lambda: _load_flow(options.tracker_weights, foundation.device),
+        "raft": lambda: FlowTracker(_need_file(options, RAFT_FILE), where),
+        "pips": lambda: PipsTracker(_need_file(options, PIPS_FILE), where),
     }
     if options.tracker not in makers:
         raise ConfigError(f"no tracker is named {options.tracker!r}; expected {', '.join(makers)} or sam2")
     return makers[options.tracker]()
 
 
-def _load_flow(weights: Path | None, device: torch.device) -> Tracker:
-    if weights is None:
-        raise ConfigError(
-            "--tracker raft needs torchvision's file of raft_large or raft_small: --tracker-weights"
-        )
-    return FlowTracker(weights, device)
+def _need_file(options: TrackJobOptions, what: str) -> Path:
+    if options.tracker_weights is None:
+        raise ConfigError(f"--tracker {options.tracker} needs {what}: --tracker-weights")
+    return options.tracker_weights
 
 
 def enlarge_numbers(numbers: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 
 from domainsam.errors import InputError
-from domainsam.infer.blend import LEVELS, NODATA
-from domainsam.infer.found import UNNAMED, FoundObject
+from domainsam.infer.found import UNNAMED
 from domainsam.infer.networks import Networks
 from domainsam.infer.objects import EngineResult
-from domainsam.infer.store import RawRaster
 from domainsam.infer.view import SceneView
 from domainsam.io.marks import read_marks
 from domainsam.progress import Progress, report_nothing
@@ -24,15 +22,13 @@ from domainsam.prompter.dense import DenseSource, learn_dense
 from domainsam.prompter.descriptors import lay_windows
 from domainsam.prompter.example import ExampleOptions, ExampleSource, learn_examples
 from domainsam.prompter.search import overlap
-from domainsam.protocols import Block, Features, PromptSource, SceneObject, View, Window
+from domainsam.protocols import Features, PromptSource, SceneObject, View, Window
 from domainsam_urban.job import ALIKE
 from domainsam_urban.model.alike import AlikeObjects
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import LikeOptions
-from domainsam_urban.write.ranked import paint_ranks
+from domainsam_urban.write.staged import stage_found
 
-PROBABILITY_FILE = "probability.u8"
-BAND_ROWS = 512
 OWN_SHARE = 0.5
 """A found object that covers an example by this share of the smaller is that example itself."""
 
@@ -108,7 +104,7 @@ def find_alike(
         "examples_found_again": sum(own) if same_place else None,
     }
     seconds = {"learn": learnt - begin, "search": perf_counter() - learnt}
-    return stage_found(source, found, label, folder, told, seconds)
+    return stage_found(source, found, (label,), folder, told, seconds)
 
 
 Pairs = Sequence[tuple[View, SceneObject]]
@@ -165,54 +161,3 @@ def _outlined(one: SceneObject) -> SceneObject:
     if one.mask is not None or one.box is None:
         return one
     return replace(one, mask=np.ones((one.bounds.height, one.bounds.width), bool))
-
-
-def stage_found(
-    source: RasterSource,
-    found: Sequence[SceneObject],
-    label: str,
-    folder: Path,
-    told: dict[str, Any],
-    seconds: dict[str, float],
-) -> EngineResult:
-    """Objects as the engine answers: every pixel has the score of the best object that holds it, or 0.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be written or the disk is full.
-    """
-    shape = source.grid.frame_shape
-    valid = inside = 0
-    path = folder / PROBABILITY_FILE
-    scores = np.array([0.0, *(one.score for one in found)])
-    stored = np.rint(np.clip(scores, 1 / LEVELS, 1.0) * LEVELS).astype(np.uint8)
-    stored[0] = 0
-    with RawRaster.create(path, shape) as raster:
-        for row in range(0, shape[0], BAND_ROWS):
-            window = Window(row, 0, min(BAND_ROWS, shape[0] - row), shape[1])
-            block: Block = source.read(window)
-            ranks = paint_ranks(found, window)
-            values = np.where(block.valid, stored[ranks], np.uint8(NODATA))
-            raster.write(window, values)
-            valid += int(block.valid.sum())
-            inside += int(((ranks > 0) & block.valid).sum())
-    return EngineResult(
-        coarse=path,
-        probability=path,
-        shape=shape,
-        level=1,
-        components=(),
-        found=len(found),
-        pixels=shape[0] * shape[1],
-        valid_pixels=valid,
-        object_pixels=inside,
-        crops=0,
-        resumed=False,
-        seconds=seconds,
-        names=(label,),
-        kept=len(found),
-        objects=tuple(FoundObject(label, one.score, one.bounds) for one in found),
-        told=told,
-        ranked=tuple(found),
-    )

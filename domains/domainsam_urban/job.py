@@ -12,8 +12,10 @@ from domainsam.errors import ConfigError
 from domainsam.familiar import Judgement
 from domainsam.foundations import tell_licences
 from domainsam.infer import batch
+from domainsam.infer.many import Entry
 from domainsam.infer.outputs import OutputPlan, check_suffix, resolve_output, safe_name
 from domainsam.limits import tell_changing
+from domainsam.remote import tell_place
 from domainsam.staging import check_apart
 from domainsam_urban.settings import MapOptions, OutputOptions, find_grid_path, find_vector_format
 
@@ -31,6 +33,16 @@ MARKED = "marked"
 """Method of a scene whose objects were marked and not found by a model."""
 ALIKE = "like"
 """Method of a scene in which what looks like an example was found."""
+WORDED = "words"
+"""Method of a scene in which a model of words found what words say."""
+ASKED = "ask"
+"""Method of a scene in which a language model found what words mean."""
+EVERYTHING = "everything"
+"""Method of a scene in which everything that the foundation sees was outlined."""
+RANKED = (ALIKE, WORDED, ASKED, EVERYTHING)
+"""Methods whose objects are kept apart and ranked."""
+BY_PROMPT = (MARKED, *RANKED)
+"""Methods that no trained model of settlements has a part in."""
 SUFFIXES = {
     "probability": (".tif", ".tiff"),
     "mask": (".tif", ".tiff"),
@@ -53,6 +65,8 @@ class ScenePlan(OutputPlan):
         Further files, or None.
     grid
         Side of the cells of the gridded output in metres, or None.
+    when
+        When the scene was taken, as a catalogue states it.
     """
 
     source: str
@@ -63,6 +77,7 @@ class ScenePlan(OutputPlan):
     summary: Path | None = None
     stac: Path | None = None
     grid: float | None = None
+    when: str | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -95,8 +110,8 @@ def list_vector_files(path: Path, grid: bool) -> tuple[Path, ...]:
     return (*tables, *(table.with_suffix(".qml") for table in tables))
 
 
-def plan_outputs(inputs: Sequence[str], outputs: OutputOptions) -> tuple[ScenePlan, ...]:
-    """The files of every scene.
+def plan_outputs(inputs: Sequence[str | Entry], outputs: OutputOptions) -> tuple[ScenePlan, ...]:
+    """The files of every scene; an entry of a catalogue may name it.
 
     Raises
     ------
@@ -105,8 +120,11 @@ def plan_outputs(inputs: Sequence[str], outputs: OutputOptions) -> tuple[ScenePl
     OutputError
         If an output would replace one of the scenes.
     """
-    plans = tuple(_plan_scene(source, outputs) for source in inputs)
-    check_apart((path for plan in plans for path in plan.files), map(Path, inputs), "scenes")
+    entries = [Entry(given) if isinstance(given, str) else given for given in inputs]
+    plans = tuple(_plan_scene(entry, outputs) for entry in entries)
+    check_apart(
+        (path for plan in plans for path in plan.files), (Path(entry.source) for entry in entries), "scenes"
+    )
     return plans
 
 
@@ -116,8 +134,9 @@ def make_scene_stem(source: str) -> str:
     return safe_name(stem, "scene")
 
 
-def _plan_scene(source: str, outputs: OutputOptions) -> ScenePlan:
-    stem = make_scene_stem(source)
+def _plan_scene(entry: Entry, outputs: OutputOptions) -> ScenePlan:
+    source = entry.source
+    stem = entry.name or make_scene_stem(source)
     vectors = tuple(resolve_output(path, stem, FOLDER_NAMES["vector"]) for path in outputs.vectors)
     for path in vectors:
         find_vector_format(path)
@@ -137,7 +156,7 @@ def _plan_scene(source: str, outputs: OutputOptions) -> ScenePlan:
     if first is None:
         raise ConfigError(f"no output was asked for scene '{source}': name at least one")
     stac = first.with_name(f"{first.stem}.stac.json") if outputs.stac else None
-    return ScenePlan(source, vectors, stac=stac, grid=outputs.grid, **further)
+    return ScenePlan(source, vectors, stac=stac, grid=outputs.grid, when=entry.when, **further)
 
 
 @dataclass(frozen=True)
@@ -193,7 +212,7 @@ class SceneResult:
 
     def _tell_trust(self) -> str:
         """How good the model is elsewhere, and whether this answer is to be doubted."""
-        if self.method in (MARKED, ALIKE):
+        if self.method in BY_PROMPT:
             return ""
         score = (
             NOT_VALIDATED if self.model_iou is None else f"the model's IoU in validation {self.model_iou:.2f}"
@@ -224,32 +243,44 @@ class SceneResult:
             "resumed": bool(tell_changing(self.resumed)),
             "megapixels_per_second": tell_changing(self.megapixels_per_second),
             "licences": tell_licences(self.model, self.foundation),
-            "paths": {kind: str(path) for kind, path in self.paths.items()},
+            "paths": {kind: tell_place(path) for kind, path in self.paths.items()},
             "judgement": self.judgement.document(),
             "options": _told_options(self.options),
-            **({"like": dict(self.told)} if self.told else {}),
+            **({str(self.told.get("way", ALIKE)): dict(self.told)} if self.told else {}),
         }
         return {key: _plain(value) for key, value in values.items()}
 
 
 def count_objects(number: int, method: str) -> str:
     """``3 settlements``; of a scene in which a person marked the objects ``3 objects``."""
-    what = "object" if method in (MARKED, ALIKE) else "settlement"
+    what = "object" if method in BY_PROMPT else "settlement"
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+@dataclass(frozen=True)
 class Batch(batch.Batch[SceneResult]):
-    """What became of several scenes."""
+    """What became of several scenes; ``about`` are the files about all of them, by kind."""
+
+    about: Mapping[str, Path] = field(default_factory=dict)
 
     key = "source"
+
+    def document(self) -> dict[str, Any]:
+        """Everything about every scene, as values that JSON can hold."""
+        about = {kind: str(path) for kind, path in self.about.items()}
+        return {**super().document(), **({"about": about} if about else {})}
 
 
 def _told_options(options: MapOptions) -> dict[str, Any]:
     """The options that decide the answer; those of marks only where there are any."""
-    left_out = {"made_by"}
+    left_out = {"made_by", "spread", "alone", "resume"}
     left_out |= set() if options.marks else {"marks"}
     left_out |= set() if options.like else {"like"}
-    return {name: value for name, value in asdict(options).items() if name not in left_out}
+    left_out |= set() if options.everything else {"everything"}
+    left_out |= set() if options.ask else {"ask", "phrase"}
+    left_out |= set() if options.words else {"words"}
+    told = {name: value for name, value in asdict(options).items() if name not in left_out}
+    return told | {"resume": bool(tell_changing(options.resume))}
 
 
 def _plain(value: Any) -> Any:

@@ -6,17 +6,25 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 
-from domainsam.errors import InputError
+from domainsam.errors import ConfigError, InputError
+from domainsam.infer.account import watching
 from domainsam.infer.batch import run_batch
+from domainsam.infer.engine import map_piece, prompt_scene
 from domainsam.infer.engine import map_scene as run_engine
-from domainsam.infer.engine import prompt_scene
+from domainsam.infer.executor import InProcess, choose_executor
+from domainsam.infer.many import Entry, WorkList
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.options import EngineOptions
+from domainsam.infer.pieces import Done, PiecePlan, Split
+from domainsam.infer.spread import SpreadOptions
 from domainsam.infer.tiling import ALIGN
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.io.marks import read_mark_files
@@ -25,6 +33,8 @@ from domainsam.progress import Progress, report_progress
 from domainsam.protocols import Foundation
 from domainsam.staging import check_targets
 from domainsam_urban.alike import find_alike
+from domainsam_urban.ask import find_asked
+from domainsam_urban.everything import find_everything, settle_least_area
 from domainsam_urban.job import (
     Batch,
     ScenePlan,
@@ -33,6 +43,7 @@ from domainsam_urban.job import (
     plan_outputs,
 )
 from domainsam_urban.model.alike import AlikeObjects, load_alike
+from domainsam_urban.model.asked import AskedObjects, load_asked
 from domainsam_urban.model.settlement import (
     MarkedObjects,
     SettlementModel,
@@ -40,9 +51,14 @@ from domainsam_urban.model.settlement import (
     load_model,
     marked_shape,
 )
+from domainsam_urban.model.worded import WordedObjects, load_worded
 from domainsam_urban.read.area import MOST_ENLARGED, MUCH_ENLARGED, WantedArea, find_wanted_area
+from domainsam_urban.read.catalogue import list_scenes, settle_area
 from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.remote import RemotePlan, find_remote, map_into_store
 from domainsam_urban.settings import MapOptions, ReadOptions
+from domainsam_urban.worded import find_worded
+from domainsam_urban.write.collection import write_collection
 from domainsam_urban.write.products import Mapped, write_products
 
 log = logging.getLogger(__name__)
@@ -61,7 +77,7 @@ def map_scenes(
     model: SettlementModel | None = None,
     first_pass: Path | None = None,
 ) -> Batch:
-    """Map scenes one after another with one model.
+    """Map scenes with one model, one after another or on workers.
 
     A scene that fails among several is reported and the rest go on; with
     ``options.resume`` scenes whose files are all there are passed over.
@@ -69,7 +85,8 @@ def map_scenes(
     Parameters
     ----------
     inputs
-        Paths, ``/vsi`` paths or anything else GDAL opens.
+        Paths, ``/vsi`` paths or anything else GDAL opens, and catalogues and folders of them, see
+        :func:`~domainsam_urban.read.catalogue.list_scenes`.
     model
         A model that is loaded already; otherwise ``options`` says which.
     first_pass
@@ -82,21 +99,85 @@ def map_scenes(
         If outputs clash or exist, or the model cannot be used (both before any
         work); or, of a single scene, whatever made it fail.
     """
+    options = replace(options, read=settle_area(inputs, options.read))
+    entries = list_scenes(inputs, options.read)
+    # A scene by itself is cut into pieces; of several, each is a task.
+    options = replace(options, alone=len(entries) == 1)
+    work = list_work(entries, options, model, first_pass)
+    spread = options.spread
+    with watching(spread, "scenes", options.quiet) as watcher:
+        batch = run_batch(
+            work.plans,
+            work.name,
+            work.prepare,
+            Batch,
+            resume=work.resume,
+            overwrite=work.overwrite,
+            executor=InProcess() if options.alone else choose_executor(spread),
+            max_failures=spread.max_failures,
+            watcher=watcher,
+        )
+    return replace(batch, about=work.finish(batch.failures))
+
+
+def list_work(
+    entries: Sequence[Entry],
+    options: MapOptions,
+    model: SettlementModel | None = None,
+    first_pass: Path | None = None,
+) -> WorkList[Any, SceneResult]:
+    """What is done with scenes; parameters as of :func:`map_scenes`.
+
+    Raises
+    ------
+    DomainSamError
+        If outputs clash, or the wanted area cannot be read.
+    """
     area = find_wanted_area(options.read)
+    plans = find_remote(plan_outputs(entries, options.outputs))
+    folder = options.outputs.collection
+    if folder is not None and any(isinstance(plan, RemotePlan) or not plan.vectors for plan in plans):
+        raise ConfigError("--collection is made of polygons in folders: name some with -o")
 
-    def prepare() -> Callable[[ScenePlan], SceneResult]:
-        keep_freed_memory()
-        loaded = model or load_finder(options)
-        return lambda plan: map_scene(plan, options, loaded, area, first_pass)
+    def finish(failures: Sequence[tuple[str, str]]) -> Mapping[str, Path]:
+        local = [plan for plan in plans if isinstance(plan, ScenePlan)]
+        return {} if folder is None else write_collection(local, folder)
 
-    return run_batch(
-        plan_outputs(inputs, options.outputs),
-        lambda plan: plan.source,
-        prepare,
-        Batch,
-        resume=options.resume,
-        overwrite=lambda plan: plan.may_replace(options.outputs.overwrite, options.resume),
+    # Workers go on with what is there: a scene whose worker died is not begun again.
+    spread = options.spread.scheduler is not None and not options.alone
+    doing = replace(options, resume=True) if spread else options
+    return WorkList(
+        plans,
+        attrgetter("source"),
+        partial(prepare_maps, doing, model, area, first_pass),
+        options.resume,
+        lambda plan: plan.may_replace(options.outputs.overwrite, options.resume),
+        finish,
     )
+
+
+def prepare_maps(
+    options: MapOptions,
+    model: SettlementModel | None = None,
+    area: WantedArea | None = None,
+    first_pass: Path | None = None,
+) -> Callable[[ScenePlan | RemotePlan], SceneResult]:
+    """Load what finds objects, in the process that calls this; returns the function that maps a scene.
+
+    Raises
+    ------
+    DomainSamError
+        If it cannot be loaded.
+    """
+    keep_freed_memory()
+    loaded = model or load_finder(options)
+
+    def run(plan: ScenePlan | RemotePlan) -> SceneResult:
+        if isinstance(plan, RemotePlan):
+            return map_into_store(plan, lambda local: map_scene(local, options, loaded, area, first_pass))
+        return map_scene(plan, options, loaded, area, first_pass)
+
+    return run
 
 
 def map_scene(
@@ -115,6 +196,8 @@ def map_scene(
     """
     begin = perf_counter()
     read = options.read
+    if plan.when is not None and options.outputs.datetime is None:
+        options = replace(options, outputs=replace(options.outputs, datetime=plan.when))
     if isinstance(model, SettlementModel) and options.run.method == "coarse":
         # Outputs name the foundation that took part.
         model = replace(model, foundation=None)
@@ -133,12 +216,22 @@ def map_scene(
         require_space(plan.work.parent, needed, purpose)
         with WorkRoom(plan.work, options.resume) as room:
             with report_progress(make_scene_stem(plan.source), options.quiet) as progress:
-                if isinstance(model, AlikeObjects):
+                if options.everything is not None and isinstance(model, MarkedObjects):
+                    options, keep = settle_least_area(options, options.everything, source)
+                    answer = find_everything(source, model, keep, room.folder, options.resume, progress)
+                elif isinstance(model, AskedObjects):
+                    answer = find_asked(source, model, room.folder, options.resume, progress)
+                elif isinstance(model, AlikeObjects):
                     answer = find_like(source, plan, options, model, room.folder, progress)
+                elif isinstance(model, WordedObjects):
+                    answer = find_worded(source, model, room.folder, progress)
                 elif isinstance(model, MarkedObjects):
                     answer = find_marked(source, model, options, room.folder, progress)
                 else:
-                    answer = find_settlements(source, model, options, room.folder, progress, first_pass)
+                    split = find_split(plan, options, area)
+                    answer = find_settlements(
+                        source, model, options, room.folder, progress, first_pass, split
+                    )
             return write_products(plan, Mapped(source, answer, model, options, begin), room)
 
 
@@ -164,16 +257,21 @@ def open_scene(
 
 
 def load_finder(options: MapOptions) -> SettlementModel | MarkedObjects:
-    """Who says what is in a scene: a person's marks, an example, or the model.
+    """Who says what is in a scene: a person's marks, an example, words, the foundation alone, or the model.
 
     Raises
     ------
     DomainSamError
         If what it takes cannot be loaded.
     """
+    if options.ask is not None:
+        return load_asked(options)
     if options.like is not None:
         return load_alike(options)
-    return load_marked(options) if options.marks else load_model(options)
+    if options.words is not None:
+        return load_worded(options)
+    by_foundation = options.marks or options.everything is not None
+    return load_marked(options) if by_foundation else load_model(options)
 
 
 def find_like(
@@ -230,6 +328,7 @@ def find_settlements(
     folder: Path,
     progress: Progress,
     first_pass: Path | None,
+    split: Split | None = None,
 ) -> EngineResult:
     """What the model finds in a scene, staged in ``folder``."""
     if options.run.disabled:
@@ -245,7 +344,51 @@ def find_settlements(
         resume=options.resume,
         progress=progress,
         first_pass=first_pass,
+        split=split,
     )
+
+
+def find_split(plan: ScenePlan, options: MapOptions, area: WantedArea | None) -> Split | None:
+    """Who does the pieces of a scene that is spread by itself; None where this process maps it."""
+    if not options.alone or options.spread.scheduler is None or options.marks or options.like:
+        return None
+    doing = replace(options, spread=SpreadOptions(), resume=True, quiet=True)
+    return Split(choose_executor(options.spread), partial(prepare_pieces, plan, doing, area))
+
+
+def prepare_pieces(
+    plan: ScenePlan, options: MapOptions, area: WantedArea | None
+) -> Callable[[PiecePlan], Done]:
+    """Open a scene and load the model, in the process that calls this; returns what does a piece.
+
+    Raises
+    ------
+    DomainSamError
+        If either cannot be done.
+    """
+    keep_freed_memory()
+    model = load_finder(options)
+    assert isinstance(model, SettlementModel)
+    if options.run.method == "coarse":
+        model = replace(model, foundation=None)
+    if options.run.disabled:
+        model = model.without(options.run.disabled)
+    # It stays open as long as the worker keeps the function.
+    source = open_scene(plan, options.read, options.read.resolution or model.resolution, area)
+    engine = make_engine_options(options, model, source.profile_info.work_pixel, source.work.anchor)
+
+    def do(piece: PiecePlan) -> Done:
+        return map_piece(
+            source,
+            model.specialist,
+            model.foundation,
+            piece,
+            engine,
+            device=model.device,
+            identity=source.fingerprint,
+        )
+
+    return do
 
 
 def find_marked(

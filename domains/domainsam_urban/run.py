@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from domainsam.errors import ConfigError
+from domainsam.infer.spread import spread_options
 from domainsam.keywords import (
     PRECISIONS,
     RUNTIMES,
@@ -57,6 +58,7 @@ def map_options(
     grid: float | None = None,
     stac: bool = True,
     datetime: str | None = None,
+    collection: str | Path | None = None,
     bands: str | Iterable[int] | None = None,
     nodata: float | None = None,
     resolution: float | None = None,
@@ -65,6 +67,8 @@ def map_options(
     bbox: str | Iterable[float] | None = None,
     bbox_crs: str | None = None,
     aoi: str | Path | None = None,
+    asset: str | None = None,
+    date: str | None = None,
     threshold: float | None = None,
     min_area: float | None = None,
     simplify: float | None = None,
@@ -92,6 +96,12 @@ def map_options(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    scheduler: str | None = None,
+    gpus_per_task: float = 0.0,
+    memory_per_task: int | str | None = None,
+    retries: int = 2,
+    max_failures: int | None = None,
+    log: str | Path | None = None,
     made_by: str = MADE_BY,
 ) -> MapOptions:
     """The options of ``domainsam urban map`` as one value; what is left open about shapes, the model says.
@@ -136,6 +146,8 @@ def map_options(
             bbox=box,
             bbox_crs=bbox_crs,
             aoi=path_of(aoi),
+            asset=asset,
+            date=date,
         ),
         run=RunOptions(
             device=str(device),
@@ -162,11 +174,13 @@ def map_options(
             stac=stac,
             datetime=datetime,
             overwrite=overwrite,
+            collection=path_of(collection),
         ),
         strict=strict,
         resume=resume,
         quiet=quiet,
         made_by=made_by,
+        spread=spread_options(scheduler, gpus_per_task, memory_per_task, retries, max_failures, log),
     )
 
 
@@ -176,8 +190,8 @@ def run_map(inputs: Any, out: Paths | None = None, **options: Any) -> SceneResul
     Parameters
     ----------
     inputs
-        A path or ``/vsi`` path, several of them, or an ``xarray.DataArray`` of
-        shape ``(band, y, x)`` or ``(y, x)`` with a CRS that rioxarray knows of.
+        A path or ``/vsi`` path, a catalogue or folder of scenes, several of these, or an
+        ``xarray.DataArray`` of shape ``(band, y, x)`` or ``(y, x)`` with a CRS that rioxarray knows of.
     out
         Polygon files or a folder, as ``-o``. Without it a DataArray is answered
         by a Dataset, see :func:`domainsam_urban.arrays.map_array`.
@@ -202,7 +216,7 @@ def run_map(inputs: Any, out: Paths | None = None, **options: Any) -> SceneResul
         raise ConfigError("urban map: name an output, such as domainsam.run('urban', scene, 'out.gpkg')")
     scenes = [os.fspath(scene) for scene in several(inputs)]
     batch = map_scenes(scenes, map_options(out=out or (), **options))
-    return batch.results[0] if len(scenes) == 1 and batch.results else batch
+    return batch.results[0] if len(scenes) == len(batch.results) == batch.count == 1 else batch
 
 
 def open_scene(
@@ -256,6 +270,9 @@ def save_found(
     check_keywords("save", options, SAVED)
     settings = map_options(out=out, allow_no_crs=source.crs is None, **options)
     shape = {name: options.get(name) for name in ("min_area", "simplify", "close_holes")}
+    if shape["min_area"] is None:
+        # Of objects that lie upon one another slivers are left, which no polygon is made of.
+        shape["min_area"] = answer.told.get("least_m2")
     return write_marked(source, answer, settings, {**shape, "threshold": answer.level / LEVELS}, foundation)
 
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from domainsam.errors import ConfigError
+from domainsam.infer.spread import SpreadOptions
 from domainsam.marks import MarkFiles
+
+if TYPE_CHECKING:
+    from domainsam.prompter.everything import EverythingOptions
+    from domainsam.prompter.language.speakers import AskOptions
 
 MADE_BY = "domainsam"
 LEAST_AREA_M2 = 500.0
@@ -34,7 +40,9 @@ class ReadOptions:
     on top of what the file declares; ``resolution`` is the ground pixel in
     metres that the model sees, by default the one it was trained at. ``bbox``
     is west, south, east, north in ``bbox_crs``, by default in the scene's own
-    CRS; ``aoi`` is a file of polygons. Outside of either there is no data.
+    CRS and of a catalogue in degrees; ``aoi`` is a file of polygons. Outside of
+    either there is no data. Of a catalogue ``asset`` is the key of the pictures,
+    and ``date`` the dates that are wanted.
     """
 
     bands: tuple[int, ...] | None = None
@@ -45,6 +53,8 @@ class ReadOptions:
     bbox: tuple[float, ...] | None = None
     bbox_crs: str | None = None
     aoi: Path | None = None
+    asset: str | None = None
+    date: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,8 @@ class OutputOptions:
     stac: bool = True
     datetime: str | None = None
     overwrite: bool = False
+    collection: Path | None = None
+    """Folder for one table and one STAC collection about all scenes."""
 
 
 WAYS = ("texture", "persam")
@@ -143,6 +155,67 @@ class LikeOptions:
     larger: float = 5.0
 
 
+AGAINST = ("ground", "road", "tree", "grass", "field", "water", "soil", "building", "car")
+"""What objects may be called beside the words that are looked for, as far as a model knows them."""
+LEAST_WORD_SCORE = 0.3
+
+
+@dataclass(frozen=True)
+class WordOptions:
+    """What is looked for by words, and how far.
+
+    Parameters
+    ----------
+    words, vocabulary
+        Words one by one, synonyms behind commas, and a file of them.
+    against
+        Words that objects may be called instead and that are not wanted; None for :data:`AGAINST`.
+    model
+        Model of words: name, path or ``NAME:PATH``; None for the embedded one.
+    proposals
+        One of :data:`domainsam.prompter.words.PROPOSALS`.
+    least, most
+        Least score of an object, and the most objects.
+    """
+
+    words: tuple[str, ...] = ()
+    vocabulary: Path | None = None
+    against: tuple[str, ...] | None = None
+    model: str | None = None
+    proposals: str = "auto"
+    least: float = LEAST_WORD_SCORE
+    most: int = 1000
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """How outlines are named.
+
+    Parameters
+    ----------
+    out
+        The outlines with what they are called.
+    words, vocabulary, model
+        As of :class:`WordOptions`.
+    least
+        A word that fits less than this is none.
+    layer
+        Of the file of outlines, where it has several.
+    """
+
+    out: Path
+    words: tuple[str, ...] = ()
+    vocabulary: Path | None = None
+    model: str | None = None
+    least: float = 0.0
+    layer: str | None = None
+    read: ReadOptions = field(default_factory=ReadOptions)
+    device: str = "auto"
+    precision: str = "auto"
+    overwrite: bool = False
+    quiet: bool = False
+
+
 @dataclass(frozen=True)
 class MapOptions:
     """One call of ``domainsam urban map``, without its inputs."""
@@ -161,10 +234,22 @@ class MapOptions:
     """Where objects are, if a person says it instead of the model."""
     like: LikeOptions | None = None
     """What an example shows, if that is looked for."""
+    everything: EverythingOptions | None = None
+    """What of all that the foundation sees is kept, if everything is asked for."""
+    ask: AskOptions | None = None
+    """Which language model is asked, if words say what is looked for."""
+    phrase: str = ""
+    """These words."""
+    words: WordOptions | None = None
+    """What words say, if that is looked for."""
     strict: bool = False
     """Whether a map that is to be doubted is refused."""
     made_by: str = MADE_BY
     """What rasters say they were made by: the command, or this."""
+    spread: SpreadOptions = field(default_factory=SpreadOptions)
+    """Who does the scenes, where there are many; or the pieces of one."""
+    alone: bool = False
+    """Whether the scene is the only one of its run."""
 
 
 @dataclass(frozen=True)

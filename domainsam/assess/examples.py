@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 from domainsam.errors import InputError, MissingInputError
@@ -103,24 +103,26 @@ def _pairs(images: Path, masks: Path | None) -> Iterator[tuple[Path, Path]]:
 
 
 @reads("a picture")
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, turned: bool = True) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            return image.copy()
+            return ImageOps.exif_transpose(image) if turned else image.copy()
     except (UnidentifiedImageError, OSError) as error:
         raise InputError(f"'{path}' is no picture that can be read: {error}") from error
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_picture(path: Path, turned: bool = True) -> NDArray[np.uint8]:
     """A picture ``(H, W, 3)`` uint8; one channel of more than eight bits is stretched between its ends.
+
+    It is turned as its camera says (EXIF orientation), unless ``turned`` is false.
 
     Raises
     ------
     InputError
         If it cannot be read.
     """
-    image = _open(path)
+    image = _open(path, turned)
     if image.mode in WIDE:
         return stretch_grey(np.asarray(image, np.float64))
     return np.asarray(image.convert("RGB"))
@@ -187,5 +189,8 @@ def read_coco(images: Path, annotations: Path) -> Iterator[Example]:
         found = table.loadAnns(table.getAnnIds(imgIds=number, iscrowd=False))
         masks = [np.asarray(table.annToMask(one), bool) for one in found]
         kept = [mask for mask in masks if mask.sum() >= LEAST_PIXELS]
+        if kept and kept[0].shape != shown.shape[:2]:
+            # Drawn on the picture as it is stored.
+            shown = read_picture(path, turned=False)
         if kept:
             yield Example(path.stem, shown, np.stack(kept))

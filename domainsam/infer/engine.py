@@ -30,10 +30,12 @@ from domainsam.infer.networks import Networks, ScenePrompter, fingerprint, ident
 from domainsam.infer.objects import SWEEP, EngineResult, ObjectRun
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.order import Recorder, Strip
+from domainsam.infer.pieces import Done, PiecePlan, Split, write_records
 from domainsam.infer.staged import StagedRun, Swept
 from domainsam.infer.sweep import AnyBlock, DenseModel, Extent, FirstLook, sweep_strip
 from domainsam.infer.tiling import TileGrid
 from domainsam.infer.view import SceneView
+from domainsam.infer.workroom import WorkRoom
 from domainsam.progress import Progress, report_nothing
 from domainsam.protocols import Foundation, PromptSource, SceneObject, Source, Window
 
@@ -109,6 +111,7 @@ def map_scene(
     resume: bool = False,
     progress: Progress = report_nothing,
     first_pass: Path | None = None,
+    split: Split | None = None,
 ) -> EngineResult:
     """Map the objects that a specialist finds in a scene.
 
@@ -131,6 +134,8 @@ def map_scene(
         File that keeps pass one's answer for further runs that differ in pass
         two alone: taken where it exists, made where it does not. That the
         source, the specialist and the tiles are the same is the caller's care.
+    split
+        Who does the pieces of the stages; None for this process. ``folder`` has to be seen by them.
 
     Raises
     ------
@@ -147,7 +152,7 @@ def map_scene(
     networks = _networks(foundation, device, chosen)
     marks = {"device": networks.device.type, **fingerprint(prompter, foundation), **(identity or {})}
     with ExitStack() as stack:
-        run = ObjectRun(source, networks, chosen, folder, stack, marks, resume, progress)
+        run = ObjectRun(source, networks, chosen, folder, stack, marks, resume, progress, split=split)
         begin = perf_counter()
         run.first_pass(FirstLook(prompter, networks, views=chosen.views), first_pass)
         run.lap("coarse", begin)
@@ -162,6 +167,49 @@ def map_scene(
             run.decode(SpecialistDecoder(prompter, networks, deciding, run.coarse))
         run.lap("objects", begin)
         return run.result()
+
+
+def map_piece(
+    source: Source,
+    prompter: ScenePrompter,
+    foundation: Foundation | None,
+    plan: PiecePlan,
+    options: EngineOptions,
+    *,
+    device: torch.device | str | None = None,
+    identity: Mapping[str, Any] | None = None,
+) -> Done:
+    """Do a piece of a stage of a run of :func:`map_scene` that is at work elsewhere.
+
+    Parameters
+    ----------
+    plan
+        Which piece, and the folder of the run that it belongs to.
+    source, prompter, foundation, options, device, identity
+        As of that run.
+
+    Raises
+    ------
+    TakenError
+        If another process is at the piece.
+    InputError
+        If the scene cannot be read, or the piece was begun by a run with other options.
+    OutputError
+        If the folder is not there, or cannot be written.
+    """
+    networks = _networks(foundation, device, options)
+    marks = {"device": networks.device.type, **fingerprint(prompter, foundation), **(identity or {})}
+    with WorkRoom(plan.work, resume=True), ExitStack() as stack:
+        run = ObjectRun(
+            source, networks, options, plan.folder, stack, marks, True, report_nothing, piece=plan
+        )
+        if plan.stage == SWEEP:
+            run.first_pass(FirstLook(prompter, networks, views=options.views))
+        else:
+            assert foundation is not None
+            run.find_objects(options.proposal)
+            run.decode(SpecialistDecoder(prompter, networks, foundation, run.coarse))
+        return write_records(plan, run.journal.read_all())
 
 
 def prompt_scene(

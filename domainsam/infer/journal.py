@@ -64,6 +64,16 @@ class Journal(OpenFile):
             self._write({"run": dict(fingerprint)})
             sync_folder(path.parent)
 
+    def read_all(self) -> list[Record]:
+        """Records of earlier runs and of this one, in order.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be read again.
+        """
+        return _read(self.path)[0][1:]
+
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record; it is on the disk when this returns."""
         self._write(record)
@@ -150,6 +160,10 @@ class Steps:
     def is_done(self, key: tuple[str, ...], files: tuple[Path, ...] = ()) -> bool:
         """Whether a step need not be done again."""
         return key in self._done and all(path.is_file() for path in files)
+
+    def recall(self, key: tuple[str, ...]) -> Any:
+        """The result of a step that is done, None of one that is not."""
+        return self._done.get(key)
 
     def finish(self, key: tuple[str, ...], value: Any = None) -> None:
         """Write down that a step is done, with what JSON can hold of its result."""

@@ -23,6 +23,7 @@ from domainsam.infer.found import FoundObject, gather_objects
 from domainsam.infer.networks import Networks
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.order import Recorder, Strip
+from domainsam.infer.pieces import PiecePlan, Split
 from domainsam.infer.plan import Plan, plan_marks, plan_prompts
 from domainsam.infer.staged import PixelCounter, StagedRun
 from domainsam.infer.store import RawRaster
@@ -106,8 +107,11 @@ class ObjectRun(StagedRun):
         resume: bool,
         progress: Progress,
         names: tuple[str, ...] = (),
+        piece: PiecePlan | None = None,
+        split: Split | None = None,
     ) -> None:
-        super().__init__(source.grid, folder, stack, {**options.fingerprint(), **identity}, resume, progress)
+        marks = {**options.fingerprint(), **identity}
+        super().__init__(source.grid, folder, stack, marks, resume, progress, piece, split)
         self.networks, self.options, self.names = networks, options, names
         self.read = make_filled_reader(source)
         self.coarse = self.stage_file(COARSE_FILE)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -74,6 +74,16 @@ class Strip:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Neighbouring units of a strip: its first frame and its number, the first row of tiles, and the end."""
+
+    frame: int
+    strip: int
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
 class Course:
     """A stage's way through a scene.
 
@@ -102,6 +112,34 @@ class Course:
         for frames in self.frames:
             for index, columns in enumerate(split_columns(self.shape[1], self.strip_width)):
                 yield self._strip(frames, index, columns, finished)
+
+    def cut(self, units: int, finished: Collection[tuple[Any, ...]]) -> tuple[Piece, ...]:
+        """All strips in pieces of so many units, without those that are finished as a whole.
+
+        Where pieces begin does not depend on what is finished: a run that goes on finds the same ones.
+        """
+        pieces = []
+        for frames in self.frames:
+            for strip, _ in enumerate(split_columns(self.shape[1], self.strip_width)):
+                for first in range(0, len(self.grid.rows), units):
+                    end = min(first + units, len(self.grid.rows))
+                    keys = [(self.stage, frames.start, strip, row) for row in range(first, end)]
+                    if not all(key in finished for key in keys):
+                        pieces.append(Piece(frames.start, strip, first, end))
+        return tuple(pieces)
+
+    def take(self, piece: Piece, finished: Collection[tuple[Any, ...]]) -> Strip:
+        """What is left of a piece; of the units before it as many are repeated as reach into it."""
+        frames = next(group for group in self.frames if group.start == piece.frame)
+        columns = split_columns(self.shape[1], self.strip_width)[piece.strip]
+        before = {(self.stage, piece.frame, piece.strip, row) for row in range(piece.first)}
+        whole = self._strip(frames, piece.strip, columns, before.union(finished))
+        return replace(whole, units=tuple(unit for unit in whole.units if unit.row < piece.end))
+
+    def count_pixels(self, piece: Piece) -> int:
+        """Pixels that a piece finishes."""
+        strip = self.take(piece, ())
+        return sum(unit.pixels for unit in strip.units if not unit.repeated)
 
     def _strip(
         self, frames: range, index: int, columns: tuple[int, int], finished: Collection[tuple[Any, ...]]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from domainsam.errors import ConfigError
 from domainsam.infer.workroom import count_units
+from domainsam.staging import check_targets
 
 
 class OutputPlan:
@@ -24,10 +25,25 @@ class OutputPlan:
         return all(path.is_file() for path in self.files)
 
     @property
+    def begun(self) -> bool:
+        """Whether any file is there already."""
+        return any(path.exists() for path in self.files)
+
+    @property
     def work(self) -> Path:
         """Hidden folder beside the first file, for what an interrupted run leaves to go on with."""
         first = self.files[0]
         return first.with_name(f".{first.stem}.domainsam")
+
+    def check(self, overwrite: bool, tried: set[Path] | None = None) -> None:
+        """Refuse files that exist or cannot be written, before any work; ``tried`` as of the function.
+
+        Raises
+        ------
+        OutputError
+            If one exists and may not be replaced, or a folder cannot be written to.
+        """
+        check_targets(self.files, overwrite, tried)
 
     def may_replace(self, overwrite: bool, resume: bool) -> bool:
         """Whether files may be replaced: asked for, or some were put in place by the run to go on with."""

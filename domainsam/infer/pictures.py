@@ -31,7 +31,7 @@ class PictureView:
     frames
         Number of pictures.
     foundation
-        Encodes them.
+        Encodes them; None where nobody asks for features.
     side
         Longest side after scaling; the foundation's image size unless told.
 
@@ -45,19 +45,21 @@ class PictureView:
         self,
         read: Callable[[int], NDArray[np.uint8]],
         frames: int,
-        foundation: Foundation,
+        foundation: Foundation | None,
         side: int | None = None,
     ) -> None:
         if frames < 1:
             raise InputError("there is no picture; expected at least one")
         self.frames = frames
-        self._read, self._foundation = read, foundation
+        self._read, self.foundation = read, foundation
         self._pictures: dict[int, NDArray[np.float32]] = {}
         self._features: dict[Window, Features] = {}
         first = read(0)
         _check_picture(first, 0)
         self.original = (first.shape[0], first.shape[1])
-        scale = (side or foundation.image_size) / max(self.original)
+        if side is None and foundation is None:
+            raise InputError("nothing says how large pictures are to be: give a foundation, or a side")
+        scale = (side or (foundation.image_size if foundation else 0)) / max(self.original)
         height, width = (max(1, round(length * scale)) for length in self.original)
         self.shape = (height, width)
         self.grid = Grid.of_pixels(self.shape)
@@ -96,6 +98,8 @@ class PictureView:
 
     def features(self, window: Window) -> Features:
         """Features (``B = 1``) of a window whose sides are multiples of 32; outside, its edge is repeated."""
+        if self.foundation is None:
+            raise InputError("this view has no foundation, so it has no features; give it one")
         if window not in self._features:
             block = self.block(window)
             picture = torch.from_numpy(block.image)[None]
@@ -104,7 +108,7 @@ class PictureView:
                 beyond = (0, window.width - cols, 0, window.height - rows)
                 picture = F.pad(picture[..., :rows, :cols], beyond, mode="replicate")
             with torch.inference_mode():
-                features = self._foundation.encode(picture.to(self._foundation.device))
+                features = self.foundation.encode(picture.to(self.foundation.device))
             _make_room(self._features)
             self._features[window] = features
         return self._features[window]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from domainsam.errors import OutputError
 from domainsam.grid import Grid
 from domainsam.infer.journal import JOURNAL_FILE, Journal
 from domainsam.infer.order import Course, Recorder, Strip, WriteBehind, group_frames
+from domainsam.infer.pieces import PiecePlan, Split, find_pieces
 from domainsam.infer.store import RawRaster
 from domainsam.infer.tiling import TileGrid
 from domainsam.private import make_private_folder
@@ -50,7 +51,10 @@ class StagedRun:
         identity: Mapping[str, Any],
         resume: bool,
         progress: Progress,
+        piece: PiecePlan | None = None,
+        split: Split | None = None,
     ) -> None:
+        self.piece, self.split = piece, split
         try:
             make_private_folder(folder)
         except OutputError:
@@ -60,8 +64,11 @@ class StagedRun:
         self.folder, self.progress = folder, progress
         self.shape, self.frames = grid.frame_shape, grid.frames
         marks = {"shape": list(grid.shape), **identity}
-        self.journal = stack.enter_context(Journal(folder / JOURNAL_FILE, marks, resume))
+        where = folder if piece is None else piece.work
+        self.journal = stack.enter_context(Journal(where / JOURNAL_FILE, marks, resume))
         self._stack = stack
+        if split is not None:
+            self._pieces = find_pieces(folder, self.journal.resumed)
 
     @property
     def pixels(self) -> int:
@@ -71,8 +78,18 @@ class StagedRun:
     def stage_file(self, name: str) -> RawRaster:
         """A staged file, as an earlier run left it if this one goes on."""
         # A run killed before its first unit may have left no file, or half of one.
-        make = RawRaster.open if self.journal.records else RawRaster.create
-        return self._stack.enter_context(make(self.folder / name, self.shape, self.frames))
+        path = self.folder / name
+        there = bool(self.journal.records)
+        if self.piece is not None:
+            # A piece writes into what the run that it belongs to has made.
+            there = True
+        elif self.split is not None and not there:
+            there = self.journal.resumed and is_whole(path, self.pixels)
+            if not there:
+                # A worker of a killed run may still be at it: it keeps the old file, this run takes another.
+                path.unlink(missing_ok=True)
+        make = RawRaster.open if there else RawRaster.create
+        return self._stack.enter_context(make(path, self.shape, self.frames))
 
     def course(self, stage: str, tiles: TileGrid, strip_width: int, together: int = 1) -> Course:
         """A stage's way through all frames, ``together`` of them at a time."""
@@ -85,14 +102,28 @@ class StagedRun:
         stores: Sequence[RawRaster],
         work: Callable[[Strip, Recorder, Callable[[int], None]], None],
     ) -> None:
-        """Do what is left of a stage, strip by strip."""
+        """Do what is left of a stage, strip by strip; of a run that is split, others do it."""
         counter = PixelCounter(course.stage, self.pixels, self.progress)
+        if self.split is not None:
+            self.split.run(course, self._pieces, self.journal, counter.advance)
+            counter = PixelCounter(course.stage, self.pixels, self.progress)
         finished = {tuple(record["unit"]) for record in self.journal.records if "unit" in record}
         with WriteBehind() as writes:
             recorder = Recorder(stores, self.journal, writes)
-            for strip in course.strips(finished):
+            for strip in self._list_strips(course, finished):
                 counter.advance(strip.pixels_before)
                 work(strip, recorder, counter.advance)
+
+    def _list_strips(self, course: Course, finished: Collection[tuple[Any, ...]]) -> Iterable[Strip]:
+        """What is left of a stage, or of the piece that is done here."""
+        if self.piece is None:
+            return course.strips(finished)
+        return [course.take(self.piece.piece, finished)]
+
+
+def is_whole(path: Path, size: int) -> bool:
+    """Whether a staged file is there with all its bytes."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_size == size
 
 
 class PixelCounter:

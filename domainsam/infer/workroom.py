@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -23,6 +24,10 @@ LOCK_FILE = "lock"
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 STAGED_FILE = "staged"
 """Lists the hidden folders of half-made outputs, which ``kill -9`` leaves and the next run removes."""
+
+
+class TakenError(OutputError):
+    """Another run is at work on the same output; it may soon be done."""
 
 
 class WorkRoom:
@@ -75,7 +80,7 @@ class WorkRoom:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 self._lock.close()
-                raise OutputError(
+                raise TakenError(
                     f"another run is at work in '{self.folder}': wait for it, or choose another output"
                 ) from error
         self._clear_staged()
@@ -119,10 +124,20 @@ class WorkRoom:
                 path.rmdir()
 
 
+def tidy_room(folder: Path) -> None:
+    """Remove what a run left that was killed after its last file was in place; a run at work keeps it."""
+    if folder.is_dir():
+        with suppress(TakenError), WorkRoom(folder, resume=False):
+            pass
+
+
 def count_units(folder: Path) -> int:
-    """How many units of work the journal in a folder holds; its first line is the run's fingerprint."""
+    """How many units of work the journal in a folder holds, and pieces that workers have done of it."""
+    # Of each, a record that is complete when it appears.
+    pieces = sum(1 for _ in folder.glob("pieces-*/*.json"))
     try:
-        return max(0, (folder / JOURNAL_FILE).read_bytes().count(b"\n") - 1)
+        # The journal's first line is the run's fingerprint.
+        return max(0, (folder / JOURNAL_FILE).read_bytes().count(b"\n") - 1) + pieces
     except OSError:
         return 0
 

@@ -42,8 +42,8 @@ def share_cells(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.asarray(mask.reshape(cells).mean(axis=(1, 3)), np.float32)
 
 
-def lay_windows(shape: tuple[int, int], side: int, frame: int = 0) -> list[Window]:
-    """Windows of ``side`` pixels that cover a frame, neighbours sharing a quarter.
+def lay_windows(shape: tuple[int, int], side: int, frame: int = 0, shared: float = 0.25) -> list[Window]:
+    """Windows of ``side`` pixels that cover a frame, neighbours sharing at least ``shared`` of a side.
 
     They begin at multiples of :data:`CELL`, so that their cells are cells of the frame. ``side`` is a
     multiple of 32; a frame that is smaller gets one window, of the next multiples of 32.
@@ -51,16 +51,16 @@ def lay_windows(shape: tuple[int, int], side: int, frame: int = 0) -> list[Windo
     height, width = (min(side, -(-length // SIDE_MULTIPLE) * SIDE_MULTIPLE) for length in shape)
     return [
         Window(row, col, height, width, frame)
-        for row in _starts(shape[0], height)
-        for col in _starts(shape[1], width)
+        for row in _starts(shape[0], height, shared)
+        for col in _starts(shape[1], width, shared)
     ]
 
 
-def _starts(length: int, side: int) -> list[int]:
+def _starts(length: int, side: int, shared: float) -> list[int]:
     if length <= side:
         return [0]
     last = -(-(length - side) // CELL) * CELL
-    count = -(-last // (side * 3 // 4)) + 1
+    count = -(-last // int(side * (1 - shared))) + 1
     return [round(last * number / (count - 1) / CELL) * CELL for number in range(count)]
 
 

@@ -188,9 +188,11 @@ def overlap(one: SceneObject, other: SceneObject) -> float:
     return float((parts[0] & parts[1]).sum() / min(one.mask.sum(), other.mask.sum()))
 
 
-def own_areas(shape: tuple[int, int], side: int, frame: int) -> list[tuple[Window, tuple[slice, slice]]]:
+def own_areas(
+    shape: tuple[int, int], side: int, frame: int, shared: float = 0.25
+) -> list[tuple[Window, tuple[slice, slice]]]:
     """Windows of a frame, and which of its cells each answers for: up to the middle of what it shares."""
-    windows = lay_windows(shape, side, frame)
+    windows = lay_windows(shape, side, frame, shared)
     rows = _halve(sorted({window.row for window in windows}), windows[0].height)
     cols = _halve(sorted({window.col for window in windows}), windows[0].width)
     return [(window, (rows[window.row], cols[window.col])) for window in windows]

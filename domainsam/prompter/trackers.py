@@ -47,7 +47,7 @@ class StillTracker:
 
     def step(self, view: View, state: Points, frame: int) -> tuple[Points, Visible]:
         """The same points."""
-        return state.copy(), _inside(state, view.shape)
+        return state.copy(), is_inside(state, view.shape)
 
 
 @dataclass
@@ -108,7 +108,7 @@ class FeatureTracker:
         state.points, state.window, state.descriptors = found, window, descriptors
         told = torch.from_numpy(seen).to(there.device)
         state.last = torch.where(told[:, None], there, state.last)
-        return found.copy(), seen & _inside(found, view.shape)
+        return found.copy(), seen & is_inside(found, view.shape)
 
     def _describe(self, view: View, frame: int, points: Points) -> tuple[Window, Tensor]:
         left, top = (int(edge) for edge in np.floor(points.min(axis=0)))
@@ -211,7 +211,7 @@ class FlowTracker:
         returned = sample_flow(back, found)
         limit = 0.01 * ((moved**2).sum(axis=1) + (returned**2).sum(axis=1)) + 0.5
         state.seen = (
-            state.seen & (((moved + returned) ** 2).sum(axis=1) <= limit) & _inside(found, view.shape)
+            state.seen & (((moved + returned) ** 2).sum(axis=1) <= limit) & is_inside(found, view.shape)
         )
         state.points, state.frame = found, frame
         return found.copy(), state.seen.copy()
@@ -232,7 +232,7 @@ def sample_flow(flow: Tensor, points: Points) -> Points:
     return np.asarray(taken[0, :, :, 0].T.double().cpu().numpy())
 
 
-def _inside(points: Points, shape: tuple[int, int]) -> Visible:
+def is_inside(points: Points, shape: tuple[int, int]) -> Visible:
     """Which points lie farther than a hundredth of a side from every edge."""
     size = np.array([shape[1], shape[0]], float)
     return np.asarray(((points >= size * BORDER) & (points <= size * (1 - BORDER))).all(axis=1))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ from domainsam.protocols import (
     SceneObject,
     View,
     Window,
+    Word,
+    WordMapper,
 )
 
 
@@ -233,7 +236,7 @@ class ArrayView:
         self.shape = shape
         self.frames = frames
         self.grid = Grid.of_pixels(shape)
-        self._foundation = foundation
+        self.foundation = foundation
         self._images = make_images(frames, shape).numpy()
         self._kept: dict[Window, Features] = {}
 
@@ -260,10 +263,10 @@ class ArrayView:
 
     def features(self, window: Window) -> Features:
         """Features of the picture of a window whose sides are multiples of 32."""
-        if self._foundation is None:
+        if self.foundation is None:
             raise InputError("this view has no foundation, so it has no features; give it one")
         if window not in self._kept:
-            self._kept[window] = self._foundation.encode(torch.from_numpy(self.image(window))[None])
+            self._kept[window] = self.foundation.encode(torch.from_numpy(self.image(window))[None])
         return self._kept[window]
 
 
@@ -320,53 +323,105 @@ class PromptSourceContract:
 
 
 class NamerContract:
-    """What the engine relies on; ``namer`` is a fixture of the subclass."""
+    """What naming by words relies on; the subclass gives ``namer``, and ``words`` that it understands.
 
-    words: tuple[str, ...] = ("roof", "tree", "road")
+    The given view has two frames of 96 x 128 pixels and the features of the fake foundation.
+    """
+
+    words: tuple[Word, ...] = (Word("red"), Word("green", ("emerald",)), Word("blue"))
 
     @pytest.fixture
     def namer(self) -> Namer:
         raise NotImplementedError("give the contract a namer: override this fixture")
 
     @pytest.fixture
-    def features(self) -> Features:
-        """Features of one image of 64 x 96 pixels; override it for a namer of another foundation."""
-        return load_foundation("fake").encode(make_images(1, (64, 96)))
+    def view(self) -> View:
+        """What the objects lie in."""
+        return ArrayView((96, 128), frames=2, foundation=load_foundation("fake"))
 
-    def _named(
-        self, namer: Namer, features: Features, masks: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        labels, scores = namer.name(features, masks, self.words)
-        assert labels.shape == scores.shape == (len(masks),)
-        assert labels.dtype == np.int64
+    def _objects(self) -> list[SceneObject]:
+        mask = np.zeros((40, 60), bool)
+        mask[:30, 10:50] = mask[35:, :1] = True
+        return [
+            SceneObject(Window(20, 30, 40, 60), mask=mask),
+            SceneObject.marked(box=(3.5, 4.5, 20.0, 31.0)),
+            SceneObject.marked(box=(0, 0, 128, 96), frame=1),
+            SceneObject(Window(90, 120, 6, 8, 1), mask=np.ones((6, 8), bool)),
+            SceneObject.marked(box=(64, 64, 65, 65)),
+        ]
+
+    def _named(self, namer: Namer, view: View, objects: Sequence[SceneObject]) -> NDArray[np.float32]:
+        scores = namer.name_objects(view, objects, self.words)
+        assert scores.shape == (len(objects), len(self.words))
         assert scores.dtype == np.float32
-        return labels, scores
-
-    def _masks(self, features: Features) -> NDArray[np.bool_]:
-        masks = np.zeros((3, *features.size), bool)
-        masks[0, :16, :16] = masks[1, 20:60, 10:40] = masks[2, 5:9, 30:] = True
-        return masks
+        return scores
 
     def test_is_a_namer(self, namer: Namer) -> None:
         assert isinstance(namer, Namer)
+        assert namer.name
+        assert namer.side % 32 == 0
 
-    def test_names_every_mask(self, namer: Namer, features: Features) -> None:
-        labels, scores = self._named(namer, features, self._masks(features))
-        assert labels.min() >= -1
-        assert labels.max() < len(self.words)
-        assert scores.min() >= 0
-        assert scores.max() <= 1
+    def test_says_how_words_are_taken(self, namer: Namer) -> None:
+        told = namer.understand(self.words)
+        assert [one.word for one in told] == [word.name for word in self.words]
+        assert all(one.nearness is None or -1 <= one.nearness <= 1.0001 for one in told)
+        assert all((one.known is None) == (one.nearness is None) for one in told)
 
-    def test_no_masks_no_names(self, namer: Namer, features: Features) -> None:
-        self._named(namer, features, self._masks(features)[:0])
+    def test_scores_every_object(self, namer: Namer, view: View) -> None:
+        scores = self._named(namer, view, self._objects())
+        silent = np.isnan(scores).any(axis=1)
+        assert np.isnan(scores[silent]).all()
+        assert not silent.all()
+        assert scores[~silent].min() >= 0
+        assert scores[~silent].sum(axis=1).max() <= 1.001
 
-    def test_a_mask_is_named_whatever_the_others(self, namer: Namer, features: Features) -> None:
-        masks = self._masks(features)
-        together, sure = self._named(namer, features, masks)
-        for number in range(len(masks)):
-            alone, score = self._named(namer, features, masks[number : number + 1])
-            assert alone[0] == together[number]
-            assert score[0] == pytest.approx(sure[number], abs=1e-4)
+    def test_no_objects_no_names(self, namer: Namer, view: View) -> None:
+        self._named(namer, view, [])
+
+    def test_an_object_is_named_whatever_the_others(self, namer: Namer, view: View) -> None:
+        objects = self._objects()
+        together = self._named(namer, view, objects)
+        for number, one in enumerate(objects):
+            alone = self._named(namer, view, [one])[0]
+            assert alone == pytest.approx(together[number], abs=1e-3, nan_ok=True)
+
+    def test_the_order_of_words_does_not_count(self, namer: Namer, view: View) -> None:
+        objects = self._objects()[:2]
+        forwards = namer.name_objects(view, objects, self.words)
+        backwards = namer.name_objects(view, objects, self.words[::-1])
+        assert backwards[:, ::-1] == pytest.approx(forwards, abs=1e-3, nan_ok=True)
+
+
+class WordMapperContract:
+    """What maps of words rely on; ``mapper``, and ``words`` it understands, are the subclass's."""
+
+    words: tuple[Word, ...] = (Word("red"), Word("green"), Word("blue"))
+
+    @pytest.fixture
+    def mapper(self) -> WordMapper:
+        raise NotImplementedError("give the contract a mapper: override this fixture")
+
+    @pytest.fixture
+    def view(self) -> View:
+        """What is mapped."""
+        return ArrayView((96, 128), frames=2, foundation=load_foundation("fake"))
+
+    def test_is_a_mapper(self, mapper: WordMapper) -> None:
+        assert isinstance(mapper, WordMapper)
+
+    def test_scores_every_place(self, mapper: WordMapper, view: View) -> None:
+        for window in (Window(0, 0, 96, 128, 1), Window(64, 96, 64, 64)):
+            scores = mapper.map_words(view, window, self.words)
+            assert scores.shape == (len(self.words), window.height // 4, window.width // 4)
+            assert scores.dtype == np.float32
+            assert np.isfinite(scores).all()
+            assert scores.min() >= 0
+            assert scores.sum(axis=0).max() <= 1.001
+
+    def test_says_the_same_again(self, mapper: WordMapper, view: View) -> None:
+        window = Window(0, 0, 96, 128)
+        one, other = (mapper.map_words(view, window, self.words) for _ in range(2))
+        assert np.array_equal(one, other)
 
 
 HEAVY = ("torch", "rasterio", "nibabel", "scipy")

@@ -51,12 +51,15 @@ class StageOptions:
         Share of the rate that the cosine ends at.
     schedule
         How the rate falls: ``"cosine"``, ``"poly"`` with the power 0.9 over as many steps as the stage
-        has, counted from the warm-up's end (so it does not reach 0), or ``"poly_rest"`` with that power
-        over what the warm-up leaves of them.
+        has, counted from the warm-up's end (so it does not reach 0), ``"poly_rest"`` with that power
+        over what the warm-up leaves of them, ``"linear"`` evenly over these (OneCycle), or ``"milestones"``,
+        to a tenth at each of these.
     rise
         How it rises in the warm-up: evenly, or by equal factors.
     beyond
         Steps by which ``"poly_rest"`` reckons the stage longer than it is.
+    milestones
+        Shares of the stage's steps.
     decay_vectors
         Whether ``weight_decay`` also holds for parameters of one dimension: biases, norms.
     clip
@@ -78,9 +81,10 @@ class StageOptions:
     warmup: int = 50
     warmup_start: float = 1e-4
     lr_floor: float = 0.0
-    schedule: Literal["cosine", "poly", "poly_rest"] = "cosine"
+    schedule: Literal["cosine", "poly", "poly_rest", "linear", "milestones"] = "cosine"
     rise: Literal["linear", "exponential"] = "linear"
     beyond: int = 0
+    milestones: tuple[float, ...] = ()
     decay_vectors: bool = True
     clip: float = 1.0
     ema: float = 0.99
@@ -122,9 +126,14 @@ def learning_rate(step: int, options: StageOptions) -> float:
     if options.schedule == "poly_rest":
         left = options.steps + options.beyond - options.warmup
         fall = math.pow(max(0.0, 1 - max(0, step - options.warmup) / max(1, left)), POLY_POWER)
+    elif options.schedule == "linear":
+        left = max(1, options.steps - options.warmup)
+        fall = max(0.0, 1 - max(0, step - options.warmup) / left)
     elif options.schedule == "poly":
         # As SAMed and SAM-LST: during the warm-up the rate does not fall yet.
         fall = math.pow(1 - max(0, step - options.warmup) / max(1, options.steps), POLY_POWER)
+    elif options.schedule == "milestones":
+        fall = 0.1 ** sum(step >= share * options.steps for share in options.milestones)
     else:
         fall = 0.5 * (1 + math.cos(math.pi * step / max(1, options.steps)))
     return options.lr * rise * (options.lr_floor + (1 - options.lr_floor) * fall)
@@ -178,6 +187,8 @@ class Stage:
         The score by which weights are kept.
     prepare
         Called before the stage begins or goes on; freezes parts, for instance.
+    factors
+        Shares of the rate for parameters of ``trained`` by how their names begin; others have all of it.
     """
 
     def __init__(
@@ -190,7 +201,9 @@ class Stage:
         score: str,
         options: StageOptions,
         prepare: Callable[[], None] | None = None,
+        factors: Mapping[str, float] | None = None,
     ) -> None:
+        self.factors = dict(factors or {})
         self.name, self.objective, self.trained, self.prepare = name, objective, trained, prepare
         self.stream, self.evaluate, self.score, self.options = stream, evaluate, score, options
 
@@ -239,16 +252,31 @@ def group_parameters(parameters: Sequence[nn.Parameter], options: StageOptions) 
     ]
 
 
+def split_by_factor(
+    parameters: Mapping[str, nn.Parameter], factors: Mapping[str, float]
+) -> dict[float, list[nn.Parameter]]:
+    """Parameters by their share of the rate: that of the beginning that their name has, else 1."""
+    found: dict[float, list[nn.Parameter]] = {}
+    for name, part in parameters.items():
+        factor = next((share for start, share in factors.items() if name.startswith(start)), 1.0)
+        found.setdefault(factor, []).append(part)
+    return found
+
+
 class _Trainer:
     """A stage in progress."""
 
     def __init__(self, stage: Stage, run: Run, state: RunState, history: History) -> None:
         self.stage, self.run_, self.state, self.history = stage, run, state, history
         self.options = stage.options
-        self.parameters = [part for part in stage.trained.parameters() if part.requires_grad]
-        optimizer: Any = torch.optim.AdamW(
-            group_parameters(self.parameters, self.options), lr=self.options.lr, betas=BETAS
-        )
+        learning = {name: part for name, part in stage.trained.named_parameters() if part.requires_grad}
+        self.parameters = list(learning.values())
+        groups = [
+            {**group, "factor": factor}
+            for factor, parts in split_by_factor(learning, stage.factors).items()
+            for group in group_parameters(parts, self.options)
+        ]
+        optimizer: Any = torch.optim.AdamW(groups, lr=self.options.lr, betas=BETAS)
         stage.objective.train()
         if state.optimizer:
             optimizer.load_state_dict(state.optimizer)
@@ -276,7 +304,7 @@ class _Trainer:
         torch.manual_seed(int(words[0]))
         rate = learning_rate(step, self.options)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)
         with devices.autocast():
             parts: Mapping[str, Tensor] = self.objective(batch.to(devices.device))
         if not torch.isfinite(parts["loss"]):

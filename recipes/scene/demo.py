@@ -21,13 +21,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from domainsam.checkpoint import read_header
+from domainsam.checkpoint import NO_FOUNDATION, read_header
 from domainsam.foundation import load_foundation
 from domainsam.metrics.overlap import Confusion
 from domainsam.train.loop import StageOptions
 from domainsam.train.losses import IGNORE
 from domainsam_scene.generated.scenes import CLASSES, SENSORS, make_scene
-from domainsam_scene.model.network import NetworkOptions, SceneNetwork
+from domainsam_scene.model.build import AnyNetwork
+from domainsam_scene.model.network import NetworkOptions
 from domainsam_scene.model.predict import predict
 from domainsam_scene.model.scene import load_network, save_network
 from domainsam_scene.read.modalities import Sample
@@ -62,7 +63,7 @@ def drawn(first: int, size: int) -> DrawnScenes:
     return DrawnScenes(kept, DRAWN if first < JUDGED_FROM else 40, CLASSES, SENSORS)
 
 
-def scores(network: SceneNetwork, first: int, count: int, without: str | None = None) -> np.ndarray:
+def scores(network: AnyNetwork, first: int, count: int, without: str | None = None) -> np.ndarray:
     """IoU of each class on drawn scenes, with all sensors that they have or without one."""
     confusion = Confusion(len(CLASSES), IGNORE)
     scenes = drawn(first, SIDE)
@@ -77,10 +78,11 @@ def scores(network: SceneNetwork, first: int, count: int, without: str | None = 
 
 def finish(path: Path, scenes: DrawnScenes, count: int) -> None:
     """Choose how much of the classes' weight is taken out and the size; write the file anew; report."""
-    foundation = load_foundation(read_header(path).foundation)
+    name = read_header(path).foundation
+    foundation = None if name == NO_FOUNDATION else load_foundation(name)
     weights = compute_class_weights(measure_class_frequency(scenes))
 
-    def at(size: int, part: float) -> SceneNetwork:
+    def at(size: int, part: float) -> AnyNetwork:
         network, _ = load_network(path, foundation)
         network.config = replace(network.config, image_size=size)
         unweigh(network, weights, part)
@@ -115,6 +117,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=128, help="side of crops")
     parser.add_argument("--size", type=int, default=160, help="side of scenes")
     parser.add_argument("--method", default="both")
+    parser.add_argument("--trunk-weights", help="of the specialist alone (--method specialist)")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--finish", action="store_true", help="finish a trained file instead of training")
     parser.add_argument("--judged", type=int, default=24, help="scenes that --finish chooses and reports by")
@@ -123,6 +126,7 @@ def main() -> None:
         finish(options.out, drawn(0, options.size), options.judged)
         return
     config = TrainConfig(
+        trunk_weights=options.trunk_weights,
         batch_size=options.batch,
         judged=12,
         network=NetworkOptions(method=options.method, image_size=options.size),

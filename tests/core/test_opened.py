@@ -121,3 +121,21 @@ def test_a_file_of_several_packs_asks_for_one(
         guess_pack(Path("a.tif"))
     with pytest.raises(ConfigError, match="pack='scene'"):
         guess_pack({"rgb": "a.png"})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"like": "a.gpkg", "labels": "roof"}, "'labels' belongs to marks"),
+        ({"track": "a.nii.gz", "frame": 3}, "'frame' belongs to marks"),
+        ({"everything": True, "threshold": 0.4}, "'threshold' belongs to marks"),
+        ({"like": "a.gpkg", "points": [(1, 2)]}, "in one way"),
+        ({"everything": True, "boxes": [(1, 2, 3, 4)]}, "in one way"),
+        ({"points": [(1, 2)], "per_side": 3}, "belongs to a search"),
+    ],
+)
+def test_options_of_marks_and_of_a_search_exclude_each_other(
+    scene: Opened, given: Mapping[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        scene.find(**given)

@@ -58,6 +58,21 @@ def test_a_network_without_a_pyramid_is_an_error() -> None:
         build_trunk("vit_tiny_patch16_224")
 
 
+@pytest.mark.parametrize("name", ["test_maxvit", "test_coatnet", "test_mambaout"])
+def test_a_trunk_for_one_size_or_with_channels_last_is_refused(name: str) -> None:
+    # Attention in windows of 5 pixels, positions of 160 pixels alone, levels (H, W, C).
+    with pytest.raises(ConfigError, match=rf"trunk '{name}' does not take pictures of 64 x 96 pixels"):
+        build_trunk(name)
+
+
+def test_looking_at_a_trunk_leaves_no_trace() -> None:
+    trunk = build_trunk("test_efficientnet")
+    assert trunk.training
+    counters = [value for name, value in trunk.state_dict().items() if name.endswith(COUNTER)]
+    assert counters
+    assert not any(counters)
+
+
 def test_a_trunk_has_its_own_normalisation() -> None:
     assert find_normalisation(LITE).mean == (0.485, 0.456, 0.406)
     assert find_normalisation("tf_efficientnet_lite0").std == (0.5, 0.5, 0.5)

@@ -74,13 +74,13 @@ def read_marked(path: Path) -> str:
 
 
 def read_catalogue(path: Path) -> str:
-    from domainsam_urban.trend.read.listings import read_stac
+    from domainsam_urban.read.listings import read_stac
 
     return digest(read_stac(path))
 
 
 def read_listing(path: Path) -> str:
-    from domainsam_urban.trend.read.listings import read_csv
+    from domainsam_urban.read.listings import read_csv
 
     return digest(read_csv(path))
 

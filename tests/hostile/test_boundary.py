@@ -25,8 +25,8 @@ from domainsam_ct.labels import load_label_map
 from domainsam_ct.read.open import open_volume
 from domainsam_ct.train.recipe import TrainConfig
 from domainsam_urban.read.layers import read_polygons
+from domainsam_urban.read.listings import read_stac
 from domainsam_urban.read.scene import RasterSource
-from domainsam_urban.trend.read.listings import read_stac
 from tests.ct.made import canonical_volume, oblique, write_dicom
 from tests.urban.mask_files import write_raster
 
@@ -126,7 +126,7 @@ def test_catalogues_that_fan_out_are_read_once(tmp_path: Path) -> None:
 
 
 def test_an_item_for_each_of_too_many_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("domainsam_urban.trend.read.listings.MOST_ITEMS", 5)
+    monkeypatch.setattr("domainsam_urban.read.listings.MOST_ITEMS", 5)
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": [ITEM] * 6}))
     with pytest.raises(InputError, match="more than 5 items"):

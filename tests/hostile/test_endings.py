@@ -270,6 +270,6 @@ def test_reproducible_objects_have_identifiers_of_their_content(tmp_path: Path, 
 
 @pytest.mark.slow
 def test_kills_at_random_leave_no_trace() -> None:
-    code = "import sys; from tests.kills import kill; print(*kill(12, 1), sep='\\n', end=''); sys.exit(0)"
+    code = "import sys; from tests.kills import kill; print(*kill(14, 1), sep='\\n', end=''); sys.exit(0)"
     done = launch(code)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr[-2000:]

@@ -17,8 +17,8 @@ from domainsam.limits import limited
 from domainsam.network import gdal_settings, is_remote, lock_process, require_local_content
 from domainsam.protocols import Window
 from domainsam_urban.read.layers import read_polygons
+from domainsam_urban.read.listings import read_csv, read_stac
 from domainsam_urban.read.scene import RasterSource
-from domainsam_urban.trend.read.listings import read_csv, read_stac
 from tests.urban.mask_files import write_raster
 
 

@@ -80,6 +80,23 @@ def test_an_opened_picture_is_found_in_and_saved(sample: Path, tmp_path: Path) -
     assert iou(read_numbers(result.paths["masks"]) > 0, read_numbers(sample / "a_mask.png") > 0) > 0.8
 
 
+def test_a_second_picture_joins_the_first_in_the_annotations(
+    photo: Run, sample: Path, tmp_path: Path
+) -> None:
+    for name in ("photos/p2.jpg", "a.png"):
+        words = ("segment", sample / name, "--points", sample / "points.json", "-o", tmp_path)
+        assert photo(*words, "--foundation", "fake", "--device", "cpu", "-q") == 0
+    coco = json.loads((tmp_path / "annotations.json").read_text())
+    assert [one["file_name"] for one in coco["images"]] == ["a.png", "p2.jpg"]
+    assert {one["image_id"] for one in coco["annotations"]} == {1, 2}
+    # Another's file of that name is replaced, and a picture whose own file is gone is left out.
+    (tmp_path / "p2.json").unlink()
+    assert photo(*words, "--foundation", "fake", "--device", "cpu", "-q", "-f") == 0
+    assert [
+        one["file_name"] for one in json.loads((tmp_path / "annotations.json").read_text())["images"]
+    ] == ["a.png"]
+
+
 def test_a_killed_search_resumes_to_the_same_bytes(photo: Run, sample: Path, tmp_path: Path) -> None:
     like = f"{sample / 'a.png'}:{sample / 'a_mask.png'}"
     machine = ("--foundation", "fake", "--device", "cpu", "-q", "--reproducible")
@@ -166,7 +183,11 @@ def test_everything_finds_the_ball(photo: Run, sample: Path, tmp_path: Path) -> 
         ),
         (
             ("track", "{}/film", "--mask", "{}/film_mask.png", "--tracker", "raft", "-o", "{out}"),
-            "--tracker-weights",
+            "raft_small: --tracker-weights",
+        ),
+        (
+            ("track", "{}/film", "--mask", "{}/film_mask.png", "--tracker", "pips", "-o", "{out}"),
+            "(model-*.pth): --tracker-weights",
         ),
         (
             ("track", "{}/film", "--mask", "{}/film_mask.png", "--tracker", "sam2", "-o", "{out}"),

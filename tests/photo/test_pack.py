@@ -12,8 +12,16 @@ from domainsam.keywords import keyword_names
 from domainsam.testing.contracts import HEAVY, PackContract
 from domainsam_photo.commands.find import find_command
 from domainsam_photo.commands.segment import everything_command, segment_command
+from domainsam_photo.commands.semantic import semantic_command
 from domainsam_photo.commands.track import track_command
-from domainsam_photo.run import everything_options, find_options, run_options, segment_options, track_options
+from domainsam_photo.run import (
+    everything_options,
+    find_options,
+    run_options,
+    segment_options,
+    semantic_options,
+    track_options,
+)
 
 TALK = {"as_json", "verbose"}
 
@@ -27,7 +35,7 @@ class TestPhotoPack(PackContract):
         assert done.stdout.strip() == "[]"
 
     def test_its_commands_and_keywords_import_no_torch(self) -> None:
-        names = "find, segment, track"
+        names = "find, segment, semantic, track"
         code = f"import sys; from domainsam_photo.commands import {names}; print('torch' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "False"
@@ -39,6 +47,7 @@ class TestPhotoPack(PackContract):
         (segment_command, (segment_options,), {"picture"}),
         (everything_command, (everything_options, run_options), {"pictures"}),
         (find_command, (find_options, run_options), {"pictures"}),
+        (semantic_command, (semantic_options, run_options), {"pictures"}),
         (track_command, (track_options, run_options), {"film"}),
     ],
 )

@@ -44,6 +44,8 @@ def describe_installation(root: click.Context) -> dict[str, Any]:
         Context of the group that holds all commands.
     """
     from domainsam.foundation import DEFAULT, FOUNDATIONS
+    from domainsam.vocabularies import VOCABULARIES
+    from domainsam.vocabulary import DEFAULT as DEFAULT_WORDS
 
     packs = {name: describe_pack(name) for name in find_packs()}
     group = root.command
@@ -59,6 +61,11 @@ def describe_installation(root: click.Context) -> dict[str, Any]:
             name: {"default": name == DEFAULT, "weights": _weights(name)}
             for name in FOUNDATIONS
             if name != "fake"
+        },
+        "vocabulary_models": {
+            row.name: {"default": row.name == DEFAULT_WORDS, "can": list(row.can), "reads": row.reads}
+            for row in VOCABULARIES.values()
+            if row.name != "fake"
         },
         "exit_codes": exit_codes(),
     }
@@ -167,6 +174,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
                     yield f"  {verb:<9} {kind}: {' '.join(endings)}"
     yield f"commands: {', '.join(document['commands'])}"
     yield f"foundations: {', '.join(document['foundations'])}"
+    yield f"models of words: {', '.join(document['vocabulary_models'])}"
     yield "exit codes:"
     for code, meaning in document["exit_codes"].items():
         yield f"  {code:<{CODE}} {meaning}"

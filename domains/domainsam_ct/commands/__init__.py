@@ -22,6 +22,10 @@ from domainsam_cli.lazy import LazyGroup
             "domainsam_ct.commands.alike:find_command",
             "Find in CT what a mask shows in another one.",
         ),
+        "ask": (
+            "domainsam_ct.commands.ask:ask_command",
+            "Ask a language model where in a CT something is.",
+        ),
         "train": ("domainsam_ct.commands.train:train", "Train the organ model on your own labels."),
         "evaluate": ("domainsam_ct.commands.evaluate:evaluate", "Compare masks with labels."),
         "statistics": (

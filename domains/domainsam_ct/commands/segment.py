@@ -21,6 +21,7 @@ from domainsam_cli.options import (
     overwrite_option,
     resume_option,
     runtime_option,
+    spread_options,
     talk_options,
 )
 from domainsam_ct.commands.options import (
@@ -110,6 +111,7 @@ model_options = bundle(
 @compute_options
 @runtime_option
 @click.option("--strict", is_flag=True, help="Refuse a case whose scan or answer is to be doubted.")
+@spread_options
 @resume_option
 @overwrite_option
 @talk_options
@@ -117,9 +119,10 @@ model_options = bundle(
 def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: Any) -> None:
     """Segment organs in abdominal CT; masks lie on the scan's own grid.
 
-    INPUT is a NIfTI, NRRD or MHA file, a folder of DICOM files, or a zip of
-    one. In a folder as -o, results are named after each case; in a path {stem}
-    stands for its name. With several inputs the model is loaded once, each
+    INPUT is a NIfTI, NRRD or MHA file, a folder of DICOM files, a zip of one,
+    a folder of volume files, or a .csv with a column path. In a folder as
+    -o, results are named after each case; in a path {stem} stands for its
+    name. With several inputs the model is loaded once, each
     case has its line, a bad one is passed over and listed (exit code 1), and
     a table of all is written. Not a medical device.
 
@@ -127,6 +130,7 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
     domainsam ct segment ct.nii.gz -o seg.nii.gz
     domainsam ct segment study/ -o out/ --dicom-seg --rtstruct --statistics --report --preview
     domainsam ct segment cohort/*.nii.gz -o out/ --resume
+    domainsam ct segment cohort.csv -o out/ --scheduler tcp://host:8786 --gpus-per-task 1
     domainsam ct segment ct.nii.gz -o out/ --organs liver,spleen --per-organ
     domainsam ct segment ct.nii.gz -o organ.nii.gz --points clicks.json
     """  # noqa: D301 - click needs the control character itself
@@ -139,8 +143,8 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
             echo(result.sentence())
 
     batch = segment_inputs(inputs, segment_options(**job_options(given)), told=told)
-    print_result(given, batch.document, summarise_run(batch, len(inputs)))
-    end_run(ctx, batch, len(inputs))
+    print_result(given, batch.document, summarise_run(batch, batch.count))
+    end_run(ctx, batch, batch.count)
 
 
 def end_run(ctx: click.Context, batch: Batch, inputs: int) -> None:

@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from domainsam.checkpoint import CheckpointHeader, collect_tensors, load, read_header, save
+from domainsam.checkpoint import (
+    NO_FOUNDATION,
+    CheckpointHeader,
+    collect_tensors,
+    load,
+    read_header,
+    save,
+)
 from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError
 from domainsam.familiar import Known, parse_known
@@ -29,7 +36,7 @@ from domainsam_ct.model.predict import (
     predict_probability,
     predict_slices,
 )
-from domainsam_ct.model.shipped import NO_FOUNDATION, PACK, find_model
+from domainsam_ct.model.shipped import PACK, find_model
 from domainsam_ct.settings import Method
 
 

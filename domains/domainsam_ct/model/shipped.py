@@ -10,8 +10,6 @@ from domainsam.errors import ConfigError
 from domainsam_ct.settings import METHODS, Method
 
 PACK = "ct"
-NO_FOUNDATION = "none"
-"""In the place of a foundation's name in the header of a model that needs none."""
 WEIGHTS = Path(__file__).parents[1] / "weights"
 SHIPPED: Mapping[Method, str] = {"specialist": "abdomen", "ladder": "abdomen_open"}
 """The model inside the package that is taken for each method."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from domainsam.side.pyramid import make_mixing
 from domainsam.trunks import build_trunk, find_normalisation
 
 STRIDES = (2, 4, 8, 16, 32)
@@ -37,8 +38,8 @@ class Specialist(nn.Module):
         super().__init__()
         self.trunk = build_trunk(trunk, strides=STRIDES)
         self.project = nn.ModuleList(nn.Conv2d(count, width, 1) for count in self.trunk.widths)
-        self.context = nn.Sequential(_mix(width, dilation=2), _mix(width, dilation=2))
-        self.mix = nn.ModuleList(_mix(width) for _ in STRIDES[:-1])
+        self.context = nn.Sequential(make_mixing(width, dilation=2), make_mixing(width, dilation=2))
+        self.mix = nn.ModuleList(make_mixing(width) for _ in STRIDES[:-1])
         self.out = nn.Conv2d(width, classes, 1)
         norm = find_normalisation(trunk)
         self.register_buffer("mean", torch.tensor(norm.mean).view(1, 3, 1, 1), persistent=False)
@@ -58,12 +59,3 @@ class Specialist(nn.Module):
             found = mix(F.interpolate(found, scale_factor=2.0, mode="nearest") + project(level))
         described: Tensor = found
         return described
-
-
-def _mix(width: int, dilation: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, groups=width, bias=False),
-        nn.Conv2d(width, width, 1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-    )

@@ -46,9 +46,9 @@ def segment_command(picture: Path, **given: Any) -> None:
 @click.argument("pictures", nargs=-1, required=True, type=PATH)
 @click.option("--least-area", type=click.IntRange(min=1), default=64, help="Least area in scaled pixels.")
 @click.option("--overlap", type=click.FloatRange(0, 1), default=0.7, help="Boxes' IoU of one object.")
-@click.option("--least-stability", type=click.FloatRange(0, 1), default=0.85, help="Least stability.")
-@click.option("--least-iou", type=click.FloatRange(0, 1), default=0.7, help="Least estimated IoU.")
-@click.option("--per-side", type=click.IntRange(min=1), default=24, help="Points along each side.")
+@click.option("--least-stability", type=click.FloatRange(0, 1), help="Least stability [default: suits].")
+@click.option("--least-iou", type=click.FloatRange(0, 1), help="Least estimated IoU [default: suits].")
+@click.option("--per-side", type=click.IntRange(min=1), help="Points along each side [default: every 32 px].")
 @many_options
 @click.pass_context
 def everything_command(ctx: click.Context, /, pictures: tuple[Path, ...], **given: Any) -> None:

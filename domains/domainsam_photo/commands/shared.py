@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +20,8 @@ from domainsam_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from domainsam_photo.job import Batch, PictureResult
+    from domainsam.infer.batch import Batch
+    from domainsam_photo.job import PictureResult
 
 PATH = click.Path(path_type=Path)
 
@@ -43,7 +44,7 @@ def tell_picture(result: PictureResult) -> None:
     echo(result.sentence())
 
 
-def summarise(batch: Batch, told: bool) -> Iterator[str]:
+def summarise(batch: Batch[Any], told: bool) -> Iterator[str]:
     """What was found and where it is, for a person, unless that was ``told`` as each picture was done."""
     for result in () if told else batch.results:
         yield result.sentence()
@@ -52,7 +53,7 @@ def summarise(batch: Batch, told: bool) -> Iterator[str]:
         yield f"{len(batch.complete)} complete already"
 
 
-def close_batch(ctx: click.Context, batch: Batch) -> None:
+def close_batch(ctx: click.Context, batch: Batch[Any]) -> None:
     """Say how many pictures failed, and leave with that exit code."""
     if batch.failures:
         total = len(batch.results) + len(batch.failures) + len(batch.complete)

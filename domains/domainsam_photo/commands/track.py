@@ -33,7 +33,7 @@ tracking_options = bundle(
         help="How points are picked [default: kmedoids].",
     ),
     click.option("--points-per-object", type=click.IntRange(min=1), default=16, help="Points on an object."),
-    click.option("--tracker-weights", type=PATH, help="File of RAFT (--tracker raft)."),
+    click.option("--tracker-weights", type=PATH, help="File of RAFT or PIPS (--tracker raft, pips)."),
     click.option(
         "--tracker", type=click.Choice(TRACKERS), default="features", help="Who follows [default: features]."
     ),

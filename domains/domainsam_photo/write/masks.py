@@ -33,6 +33,15 @@ def encode_numbers(numbers: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
+def encode_map(numbers: NDArray[np.uint16], words: int) -> bytes:
+    """Numbers of words ``(H, W)`` as PNG: with a palette for up to 255 words, as grey of 16 bits for more."""
+    if words <= 255:
+        return encode_numbers(numbers.astype(np.uint8))
+    file = io.BytesIO()
+    Image.fromarray(numbers.astype(np.uint16)).save(file, "PNG")
+    return file.getvalue()
+
+
 def number_masks(masks: Sequence[NDArray[np.bool_]], shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Masks ``(H, W)`` as numbers, from 1; where several lie, the first. Beyond 255 they share the last."""
     numbers = np.zeros(shape, np.uint8)

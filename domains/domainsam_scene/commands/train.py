@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from domainsam_scene.train.recipe import TrainConfig, TrainOptions
 
 PATH = click.Path(path_type=Path)
-METHODS = ("both", "memorysam", "mlesam", "early", "single")
+METHODS = ("both", "memorysam", "mlesam", "early", "single", "specialist")
+BESIDE_ONLY = ("foundation", "rank", "checkpointing")
+SPECIALIST_ONLY = ("trunk", "trunk_weights")
+"""Options that only methods beside a foundation have, and that only the specialist has."""
 LAYOUTS = ("plain", "deliver", "mcubes", "muses")
 
 
@@ -32,7 +35,13 @@ model_options = bundle(
         "--modality", "modalities", multiple=True, help="Sensor to train on; repeat. [default: all]"
     ),
     click.option("--foundation", help="Name or checkpoint file of the frozen generalist."),
-    click.option("--method", type=click.Choice(METHODS), help="How sensors are joined."),
+    click.option("--trunk-weights", type=click.Path(), help="ImageNet weights of the trunk."),
+    click.option("--trunk", help="Of the specialist: a network of timm by name."),
+    click.option(
+        "--method",
+        type=click.Choice(METHODS),
+        help="How sensors are joined; specialist: one network alone, no foundation.",
+    ),
 )
 """Options that say what is built."""
 
@@ -80,13 +89,14 @@ def train(ctx: click.Context, /, root: Path, **given: Any) -> None:
     """Train a model on FOLDER: your own sensors, your own classes.
 
     The frozen generalist must be of SAM 2's kind: embedded_sam2 comes with
-    the package. While learning, sensors are left out at random, so that the
+    the package; --method specialist has none. While learning, sensors are left out at random, so that the
     model also answers when some are missing. At the end the mean IoU on the
     validation split is shown, with all sensors and with the worst one missing.
 
     \b
     domainsam scene train DATA --layout mcubes --method memorysam -o model.safetensors
     domainsam scene train DATA --layout deliver --method memorysam --paper -o m.safetensors
+    domainsam scene train DATA --method specialist --trunk-weights trunk.pth -o model.safetensors
     domainsam scene train RASTERS --geotiff --labels water,forest,town -o m.safetensors
     domainsam scene train DATA --labels road,car,other --modality rgb --modality thermal -o m.safetensors
     """  # noqa: D301 - click needs the control character itself
@@ -122,17 +132,9 @@ def gather_options(given: dict[str, Any]) -> TrainOptions:
 
 def gather_config(given: dict[str, Any]) -> TrainConfig:
     """The recipe: its file or the defaults, the published one on request, then single options."""
-    from domainsam_scene.train.recipe import TrainConfig, make_paper_recipe, read_recipe
-
-    config = TrainConfig() if given["config_path"] is None else read_recipe(given["config_path"])
-    if given["paper"]:
-        # Without a word on it, what is published is MemorySAM.
-        usual = "memorysam" if given["config_path"] is None else config.network.method
-        chosen = replace(config.network, method=given["method"] or usual)
-        config = make_paper_recipe(replace(config, network=chosen), given["layout"])
-    network = collect_given(given, {"rank": "rank", "image_size": "image_size"})
-    if given["method"] is not None and not given["paper"]:
-        network["method"] = given["method"]
+    config = choose_recipe(given)
+    check_method(given, config.network.method)
+    network = collect_given(given, {"rank": "rank", "image_size": "image_size", "trunk": "trunk"})
     if given["checkpointing"]:
         network["checkpointing"] = True
     if given["labels"]:
@@ -147,8 +149,53 @@ def gather_config(given: dict[str, Any]) -> TrainConfig:
         crops=replace(config.crops, **collect_given(given, {"crop": "size"})),
         learning=replace(config.learning, **collect_given(given, {"drop": "drop"})),
         stage=replace(config.stage, **collect_given(given, {"steps": "steps", "lr": "lr"})),
-        **collect_given(given, {name: name for name in ("foundation", "batch_size", "epochs")}),
+        **collect_given(
+            given, {name: name for name in ("foundation", "trunk_weights", "batch_size", "epochs")}
+        ),
     )
+
+
+def choose_recipe(given: dict[str, Any]) -> TrainConfig:
+    """The recipe that file, ``--paper`` and ``--method`` name, of that method.
+
+    Raises
+    ------
+    ConfigError
+        If they contradict each other.
+    """
+    from domainsam_scene.train.recipe import RECIPES, TrainConfig, make_paper_recipe, read_recipe
+
+    path, method = given["config_path"], given["method"]
+    if path is not None:
+        config = read_recipe(path)
+    elif method == "specialist" and not given["paper"]:
+        # By its place, or a file of that name in the folder at hand would be taken for it.
+        config = read_recipe(RECIPES / f"{method}.toml")
+    else:
+        config = TrainConfig()
+    if given["paper"] and path is None and method is None:
+        # Without a word on it, what is published is MemorySAM.
+        method = "memorysam"
+    if method is not None:
+        config = replace(config, network=replace(config.network, method=method))
+    return make_paper_recipe(config, given["layout"]) if given["paper"] else config
+
+
+def check_method(given: dict[str, Any], method: str) -> None:
+    """Refuse options that the method has no use for.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first one.
+    """
+    alone = method == "specialist"
+    for name in BESIDE_ONLY if alone else SPECIALIST_ONLY:
+        if given[name] not in (None, False):
+            way = "name another --method" if alone else "add --method specialist"
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is of no use to method {method}: leave it out, or {way}"
+            )
 
 
 def summarise_run(result: Trained) -> Iterator[str]:

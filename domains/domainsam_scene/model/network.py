@@ -8,6 +8,7 @@ mlesam     a low-rank expert a sensor; routed fusion of features; a second head
 both       an expert a sensor, memory between them, routed mean, a second head
 early      all channels mixed to three before the encoder, as a plain baseline
 single     one sensor alone, as a plain baseline
+specialist no foundation: :mod:`domainsam_scene.model.specialist`
 ========== =====================================================================
 
 Frozen parts are shared with the foundation and are in no state dict.
@@ -15,13 +16,12 @@ Frozen parts are shared with the foundation and are in no state dict.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from domainsam.errors import ConfigError
 from domainsam.memory.bank import MemoryParts
@@ -30,9 +30,10 @@ from domainsam.protocols import Foundation
 from domainsam.side.experts import ExpertEncoder, PyramidHead, Router, fuse
 from domainsam.side.lora import Width
 from domainsam.weights import IMAGENET
+from domainsam_scene.model.output import SceneOutput, enlarge_logits, find_known
 from domainsam_scene.read.registration import CAMERAS
 
-Method = Literal["memorysam", "mlesam", "both", "early", "single"]
+Method = Literal["memorysam", "mlesam", "both", "early", "single", "specialist"]
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,15 @@ class NetworkOptions:
     router_keep
         Sensors that the router keeps; None for all.
     head_width
-        Of the second head.
+        Of the second head; of the specialist the channels of all that follows its trunk.
     checkpointing
         Compute the encoder's activations anew in the backward pass.
     normalise
         Sensors that the encoder's statistics are taken out of: ``"all"``, or
         ``"camera"`` alone (``rgb``, ``image``, ``optical``), the others
         staying in 0 to 1, as in MemorySAM's code, which reads as DELIVER's does.
+    trunk
+        Of the specialist: a network of timm by name.
     """
 
     method: Method = "both"
@@ -76,6 +79,7 @@ class NetworkOptions:
     head_width: int = 64
     checkpointing: bool = False
     normalise: Literal["all", "camera"] = "all"
+    trunk: str = "efficientnet_lite0"
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.image_size < 32:
@@ -121,25 +125,6 @@ class NetworkConfig(NetworkOptions):
     def experts(self) -> int:
         """Sets of low-rank updates."""
         return len(self.modalities) if self.method in ("mlesam", "both") else 1
-
-
-@dataclass(frozen=True)
-class SceneOutput:
-    """What the network says of a batch.
-
-    ``logits`` is ``(B, K, H, W)``; ``auxiliary`` the same from the second
-    head, or None; ``per_modality`` ``(M, B, K, h, w)`` what each sensor says,
-    at a quarter of the size; ``weights`` ``(M, B)`` how much each sensor
-    counts, summing to 1 over sensors. ``modalities`` names the ``M`` sensors.
-    ``finest`` ``(B, 32, h, w)`` is what prototypes are made of.
-    """
-
-    logits: Tensor
-    auxiliary: Tensor | None
-    per_modality: Tensor
-    weights: Tensor
-    modalities: tuple[str, ...]
-    finest: Tensor
 
 
 class SceneNetwork(nn.Module):
@@ -199,12 +184,7 @@ class SceneNetwork(nn.Module):
         ConfigError
             If none of them is known.
         """
-        names = tuple(name for name in self.config.modalities if name in modalities)
-        if not names:
-            raise ConfigError(
-                f"none of {', '.join(modalities) or 'no sensors'} is known; "
-                f"there are: {', '.join(self.config.modalities)}"
-            )
+        names = find_known(modalities, self.config.modalities)
         if self.stem is not None:
             return self._early(names, modalities)
         numbers = tuple(self.config.modalities.index(name) for name in names)
@@ -216,6 +196,14 @@ class SceneNetwork(nn.Module):
             return self._fused(levels, weights, names, images.shape[-2:])
         frames = run_frames(levels, numbers, self.decoder, self.memory, self.config.sequence)
         return self._remembered(frames, levels, weights, names, images.shape[-2:])
+
+    def answer(self, groups: Sequence[Mapping[str, Tensor]]) -> list[SceneOutput]:
+        """Answers to several groups of scenes, each with sensors of its own."""
+        return [self(group) for group in groups]
+
+    def merge_norms(self) -> SceneNetwork:
+        """The network itself: what is trained of it has no batch norms, and the foundation merges its own."""
+        return self
 
     def _fused(
         self, levels: list[Tensor], weights: Tensor | None, names: tuple[str, ...], size: torch.Size
@@ -282,11 +270,6 @@ class SceneNetwork(nn.Module):
             names,
             answer.finest,
         )
-
-
-def enlarge_logits(logits: Tensor, size: torch.Size) -> Tensor:
-    """Upsample logits to the size of the images."""
-    return F.interpolate(logits.float(), (size[0], size[1]), mode="bilinear", align_corners=False)
 
 
 def _mixing(count: int) -> nn.Conv2d:

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from domainsam.errors import InputError
 from domainsam.machine import require_finite
-from domainsam_scene.model.network import SceneNetwork, SceneOutput
+from domainsam_scene.model.build import AnyNetwork
+from domainsam_scene.model.output import SceneOutput
 
 NODATA = 255
 """Label and confidence of pixels that no sensor saw."""
@@ -42,7 +43,7 @@ class ScenePrediction:
 
 @torch.inference_mode()
 def predict(
-    network: SceneNetwork,
+    network: AnyNetwork,
     images: Mapping[str, NDArray[np.float32]],
     valid: Mapping[str, NDArray[np.bool_]] | None,
     device: torch.device,

@@ -12,14 +12,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from domainsam.checkpoint import CheckpointHeader, collect_tensors, load, model_file, read_header, save
+from domainsam.checkpoint import (
+    NO_FOUNDATION,
+    CheckpointHeader,
+    collect_tensors,
+    load,
+    model_file,
+    read_header,
+    save,
+)
 from domainsam.config import from_table, to_table
+from domainsam.errors import ConfigError
 from domainsam.foundation import load_foundation
 from domainsam.infer.sweep import BlockPrediction
 from domainsam.licences import read_provenance, tell_use
 from domainsam.machine import choose_device, choose_dtype
 from domainsam.protocols import Block, Foundation
 from domainsam.side.lora import PUBLISHED_NAMES
+from domainsam_scene.model.build import AnyNetwork, build_network
 from domainsam_scene.model.network import NetworkConfig, SceneNetwork
 from domainsam_scene.model.predict import MULTIPLE, NODATA, ScenePrediction, predict
 from domainsam_scene.read.modalities import Plane, SensorBlock
@@ -34,11 +44,12 @@ SHIPPED = Path(__file__).parents[1] / "weights" / "generated.safetensors"
 class SceneModel:
     """A network and where it computes.
 
-    ``name`` is what reports call it, ``foundation_name`` the frozen generalist below it.
+    ``name`` is what reports call it, ``foundation_name`` the frozen generalist below it,
+    ``"none"`` where there is none.
     """
 
     name: str
-    network: SceneNetwork
+    network: AnyNetwork
     foundation_name: str
     device: torch.device
     dtype: torch.dtype
@@ -119,16 +130,25 @@ def load_model(
     WeightsError
         If the foundation's weights are absent.
     ConfigError
-        If the device is unknown or absent.
+        If the device is unknown or absent, or a foundation is named for a model that has none.
     """
     where = choose_device(device)
     file = model_file(path, SHIPPED, PACK, "scene")
     header = read_header(file)
     dtype = choose_dtype(precision, where)
-    base = load_foundation(foundation or header.foundation, where)
+    alone = header.foundation == NO_FOUNDATION
+    if alone and foundation is not None:
+        raise ConfigError(
+            f"model {file.stem} is a specialist without a foundation, so --foundation {foundation} is of no "
+            "use: leave it out, or name a model that has one"
+        )
+    base = None if alone else load_foundation(foundation or header.foundation, where)
     network, _ = load_network(file, base)
+    # Whatever moves a network lays its weights out anew, so norms are merged last.
+    network = network.to(where).merge_norms()
     reading = parse_reading_table(header.config.get(READING), str(file))
-    return SceneModel(file.stem, network, base.name, torch.device(where), dtype, reading)
+    name = NO_FOUNDATION if base is None else base.name
+    return SceneModel(file.stem, network, name, torch.device(where), dtype, reading)
 
 
 def round_side(longest: int) -> int:
@@ -146,13 +166,21 @@ READING = "reading"
 
 def save_network(
     path: Path,
-    network: SceneNetwork,
-    foundation: Foundation,
+    network: AnyNetwork,
+    foundation: Foundation | None,
     metrics: Mapping[str, float],
     recipe: Mapping[str, object],
     half: bool = True,
 ) -> None:
     """Write a model file; it appears only when complete.
+
+    Parameters
+    ----------
+    foundation
+        That the network stands on; None for a specialist, whose weights are never halved: the variances
+        of its batch norms may lie beyond float16.
+    half
+        Store float16.
 
     Raises
     ------
@@ -163,26 +191,28 @@ def save_network(
     """
     header = CheckpointHeader(
         PACK,
-        foundation.name,
-        foundation.sha256,
+        NO_FOUNDATION if foundation is None else foundation.name,
+        "" if foundation is None else foundation.sha256,
         network.config.labels,
         {**recipe, TABLE: to_table(network.config)},
         dict(metrics),
     )
-    save(path, collect_tensors(network, PREFIX), header, half)
+    save(path, collect_tensors(network, PREFIX), header, half and foundation is not None)
 
 
-def load_network(path: Path, foundation: Foundation) -> tuple[SceneNetwork, CheckpointHeader]:
-    """The network of a model file on its foundation.
+def load_network(path: Path, foundation: Foundation | None) -> tuple[AnyNetwork, CheckpointHeader]:
+    """The network of a model file, on its foundation where it has one.
 
     Raises
     ------
     CheckpointError
         If the file is absent, damaged, of another pack, or fits another foundation.
+    ConfigError
+        If its foundation is not given.
     """
     checkpoint = load(path, PACK, foundation)
     config = from_table(NetworkConfig, checkpoint.header.config.get(TABLE, {}), str(path))
-    network = SceneNetwork(config, foundation)
+    network = build_network(config, foundation)
     checkpoint.restore(network, PREFIX)
     tell_use(path.stem, read_provenance(checkpoint.header.config))
     return network.eval(), checkpoint.header

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from domainsam.errors import ConfigError
 from domainsam.memory.prototypes import PrototypeOptions, Prototypes
 from domainsam.train.losses import IGNORE, hard_pixel_loss
-from domainsam_scene.model.network import SceneNetwork, SceneOutput
+from domainsam_scene.model.build import AnyNetwork
 
 FINEST = 32
 """Channels of the finest level, which prototypes are made of."""
@@ -102,7 +102,7 @@ class SceneObjective(nn.Module):
     weights: Tensor | None
 
     def __init__(
-        self, network: SceneNetwork, options: LearningOptions, frequency: Tensor | None = None
+        self, network: AnyNetwork, options: LearningOptions, frequency: Tensor | None = None
     ) -> None:
         super().__init__()
         self.network, self.options = network, options
@@ -118,9 +118,9 @@ class SceneObjective(nn.Module):
         groups = [(names, rows) for names, rows in batch.groups(kept) if names]
         if not groups:
             raise ConfigError("not one scene of a batch has a sensor; leave such scenes out")
-        outputs: list[SceneOutput] = [
-            self.network({name: batch.images[name][rows] for name in names}) for names, rows in groups
-        ]
+        outputs = self.network.answer(
+            [{name: batch.images[name][rows] for name in names} for names, rows in groups]
+        )
         truths = [batch.labels[rows] for _, rows in groups]
         labels = torch.cat(truths)
         parts = {"answer": self._fault(torch.cat([output.logits for output in outputs]), labels)}
@@ -164,7 +164,7 @@ def compute_class_weights(frequency: Tensor) -> Tensor:
     return weights / weights.mean()
 
 
-def unweigh(network: SceneNetwork, weights: Tensor, part: float = 1.0) -> None:
+def unweigh(network: AnyNetwork, weights: Tensor, part: float = 1.0) -> None:
     """Take classes' weights out of a trained network's answer.
 
     What is learnt with weighted cross-entropy answers with probabilities

@@ -33,7 +33,9 @@ class TrainConfig:
     Parameters
     ----------
     foundation
-        Name or weight file of the frozen generalist, one of SAM 2's kind.
+        Name or weight file of the frozen generalist, one of SAM 2's kind; a specialist has none.
+    trunk_weights
+        File with the pretrained weights that a specialist's trunk begins with; by default none.
     modalities
         Sensors to train on, in the order in which memory sees them; empty for all that the layout has.
     labels
@@ -49,6 +51,7 @@ class TrainConfig:
     """
 
     foundation: str = FOUNDATION
+    trunk_weights: str | None = None
     modalities: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     batch_size: int = 4
@@ -60,6 +63,18 @@ class TrainConfig:
     stage: StageOptions = field(
         default_factory=lambda: StageOptions(2000, lr=1e-3, weight_decay=0.01, eval_every=200)
     )
+
+    def __post_init__(self) -> None:
+        if self.trunk_weights and not self.alone:
+            raise ConfigError(
+                f"trunk_weights are for a specialist, and the method is {self.network.method}: "
+                "leave them out, or take --method specialist"
+            )
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is of a specialist, without a foundation."""
+        return self.network.method == "specialist"
 
 
 @dataclass(frozen=True)

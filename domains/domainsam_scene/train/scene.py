@@ -18,10 +18,13 @@ from domainsam.protocols import Foundation
 from domainsam.train.loop import Run, Stage, run_stages
 from domainsam.train.losses import IGNORE
 from domainsam.train.start import Trained, start_run
+from domainsam.trunks import STRIDES, load_trunk
 from domainsam_scene.evaluate.summary import compute_mean_iou
-from domainsam_scene.model.network import NetworkConfig, SceneNetwork
+from domainsam_scene.model.build import AnyNetwork, build_network
+from domainsam_scene.model.network import NetworkConfig
 from domainsam_scene.model.predict import predict
 from domainsam_scene.model.scene import READING, round_side, save_network
+from domainsam_scene.model.specialist import SpecialistNetwork
 from domainsam_scene.read.layouts import find_layout
 from domainsam_scene.read.layouts.base import Layout
 from domainsam_scene.read.layouts.georaster import GeorasterLayout
@@ -35,6 +38,10 @@ from domainsam_scene.train.survey import survey_scenes
 
 SAMPLED = 20
 """Scenes that class frequencies are counted on."""
+RANDOM_TRUNK = (
+    "the trunk began with random weights: with ImageNet weights (--trunk-weights FILE) "
+    "it needs fewer scenes and steps"
+)
 
 
 def train_model(root: Path, config: TrainConfig, options: TrainOptions) -> Trained:
@@ -109,23 +116,47 @@ def train_scenes(
     """Train on scenes from anywhere; otherwise as :func:`train_model`."""
     with start_run(options) as training:
         config = set_steps(config, len(scenes), options.devices)
-        foundation = training.load_foundation(config.foundation, torch.float32)
-        check_gate(config, foundation)
+        foundation = None
+        if config.alone:
+            check_norms(config)
+        else:
+            foundation = training.load_foundation(config.foundation, torch.float32)
+            check_gate(config, foundation)
         network_config = NetworkConfig(
             labels=scenes.labels, modalities=scenes.modalities, **_shallow(config.network)
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            network = SceneNetwork(network_config, foundation)
+            network = build_network(network_config, foundation)
+        if config.trunk_weights and isinstance(network, SpecialistNetwork):
+            load_trunk(network.trunk, config.trunk_weights)
         reading = make_reading_table(options.read, options.geotiff)
         material = [scenes.labels, scenes.modalities, len(scenes), options.layout, reading]
-        with training.run([to_table(config), foundation.sha256, *material]) as run:
+        digest = "" if foundation is None else foundation.sha256
+        with training.run([to_table(config), digest, *material]) as run:
             metrics = _learn(network, scenes, judged, config, run, options.devices)
         if training.writes:
             recipe = {"recipe": to_table(replace(config, labels=(), modalities=())), READING: reading}
             save_network(options.out, network, foundation, metrics, recipe)
-    notes = () if judged is not None else ("no samples to validate on: the last weights were kept",)
-    return training.made(metrics, notes)
+    notes = [] if judged is not None else ["no samples to validate on: the last weights were kept"]
+    if config.alone and not config.trunk_weights:
+        notes.append(RANDOM_TRUNK)
+    return training.made(metrics, tuple(notes))
+
+
+def check_norms(config: TrainConfig) -> None:
+    """Refuse batches that hold one value at the coarsest stride: batch norms cannot learn from them.
+
+    Raises
+    ------
+    ConfigError
+        If the recipe asks for such batches.
+    """
+    if config.batch_size == 1 and config.crops.size == STRIDES[-1]:
+        raise ConfigError(
+            f"batches of one crop of {config.crops.size} pixels are one value at stride {STRIDES[-1]}, "
+            f"too few for a specialist's batch norms: give --batch-size 2 or --crop {2 * STRIDES[-1]}"
+        )
 
 
 def check_gate(config: TrainConfig, foundation: Foundation) -> None:
@@ -153,7 +184,7 @@ def _shallow(settings: Any) -> dict[str, Any]:
 
 
 def _learn(
-    network: SceneNetwork,
+    network: AnyNetwork,
     scenes: LabelledScenes,
     judged: LabelledScenes | None,
     config: TrainConfig,
@@ -187,7 +218,7 @@ def measure_class_frequency(scenes: LabelledScenes) -> torch.Tensor:
     return torch.from_numpy(counts / max(1.0, counts.sum())).float()
 
 
-def judge(network: SceneNetwork, scenes: LabelledScenes, most: int, device: torch.device) -> dict[str, float]:
+def judge(network: AnyNetwork, scenes: LabelledScenes, most: int, device: torch.device) -> dict[str, float]:
     """``"mean_iou"`` with all sensors, over classes that occur; ``"worst_iou"``: with one missing."""
     network.eval()
     sensors = network.config.modalities

@@ -13,8 +13,17 @@ from domainsam_cli.lazy import LazyGroup
         "map": ("domainsam_urban.commands.map:map_command", "Find settlements in scenes, as polygons."),
         "find": (
             "domainsam_urban.commands.find:find_command",
-            "Find in scenes what looks like an example.",
+            "Find in scenes what looks like an example, or what words say.",
         ),
+        "segment-everything": (
+            "domainsam_urban.commands.everything:everything_command",
+            "Outline everything that scenes show.",
+        ),
+        "ask": (
+            "domainsam_urban.commands.ask:ask_command",
+            "Ask a language model what in a scene a phrase means.",
+        ),
+        "label": ("domainsam_urban.commands.label:label_command", "Name outlines of any tool by words."),
         "train": ("domainsam_urban.commands.train:train", "Train the settlement model on your own labels."),
         "train-classifier": (
             "domainsam_urban.commands.train_classifier:train_classifier",

@@ -1,4 +1,4 @@
-"""``domainsam urban find``: find in scenes what looks like an example."""
+"""``domainsam urban find``: find in scenes what looks like an example, or what words say."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from domainsam_cli.options import (
     overwrite_option,
     precision_option,
     resume_option,
+    spread_options,
     talk_options,
 )
 from domainsam_urban.commands.map import (
@@ -26,8 +27,9 @@ from domainsam_urban.commands.map import (
     summarise_run,
 )
 from domainsam_urban.run_alike import find_options
-from domainsam_urban.settings import WAYS, LikeOptions
+from domainsam_urban.settings import WAYS, LikeOptions, WordOptions
 
+PROPOSALS = ("auto", "everything", "map")
 POSITIVE = click.FloatRange(min=0)
 
 example_options = bundle(
@@ -55,9 +57,8 @@ example_options = bundle(
     click.option(
         "--least-score",
         type=click.FloatRange(0, 1),
-        default=LikeOptions.least,
-        show_default=True,
-        help="How much a place has to look like the example; at 0.5 it parts from its surroundings.",
+        help="How much a place has to look like the example, at 0.5 it parts from its surroundings "
+        "[default]; or how well a word has to fit [default: 0.3].",
     ),
     click.option(
         "--finetune", is_flag=True, help="With --method persam: learn PerSAM-F's two weights on the example."
@@ -81,16 +82,42 @@ example_options = bundle(
         "--like",
         type=PATH,
         multiple=True,
-        required=True,
         help="Outlines of one or more examples, in any CRS. Repeat for several files.",
     ),
 )
 """Options that say what is looked for, and how far."""
+word_options = bundle(
+    click.option(
+        "--proposals",
+        type=click.Choice(PROPOSALS),
+        default=WordOptions.proposals,
+        show_default=True,
+        help="With words: everything that the foundation sees, a map of the words, or what suits the model.",
+    ),
+    click.option(
+        "--against",
+        multiple=True,
+        metavar="WORD",
+        help="With words: what objects may be called instead [default: ground, road, tree and the like].",
+    ),
+    click.option(
+        "--vocabulary-model", metavar="NAME|PATH|NAME:PATH", help="Model of words [default: embedded]."
+    ),
+    click.option("--vocabulary", type=PATH, help="File of words to look for, one a line."),
+    click.option(
+        "--words",
+        multiple=True,
+        metavar="WORD",
+        help="A word to look for, in the place of an example; synonyms behind commas. Repeat for several.",
+    ),
+)
+"""Options that say it in words."""
 
 
 @click.command("find")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @output_options
+@word_options
 @example_options
 @click.option("--close-holes", type=POSITIVE, help="Fill holes up to this many m².")
 @click.option("--simplify", type=POSITIVE, help="Simplify outlines by this many metres.")
@@ -100,12 +127,13 @@ example_options = bundle(
 @click.option("--foundation", help="Name or checkpoint file [default: embedded].")
 @device_option
 @precision_option
+@spread_options
 @resume_option
 @overwrite_option
 @talk_options
 @click.pass_context
 def find_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
-    """Find in scenes what looks like an example, as ranked polygons.
+    """Find in scenes what looks like an example, or what words say, as ranked polygons.
 
     The example's outline lies in the scene; the whole scene is compared with
     it, and polygons come with rank and score (confidence), the best first.
@@ -116,10 +144,11 @@ def find_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -
     domainsam urban find scene.tif --like example.gpkg -o found.gpkg
     domainsam urban find scene.tif --like roofs.gpkg --not sheds.gpkg -o found.gpkg
     domainsam urban find scene.tif --like one.geojson -o found.gpkg --resolution 0.3 --preview p.png
+    domainsam urban find scene.tif --words "building, house" --words pond -o found.gpkg
     """  # noqa: D301 - click needs the control character itself
     from domainsam_urban.map import map_scenes
 
     mark_resumable(ctx)
     batch = map_scenes(inputs, find_options(**job_options(given), made_by=get_command_line()))
     print_result(given, batch.document, summarise_run(batch))
-    end_run(ctx, batch, len(inputs))
+    end_run(ctx, batch)

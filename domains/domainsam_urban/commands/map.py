@@ -21,6 +21,7 @@ from domainsam_cli.options import (
     overwrite_option,
     resume_option,
     runtime_option,
+    spread_options,
     talk_options,
 )
 from domainsam_urban.run import map_options
@@ -52,8 +53,14 @@ reading_options = bundle(
 
 
 area_options = bundle(
+    click.option("--date", help="Of a catalogue, only these dates: 2021, 2021-05/2021-09, 2021-05-30/.."),
+    click.option(
+        "--asset", help="Of a STAC catalogue, the key of the pictures [default: visual, data, ...]."
+    ),
     click.option("--aoi", type=PATH, help="Map only inside these polygons; any file that OGR reads."),
-    click.option("--bbox-crs", help="CRS of --bbox, such as EPSG:4326 [default: the scene's]."),
+    click.option(
+        "--bbox-crs", help="CRS of --bbox, such as EPSG:3857 [default: the scene's, of a catalogue degrees]."
+    ),
     click.option("--bbox", type=BOX, help="Map only inside this box."),
 )
 """Options that say which part of a scene is wanted."""
@@ -85,6 +92,11 @@ def shape_options(command: Any) -> Any:
 
 
 output_options = bundle(
+    click.option(
+        "--collection",
+        type=PATH,
+        help="Folder for all scenes together: partitioned GeoParquet in degrees, and a STAC collection.",
+    ),
     click.option("--datetime", help="When the scene was taken, ISO 8601 [default: from the file]."),
     click.option("--stac/--no-stac", default=True, show_default=True, help="STAC item beside the polygons."),
     click.option(
@@ -137,6 +149,7 @@ model_options = bundle(
 @compute_options
 @runtime_option
 @click.option("--strict", is_flag=True, help="Refuse a scene whose picture or map is to be doubted.")
+@spread_options
 @resume_option
 @overwrite_option
 @talk_options
@@ -144,14 +157,16 @@ model_options = bundle(
 def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     """Find informal settlements in satellite scenes and write them as polygons.
 
-    INPUT is anything GDAL reads: GeoTIFF, VRT mosaic, /vsi path. With several
-    of them, or with a folder as -o, results are named after each scene; in
-    any output path {stem} stands for the scene's name.
+    INPUT is anything GDAL reads: GeoTIFF, VRT mosaic, /vsi path; or what
+    lists scenes: a STAC .json, a stac-geoparquet .parquet, a .csv with a
+    column path, a folder. With several scenes, or with a folder as -o, results
+    are named after each; in any output path {stem} stands for its name.
 
     \b
     domainsam urban map scene.tif -o settlements.gpkg
     domainsam urban map scene.tif -o s.gpkg -o s.parquet --probability p.tif --preview p.png
     domainsam urban map scenes/*.tif -o out/ --device cuda --resume
+    domainsam urban map catalog.json -o out/ --date 2021 --scheduler local:4
     domainsam urban map city.tif -o centre.gpkg --bbox 116.2,39.8,116.3,39.9 --bbox-crs EPSG:4326
     domainsam urban map ikonos.tif -o s.geojson --bands 3,2,1 --min-area 2000 --simplify 2
     domainsam urban map scene.tif -o found.gpkg --points points.gpkg
@@ -161,14 +176,14 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
     mark_resumable(ctx)
     batch = map_scenes(inputs, map_options(**job_options(given), made_by=get_command_line()))
     print_result(given, batch.document, summarise_run(batch))
-    end_run(ctx, batch, len(inputs))
+    end_run(ctx, batch)
 
 
-def end_run(ctx: click.Context, batch: Batch, inputs: int) -> None:
+def end_run(ctx: click.Context, batch: Batch) -> None:
     """Say which of several scenes failed, and end with the exit code that follows from it."""
     if batch.failures:
         failed = ", ".join(source for source, _ in batch.failures)
-        echo(f"domainsam: {len(batch.failures)} of {inputs} scenes failed: {failed}", err=True)
+        echo(f"domainsam: {len(batch.failures)} of {batch.count} scenes failed: {failed}", err=True)
         ctx.exit(batch.exit_code)
 
 
@@ -179,3 +194,4 @@ def summarise_run(batch: Batch) -> Iterator[str]:
         yield from format_paths(result.paths)
     for source in batch.complete:
         yield f"{source}: complete already"
+    yield from format_paths(batch.about)

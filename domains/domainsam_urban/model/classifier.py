@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domainsam import checkpoint
-from domainsam.checkpoint import CheckpointHeader, collect_tensors
+from domainsam.checkpoint import NO_FOUNDATION, CheckpointHeader, collect_tensors
 from domainsam.config import from_table, to_table
 from domainsam.errors import ConfigError
 from domainsam.foundations import IMAGENET
@@ -28,7 +28,6 @@ CLASSIFIER_PACK = "urban classifier"
 """What its files call themselves, so that no other model is taken for one."""
 PREFIX = "classifier"
 LABELS = ("empty", "settlement")
-NO_FOUNDATION = "none"
 
 Network = Literal["resnet18", "resnet34", "resnet50"]
 

@@ -209,14 +209,15 @@ def load_follower(looked: Survey, options: TrendOptions) -> Follower:
     """
     follow = options.follow
     assert follow is not None
-    chosen = looked.inputs[follow.find_start([item.year.label for item in looked.inputs])]
-    assert chosen.reading is not None
+    start = follow.find_start([item.year.label for item in looked.inputs])
+    years = []
+    for item in looked.inputs:
+        assert item.reading is not None
+        years.append((item.year.path, item.reading))
     # Outside of the common ground nothing can be compared.
     read_marks(follow.outlines, make_ground_grid(looked.ground))
     foundation, precision = load_decoder(options.foundation, options.run.device, options.run.precision)
-    return learn_follower(
-        chosen.year.path, chosen.reading, follow.outlines, follow.reach, foundation, precision
-    )
+    return learn_follower(years, start, follow.outlines, follow.reach, foundation, precision)
 
 
 def make_ground_grid(ground: CommonGround) -> Grid:

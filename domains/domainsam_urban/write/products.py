@@ -23,7 +23,7 @@ from domainsam.infer.workroom import WorkRoom
 from domainsam.io.cog import CogLayout, Kind, write_cog
 from domainsam.machine import measure_peak_rss
 from domainsam.staging import Staging
-from domainsam_urban.job import ALIKE, MARKED, ScenePlan, SceneResult, count_objects
+from domainsam_urban.job import EVERYTHING, MARKED, RANKED, ScenePlan, SceneResult, count_objects
 from domainsam_urban.model.gate import judge_answer, judge_scene
 from domainsam_urban.model.settlement import MarkedObjects, SettlementModel
 from domainsam_urban.read.geodesy import parse_crs
@@ -266,9 +266,15 @@ class _Products:
         )
         confidence = self.probability if self.probability.exists() else None
         answer = self.mapped.answer
-        if answer.told.get("way") == ALIKE:
+        if answer.told.get("way") in RANKED:
             table = polygonise_ranked(
-                answer.ranked, self.mask, self.room / "ranks.tif", options, self.provenance, self.dropped
+                answer.ranked,
+                self.mask,
+                self.room / "ranks.tif",
+                options,
+                self.provenance,
+                self.dropped,
+                smaller_first=answer.told["way"] == EVERYTHING,
             )
         else:
             table = polygonise(

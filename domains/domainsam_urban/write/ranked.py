@@ -12,15 +12,12 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from domainsam.infer.blend import clip_window, slice_within
+from domainsam.infer.blend import NODATA, clip_window, slice_within
 from domainsam.io.rasters import GDAL_OPTIONS, open_raster, writing_raster
 from domainsam.protocols import SceneObject, Window
 from domainsam_urban.write.outlines import list_windows
 from domainsam_urban.write.polygons import PolygonOptions, polygonise
 from domainsam_urban.write.provenance import Provenance
-
-MOST = 65_535
-"""Ranks are stored in 16 bits."""
 
 
 def polygonise_ranked(
@@ -30,10 +27,11 @@ def polygonise_ranked(
     options: PolygonOptions,
     provenance: Provenance,
     dropped: list[float],
+    smaller_first: bool = False,
 ) -> Any:
     """Polygons of ranked objects, the best first.
 
-    Where objects share pixels, the better one has them; an object in several parts has a row for each.
+    Where objects share pixels, one of them has them; an object in several parts has a row for each.
 
     Parameters
     ----------
@@ -43,22 +41,24 @@ def polygonise_ranked(
         Takes a raster of ranks.
     dropped
         As of :func:`domainsam_urban.write.polygons.polygonise`.
+    smaller_first
+        As of :class:`Layers`.
 
     Returns
     -------
     GeoDataFrame
         As of :func:`domainsam_urban.write.polygons.polygonise`; ``confidence`` is the object's score, and
-        ``rank``, from 1, follows ``class``.
+        ``rank``, from 1, follows ``class``, which is the object's label if it has one.
     """
-    kept = ranked[:MOST]
-    write_ranks(kept, mask_path, ranks_path)
-    name = next(iter(options.labels.values()))
+    write_ranks(Layers(ranked, smaller_first), mask_path, ranks_path)
+    usual = next(iter(options.labels.values()))
     # Every rank is a class of its own, so that neighbours stay apart.
-    own = {rank: str(rank) for rank in range(1, len(kept) + 1)} or {1: "1"}
+    own = {rank: str(rank) for rank in range(1, len(ranked) + 1)} or {1: "1"}
     table = polygonise(ranks_path, replace(options, labels=own), provenance=provenance, dropped=dropped)
     rank = table["class"].astype(np.int64).to_numpy()
-    scores = np.array([one.score for one in kept])
-    table["class"] = name
+    scores = np.array([one.score for one in ranked])
+    names = np.array([one.label or usual for one in ranked], dtype=object)
+    table["class"] = names[rank - 1] if len(rank) else np.zeros(0, dtype=object)
     table["class"] = table["class"].astype("str")
     table["confidence"] = scores[rank - 1] if len(rank) else np.zeros(0)
     table.insert(list(table.columns).index("class") + 1, "rank", rank)
@@ -69,8 +69,8 @@ def polygonise_ranked(
     return table
 
 
-def write_ranks(ranked: Sequence[SceneObject], mask_path: Path, ranks_path: Path) -> None:
-    """A raster of 16 bits on a mask's grid: the rank of the best object at every pixel, 0 where none is.
+def write_ranks(layers: Layers, mask_path: Path, ranks_path: Path) -> None:
+    """A raster of 32 bits on a mask's grid: the rank of the object at every pixel, 0 where none is.
 
     Raises
     ------
@@ -81,8 +81,9 @@ def write_ranks(ranked: Sequence[SceneObject], mask_path: Path, ranks_path: Path
         for place in list_windows(mask.shape):
             col, row, width, height = (int(part) for part in place.flatten())
             window = Window(row, col, height, width)
-            seen = mask.read(1, window=place) == 1
-            ranks.write(np.where(seen, paint_ranks(ranked, window), 0).astype(np.uint16), 1, window=place)
+            inside = mask.read(1, window=place)
+            seen = (inside > 0) & (inside != NODATA)
+            ranks.write(np.where(seen, layers.paint(window), np.int32(0)), 1, window=place)
 
 
 @contextmanager
@@ -92,20 +93,43 @@ def _open_ranks(path: Path, mask: Any) -> Iterator[Any]:
     with (
         writing_raster(path),
         rasterio.Env(**GDAL_OPTIONS),
-        rasterio.open(path, "w", driver="GTiff", count=1, dtype="uint16", **layout, **tiles) as dataset,
+        rasterio.open(path, "w", driver="GTiff", count=1, dtype="int32", **layout, **tiles) as dataset,
     ):
         yield dataset
 
 
-def paint_ranks(ranked: Sequence[SceneObject], window: Window) -> NDArray[np.uint16]:
-    """Rank ``(h, w)``, from 1, of the best object at every pixel of a window; 0 where there is none."""
-    ranks = np.zeros((window.height, window.width), np.uint16)
-    for rank, one in reversed(list(enumerate(ranked, start=1))):
-        shared = clip_window(
-            one.bounds, (window.row, window.row + window.height), (window.col, window.col + window.width)
-        )
-        if one.mask is None or not shared.height or not shared.width:
-            continue
-        part = one.mask[slice_within(shared, (one.bounds.row, one.bounds.col))]
-        ranks[slice_within(shared, (window.row, window.col))][part] = rank
-    return ranks
+class Layers:
+    """Ranked objects as they lie upon one another.
+
+    Parameters
+    ----------
+    ranked
+        Objects with masks, the best first.
+    smaller_first
+        Where objects share pixels the smallest has them, so that what lies within another is not lost;
+        otherwise the best.
+    """
+
+    def __init__(self, ranked: Sequence[SceneObject], smaller_first: bool = False) -> None:
+        shown = [number for number, one in enumerate(ranked) if one.mask is not None]
+        shown.reverse()
+        if smaller_first:
+            shown.sort(key=lambda number: -int(np.asarray(ranked[number].mask).sum()))
+        self._upwards = [(number + 1, ranked[number]) for number in shown]
+        places = [one.bounds for _, one in self._upwards]
+        edges = [(at.row, at.col, at.row + at.height, at.col + at.width) for at in places]
+        self._edges = np.array(edges, np.int64).reshape(-1, 4)
+
+    def paint(self, window: Window) -> NDArray[np.int32]:
+        """Rank ``(h, w)``, from 1, of the object at every pixel of a window; 0 where there is none."""
+        ranks = np.zeros((window.height, window.width), np.int32)
+        rows, cols = (window.row, window.row + window.height), (window.col, window.col + window.width)
+        top, left, bottom, right = self._edges.T
+        meets = (top < rows[1]) & (bottom > rows[0]) & (left < cols[1]) & (right > cols[0])
+        for number in np.flatnonzero(meets):
+            rank, one = self._upwards[number]
+            assert one.mask is not None
+            shared = clip_window(one.bounds, rows, cols)
+            part = one.mask[slice_within(shared, (one.bounds.row, one.bounds.col))]
+            ranks[slice_within(shared, (window.row, window.col))][part] = rank
+        return ranks

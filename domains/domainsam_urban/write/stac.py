@@ -22,7 +22,7 @@ from domainsam.grid import Float64
 from domainsam.io.rasters import open_raster
 from domainsam.limits import tell_moment
 from domainsam.staging import Staging
-from domainsam_urban.job import ALIKE, MARKED
+from domainsam_urban.job import ALIKE, ASKED, EVERYTHING, MARKED, WORDED
 from domainsam_urban.read.geodesy import apply_affine, parse_crs
 from domainsam_urban.read.place import Place
 from domainsam_urban.write.polygons import PROBABILITY_STEPS
@@ -253,7 +253,13 @@ def _close_round_pole(lon: Float64, lat: Float64, turns: int) -> tuple[Float64, 
 
 def _lineage(provenance: Provenance) -> str:
     method = f", {provenance.method}" if provenance.method else ""
-    words = {MARKED: "Objects marked in", ALIKE: "Objects like an example in"}
+    words = {
+        MARKED: "Objects marked in",
+        ALIKE: "Objects like an example in",
+        EVERYTHING: "Everything seen in",
+        ASKED: "Objects asked for by words in",
+        WORDED: "Objects found by words in",
+    }
     what = words.get(provenance.method, "Settlements mapped from")
     return f"{what} {provenance.source or 'a scene'}{method}"
 

@@ -97,6 +97,27 @@ def _write_file(staged: Path, target: Path, content: Layers | str) -> None:
             store_default_styles(staged, {layer: _QML[layer]() for layer in content})
 
 
+def write_table(staged: Path, target: Path, layer: str, table: Any) -> None:
+    """Write any table of shapes, of whatever kinds, as the format of ``target`` under a staged path.
+
+    Raises
+    ------
+    InputError
+        If GeoJSON is asked for shapes without a CRS.
+    OutputError
+        If it cannot be written.
+    """
+    suffix = target.suffix.lower()
+    with writing_vectors(target), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="'crs' was not provided")
+        if suffix == ".parquet":
+            _write_parquet(table, staged, layer)
+        else:
+            plain = {".geojson": {"rfc7946": "YES"}}.get(suffix, {})
+            table.to_file(staged, layer=layer, driver=DRIVERS[suffix], engine="pyogrio", **plain)
+        _check_complete(staged, target, layer, len(table))
+
+
 @contextmanager
 def writing_vectors(target: Path) -> Iterator[None]:
     """Write a vector file; a failure of the disk or the driver names it.
@@ -156,6 +177,7 @@ def _to_ogr(table: Any, path: Path, layer: str, driver: str, **options: Any) -> 
     table.to_file(path, layer=layer, driver=driver, engine="pyogrio", geometry_type="Polygon", **options)
 
 
+DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
 WRITERS: Mapping[str, Callable[[Any, Path, str], None]] = {
     ".gpkg": _write_geopackage,
     ".parquet": _write_parquet,

@@ -56,23 +56,27 @@ class SamImageEncoder(ImageEncoderViT):  # type: ignore[misc]
         ``positions`` is how the absolute position code is resized where the image has another size than
         the encoder was made for: ViTDet's way, or that of SAMed and SAM-LST (``"bilinear"``).
         """
+        features: Tensor = self.neck(self.tokens(x, positions).permute(0, 3, 1, 2))
+        return features
+
+    def tokens(self, x: Tensor, positions: Positions = "bicubic") -> Tensor:
+        """What the last block gives, before the neck: ``(B, H/16, W/16, C)``."""
         size = (x.shape[2] // PATCH, x.shape[3] // PATCH)
         key = (size[0], size[1], positions)
         if key not in self.tables:
             self.tables[key] = self._position_tables(size, positions)
         tables = self.tables[key]
-        tokens = self.run((self.patch_embed(x) + tables.absolute).contiguous(), tables.relative)
-        features: Tensor = self.neck(tokens.permute(0, 3, 1, 2))
-        return features
+        mixed: Tensor = self.run((self.patch_embed(x) + tables.absolute).contiguous(), tables.relative)
+        return mixed
 
     def _run_blocks(self, x: Tensor, relative: tuple[Tensor, ...]) -> Tensor:
         for block, table in zip(self.blocks, relative, strict=True):
-            x = x + self._attention(block, block.norm1(x).to(self.compute_dtype), table).to(x.dtype)
+            x = x + self.attend_block(block, block.norm1(x).to(self.compute_dtype), table).to(x.dtype)
             x = x + block.mlp(block.norm2(x).to(self.compute_dtype)).to(x.dtype)
         return x
 
     @staticmethod
-    def _attention(block: Any, x: Tensor, table: Tensor) -> Tensor:
+    def attend_block(block: Any, x: Tensor, table: Tensor) -> Tensor:
         """One block's attention: ``(B, h, w, C)`` to the same shape."""
         attention, grid = block.attn, (x.shape[1], x.shape[2])
         size = (block.window_size, block.window_size) if block.window_size else grid

@@ -15,7 +15,7 @@ from domainsam.grid import Float64, Grid
 from domainsam.io.marks.places import DECIMALS, Place
 from domainsam.io.marks.rows import Kind, Mark, as_slice, as_text, as_truth
 from domainsam.io.vectors import PARQUET, list_layers, read_table
-from domainsam.protocols import Window
+from domainsam.protocols import SceneObject, Window
 
 ATTRIBUTES = ("label", "positive", "inside", "object", "slice")
 SIDE_PARTS = 32
@@ -69,6 +69,50 @@ def _vector_mark(name: str, shape: Any, row: Mapping[str, Any], place: Place, ki
     return Mark(name, key, label, (), None, (window, mask)) if mask.any() else Mark(name, key, label, (), box)
 
 
+def place_outlines(path: Path, table: Any, grid: Grid) -> list[SceneObject | None]:
+    """Outlines of a table as objects of a raster, row by row; None for a row that marks no ground of it.
+
+    Parameters
+    ----------
+    path
+        For messages.
+    table
+        A GeoDataFrame in any CRS; what is neither polygon nor of several polygons marks nothing.
+    grid
+        The raster's, in a CRS.
+
+    Raises
+    ------
+    InputError
+        If the table has no CRS.
+    """
+    import shapely
+
+    shapes = _in_pixels(path, table, Place(grid), "world", strict=False)
+    rows, cols = grid.frame_shape
+    found: list[SceneObject | None] = []
+    for shape in shapes:
+        wanted = shape is not None and shape.geom_type in ("Polygon", "MultiPolygon")
+        cut = (
+            shapely.intersection(shapely.make_valid(shape), shapely.box(0, 0, cols, rows)) if wanted else None
+        )
+        found.append(None if cut is None or cut.is_empty or not cut.area else _as_object(cut))
+    return found
+
+
+def _as_object(shape: Any) -> SceneObject:
+    left, top, right, bottom = shape.bounds
+    row, col = math.floor(top), math.floor(left)
+    window = Window(row, col, math.ceil(bottom) - row, math.ceil(right) - col)
+    mask = _burn(shape, window)
+    if not mask.any():
+        return SceneObject.marked(box=(left, top, right, bottom))
+    inside = np.argwhere(mask)
+    (first, last) = inside.min(axis=0), inside.max(axis=0) + 1
+    part = mask[first[0] : last[0], first[1] : last[1]].copy()
+    return SceneObject(Window(row + int(first[0]), col + int(first[1]), *part.shape), mask=part)
+
+
 def _burn(shape: Any, window: Window) -> NDArray[np.bool_]:
     """Pixels ``(h, w)`` of a window whose centres lie inside a polygon in scene pixels."""
     from affine import Affine
@@ -93,8 +137,8 @@ def _read_table(path: Path, layer: str | None) -> Any:
     return read_table(path, None if single else layer or layers[0])
 
 
-def _in_pixels(path: Path, table: Any, place: Place, frame: str) -> NDArray[Any]:
-    """A table's shapes in scene pixels, x the column, corner frame."""
+def _in_pixels(path: Path, table: Any, place: Place, frame: str, strict: bool = True) -> NDArray[Any]:
+    """A table's shapes in scene pixels, x the column, corner frame; see :func:`_reproject` for ``strict``."""
     import shapely
     from pyproj import CRS
 
@@ -105,12 +149,15 @@ def _in_pixels(path: Path, table: Any, place: Place, frame: str) -> NDArray[Any]
         raise InputError(f"{path}: has no CRS, so its place is unknown; assign the one it was drawn in")
     target = CRS.from_user_input(place.grid.frame)
     if table.crs != target:
-        shapes = _reproject(path, shapes, table.crs, target)
+        shapes = _reproject(path, shapes, table.crs, target, strict)
     return np.asarray(shapely.transform(shapes, lambda points: _pixels(place.grid, points)))
 
 
-def _reproject(path: Path, shapes: NDArray[Any], source: Any, target: Any) -> NDArray[Any]:
-    """Shapes in another CRS; long edges are split first, for they bend on the way."""
+def _reproject(path: Path, shapes: NDArray[Any], source: Any, target: Any, strict: bool) -> NDArray[Any]:
+    """Shapes in another CRS; long edges are split first, for they bend on the way.
+
+    What lies where the other CRS is not defined is refused (``strict``), or becomes None.
+    """
     import geopandas as gpd
     import shapely
 
@@ -121,7 +168,11 @@ def _reproject(path: Path, shapes: NDArray[Any], source: Any, target: Any) -> ND
         shapes = shapes.copy()
         shapes[areas] = shapely.segmentize(shapes[areas], np.maximum(longest, 1e-12) / SIDE_PARTS)
     moved = np.asarray(gpd.GeoSeries(shapes, crs=source).to_crs(target).values, dtype=object)
-    if not np.isfinite(shapely.get_coordinates(moved)).all():
+    points, owner = shapely.get_coordinates(moved, return_index=True)
+    lost = owner[~np.isfinite(points).all(axis=1)]
+    if len(lost) and not strict:
+        moved[lost] = None
+    elif len(lost):
         raise InputError(f"{path}: lies where the scene's CRS is not defined; check both CRSs")
     return moved
 

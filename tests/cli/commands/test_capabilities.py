@@ -46,6 +46,8 @@ def test_formats_foundations_and_exit_codes(document: dict[str, Any]) -> None:
     assert ".npz" in document["packs"]["scene"]["formats"]["outputs"]["probability"]
     assert document["foundations"]["embedded"] == {"default": True, "weights": "included"}
     assert document["foundations"]["sam_vit_b"]["weights"].startswith("https://")
+    assert document["vocabulary_models"]["ovsam_coco"]["reads"] == "any English words"
+    assert [name for name, row in document["vocabulary_models"].items() if row["default"]] == ["embedded"]
     assert set(document["exit_codes"]) == {"0", "1", "2", "3", "4", "129", "130", "141", "143"}
     assert "not a medical device" in document["purpose"]
 

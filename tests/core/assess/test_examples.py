@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from domainsam.assess.examples import read_picture
+from domainsam.assess.examples import read_folder, read_picture
 from domainsam.errors import InputError
 
 
@@ -44,3 +44,20 @@ def test_a_picture_that_pillow_refuses_is_an_error_in_one_line(tmp_path: Path) -
         assert "\n" not in str(caught.value)
     write_png(tmp_path / "whole.png", 8, write_chunk(b"IDAT", pixels))
     assert not read_picture(tmp_path / "whole.png").any()
+
+
+def test_pictures_are_turned_as_their_camera_says(tmp_path: Path) -> None:
+    """Orientation 6: the stored first row is the right side."""
+    stored = np.zeros((20, 30, 3), np.uint8)
+    stored[:10] = 250
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    seen = read_picture(tmp_path / "a.png")
+    assert seen.shape == (30, 20, 3)
+    assert seen[0, -1, 0] == 250
+    assert seen[0, 0, 0] == 0
+    assert read_picture(tmp_path / "a.png", turned=False).shape == (20, 30, 3)
+    Image.fromarray(np.full((30, 20), 7, np.uint8)).save(tmp_path / "a_mask.png")
+    (example,) = read_folder(tmp_path)
+    assert example.masks.shape == (1, 30, 20)

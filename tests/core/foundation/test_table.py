@@ -15,7 +15,7 @@ from domainsam.errors import PackError, WeightsError
 from domainsam.foundation import load_foundation
 from domainsam.foundation.loading import identify
 from domainsam.foundations import FOUNDATIONS, Marks, find_foundations
-from domainsam.prompter import PROMPTERS, find_prompters, load_namer, load_prompter
+from domainsam.prompter import PROMPTERS, find_prompters, load_prompter
 from domainsam.protocols import PromptSource
 from domainsam.testing.contracts import ArrayView
 from domainsam.weights import find_weights, published
@@ -43,10 +43,6 @@ class Corner:
     def find(self, view):
         yield SceneObject.marked(box=(0, 0, 8, 8))
 
-
-class Parrot:
-    def name(self, features, masks, words):
-        raise NotImplementedError
 """
 ENTRIES = """[domainsam.foundations]
 rows = stranger:ROWS
@@ -57,9 +53,6 @@ wrong = json:dumps
 corner = stranger:Corner
 clicks = stranger:Corner
 broken = stranger:Absent
-
-[domainsam.namers]
-parrot = stranger:Parrot
 """
 
 
@@ -102,20 +95,17 @@ def test_what_is_broken_is_named_in_a_line_and_breaks_nothing(
     assert any("'fake' of stranger:ROWS is left out: the name is taken" in line for line in lines)
 
 
-def test_a_strangers_prompt_source_and_namer_are_found(
-    stranger: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_strangers_prompt_source_is_found(stranger: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert set(find_prompters()) == {*PROMPTERS, "corner", "broken"}
     assert "'clicks' of stranger:Corner is left out" in caplog.text
     source = load_prompter("corner")()
     assert isinstance(source, PromptSource)
     assert [one.box for one in source.find(ArrayView())] == [(0, 0, 8, 8)]
-    assert load_namer("parrot").__name__ == "Parrot"
     with pytest.raises(PackError, match="prompt source 'broken' cannot be imported: AttributeError"):
         load_prompter("broken")
-    with pytest.raises(PackError, match="no namer is named 'owl'; installed: parrot"):
-        load_namer("owl")
+    with pytest.raises(PackError, match="no prompt source is named 'owl'; installed: segformer"):
+        load_prompter("owl")
 
 
 @pytest.mark.parametrize("name", PROMPTERS)

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from domainsam.foundation import load_foundation
-from domainsam.protocols import Features, Namer, PromptSource, SceneObject, View, Window
-from domainsam.testing.contracts import ArrayView, NamerContract, PromptSourceContract
+from domainsam.protocols import Namer, PromptSource, SceneObject, View, Window, Word, WordMapper
+from domainsam.testing.contracts import ArrayView, NamerContract, PromptSourceContract, WordMapperContract
+from domainsam.vocabulary.fake import FakeNamer
 
 
 class BrightestQuarter:
@@ -26,27 +27,38 @@ class BrightestQuarter:
             yield SceneObject(bounds, "bright", 0.5, mask=bright[bounds.slices])
 
 
-class SizeNamer:
-    """Names masks by their size: the larger, the later the word."""
-
-    def name(
-        self, features: Features, masks: NDArray[np.bool_], words: Sequence[str]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        share = masks.mean(axis=(1, 2))
-        labels = np.minimum(share * len(words) * 4, len(words) - 1).astype(np.int64)
-        return labels, np.sqrt(share).astype(np.float32)
-
-
 class TestBrightestQuarter(PromptSourceContract):
     @pytest.fixture
     def source(self) -> PromptSource:
         return BrightestQuarter()
 
 
-class TestSizeNamer(NamerContract):
+class TestFakeNamer(NamerContract):
     @pytest.fixture
     def namer(self) -> Namer:
-        return SizeNamer()
+        return FakeNamer(64)
+
+
+class TestFakeMapper(WordMapperContract):
+    @pytest.fixture
+    def mapper(self) -> WordMapper:
+        return FakeNamer()
+
+
+class Neighbourly(FakeNamer):
+    """Names an object by how many others there are: a namer that breaks the contract."""
+
+    def name_objects(
+        self, view: View, objects: Sequence[SceneObject], words: Sequence[Word]
+    ) -> NDArray[np.float32]:
+        return super().name_objects(view, objects, words) / np.float32(len(objects))
+
+
+def test_a_namer_that_looks_at_its_neighbours_breaks_the_contract() -> None:
+    contract, view = NamerContract(), ArrayView((96, 128), 2)
+    contract.test_an_object_is_named_whatever_the_others(FakeNamer(64), view)
+    with pytest.raises(AssertionError):
+        contract.test_an_object_is_named_whatever_the_others(Neighbourly(64), view)
 
 
 def test_a_view_encodes_a_window_once() -> None:

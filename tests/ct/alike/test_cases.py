@@ -127,7 +127,7 @@ def test_an_opened_scan_is_searched_from_python(folder: Path, tmp_path: Path) ->
             scan.find(track=marked)
         with pytest.raises(InputError, match="expected bool"):
             scan.find(track=marked.astype(np.uint8))
-        with pytest.raises(ConfigError, match="mark objects in one way"):
+        with pytest.raises(ConfigError, match="in one way"):
             scan.find(track=marked, points=[(1, 2, 3)])
         with pytest.raises(ConfigError, match="belongs to a search"):
             scan.find(points=[(1, 2, 3)], features="model")

@@ -63,6 +63,32 @@ def test_region_and_contour_agree_with_their_definitions(seed: int) -> None:
     assert measure_contour(truth, truth) == measure_region(truth, truth) == 1
 
 
+def disc(row: int, col: int, radius: int) -> Mask:
+    rows, cols = np.mgrid[:120, :160]
+    return np.asarray((rows - row) ** 2 + (cols - col) ** 2 <= radius**2)
+
+
+@pytest.mark.parametrize(
+    ("truth", "answer", "region", "contour"),
+    [
+        (disc(60, 80, 30), disc(63, 84, 28), 0.7865853658536586, 0.38135593220338987),
+        (disc(5, 150, 30), disc(8, 150, 33), 0.7898550724637681, 0.02395209580838323),
+        (
+            disc(40, 40, 20) | disc(80, 120, 25),
+            disc(40, 42, 20) | disc(10, 150, 6),
+            0.34506009967751394,
+            0.5616438356164384,
+        ),
+    ],
+)
+def test_scores_are_those_of_the_official_code(
+    truth: Mask, answer: Mask, region: float, contour: float
+) -> None:
+    """Figures that DAVIS's own code (davis2017-evaluation, ``db_eval_iou``, ``db_eval_boundary``) gave."""
+    assert measure_region(truth, answer) == pytest.approx(region, abs=1e-12)
+    assert measure_contour(truth, answer) == pytest.approx(contour, abs=1e-12)
+
+
 def test_empty_masks_score_as_davis_says() -> None:
     empty, full = np.zeros((20, 30), bool), blobs(0, (20, 30))
     assert measure_region(empty, empty) == measure_contour(empty, empty) == 1

@@ -256,4 +256,5 @@ def test_published_names_are_taken_and_the_rest_is_told(foundation: Any, tmp_pat
     )
     save_network(tmp_path / "m.safetensors", target, foundation, {}, {}, half=False)
     again, _ = load_network(tmp_path / "m.safetensors", foundation)
+    assert isinstance(again, SceneNetwork)
     assert torch.equal(again.updates[2].up_v[0], theirs[key])

@@ -2,79 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from domainsam.errors import InputError
 from domainsam.infer.blend import LEVELS, NODATA
-from domainsam.infer.components import EIGHT
-from domainsam.infer.networks import Networks
 from domainsam.infer.store import RawRaster
-from domainsam.infer.view import SceneView
 from domainsam.io.cog import CogLayout, write_cog
-from domainsam.io.marks import read_marks
 from domainsam.machine import Precision
 from domainsam.progress import Progress, report_nothing
-from domainsam.prompter.contrast import Contrast, learn_contrast
-from domainsam.prompter.dense import CELL, average_cells, look, meets, smooth_odds
-from domainsam.prompter.descriptors import lay_windows, measure_centrality
-from domainsam.protocols import Foundation, SceneObject, View, Window
+from domainsam.prompter.dense import CELL
+from domainsam.protocols import Foundation, Window
 from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.trend.read.again import find_groups, find_level, is_there, learn_groups, tell_apart
+from domainsam_urban.trend.read.regions import Float32, Region, read_regions
 from domainsam_urban.trend.read.scenes import Reading
-
-Float32 = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-AROUND = 1.5
-"""Surroundings begin where an object may not reach, and are so many times as wide as that."""
-LEAST_GAP = 0.4
-"""Mean probability of what is found less that of its surroundings. On noise that nothing parts it is 0.15 to
-0.25, for the cells above a half are chosen by it; on objects that are there 0.6 and more."""
-LEVELS_TRIED = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-LEAST_SAME = 0.2
-"""Cosine of how an object differs from its surroundings with how it did in the year that it was drawn in.
-Light, season and sensor move both together; what has become something else differs in another way."""
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """An outline and what lies around it in one year, by cells ``(h, w)`` that begin at ``corner``.
-
-    ``reach`` is in cells; ``features`` ``(C, h, w)``; ``share`` is how much of a cell the outline covers.
-    """
-
-    corner: tuple[int, int]
-    reach: float
-    features: Float32
-    share: Float32
-    seen: Mask
-
-    @cached_property
-    def away(self) -> NDArray[np.float64]:
-        """Distance from the outline in cells."""
-        if not self.share.any():
-            return np.full(self.share.shape, np.inf)
-        inside = self.share >= min(0.5, float(self.share.max()))
-        away: NDArray[np.float64] = ndimage.distance_transform_edt(~inside)
-        return away
-
-    @cached_property
-    def around(self) -> Mask:
-        """Cells of the surroundings, where the object may not reach."""
-        return np.asarray(self.seen & (self.away > self.reach))
-
-    @property
-    def learnt_from(self) -> Mask:
-        """Cells of outline and surroundings; what lies between may have become either."""
-        return self.around | (self.seen & (self.share > 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,18 +36,27 @@ class Follower:
         How far from its outline an object may reach in another year.
     foundation, precision
         Whose features are compared.
+    years
+        Scenes in the order of time, each with how it is read.
+    start
+        Index of the year that the outlines were drawn in.
     differed
-        How every outline differed from its surroundings in the year that it was drawn in, ``(C,)``.
+        How every outline differed from its surroundings in that year, ``(C,)``.
     level
-        Where edges lie between surroundings and middle, as they were drawn; see :func:`find_again`.
+        Where edges lie between surroundings and middle, as they were drawn; see
+        :func:`domainsam_urban.trend.read.again.find_again`.
     """
 
     outlines: Path
     reach_m: float | None
     foundation: Foundation
     precision: Precision
+    years: tuple[tuple[str, Reading], ...]
+    start: int
     differed: tuple[Float32, ...]
     level: float = 0.5
+    _last: dict[int, tuple[Float32, ...]] = field(default_factory=dict, init=False, repr=False)
+    """By year, how every outline differed when it was last seen on the way there."""
 
     def follow_year(
         self, path: str, reading: Reading, target: Path, progress: Progress = report_nothing
@@ -116,24 +72,70 @@ class Follower:
         """
         folder = target.with_suffix("")
         folder.mkdir(parents=True, exist_ok=True)
+        index = [known for known, _ in self.years].index(path)
+        before = self._look_back(index)
         with reading.open(path) as source:
-            regions = read_regions(self.outlines, source, self.reach_m, self.foundation, self.precision)
+            regions, there = self._find(source, before)
+            self._note(index, regions, there, before)
             height, width = (-(-side // CELL) for side in source.grid.frame_shape)
             probability = np.zeros((height, width), np.float32)
-            again = find_again(regions, learn_edges(regions), self.level)
-            for region, found, differed in zip(regions, again, self.differed, strict=True):
-                if is_there(region, found, differed):
-                    _lay(probability, region.corner, found.probability)
+            for region, found in zip(regions, there, strict=True):
+                if found is not None:
+                    # Where two meet, the larger wins.
+                    np.maximum(probability[region.place], found, out=probability[region.place])
             with RawRaster.create(folder / "followed.u8", source.grid.frame_shape) as staged:
                 stage(probability, source, staged, progress)
                 layout = CogLayout("probability", source.transform, source.work_crs, 0.5)
                 write_cog(staged, target, layout)
         shutil.rmtree(folder)
 
+    def _find(
+        self, source: RasterSource, before: Sequence[Float32]
+    ) -> tuple[list[Region], list[Float32 | None]]:
+        """Regions of a scene, and what goes on in each, None where the object is not there."""
+        regions = read_regions(self.outlines, source, self.reach_m, self.foundation, self.precision)
+        again = find_groups(regions, learn_groups(regions), self.level)
+        there: list[Float32 | None] = []
+        for region, found, drawn, last in zip(regions, again, self.differed, before, strict=True):
+            there.append(found.probability if is_there(region, found, drawn, last) else None)
+        return regions, there
+
+    def _look_back(self, index: int) -> tuple[Float32, ...]:
+        """How every outline differed when it was last seen before a year, coming from where it was drawn.
+
+        A lake that is clear in one year and green in another is the same if it changed from year to year.
+        Years on the way are looked at again where this is a run that goes on.
+        """
+        if index == self.start:
+            return self.differed
+        if index not in self._last:
+            previous = index - 1 if index > self.start else index + 1
+            before = self._look_back(previous)
+            path, reading = self.years[previous]
+            if previous == self.start:
+                return before
+            with reading.open(path) as source:
+                self._note(previous, *self._find(source, before), before)
+        return self._last[index]
+
+    def _note(
+        self,
+        index: int,
+        regions: Sequence[Region],
+        there: Sequence[Float32 | None],
+        before: Sequence[Float32],
+    ) -> None:
+        """Note how outlines differ in a year for the next one away from where they were drawn."""
+        if index != self.start:
+            self._last[index + 1 if index > self.start else index - 1] = tuple(
+                last if found is None else tell_apart(region, found > 0)
+                for region, found, last in zip(regions, there, before, strict=True)
+            )
+
 
 def learn_follower(
-    path: str,
-    reading: Reading,
+    years: Sequence[tuple[str, Reading]],
+    start: int,
     outlines: Path,
     reach_m: float | None,
     foundation: Foundation,
@@ -141,12 +143,20 @@ def learn_follower(
 ) -> Follower:
     """See how outlines differ from their surroundings in the scene that they were drawn in.
 
+    Parameters
+    ----------
+    years
+        Scenes in the order of time, each with how it is read.
+    start
+        Which of them the outlines were drawn in.
+
     Raises
     ------
     MissingInputError, InputError
         If scene or outlines cannot be read, an outline lies outside of the scene, where it has no data, or
         leaves nothing around it.
     """
+    path, reading = years[start]
     with reading.open(path) as source:
         regions = read_regions(outlines, source, reach_m, foundation, precision)
     for number, region in enumerate(regions, start=1):
@@ -157,244 +167,14 @@ def learn_follower(
                 f"{outlines}: feature {number} leaves nothing around it in {Path(path).name}: draw an object "
                 "smaller than the scene, or give a smaller --reach"
             )
-    edges = learn_edges(regions)
-    level = find_level(regions, edges)
+    groups = learn_groups(regions)
+    level = find_level(regions, groups)
     differed = []
-    for region, found in zip(regions, find_again(regions, edges, level), strict=True):
+    for region, found in zip(regions, find_groups(regions, groups, level), strict=True):
         # What is drawn counts where nothing of it is found again in its own year.
         inside = found.inside if found.inside.any() else region.seen & (region.share > 0)
         differed.append(tell_apart(region, inside))
-    return Follower(outlines, reach_m, foundation, precision, tuple(differed), level)
-
-
-def read_regions(
-    path: Path, source: RasterSource, reach_m: float | None, foundation: Foundation, precision: Precision
-) -> list[Region]:
-    """Outlines and what lies around them in a scene, in the order of their file.
-
-    Raises
-    ------
-    MissingInputError, InputError
-        If the file cannot be read, holds points alone, or an outline lies outside.
-    """
-    view = SceneView(source, Networks(foundation, torch.device(foundation.device), precision), foundation)
-    regions = []
-    for one in draw_outlines(path, source):
-        reach = find_reach(one, source, reach_m)
-        regions.append(read_region(view, one, reach, foundation.image_size))
-    return regions
-
-
-def read_region(view: View, one: SceneObject, reach: float, side: int) -> Region:
-    """An outline's cells and those around it; where windows overlap the more central counts."""
-    edge = math.ceil((1 + AROUND) * reach) + 1
-    bounds = one.bounds
-    rows = (max(0, bounds.row // CELL - edge), -(-(bounds.row + bounds.height) // CELL) + edge)
-    cols = (max(0, bounds.col // CELL - edge), -(-(bounds.col + bounds.width) // CELL) + edge)
-    rows = rows[0], min(rows[1], -(-view.shape[0] // CELL))
-    cols = cols[0], min(cols[1], -(-view.shape[1] // CELL))
-    height, width = rows[1] - rows[0], cols[1] - cols[0]
-    box = Window(rows[0] * CELL, cols[0] * CELL, height * CELL, width * CELL, bounds.frame)
-    features: Float32 | None = None
-    weights = np.zeros((height, width), np.float32)
-    for window in lay_windows(view.shape, side, bounds.frame):
-        if not meets(window, box):
-            continue
-        part, valid = look(view, window)
-        features = np.zeros((len(part), height, width), np.float32) if features is None else features
-        there, here = _shared(window, (rows, cols))
-        own = np.where(valid, measure_centrality(valid.shape), 0)[here]
-        better = own > weights[there]
-        features[:, *there][:, better] = part[:, *here][:, better]
-        weights[there][better] = own[better]
-    assert features is not None
-    return Region((rows[0], cols[0]), reach, features, _share(one, (rows, cols)), weights > 0)
-
-
-Pair = tuple[slice, slice]
-
-
-def _shared(window: Window, region: tuple[tuple[int, int], tuple[int, int]]) -> tuple[Pair, Pair]:
-    """Cells that a window and a region share: among the region's, and among the window's."""
-    there, here = [], []
-    for start, length, (first, last) in zip(
-        (window.row // CELL, window.col // CELL),
-        (window.height // CELL, window.width // CELL),
-        region,
-        strict=True,
-    ):
-        begin, end = max(start, first), min(start + length, last)
-        there.append(slice(begin - first, end - first))
-        here.append(slice(begin - start, end - start))
-    return (there[0], there[1]), (here[0], here[1])
-
-
-def _share(one: SceneObject, region: tuple[tuple[int, int], tuple[int, int]]) -> Float32:
-    """Share of a region's cells that an outline covers."""
-    assert one.mask is not None
-    (top, bottom), (left, right) = region
-    mask = np.zeros(((bottom - top) * CELL, (right - left) * CELL), np.float32)
-    row, col = one.bounds.row - top * CELL, one.bounds.col - left * CELL
-    mask[row : row + one.bounds.height, col : col + one.bounds.width] = one.mask
-    return average_cells(mask)
-
-
-@dataclass(frozen=True, eq=False)
-class Again:
-    """What was found in a region.
-
-    ``probability`` is ``(h, w)``, 0 outside; ``gap`` is its mean less that of the surroundings.
-    """
-
-    probability: Float32
-    gap: float
-
-    @property
-    def inside(self) -> Mask:
-        """Cells that were found."""
-        return np.asarray(self.probability > 0)
-
-    @property
-    def core(self) -> Float32:
-        """1 at cells that were found and are not at the edge, or of a small object at all of its cells."""
-        inner = ndimage.binary_erosion(self.inside)
-        return (inner if inner.any() else self.inside).astype(np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class Edges:
-    """What parts all outlines from their surroundings in one year, and what was found before it was learnt.
-
-    ``first`` is of every region; ``contrast`` is None where nothing was found, else ``around`` and ``within``
-    are its mean log-odds of the surroundings and of the middle.
-    """
-
-    first: tuple[Again, ...]
-    contrast: Contrast | None = None
-    around: float = 0.0
-    within: float = 0.0
-
-
-def learn_edges(regions: Sequence[Region]) -> Edges:
-    """What parts outlines from their surroundings in one year.
-
-    What parts outlines from their surroundings is learnt anew in every year, all outlines together: cells
-    of an outline that look like the surroundings now weigh less than the surroundings and fall out. It is
-    learnt once more from the middle of what that finds, since an outline that fits no more blurs its edge.
-    Whether anything stands out is judged by the first.
-    """
-    if not regions:
-        return Edges(())
-    contrast = learn_year(regions)
-    first = tuple(keep_reached(region, contrast) for region in regions)
-    if not any(found.inside.any() for found in first):
-        return Edges(first)
-    sure = [replace(region, share=found.core) for region, found in zip(regions, first, strict=True)]
-    contrast = learn_year(sure)
-    within, around = (
-        float(np.mean(np.concatenate([contrast.score(one.features)[cells(one)] for one in sure])))
-        for cells in (lambda one: one.seen & (one.share > 0), lambda one: one.around)
-    )
-    return Edges(first, contrast, around, within)
-
-
-def find_again(regions: Sequence[Region], edges: Edges, level: float) -> list[Again]:
-    """What goes on in every region.
-
-    Parameters
-    ----------
-    edges
-        As of :func:`learn_edges` of the same regions.
-    level
-        Where the edge lies between the surroundings' mean log-odds, 0, and those of the middle, 1.
-    """
-    if edges.contrast is None:
-        return list(edges.first)
-    moved = edges.contrast.shifted(edges.around + level * (edges.within - edges.around))
-    second = [keep_reached(region, moved) for region in regions]
-    return [
-        replace(found, gap=min(found.gap, before.gap))
-        for found, before in zip(second, edges.first, strict=True)
-    ]
-
-
-def find_level(regions: Sequence[Region], edges: Edges) -> float:
-    """The level at which what is found agrees best (Dice) with what was drawn."""
-    drawn = sum(float(region.share.sum()) for region in regions)
-    agreed = []
-    for level in LEVELS_TRIED:
-        found = find_again(regions, edges, level)
-        shared = sum(
-            float(region.share[one.inside].sum()) for region, one in zip(regions, found, strict=True)
-        )
-        agreed.append(2 * shared / (drawn + sum(int(one.inside.sum()) for one in found)))
-    return LEVELS_TRIED[int(np.argmax(agreed))]
-
-
-def learn_year(regions: Sequence[Region]) -> Contrast:
-    """What parts outlines from their surroundings in one year."""
-    return learn_contrast(
-        np.concatenate([region.features[:, region.learnt_from].T for region in regions]),
-        np.concatenate([region.share[region.learnt_from] for region in regions]),
-    )
-
-
-def keep_reached(region: Region, contrast: Contrast) -> Again:
-    """Parts of a region above a half that lie on the outline, as far as they may reach."""
-    odds = np.where(region.seen, contrast.score(region.features), -np.inf).astype(np.float32)
-    probability = smooth_odds(odds)
-    alike = (probability > 0.5) & (region.away <= region.reach)
-    kept = ndimage.binary_propagation((region.share > 0) & alike, EIGHT, mask=alike)
-    gap = 0.0
-    if kept.any() and region.around.any():
-        gap = float(probability[kept].mean() - probability[region.around].mean())
-    return Again(np.where(kept, probability, 0).astype(np.float32), gap)
-
-
-def tell_apart(region: Region, inside: Mask) -> Float32:
-    """How some cells differ from the surroundings: the difference of mean features, ``(C,)``, of length 1."""
-    apart = region.features[:, inside].mean(axis=1) - region.features[:, region.around].mean(axis=1)
-    length = float(np.linalg.norm(apart))
-    return (apart / length if length else apart).astype(np.float32)
-
-
-def is_there(region: Region, found: Again, differed: Float32) -> bool:
-    """Whether what was found in a year is the object: it stands out, and in the way that it did."""
-    if not found.inside.any() or not region.around.any():
-        return False
-    same = float(tell_apart(region, found.inside) @ differed)
-    return same >= LEAST_SAME and found.gap >= LEAST_GAP
-
-
-def _lay(probability: Float32, corner: tuple[int, int], found: Float32) -> None:
-    """Lay a region's probability into the scene's; the larger one wins."""
-    place = probability[corner[0] : corner[0] + found.shape[0], corner[1] : corner[1] + found.shape[1]]
-    np.maximum(place, found, out=place)
-
-
-def draw_outlines(path: Path, source: RasterSource) -> list[SceneObject]:
-    """Outlines as masks in pixels of a scene's work grid.
-
-    Raises
-    ------
-    InputError
-        If the file holds points or boxes alone, or an outline lies outside.
-    """
-    drawn = []
-    for number, one in enumerate(read_marks(path, source.grid), start=1):
-        if one.mask is None:
-            raise InputError(f"{path}: feature {number} has no outline that holds a pixel; draw polygons")
-        drawn.append(one)
-    return drawn
-
-
-def find_reach(one: SceneObject, source: RasterSource, reach_m: float | None) -> float:
-    """How far from its outline an object may reach, in cells: as told, else half the diameter of its area."""
-    pixel = source.profile_info.work_pixel
-    if reach_m is not None and pixel is not None:
-        return max(1.0, reach_m / math.sqrt(pixel[0] * pixel[1]) / CELL)
-    assert one.mask is not None
-    return max(2.0, math.sqrt(float(one.mask.sum()) / math.pi) / CELL)
+    return Follower(outlines, reach_m, foundation, precision, tuple(years), start, tuple(differed), level)
 
 
 def stage(probability: Float32, source: RasterSource, staged: RawRaster, progress: Progress) -> None:

@@ -17,6 +17,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
+from domainsam.documents import CSV_COPIES
 from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam.grid import Float64
 from domainsam.io.rasters import GDAL_OPTIONS
@@ -24,7 +25,6 @@ from domainsam.io.vectors import read_table
 from domainsam.limits import require_memory
 from domainsam.reading import reading, reads
 from domainsam_urban.trend.ground import CommonGround
-from domainsam_urban.trend.read.listings import CSV_COPIES
 from domainsam_urban.trend.read.zones import compute_pixel_coverage
 from domainsam_urban.trend.settings import UncertaintyOptions
 from domainsam_urban.trend.stack import YearStack

@@ -16,7 +16,7 @@ import rasterio
 
 from domainsam.errors import ConfigError, InputError
 from domainsam.io.rasters import Handles
-from domainsam_urban.trend.read.listings import Listed, read_csv, read_stac
+from domainsam_urban.read.listings import Listed, read_csv, read_stac
 from domainsam_urban.write.provenance import Acquisition, find_acquisition
 
 Kind = Literal["scene", "mask-raster", "mask-vector"]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domainsam.documents import expect, read_json, shorten, take
-from domainsam.errors import InputError, MissingInputError
-from domainsam.limits import require_memory
+from domainsam.documents import expect, read_json, read_rows, resolve_beside, shorten, take
+from domainsam.errors import InputError
 from domainsam.names import show
 from domainsam.network import is_remote, require_local
 from domainsam.reading import reads
@@ -24,8 +22,6 @@ VECTOR_TYPES = ("application/geopackage", "application/vnd.apache.parquet", "app
 DEPTH = 8
 """Catalogues inside catalogues before a loop is suspected."""
 MOST_ITEMS = 10_000
-CSV_COPIES = 12
-"""Bytes in memory for one of a table's text."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +45,7 @@ def read_csv(path: Path) -> list[Listed]:
     InputError
         If it is no such table.
     """
-    try:
-        require_memory(path, CSV_COPIES * path.stat().st_size, "a table of that size")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such file; check the path") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a table ({error}); expected CSV in UTF-8") from error
-    # Cells beyond the heading stand under None, and those that a line lacks are None.
-    names = {name.strip().lower(): name for name in (rows[0] if rows else {}) if name}
+    rows, names = read_rows(path)
     where = next((names[name] for name in PATH_COLUMNS if name in names), None)
     when = next((names[name] for name in TIME_COLUMNS if name in names), None)
     if where is None or when is None:
@@ -70,7 +57,7 @@ def read_csv(path: Path) -> list[Listed]:
     for number, row in enumerate(rows, start=2):
         if not row[where] or not row[when]:
             raise InputError(f"{path}: line {number} lacks its path or date; fill in both")
-        named = require_local(_beside(path, row[where].strip()), f"{path}: line {number}")
+        named = require_local(resolve_beside(path, row[where].strip()), f"{path}: line {number}")
         listed.append(Listed(named, row[when].strip(), f"line {number}"))
     return listed
 
@@ -93,13 +80,24 @@ def read_stac(path: Path, asset: str | None = None) -> list[Listed]:
         network, or an item has no date or no fitting asset.
     """
     listed: list[Listed] = []
-    for place, item in _items(path, DEPTH, {path.resolve()}):
+    for place, item in list_items(path):
         if len(listed) >= MOST_ITEMS:
             raise InputError(f"{path}: leads to more than {MOST_ITEMS} items; give a catalogue of the years")
         listed.append(_listed(place, item, asset))
     if not listed:
         raise InputError(f"{path}: this STAC file leads to no item; give a catalogue that holds some")
     return listed
+
+
+def list_items(path: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Items of a STAC file and of those it links to, each with the file that it stands in.
+
+    Raises
+    ------
+    InputError
+        If a file is not STAC, or names an address on the network.
+    """
+    yield from _items(path, DEPTH, {path.resolve()})
 
 
 def _items(path: Path, depth: int, seen: set[Path]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
@@ -134,23 +132,45 @@ def _targets(path: Path, document: Mapping[str, Any]) -> Iterator[Path]:
                     f"{path}: links to {show(target)[:100]}, which is not on this machine; download "
                     "the items first"
                 )
-            yield Path(_beside(path, target))
+            yield Path(resolve_beside(path, target))
 
 
 def _listed(place: Path, item: Mapping[str, Any], asset: str | None) -> Listed:
-    name = show(str(item.get("id", "item")))[:80]
-    where = f"{place}: item '{name}'"
-    properties = take(item, "properties", dict, where, {})
-    when = take(properties, "datetime", str, where, "") or _middle(properties, where)
+    name, where = name_item(place, item)
+    when = find_time(item, where)
     if not when:
         raise InputError(f"{place}: item '{name}' has no datetime; STAC asks for one")
+    return Listed(find_picture(place, item, asset), when, f"STAC item {name}")
+
+
+def name_item(place: Path, item: Mapping[str, Any]) -> tuple[str, str]:
+    """An item's identifier, and how messages call it."""
+    name = show(str(item.get("id", "item")))[:80]
+    return name, f"{place}: item '{name}'"
+
+
+def find_time(item: Mapping[str, Any], where: str) -> str | None:
+    """When an item's picture was taken, as it states it."""
+    properties = take(item, "properties", dict, where, {})
+    return take(properties, "datetime", str, where, "") or _middle(properties, where)
+
+
+def find_picture(place: Path, item: Mapping[str, Any], asset: str | None) -> str:
+    """Path or address of an item's picture.
+
+    Raises
+    ------
+    InputError
+        If no asset fits, or it names an address on the network and that is not allowed.
+    """
+    _, where = name_item(place, item)
     assets = {
         str(key): expect(value, dict, f"{where}: asset '{show(str(key))[:40]}'")
         for key, value in take(item, "assets", dict, where, {}).items()
     }
     chosen = _choose(where, assets, asset)
     href = take(chosen, "href", str, f"{where}: its asset")
-    return Listed(require_local(_beside(place, href), where), when, f"STAC item {name}")
+    return require_local(resolve_beside(place, href), where)
 
 
 def _middle(properties: Mapping[str, Any], where: str) -> str | None:
@@ -180,10 +200,3 @@ def _choose(where: str, assets: Mapping[str, Mapping[str, Any]], asset: str | No
             f"{where} has {len(chosen)} fitting assets ({names}); name the one to read with --asset"
         )
     return assets[chosen[0]]
-
-
-def _beside(file: Path, href: str) -> str:
-    """An address as it stands, or a relative one from the file that names it."""
-    if "://" in href or href.startswith("/vsi"):
-        return href
-    return str(file.parent / href)

@@ -1,0 +1,125 @@
+"""``urban ask`` by keyword, and the same for scenes that are opened in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from domainsam.infer.spread import SpreadOptions
+from domainsam.keywords import check_keywords, keyword_names
+from domainsam.prompter.language.keywords import ask_options as language_options
+from domainsam_urban.run import Paths, map_options, several
+from domainsam_urban.run_alike import ANY_SCORE, NO_PART
+from domainsam_urban.settings import MapOptions, ShapeOptions
+
+if TYPE_CHECKING:
+    from domainsam.infer.objects import EngineResult
+    from domainsam.protocols import Foundation
+    from domainsam_urban.job import Batch, SceneResult
+    from domainsam_urban.read.scene import RasterSource
+
+NOT_ASKED = (*NO_PART, *(item.name for item in fields(SpreadOptions)))
+"""Options of :func:`~domainsam_urban.run.map_options` that have no part in asking about one scene."""
+SIZES = ("min_area", "simplify", "close_holes")
+
+
+def ask_options(*, phrase: str, mllm: str | Path, **options: Any) -> MapOptions:
+    """The options of ``domainsam urban ask`` as one value.
+
+    Parameters
+    ----------
+    phrase
+        What is looked for, in words.
+    mllm
+        As of :func:`domainsam.prompter.language.keywords.ask_options`.
+    **options
+        Its other keywords, and those of :func:`~domainsam_urban.run.map_options` that
+        :func:`~domainsam_urban.run_alike.find_options` takes.
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown or impossible.
+    """
+    asking = keyword_names(language_options)
+    known = tuple(name for name in keyword_names(map_options) if name not in NOT_ASKED)
+    check_keywords("urban ask", options, (*known, *asking))
+    ask = language_options(mllm=mllm, **{name: options.pop(name) for name in asking if name in options})
+    sizes = {name: options[name] for name in SIZES if options.get(name) is not None}
+    job = map_options(**options)
+    shape = ShapeOptions(ANY_SCORE, **sizes)
+    return replace(job, ask=ask, phrase=phrase, shape=shape, run=replace(job.run, method="full"))
+
+
+def run_ask(inputs: Any, phrase: str, out: Paths, **options: Any) -> SceneResult | Batch:
+    """Find in scenes what words mean, as ``domainsam urban ask`` does.
+
+    Parameters
+    ----------
+    inputs
+        A path or ``/vsi`` path, or several of them.
+    phrase
+        What is looked for.
+    out, **options
+        As ``-o``, and keywords of :func:`ask_options`.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown or impossible.
+    DomainSamError
+        Of a single scene, whatever made it fail.
+    """
+    from domainsam_urban.map import map_scenes
+
+    scenes = list(map(str, several(inputs)))
+    batch = map_scenes(scenes, ask_options(phrase=phrase, out=out, **options))
+    return batch.results[0] if len(scenes) == 1 and batch.results else batch
+
+
+def ask_in(
+    source: RasterSource,
+    folder: Path,
+    foundation: Callable[[], Foundation],
+    *,
+    ask: str,
+    mllm: str | Path,
+    device: str = "auto",
+    **options: Any,
+) -> tuple[EngineResult, Foundation]:
+    """Find what words mean in an opened scene, for :meth:`domainsam.opened.Opened.find`.
+
+    Parameters
+    ----------
+    folder
+        Takes the staged answer.
+    foundation
+        Loads the foundation.
+    ask, mllm, **options
+        What is looked for, and keywords of :func:`domainsam.prompter.language.keywords.ask_options`.
+    device
+        As ``--device``.
+
+    Raises
+    ------
+    InputError
+        If the words say nothing.
+    ConfigError, WeightsError, CheckpointError, EndpointError
+        If the model cannot be asked.
+    """
+    from domainsam.marks import MarkFiles
+    from domainsam.prompter.language.speakers import load_speaker
+    from domainsam_urban.ask import find_asked
+    from domainsam_urban.model.asked import AskedObjects
+
+    check_keywords("urban ask", options, keyword_names(language_options))
+    chosen = language_options(mllm=mllm, **options)
+    speaker = load_speaker(chosen, device)
+    loaded = foundation()
+    model = AskedObjects(
+        MarkFiles(), loaded, loaded.device, "float32", phrase=ask, speaker=speaker, ask=chosen
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    return find_asked(source, model, folder), loaded

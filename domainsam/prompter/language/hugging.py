@@ -1,0 +1,328 @@
+"""Any image-text-to-text model of Hugging Face's transformers, from a folder on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import try_to_load_from_cache
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, AutoProcessor, LogitsProcessor, LogitsProcessorList
+from transformers.utils import logging
+
+from domainsam.errors import CheckpointError, DependencyError, InputError, WeightsError, one_line
+from domainsam.machine import choose_device, choose_precision
+from domainsam.names import show
+from domainsam.prompter.language.answers import Said
+from domainsam.prompter.language.codecs import CoordinateCodec, Size, choose_codec
+from domainsam.prompter.language.speakers import AskOptions, Question
+from domainsam.prompter.language.words import WordTokens, find_word_tokens
+
+READ = {"local_files_only": True, "trust_remote_code": False}
+"""Nothing is downloaded, and no code of a model's folder runs."""
+GREEDY = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+"""The likeliest token at every step, whatever a model's own settings are."""
+
+
+PLAIN = ("paligemma", "florence2")
+"""Kinds whose processors bring the text of a question into its form themselves."""
+
+
+class Watch(LogitsProcessor):  # type: ignore[misc]
+    """Notes how likely the token taken at each step is; with ``row`` only these two tokens are possible."""
+
+    def __init__(self, tokens: WordTokens | None = None) -> None:
+        self.tokens = tokens
+        self.best: list[Tensor] = []
+        self.pairs: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        chances = scores.float().softmax(dim=-1)
+        self.best.append(chances.amax(dim=-1))
+        if self.tokens is None:
+            return scores
+        groups = ((number,) for number in self.tokens.row) if self.tokens.row else self._groups()
+        self.pairs.append(torch.stack([chances[:, list(ids)].sum(dim=-1) for ids in groups], dim=-1))
+        if self.tokens.row is None:
+            return scores
+        limited = torch.full_like(scores, -torch.inf)
+        limited[:, list(self.tokens.row)] = scores[:, list(self.tokens.row)]
+        return limited
+
+    def _groups(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        assert self.tokens is not None
+        return self.tokens.first, self.tokens.second
+
+
+class HuggingSpeaker:
+    """A model of transformers as a :class:`~domainsam.prompter.language.speakers.Speaker`.
+
+    Parameters
+    ----------
+    model, processor
+        As ``AutoModelForImageTextToText`` and ``AutoProcessor`` give them.
+    codec
+        How it writes places.
+    name, identity
+        What it is called, and what tells it from others.
+    at_once
+        Questions that it takes together.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        codec: CoordinateCodec,
+        name: str = "model",
+        identity: str = "",
+        at_once: int = 4,
+    ) -> None:
+        self.model, self.processor, self.tokenizer = model.eval(), processor, processor.tokenizer
+        self.codec, self.name, self.identity, self.at_once = codec, name, identity or name, at_once
+        self.kind = str(model.config.model_type)
+        self._pairs: dict[tuple[str, str], WordTokens] = {}
+        self._sizes: dict[Size, Size] = {}
+        if not model.config.is_encoder_decoder:
+            # What is written goes on where the prompt ends, so that this has to be the end of every row.
+            self.tokenizer.padding_side = "left"
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+
+    def refuse(self, phrase: str) -> None:
+        """As of the protocol: a phrase may hold none of the tokenizer's special tokens."""
+        image = getattr(self.processor, "image_token", None)
+        for token in (*self.tokenizer.all_special_tokens, *((image,) if image else ())):
+            if len(token) > 1 and token in phrase:
+                raise InputError(f"the words hold '{show(token)}', which steers {self.name}: leave it out")
+
+    def fit(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture as it is: the model's processor resizes it."""
+        return picture
+
+    def seen(self, size: Size) -> Size:
+        """Size that the processor gives a picture, where the codec counts its pixels."""
+        if self.codec.steps is not None:
+            return size
+        if size not in self._sizes:
+            blank = Image.new("RGB", (size[1], size[0]))
+            made = self.processor.image_processor(images=[blank], return_tensors="pt")
+            grid = made.get("image_grid_thw")
+            patch = getattr(self.processor.image_processor, "patch_size", None)
+            if grid is None or patch is None:
+                self._sizes[size] = size
+            else:
+                self._sizes[size] = (int(grid[0, 1]) * patch, int(grid[0, 2]) * patch)
+        return self._sizes[size]
+
+    def write(self, questions: Sequence[Question], limit: int) -> list[Said]:
+        """As of the protocol."""
+        watch = Watch()
+        tokens = self._generate(questions, limit, watch)
+        ends = self._ends()
+        said = []
+        chances = torch.stack(watch.best, dim=1).clamp(min=1e-9).log()
+        for row, own in zip(tokens.tolist(), chances, strict=True):
+            length = next((place for place, token in enumerate(row) if token in ends), None)
+            kept = row if length is None else row[:length]
+            text = self.tokenizer.decode(kept, skip_special_tokens=False).strip()
+            steps = len(row) if length is None else length + 1
+            said.append(Said(text, float(own[:steps].mean().exp()), length is not None))
+        return said
+
+    def weigh(
+        self, questions: Sequence[Question], counts: Sequence[int], words: tuple[str, str]
+    ) -> list[NDArray[np.float64]]:
+        """As of the protocol; several answers a question only where words align with tokens."""
+        tokens = self._find_tokens(words)
+        if tokens.row is None and max(counts) > 1:
+            raise CheckpointError(f"{self.name}: rows of {words} are not one token each")
+        watch = Watch(tokens)
+        self._generate(questions, max(counts), watch)
+        pairs = torch.stack(watch.pairs, dim=1).double().cpu().numpy()
+        return [np.asarray(row[:count]) for row, count in zip(pairs, counts, strict=True)]
+
+    def aligns(self, words: tuple[str, str]) -> bool:
+        """As of the protocol."""
+        return self._find_tokens(words).row is not None
+
+    def _find_tokens(self, words: tuple[str, str]) -> WordTokens:
+        if words not in self._pairs:
+            self._pairs[words] = find_word_tokens(self.tokenizer, words)
+        return self._pairs[words]
+
+    def _ends(self) -> set[int]:
+        """Ids that end an answer."""
+        ends = self.model.generation_config.eos_token_id
+        listed = ends if isinstance(ends, list) else [ends]
+        return {token for token in (*listed, self.tokenizer.eos_token_id) if token is not None}
+
+    def _generate(self, questions: Sequence[Question], limit: int, watch: Watch) -> Tensor:
+        """New tokens ``(B, steps)``, of at most ``limit`` steps."""
+        inputs = self.prepare(questions)
+        with torch.inference_mode():
+            out: Tensor = self.model.generate(
+                **inputs,
+                **GREEDY,
+                max_new_tokens=limit,
+                repetition_penalty=1.0,
+                pad_token_id=self.tokenizer.pad_token_id,
+                eos_token_id=sorted(self._ends()) or None,
+                logits_processor=LogitsProcessorList([watch]),
+            )
+        if not all(bool(torch.isfinite(part).all()) for part in watch.best):
+            raise CheckpointError(f"{self.name}: its probabilities are no numbers; try --precision fp32")
+        return out[:, -len(watch.best) :]
+
+    def prepare(self, questions: Sequence[Question], answered: bool = False) -> Any:
+        """What the model's processor makes of questions, on the model's device.
+
+        ``answered`` says that the last turn of each is the model's, as in training.
+
+        Raises
+        ------
+        CheckpointError
+            If the model's processor or chat template is unfit.
+        """
+        pictures = [Image.fromarray(question.picture) for question in questions]
+        try:
+            if self.talks():
+                both = zip(questions, pictures, strict=True)
+                made = self.processor.apply_chat_template(
+                    [_converse(question, picture) for question, picture in both],
+                    add_generation_prompt=not answered,
+                    tokenize=True,
+                    return_dict=True,
+                    return_tensors="pt",
+                    processor_kwargs={"padding": True},
+                )
+            else:
+                texts = [self._plain(question, answered) for question in questions]
+                made = self.processor(
+                    text=texts, images=[[one] for one in pictures], padding=True, return_tensors="pt"
+                )
+        except (ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{self.name}: its processor cannot take a picture and a question: {one_line(error)}"
+            ) from error
+        return made.to(self.model.device, self.model.dtype)
+
+    def talks(self) -> bool:
+        """Whether the model has a template for conversations."""
+        places = (self.processor, self.tokenizer)
+        return any(getattr(place, "chat_template", None) for place in places)
+
+    def _plain(self, question: Question, answered: bool) -> str:
+        """Turns as one text, for models without a chat template: their processors place the picture."""
+        texts = [text for _, text in question.turns]
+        text = "\n".join(([question.system] if question.system else []) + texts)
+        token = getattr(self.processor, "image_token", "<image>")
+        if self.kind in PLAIN:
+            return text if self.kind == "florence2" else f"{token}{text}"
+        return f"{token}\n{text}" + ("" if answered else "\n")
+
+
+def _converse(question: Question, picture: Image.Image) -> list[dict[str, Any]]:
+    """A conversation as chat templates take it; the picture stands in the first question."""
+    messages: list[dict[str, Any]] = []
+    if question.system:
+        messages.append({"role": "system", "content": [{"type": "text", "text": question.system}]})
+    shown: list[dict[str, Any]] = [{"type": "image", "image": picture}]
+    for speaker, text in question.turns:
+        messages.append({"role": speaker, "content": [*shown, {"type": "text", "text": text}]})
+        shown = []
+    return messages
+
+
+def load_hugging(options: AskOptions, device: str = "auto", precision: str = "auto") -> HuggingSpeaker:
+    """The model of a folder, or of a name in the local cache, with its adapter if one is named.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such model on this machine.
+    CheckpointError
+        If it cannot be used: it is of no known class, lacks files, or its weights are pickles.
+    DependencyError
+        If its processor needs a package that is not installed.
+    ConfigError
+        If the device is unknown.
+    """
+    where = choose_device(device)
+    dtype = getattr(torch, choose_precision(precision, where))
+    folder = find_folder(options.mllm)
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True, **READ)
+        processor = AutoProcessor.from_pretrained(folder, **READ)
+    except ImportError as error:
+        raise DependencyError(f"{folder}: {one_line(error)[:300]}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{folder}: is no image-text-to-text model that can be used: {one_line(error)[:200]}"
+        ) from error
+    if not hasattr(processor, "image_processor"):
+        raise CheckpointError(f"{folder}: has no processor for pictures (preprocessor_config.json)")
+    identity = identify_folder(folder)
+    if options.adapter is not None:
+        from domainsam.prompter.language.adapters import apply_adapter, identify_adapter
+
+        model = apply_adapter(model, options.adapter)
+        identity += f"+{identify_adapter(options.adapter)}"
+    codec = choose_codec(str(model.config.model_type), options.coordinates)
+    model = model.to(where)
+    return HuggingSpeaker(model, processor, codec, folder.name, identity, options.at_once)
+
+
+def find_folder(name: str) -> Path:
+    """The folder of a model that is named by it, or by OWNER/NAME in the local cache.
+
+    A folder is all that transformers is given: of a name it asks the network for adapters, whatever it is
+    told.
+
+    Raises
+    ------
+    WeightsError
+        If there is none, or it holds an adapter or something else.
+    """
+    folder = Path(name).expanduser()
+    if not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        cached = try_to_load_from_cache(name, "config.json")
+        if not isinstance(cached, str):
+            raise WeightsError(
+                f"no folder and no model {name!r} in the local cache, and nothing is downloaded: fetch it "
+                "first, or give its folder"
+            )
+        folder = Path(cached).parent
+    if not folder.exists():
+        raise WeightsError(
+            f"{folder}: no such folder; give that of a Hugging Face model, the name of one in the local "
+            "cache such as OWNER/NAME, or the address of a server: http://localhost:8000/v1#NAME"
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise WeightsError(
+            f"{folder}: holds an adapter; name it with --adapter, and the model that it is for with --mllm"
+        )
+    if not (folder / "config.json").is_file():
+        raise WeightsError(f"{folder}: holds no config.json; expected the folder of a Hugging Face model")
+    return folder
+
+
+def identify_folder(folder: Path) -> str:
+    """Digest of a model's folder: its small files' content, its large ones' names and sizes."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".json" or path.suffix in (".jinja", ".model", ".txt"):
+            digest.update(path.name.encode() + path.read_bytes())
+        elif path.suffix == ".safetensors":
+            facts = path.stat()
+            digest.update(json.dumps([path.name, facts.st_size, facts.st_mtime_ns]).encode())
+    return digest.hexdigest()[:16]
