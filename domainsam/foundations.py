@@ -148,6 +148,7 @@ OWN_NOTICE = "the embedded foundations are for research: trained in part on rese
 MODEL_LICENCES = {
     "urban_villages": f"{RESEARCH_LICENCE} (trained on UV-SAM's sample, which states none)",
     "abdomen": f"{RESEARCH_LICENCE} (trained on BTCV's scans, research use)",
+    "words": f"{RESEARCH_LICENCE} (trained in part on research-only pictures)",
     "abdomen_open": "Apache-2.0",
     "generated": "Apache-2.0",
 }

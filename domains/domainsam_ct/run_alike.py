@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from domainsam.errors import ConfigError, InputError, MissingInputError
+from domainsam.infer.spread import SpreadOptions
 from domainsam.keywords import check_choice, check_keywords, keyword_names, path_of
 from domainsam.marks import MarkFiles
 from domainsam_ct.alike.settings import KINDS, FindOptions, Kind, PropagateOptions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 NO_PART = (
     *("cleanup", "fill_holes", "keep_share", "keep_within", "keep_confidence"),
     *("method", "strict", "runtime"),
+    *(item.name for item in fields(SpreadOptions)),
 )
 """Options of :func:`~domainsam_ct.run.segment_options` that have no part in either command."""
 NO_PART_IN_FIND = (*NO_PART, "points", "boxes", "marks_frame")

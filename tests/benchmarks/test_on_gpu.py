@@ -25,6 +25,7 @@ def test_every_section_has_figures(tmp_path: Path) -> None:
     assert "## encoders" in (tmp_path / "on_gpu.md").read_text()
 
 
+@pytest.mark.slow
 def test_training_steps_and_the_ceiling_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("domainsam.assess.speed.CEILING_SIDES", (64,))
     report = Report("cpu", quick=True)

@@ -68,7 +68,9 @@ def options(folder: Path, method: str = "full", resume: bool = False) -> MapOpti
     return MapOptions(outputs, run=replace(RUN, method=method), quiet=True, resume=resume)
 
 
-@pytest.mark.parametrize("method", ["full", pytest.param("coarse", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "method", [pytest.param(method, marks=pytest.mark.slow) for method in ("full", "coarse")]
+)
 def test_pieces_give_the_bytes_of_one_process(
     tmp_path: Path, scene: str, spread: Callable[[MapOptions], MapOptions], method: str
 ) -> None:

@@ -35,6 +35,7 @@ def scene(tmp_path: Path) -> Path:
     return write_scene(tmp_path / "scene.tif", make_settlement_scene(300, 290, seed=4).image)
 
 
+@pytest.mark.slow
 def test_equal_pixels_are_equal_and_a_cut_is_the_same(
     benchmark: Any, scene: Path, model: SettlementModel
 ) -> None:

@@ -149,6 +149,7 @@ def test_an_input_that_was_changed_is_refused(
     assert "was changed or moved after the plan was made" in lines(capsys)
 
 
+@pytest.mark.slow
 def test_outputs_are_checked_when_the_plan_is_made(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -161,6 +161,7 @@ def test_an_outline_is_known_to_a_pixel() -> None:
     assert (gap[6:14, 9] == 3).all()
 
 
+@pytest.mark.slow
 def test_thousands_of_zones_cost_what_they_cover(stack: YearStack) -> None:
     """Ten times as many zones on the same ground must not take a hundred times as long."""
     left, bottom, right, top = stack.ground.bounds
