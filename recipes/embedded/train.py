@@ -53,6 +53,11 @@ class Trainee(nn.Module):
         self.outline = nn.Conv2d(32, 1, 1)
 
 
+def answering(network: CompactSam) -> tuple[nn.Module, ...]:
+    """What answers prompts: all but the encoder."""
+    return network.prompt_encoder, network.dense_prompts, network.decoder
+
+
 def outlines(masks: Tensor) -> Tensor:
     """Outlines of the chosen objects ``(B, 1, h, w)`` from masks ``(B, M, h, w)``."""
     soft = masks.float()
@@ -65,8 +70,11 @@ class FromScratch:
 
     def __init__(self, model: Trainee, options: argparse.Namespace, device: torch.device) -> None:
         self.model: nn.Module = model
-        self.learning: nn.Module = model
         self.network = model
+        self.decoder_only = options.decoder_only
+        self.learning: nn.Module = nn.ModuleList(answering(model.sam)) if self.decoder_only else model
+        # A frozen encoder stays as it is to the bit: what was trained on its features goes on working.
+        model.sam.encoder.train(not self.decoder_only)
         self.steps, self.published_from, self.device = options.steps, options.published_from, device
         self.short = is_quick_in_bfloat16(device)
         # Outlines warm an encoder up; one that is trained needs no warming.
@@ -77,7 +85,8 @@ class FromScratch:
         published = step >= self.published_from * self.steps
         pixels = images.to(self.device, memory_format=torch.channels_last).float() / 255
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.short):
-            features = self.network.sam.encode(pixels)
+            with torch.set_grad_enabled(not self.decoder_only):
+                features = self.network.sam.encode(pixels)
             corrections = 1 if step % 4 else 2
             answer = distil.prompt_loss(
                 self.network.sam, features, masks, rng, published=published, corrections=corrections
@@ -175,6 +184,11 @@ def main() -> None:
     parser.add_argument(
         "--start-from", type=Path, help="weights to begin with, an embedded foundation's file"
     )
+    parser.add_argument(
+        "--decoder-only",
+        action="store_true",
+        help="the encoder stays as --start-from has it, so that models trained on its features stay right",
+    )
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--masks", type=int, default=5, help="prompts per encoded image")
@@ -199,6 +213,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", type=Path, help="write the averaged weights here instead of training")
     options = parser.parse_args()
+    if options.decoder_only and options.start_from is None:
+        parser.error("--decoder-only: an encoder that learns nothing has to come from --start-from FILE")
     options.shares = {**SHARES, **PUBLIC_SHARES} if options.public else SHARES
     if options.export is None:
         train(options)
