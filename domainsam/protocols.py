@@ -361,12 +361,14 @@ class Understood:
     """How a model takes a word.
 
     ``known`` is the word it knows that comes nearest, ``nearness`` the cosine of the two; both are None for
-    a model that reads any word.
+    a model that reads any word. ``classes`` are the numbers of the model's own classes that the known word
+    stands for, the same for synonyms, several for a word such as vehicle; none where it has no classes.
     """
 
     word: str
     known: str | None = None
     nearness: float | None = None
+    classes: frozenset[int] = frozenset()
 
 
 @runtime_checkable

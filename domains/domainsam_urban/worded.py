@@ -12,7 +12,7 @@ from domainsam.infer.objects import EngineResult
 from domainsam.progress import Progress, report_nothing
 from domainsam.prompter.words import WordOptions as SearchOptions
 from domainsam.prompter.words import WordSource
-from domainsam.protocols import Namer, Word
+from domainsam.protocols import Namer, Understood, Word
 from domainsam.vocabulary.words import parse_word
 from domainsam_urban.alike import WatchedView
 from domainsam_urban.job import WORDED
@@ -78,16 +78,23 @@ def make_search(model: WordedObjects) -> WordSource:
 def choose_known(namer: Namer, names: Sequence[str], wanted: Sequence[Word]) -> tuple[Word, ...]:
     """Those of the names that a model understands, each taken as something else than wanted and other words.
 
-    A model of a closed list may take ``house`` as ``building``: the two would share one score.
+    A model of a closed list may take ``house`` as ``building``, and ``car`` as one kind of ``vehicle``: such
+    words would take the other's score.
     """
-    taken = {one.known for one in namer.understand(wanted)} - {None}
+    taken = {sense for one in namer.understand(wanted) for sense in _senses(one)}
     known = []
     for name in names:
         try:
             (one,) = namer.understand([Word(name)])
         except InputError:
             continue
-        if one.known is None or one.known not in taken:
+        senses = _senses(one)
+        if not senses & taken:
             known.append(Word(name))
-            taken.add(one.known)
+            taken |= senses
     return tuple(known)
+
+
+def _senses(one: Understood) -> frozenset[int | str]:
+    """What a word is taken as: classes, else the known word; nothing of a model that reads any word."""
+    return one.classes or (frozenset() if one.known is None else frozenset({one.known}))

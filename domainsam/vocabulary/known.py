@@ -49,7 +49,7 @@ class Taken:
     @property
     def told(self) -> Understood:
         """The same as the seam has it."""
-        return Understood(self.word, self.phrase, round(self.nearness, 4))
+        return Understood(self.word, self.phrase, round(self.nearness, 4), frozenset(self.sense.classes))
 
 
 class KnownWords:

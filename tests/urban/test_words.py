@@ -18,12 +18,14 @@ import domainsam
 from domainsam.errors import ConfigError, InputError, OutputError
 from domainsam.keywords import keyword_names
 from domainsam.protocols import Understood, Word
+from domainsam.vocabulary import load_vocabulary_model
 from domainsam.vocabulary.fake import FakeNamer
 from domainsam_cli import main
 from domainsam_cli.options import job_options
 from domainsam_urban.commands.label import label_command
 from domainsam_urban.run_alike import find_options, run_find
 from domainsam_urban.run_label import label_options, run_label
+from domainsam_urban.settings import AGAINST
 from domainsam_urban.worded import choose_known
 from tests.urban.tiny import PLACE, UTM, write_scene
 
@@ -96,6 +98,19 @@ class Closed(FakeNamer):
 def test_words_that_are_taken_as_what_is_looked_for_are_no_rivals() -> None:
     assert choose_known(Closed(), ("road", "tree", "building"), [Word("house")]) == (Word("road"),)
     assert choose_known(Closed(), ("road", "building"), [Word("road")]) == (Word("building"),)
+
+
+def test_a_synonym_of_what_is_looked_for_is_no_rival() -> None:
+    """The embedded model knows both words, as one thing whose score they would share."""
+    model = load_vocabulary_model("embedded", "cpu")
+    rivals = [word.name for word in choose_known(model, AGAINST, [Word("house")])]
+    assert "building" not in rivals
+    assert "road" in rivals
+    taken = [number for one in model.understand([Word(name) for name in rivals]) for number in one.classes]
+    assert len(set(taken)) == len(taken)
+    # What is one kind of the thing that is looked for would take its own places away.
+    assert "car" in rivals
+    assert "car" not in {word.name for word in choose_known(model, AGAINST, [Word("vehicle")])}
 
 
 def test_nothing_found_is_an_answer(scene: Path, tmp_path: Path) -> None:
