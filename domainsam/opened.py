@@ -332,7 +332,7 @@ class Opened:
         how: dict[str, Any],
     ) -> Found:
         """What a phrase means to a language model: as the pack finds it, else in tiles of any scene."""
-        if "mllm" not in how:
+        if how.get("mllm") is None:
             raise ConfigError("ask= needs a language model: name it with mllm=, a folder or an address")
         if self.pack.ask is not None:
             _refuse_with_search(threshold=threshold)

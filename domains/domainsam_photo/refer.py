@@ -116,12 +116,11 @@ def find_referred(
     ConfigError, WeightsError, CheckpointError, EndpointError
         If the model cannot be asked.
     """
+    phrase = check_phrase(phrase)
     image = source.picture
     view = PictureView(lambda _: image, 1, foundation)
     large = limit_picture(image)
-    search = LanguageSource(
-        load_speaker(ask, device), check_phrase(phrase), foundation, ask, shown=lambda _: large
-    )
+    search = LanguageSource(load_speaker(ask, device), phrase, foundation, ask, shown=lambda _: large)
     marks = []
     for one in search.find(view):
         mask = view.enlarge_mask(one)

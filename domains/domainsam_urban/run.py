@@ -210,12 +210,23 @@ def run_map(inputs: Any, out: Paths | None = None, **options: Any) -> SceneResul
         from domainsam_urban.arrays import map_array
 
         return map_array(inputs, out, options, run_map)
-    from domainsam_urban.map import map_scenes
-
     if out is None and not {"probability", "mask"} & options.keys():
         raise ConfigError("urban map: name an output, such as domainsam.run('urban', scene, 'out.gpkg')")
+    return map_inputs(inputs, map_options(out=out or (), **options))
+
+
+def map_inputs(inputs: Any, options: MapOptions) -> SceneResult | Batch:
+    """Run a job over one input or several; of a single scene its result alone.
+
+    Raises
+    ------
+    DomainSamError
+        Of a single scene, whatever made it fail.
+    """
+    from domainsam_urban.map import map_scenes
+
     scenes = [os.fspath(scene) for scene in several(inputs)]
-    batch = map_scenes(scenes, map_options(out=out or (), **options))
+    batch = map_scenes(scenes, options)
     return batch.results[0] if len(scenes) == len(batch.results) == batch.count == 1 else batch
 
 

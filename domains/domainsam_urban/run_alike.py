@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from domainsam.errors import ConfigError
 from domainsam.keywords import check_choice, check_keywords, keyword_names, path_of
-from domainsam_urban.run import Paths, map_options, several
+from domainsam_urban.run import Paths, map_inputs, map_options, several
 from domainsam_urban.settings import WAYS, LikeOptions, MapOptions, ShapeOptions, WordOptions
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ NO_PART = (
     *("batch_size", "workers", "runtime"),
 )
 """Options of :func:`~domainsam_urban.run.map_options` that have no part in a search by example."""
+SIZES = ("min_area", "simplify", "close_holes")
+"""Options that say how an object's outline is made."""
 
 
 def find_options(
@@ -79,16 +81,28 @@ def find_options(
     files = _paths(like), _paths(unlike)
     chosen = LikeOptions(*files, method, finetune, least, most, smallest, largest)
     check_one_way(chosen, asked)
-    job = map_options(**options)
-    sizes = ("min_area", "simplify", "close_holes")
-    shape = ShapeOptions(
-        ANY_SCORE, **{name: options[name] for name in sizes if options.get(name) is not None}
-    )
     by_word = bool(asked.words or asked.vocabulary)
-    run = replace(job.run, method="full")
     return replace(
-        job, like=None if by_word else chosen, words=asked if by_word else None, shape=shape, run=run
+        search_options(options), like=None if by_word else chosen, words=asked if by_word else None
     )
+
+
+def search_options(options: Mapping[str, Any]) -> MapOptions:
+    """What a search in scenes has in common with a map: all of an object is outlined, whatever its score.
+
+    Parameters
+    ----------
+    options
+        Keywords of :func:`~domainsam_urban.run.map_options` but those of :data:`NO_PART`.
+
+    Raises
+    ------
+    ConfigError
+        If one is impossible.
+    """
+    job = map_options(**options)
+    sizes = {name: options[name] for name in SIZES if options.get(name) is not None}
+    return replace(job, shape=ShapeOptions(ANY_SCORE, **sizes), run=replace(job.run, method="full"))
 
 
 def gather_asked(
@@ -198,11 +212,7 @@ def run_find(inputs: Any, out: Paths, **options: Any) -> SceneResult | Batch:
     DomainSamError
         Of a single scene, whatever made it fail.
     """
-    from domainsam_urban.map import map_scenes
-
-    scenes = list(map(str, several(inputs)))
-    batch = map_scenes(scenes, find_options(out=out, **options))
-    return batch.results[0] if len(scenes) == len(batch.results) == batch.count == 1 else batch
+    return map_inputs(inputs, find_options(out=out, **options))
 
 
 def find_in(

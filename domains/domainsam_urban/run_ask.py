@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from domainsam.infer.spread import SpreadOptions
 from domainsam.keywords import check_keywords, keyword_names
 from domainsam.prompter.language.keywords import ask_options as language_options
-from domainsam_urban.run import Paths, map_options, several
-from domainsam_urban.run_alike import ANY_SCORE, NO_PART
-from domainsam_urban.settings import MapOptions, ShapeOptions
+from domainsam_urban.run import Paths, map_inputs, map_options
+from domainsam_urban.run_alike import NO_PART, search_options
+from domainsam_urban.settings import MapOptions
 
 if TYPE_CHECKING:
     from domainsam.infer.objects import EngineResult
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 NOT_ASKED = (*NO_PART, *(item.name for item in fields(SpreadOptions)))
 """Options of :func:`~domainsam_urban.run.map_options` that have no part in asking about one scene."""
-SIZES = ("min_area", "simplify", "close_holes")
 
 
 def ask_options(*, phrase: str, mllm: str | Path, **options: Any) -> MapOptions:
@@ -47,10 +46,7 @@ def ask_options(*, phrase: str, mllm: str | Path, **options: Any) -> MapOptions:
     known = tuple(name for name in keyword_names(map_options) if name not in NOT_ASKED)
     check_keywords("urban ask", options, (*known, *asking))
     ask = language_options(mllm=mllm, **{name: options.pop(name) for name in asking if name in options})
-    sizes = {name: options[name] for name in SIZES if options.get(name) is not None}
-    job = map_options(**options)
-    shape = ShapeOptions(ANY_SCORE, **sizes)
-    return replace(job, ask=ask, phrase=phrase, shape=shape, run=replace(job.run, method="full"))
+    return replace(search_options(options), ask=ask, phrase=phrase)
 
 
 def run_ask(inputs: Any, phrase: str, out: Paths, **options: Any) -> SceneResult | Batch:
@@ -72,11 +68,7 @@ def run_ask(inputs: Any, phrase: str, out: Paths, **options: Any) -> SceneResult
     DomainSamError
         Of a single scene, whatever made it fail.
     """
-    from domainsam_urban.map import map_scenes
-
-    scenes = list(map(str, several(inputs)))
-    batch = map_scenes(scenes, ask_options(phrase=phrase, out=out, **options))
-    return batch.results[0] if len(scenes) == 1 and batch.results else batch
+    return map_inputs(inputs, ask_options(phrase=phrase, out=out, **options))
 
 
 def ask_in(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from domainsam.keywords import check_keywords, keyword_names
-from domainsam_urban.run import Paths, map_options, several
-from domainsam_urban.run_alike import ANY_SCORE, NO_PART
-from domainsam_urban.settings import MapOptions, ShapeOptions
+from domainsam_urban.run import Paths, map_inputs, map_options
+from domainsam_urban.run_alike import NO_PART, search_options
+from domainsam_urban.settings import MapOptions
 
 if TYPE_CHECKING:
     from domainsam_urban.job import Batch, SceneResult
@@ -48,12 +47,7 @@ def everything_options(
     known = tuple(name for name in keyword_names(map_options) if name not in NO_PART)
     check_keywords("urban segment-everything", options, (*known, *keyword_names(everything_options)))
     keep = EverythingOptions(per_side, least_iou, least_stability, same)
-    job = map_options(**options)
-    sizes = ("min_area", "simplify", "close_holes")
-    shape = ShapeOptions(
-        ANY_SCORE, **{name: options[name] for name in sizes if options.get(name) is not None}
-    )
-    return replace(job, everything=keep, shape=shape, run=replace(job.run, method="full"))
+    return replace(search_options(options), everything=keep)
 
 
 def run_everything(inputs: Any, out: Paths, **options: Any) -> SceneResult | Batch:
@@ -73,8 +67,4 @@ def run_everything(inputs: Any, out: Paths, **options: Any) -> SceneResult | Bat
     DomainSamError
         Of a single scene, whatever made it fail.
     """
-    from domainsam_urban.map import map_scenes
-
-    scenes = [str(Path(scene)) if isinstance(scene, Path) else scene for scene in several(inputs)]
-    batch = map_scenes(scenes, everything_options(out=out, **options))
-    return batch.results[0] if len(scenes) == 1 and batch.results else batch
+    return map_inputs(inputs, everything_options(out=out, **options))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from domainsam.cluster.plan import ClusterPlan, Task
-from domainsam.cluster.work import CHUNK, digest_file, in_folder, read_done, read_reason
+from domainsam.cluster.work import in_folder, read_done, read_reason
 from domainsam.errors import ConfigError, DomainSamError, InputError
 from domainsam.limits import limited
 from domainsam.names import show
 from domainsam.staging import Staging
+from domainsam.weights import file_sha256
 
 NAMED = 10
 """So many missing tasks are named in a message, the rest is counted."""
@@ -115,7 +117,7 @@ def _tell_missing(plan: ClusterPlan, missing: Sequence[Task], reasons: Sequence[
 
 
 def _require(path: Path, digest: str) -> None:
-    if digest_file(path) != digest:
+    if file_sha256(path) != digest:
         raise InputError(
             f"{path}: is not the file that its task has written; run the task again with the file removed"
         )
@@ -151,13 +153,7 @@ def _copy(path: Path, places: Mapping[Path, Path], digest: str | None, overwrite
             move_links(document, path.parent, target.parent, places)
             staging.write_text(target, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
             return
-        staging.write_with(target, lambda staged: _stream(path, staged))
-
-
-def _stream(source: Path, target: Path) -> None:
-    with source.open("rb") as taken, target.open("wb") as given:
-        while piece := taken.read(CHUNK):
-            given.write(piece)
+        staging.write_with(target, lambda staged: shutil.copyfile(path, staged))
 
 
 def move_links(document: Any, old: Path, new: Path, places: Mapping[Path, Path]) -> None:

@@ -6,7 +6,6 @@ done-object: the digests of its files. Without that it counts as not done.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -27,11 +26,11 @@ from domainsam.limits import limited
 from domainsam.machine import measure_peak_rss
 from domainsam.names import show
 from domainsam.staging import Staging
+from domainsam.weights import file_sha256
 
 log = logging.getLogger(__name__)
 
 State = Literal["done", "earlier", "taken", "failed"]
-CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def _write_done(plan: ClusterPlan, task: Task, outputs: Any, seconds: float) -> 
     if not outputs.complete:
         raise OutputError(f"{task.name}: not every file is there; run the task again")
     files = [
-        {"path": str(path), "bytes": path.stat().st_size, "sha256": digest_file(path)}
+        {"path": str(path), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in outputs.files
         if path.is_file()
     ]
@@ -175,15 +174,6 @@ def write_record(path: Path, document: dict[str, Any]) -> None:
     """Write a record so that it appears complete or not at all; a later one replaces it."""
     with Staging([path], overwrite=True) as staging:
         staging.write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-
-
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -235,17 +235,20 @@ class OnDask:
             )
 
         refill()
-        for future in flight:
-            index = numbers.pop(future.key)
-            yield self._take(index, future)
-            future.release()
-            if len(numbers) <= BATCH // 2:
-                refill()
+        for futures in flight.batches():
+            # All that have ended in one question to the scheduler: one each would wait for it in turn.
+            finished = {future.key: future for future in futures if future.status == "finished"}
+            outcomes = client.gather(finished, errors="skip") if finished else {}
+            for future in futures:
+                index = numbers.pop(future.key)
+                yield self._take(index, future, outcomes.get(future.key))
+                future.release()
+                if len(numbers) <= BATCH // 2:
+                    refill()
 
-    def _take(self, index: int, future: Any) -> Outcome:
-        """What became of an input, from its future."""
-        if future.status == "finished":
-            outcome: Outcome = future.result()
+    def _take(self, index: int, future: Any, outcome: Outcome | None) -> Outcome:
+        """What became of an input, from its future and what that has brought, if anything."""
+        if outcome is not None:
             return outcome
         if future.status == "error":
             return Outcome(index, error=explain_failure(future.exception()))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import domainsam
-from domainsam.errors import EndpointError
+from domainsam.errors import ConfigError, EndpointError
 from domainsam.keywords import keyword_names
 from domainsam.prompter.language.hugging import HuggingSpeaker
 from domainsam.prompter.language.keywords import ask_options
@@ -139,11 +139,14 @@ def test_bad_words_are_one_line(
 
 def test_an_open_picture_is_asked_too(picture: Path, oracle: OracleModel) -> None:
     with domainsam.open(picture, pack="photo") as opened:
-        found = opened.find(ask=PHRASE, mllm="oracle", mode="pqpp", foundation="fake", device="cpu")
+        found = opened.find(ask=f" {PHRASE} ", mllm="oracle", mode="pqpp", foundation="fake", device="cpu")
         assert found.names == (PHRASE,)
         truth = read_numbers(picture.with_name("truth.png")) > 0
         assert (found.mask & truth).sum() / (found.mask | truth).sum() > 0.6
         assert found.told["windows"] == 1
+        assert found.told["words"] == PHRASE
+        with pytest.raises(ConfigError, match="mllm="):
+            opened.find(ask=PHRASE, mllm=None, foundation="fake", device="cpu")
 
 
 def test_a_model_that_is_not_there(photo: Run, picture: Path, tmp_path: Path) -> None:

@@ -117,6 +117,14 @@ def test_the_command_and_python_find_the_same(scene: Path, tmp_path: Path) -> No
         assert len(geopandas.read_file(tmp_path / f"{name}.gpkg", layer="settlements")) > 3
 
 
+def test_a_folder_of_one_name_answers_for_all_its_scenes(tmp_path: Path) -> None:
+    (tmp_path / "scenes").mkdir()
+    for year in (2020, 2021):
+        write_scene(tmp_path / "scenes" / f"scene_{year}.tif")
+    batch = segment(tmp_path / "scenes", tmp_path / "out")
+    assert len(batch.results) == 2
+
+
 def test_nothing_is_an_answer(scene: Path, tmp_path: Path) -> None:
     result = segment(scene, tmp_path / "none.gpkg", least_stability=1.0)
     assert result.objects_found == 0

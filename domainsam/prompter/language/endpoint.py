@@ -79,8 +79,11 @@ class EndpointSpeaker:
         ConfigError
             If the address is none, or names no model.
         """
-        address, model = urldefrag(options.mllm)
-        parts = urlsplit(address)
+        try:
+            address, model = urldefrag(options.mllm)
+            parts = urlsplit(address)
+        except ValueError as error:
+            raise ConfigError(f"--mllm {options.mllm}: is no address: {error}") from error
         if not parts.hostname or parts.query or parts.username:
             raise ConfigError(f"--mllm {address}: is no address such as http://localhost:8000/v1#NAME")
         if not model:
@@ -128,7 +131,7 @@ class EndpointSpeaker:
             steps = _steps(choice)
             said = choice["message"].get("content") or ""
             told = steps[0].get("top_logprobs") if steps else None
-            rows = told or [{"token": str(said), "logprob": 0.0}]
+            rows = _dicts(told) or [{"token": str(said), "logprob": 0.0}]
             weights.append(np.array([[_chance(rows, word) for word in words]]))
         return weights
 
@@ -197,7 +200,12 @@ class EndpointSpeaker:
         )
 
     def _refused(self, error: HTTPError) -> EndpointError:
-        told = show(" ".join(error.read(2000).decode("utf-8", "replace").split()))[:200]
+        try:
+            content = error.read(2000)
+        except (HTTPException, OSError):
+            # A server may stall or break off while it says why.
+            content = b""
+        told = show(" ".join(content.decode("utf-8", "replace").split()))[:200]
         kind = _RefusedError if error.code in (400, 422) else EndpointError
         if 300 <= error.code < 400:
             return EndpointError(f"{self.address}: sends elsewhere ({error.code}), which is not followed")
@@ -210,10 +218,10 @@ class _RefusedError(EndpointError):
 
 def is_this_machine(address: str) -> bool:
     """Whether an address is this machine's own by its loopback interface, so that nothing leaves it."""
-    host = urlsplit(address).hostname or ""
-    if host.lower() == "localhost":
-        return True
     try:
+        host = urlsplit(address).hostname or ""
+        if host.lower() == "localhost":
+            return True
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
@@ -228,11 +236,18 @@ def refuse_remote(options: AskOptions) -> None:
         If the model is a server's elsewhere and ``allow_remote`` is not set.
     """
     if options.remote and not options.allow_remote and not is_this_machine(options.mllm):
-        host = urlsplit(options.mllm).hostname
         raise ConfigError(
-            f"--mllm would send slices of a patient to {host}: run the model on this machine, or say "
-            "--allow-remote if that is permitted"
+            f"--mllm would send slices of a patient to {_host(options.mllm)}: run the model on this machine, "
+            "or say --allow-remote if that is permitted"
         )
+
+
+def _host(address: str) -> str:
+    """The machine of an address; the address itself where it is none."""
+    try:
+        return urlsplit(address).hostname or address
+    except ValueError:
+        return address
 
 
 def _read(response: Any, deadline: float) -> bytes:
@@ -274,7 +289,12 @@ def _steps(choice: dict[str, Any]) -> list[dict[str, Any]]:
     """Tokens of an answer with their probabilities; none where they are not told."""
     told = choice.get("logprobs")
     steps = told.get("content") if isinstance(told, dict) else None
-    return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    return _dicts(steps)
+
+
+def _dicts(told: Any) -> list[dict[str, Any]]:
+    """What of a list is described by names; none where a server tells something else."""
+    return [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
 
 
 def _chance(rows: list[dict[str, Any]], word: str) -> float:
@@ -282,6 +302,7 @@ def _chance(rows: list[dict[str, Any]], word: str) -> float:
     total = 0.0
     for row in rows:
         token = str(row.get("token", "")).strip().lower().rstrip(".,!")
-        if token and token == word.strip().lower():
-            total += math.exp(min(0.0, float(row.get("logprob", -math.inf))))
+        logprob = row.get("logprob")
+        if token and token == word.strip().lower() and isinstance(logprob, float | int):
+            total += math.exp(min(0.0, logprob))
     return min(total, 1.0)

@@ -125,13 +125,9 @@ class LanguageSource:
 
     def look_through(self, view: View, frames: Sequence[int]) -> Iterator[tuple[int, list[SceneObject]]]:
         """Objects of some frames, frame by frame, the best score first."""
-        windows = [
-            window
-            for frame in frames
-            for window in lay_windows(view.shape, self.foundation.image_size, frame)
-        ]
         for number, frame in enumerate(frames):
-            own = [window for window in windows if window.frame == frame and view.block(window).valid.any()]
+            windows = lay_windows(view.shape, self.foundation.image_size, frame)
+            own = [window for window in windows if view.block(window).valid.any()]
             named = self._ask_all(view, own)
             seen = [one for window, places in named for one in self._decode(view, window, places)]
             objects = [one for one in rank(seen, view.shape) if one.score >= self.options.least]

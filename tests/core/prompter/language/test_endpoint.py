@@ -33,6 +33,8 @@ class Server:
         self.asked: list[dict[str, Any]] = []
         self.step = 0
         """Bytes that are sent at a time, with pauses; 0 for all at once."""
+        self.pause = 0.0
+        """Seconds between the head of an answer and its content."""
         self.headers: list[dict[str, str]] = []
         outer = self
 
@@ -48,6 +50,7 @@ class Server:
                     self.send_header("Location", "http://127.0.0.1:1/elsewhere")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
+                time.sleep(outer.pause)
                 with suppress(ConnectionError):
                     for start in range(0, len(data), outer.step or len(data) or 1):
                         self.wfile.write(data[start : start + (outer.step or len(data))])
@@ -228,3 +231,28 @@ def test_models_that_count_pixels_are_sent_sizes_that_stay(server: Server) -> No
     assert height * width <= 14 * 14 * 4 * 1280
     assert height / width == pytest.approx(3, rel=0.06)
     assert speaker(server, "llava").fit(PICTURE) is PICTURE
+
+
+@pytest.mark.parametrize(
+    "top", [{"Yes": -0.1}, ["Yes"], [{"token": "Yes", "logprob": None}], [{"token": "Yes", "logprob": "x"}]]
+)
+def test_confidences_in_another_form_break_nothing(server: Server, top: Any) -> None:
+    server.answer = lambda body: (200, say("No", [{"token": "No", "logprob": 0, "top_logprobs": top}]))
+    (weights,) = speaker(server).weigh([QUESTION], [1], ("Yes", "No"))
+    rows = isinstance(top, list) and isinstance(top[0], dict)
+    assert weights.tolist() == [[0.0, 0.0 if rows else 1.0]]
+
+
+def test_a_refusal_that_stalls_is_an_error_of_the_server(server: Server) -> None:
+    """The head of the answer comes, and the rest later than a person waits."""
+    server.answer, server.pause = (lambda body: (500, {"error": "busy"})), 0.6
+    with pytest.raises(EndpointError, match="refused with 500"):
+        speaker(server, timeout=0.2).write([QUESTION], 8)
+
+
+def test_an_address_that_cannot_be_read_is_one_line() -> None:
+    options = AskOptions("http://[::1/v1#m")
+    with pytest.raises(ConfigError, match="is no address"):
+        load_speaker(options)
+    with pytest.raises(ConfigError, match="slices of a patient"):
+        refuse_remote(options)
