@@ -8,19 +8,15 @@ entry-point group ``domainsam.foundations``, where an entry point names a
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from domainsam.errors import PackError
 from domainsam.generalists import COSTS, GENERALISTS, PADDED, Generalist
 from domainsam.licences import RESEARCH_LICENCE
-from domainsam.plugins import load_offer, offers
+from domainsam.plugins import find_rows
 
 GROUP = "domainsam.foundations"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -292,28 +288,7 @@ FOUNDATIONS: dict[str, FoundationSpec] = {
 
 def find_foundations() -> dict[str, FoundationSpec]:
     """All rows by name: ours, then those of installed packages. What is broken is logged in a line each."""
-    found = dict(FOUNDATIONS)
-    for entry in offers(GROUP):
-        try:
-            rows = list(_rows(load_offer(entry, "foundation"), entry.value))
-        except PackError as error:
-            log.warning("%s", error)
-            continue
-        for row in rows:
-            if found.setdefault(row.name, row) is not row:
-                log.warning(
-                    "foundation %r of %s is left out: the name is taken; rename it", row.name, entry.value
-                )
-    return found
-
-
-def _rows(offered: Any, source: str) -> Iterator[FoundationSpec]:
-    for row in offered if isinstance(offered, (list, tuple)) else (offered,):
-        if not isinstance(row, FoundationSpec):
-            raise PackError(
-                f"foundation {source} is a {type(row).__name__}, expected a FoundationSpec or a list of them"
-            )
-        yield row
+    return find_rows(FOUNDATIONS, FoundationSpec, GROUP, "foundation")
 
 
 def identify(shapes: Mapping[str, Sequence[int]]) -> str | None:

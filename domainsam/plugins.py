@@ -11,11 +11,23 @@ import logging
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from domainsam.errors import PackError
 
 log = logging.getLogger(__name__)
+
+
+class Named(Protocol):
+    """A row of a table."""
+
+    @property
+    def name(self) -> str:
+        """As people call it."""
+        ...
+
+
+Row = TypeVar("Row", bound=Named)
 
 
 def offers(group: str) -> Iterator[EntryPoint]:
@@ -61,6 +73,34 @@ def load_offer(entry: EntryPoint, what: str) -> Any:
         raise PackError(
             f"{what} {entry.name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
+
+
+def find_rows(own: Mapping[str, Row], row: type[Row], group: str, what: str) -> dict[str, Row]:
+    """Rows of a table by name: our ``own``, then those of installed packages, each a ``row`` or a list.
+
+    What is broken, or takes a name that is taken, is left out and logged in a line.
+    """
+    found = dict(own)
+    for entry in offers(group):
+        try:
+            offered = load_offer(entry, what)
+            rows = list(offered) if isinstance(offered, (list, tuple)) else [offered]
+            _require_rows(rows, row, f"{what} {entry.value}")
+        except PackError as error:
+            log.warning("%s", error)
+            continue
+        for one in rows:
+            if found.setdefault(one.name, one) is not one:
+                log.warning(
+                    "%s %r of %s is left out: the name is taken; rename it", what, one.name, entry.value
+                )
+    return found
+
+
+def _require_rows(rows: list[Any], row: type, what: str) -> None:
+    for one in rows:
+        if not isinstance(one, row):
+            raise PackError(f"{what} is a {type(one).__name__}, expected a {row.__name__} or a list of them")
 
 
 def find_paths(group: str, own: Mapping[str, str], what: str) -> dict[str, str]:

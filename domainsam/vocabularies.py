@@ -6,21 +6,15 @@ Reading this table imports no model and no torch. A package of its own adds rows
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from domainsam.errors import PackError
 from domainsam.foundations import Marks
 from domainsam.licences import RESEARCH_LICENCE
-from domainsam.plugins import load_offer, offers
+from domainsam.plugins import find_rows
 
 GROUP = "domainsam.vocabularies"
 NAMES, MAPS, FINDS = "names", "maps", "finds"
 """What a model can do: say what objects are, say it of every place, find objects by itself."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -141,26 +135,4 @@ VOCABULARIES: dict[str, VocabularySpec] = {
 
 def find_vocabularies() -> dict[str, VocabularySpec]:
     """All rows by name: ours, then those of installed packages. What is broken is logged in a line each."""
-    found = dict(VOCABULARIES)
-    for entry in offers(GROUP):
-        try:
-            rows = list(_rows(load_offer(entry, "model of words"), entry.value))
-        except PackError as error:
-            log.warning("%s", error)
-            continue
-        for row in rows:
-            if found.setdefault(row.name, row) is not row:
-                log.warning(
-                    "model of words %r of %s is left out: the name is taken; rename it", row.name, entry.value
-                )
-    return found
-
-
-def _rows(offered: Any, source: str) -> Iterator[VocabularySpec]:
-    for row in offered if isinstance(offered, (list, tuple)) else (offered,):
-        if not isinstance(row, VocabularySpec):
-            raise PackError(
-                f"model of words {source} is a {type(row).__name__}, expected a VocabularySpec "
-                "or a list of them"
-            )
-        yield row
+    return find_rows(VOCABULARIES, VocabularySpec, GROUP, "model of words")

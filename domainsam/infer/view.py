@@ -83,7 +83,7 @@ class PixelView:
         raise InputError("this view has no foundation, so it has no features; look at its pixels")
 
 
-class SceneView:
+class SceneView(PixelView):
     """Pictures of a source, and features that are encoded once: a :class:`domainsam.protocols.View`.
 
     Parameters
@@ -95,33 +95,10 @@ class SceneView:
     """
 
     def __init__(self, source: Source, networks: Networks, foundation: Foundation) -> None:
-        self._source = _LastRead(source)
+        super().__init__(_LastRead(source))
         self._read = make_filled_reader(self._source)
         self._networks, self.foundation = networks, foundation
         self._features: dict[Window, Features] = {}
-
-    @property
-    def grid(self) -> Grid:
-        """Where its elements lie in the world."""
-        return self._source.grid
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of a frame."""
-        return self.grid.frame_shape
-
-    @property
-    def frames(self) -> int:
-        """Number of frames; 1 for a raster."""
-        return self.grid.frames
-
-    def block(self, window: Window) -> Block:
-        """Picture of ``window``, and where it holds data."""
-        return self._source.read(window)
-
-    def image(self, window: Window) -> NDArray[np.float32]:
-        """RGB picture ``(3, h, w)`` float32 in 0 to 1; 0 outside the scene and where there is no data."""
-        return self.block(window).image
 
     def features(self, window: Window) -> Features:
         """Features (``B = 1``) of the picture of ``window``, whose sides are multiples of 32."""
