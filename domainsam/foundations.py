@@ -115,6 +115,9 @@ class FoundationSpec:
         The input rule in words.
     notice
         What is told before the weights are used, for instance that they are for research only.
+    folder
+        Where the weights are a folder of the user's in Hugging Face's layout: what its ``config.json`` may
+        say of ``model_type``. It is named ``NAME:FOLDER``, or lies as NAME where weight files do.
     """
 
     name: str
@@ -128,6 +131,7 @@ class FoundationSpec:
     gmacs: float | None = None
     input: str = ""
     notice: str | None = None
+    folder: tuple[str, ...] = ()
 
 
 SAM_ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -136,6 +140,8 @@ SAM2_STEM = "image_encoder.trunk.patch_embed.proj.weight"
 SAM2_DEEP = "image_encoder.trunk.blocks.15.norm1.weight"
 """Tiny and small share their width; tiny has 12 blocks, small 16."""
 SAM21_ONLY = "no_obj_embed_spatial"
+SAM3_LICENCE = "SAM License (Meta)"
+SAM3_NOTICE = "the weights of sam3 are under the SAM License of Meta: read it before you use them"
 FAST_ONLY = "encoder.detail.look.weight"
 OWN_LICENCE = f"{RESEARCH_LICENCE} (trained in part on research-only imagery, see the model card)"
 OWN_NOTICE = "the embedded foundations are for research: trained in part on research-only imagery"
@@ -280,6 +286,15 @@ FOUNDATIONS: dict[str, FoundationSpec] = {
         ),
         _sam2("sam2", "large", 898, 144, "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b"),
         *map(_efficient, GENERALISTS),
+        FoundationSpec(
+            "sam3",
+            "domainsam.foundation.sam3:load",
+            SAM3_LICENCE,
+            fit="squash",
+            input="both sides to 1152, of which SAM 3 makes its 1008",
+            notice=SAM3_NOTICE,
+            folder=("sam3_video", "sam3_tracker", "sam3_tracker_video"),
+        ),
         FoundationSpec("fake", "domainsam.foundation.fake:load", "Apache-2.0"),
     )
 }
@@ -289,6 +304,11 @@ FOUNDATIONS: dict[str, FoundationSpec] = {
 def find_foundations() -> dict[str, FoundationSpec]:
     """All rows by name: ours, then those of installed packages. What is broken is logged in a line each."""
     return find_rows(FOUNDATIONS, FoundationSpec, GROUP, "foundation")
+
+
+def name_folder(kind: Any) -> str | None:
+    """Name of the foundation whose folders say of themselves that they are of a ``model_type``."""
+    return next((row.name for row in find_foundations().values() if kind in row.folder), None)
 
 
 def identify(shapes: Mapping[str, Sequence[int]]) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domainsam.foundations import Marks
+from domainsam.foundations import SAM3_LICENCE, SAM3_NOTICE, Marks
 from domainsam.licences import RESEARCH_LICENCE
 from domainsam.plugins import find_rows
 
@@ -52,7 +52,7 @@ class VocabularySpec:
     holds
         A folder with all these files in it is recognised as the model's.
     model_type
-        A folder whose ``config.json`` says so is (Hugging Face's layout).
+        A folder whose ``config.json`` says so, or one of these, is (Hugging Face's layout).
     notice
         What is told before it is used.
     reads
@@ -66,7 +66,7 @@ class VocabularySpec:
     files: tuple[WordFile, ...] = ()
     marks: Marks | None = None
     holds: tuple[str, ...] = ()
-    model_type: str | None = None
+    model_type: str | tuple[str, ...] | None = None
     notice: str | None = None
     reads: str = "any English words"
 
@@ -120,10 +120,11 @@ VOCABULARIES: dict[str, VocabularySpec] = {
         VocabularySpec(
             "sam3",
             "domainsam.vocabulary.sam3:load",
-            "SAM License (Meta)",
+            SAM3_LICENCE,
             (NAMES, FINDS),
-            model_type="sam3",
-            notice="the weights of sam3 are under the SAM License of Meta: read it before you use them",
+            # Meta's own folder holds the detector and the tracker, and is called by both.
+            model_type=("sam3", "sam3_video"),
+            notice=SAM3_NOTICE,
         ),
         VocabularySpec(
             "fake", "domainsam.vocabulary.fake:load", "Apache-2.0", (NAMES, MAPS), reads="names of colours"

@@ -135,6 +135,31 @@ def find_weights(name: str) -> Path:
     )
 
 
+def locate_folder(name: str) -> Path | None:
+    """The folder of that name with a model of Hugging Face's layout, where weight files are looked for."""
+    for folder in list_search_folders():
+        if (folder / name / "config.json").is_file():
+            return folder / name
+    return None
+
+
+def find_folder(name: str, source: str) -> Path:
+    """As :func:`locate_folder`; ``source`` says where its files come from.
+
+    Raises
+    ------
+    WeightsError
+        If it is nowhere.
+    """
+    found = locate_folder(name)
+    if found is None:
+        places = " or ".join(str(folder / name) for folder in list_search_folders())
+        raise WeightsError(
+            f"{name}: name the folder of its weights, {name}:FOLDER, or put it at {places}; {source}"
+        )
+    return found
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()

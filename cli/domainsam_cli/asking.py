@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from domainsam.prompter.language.codecs import CODECS
 from domainsam.prompter.language.patterns import MOST, PATTERNS
 from domainsam.prompter.language.speakers import MODES, MOST_TOKENS, AskOptions
-from domainsam_cli.options import bundle
+from domainsam_cli.options import Decorator, bundle
 
 SHARE = click.FloatRange(0, 1)
 PATH = click.Path(path_type=Path)
 
-ask_options = bundle(
+
+def mllm_option(required: bool = True) -> Decorator[Any]:
+    """``--mllm``: which model is asked."""
+    return click.option(
+        "--mllm",
+        required=required,
+        metavar="PATH|NAME|URL#NAME",
+        help="Model that sees: folder, name in Hugging Face's cache, or a server's address, "
+        "http://localhost:8000/v1#NAME.",
+    )
+
+
+manner_options = bundle(
     click.option(
         "--timeout",
         type=click.FloatRange(0, min_open=True),
@@ -92,12 +105,7 @@ ask_options = bundle(
         show_default=True,
         help="ppg: the model writes box and points; pqpp: a box, then whether points lie on the object.",
     ),
-    click.option(
-        "--mllm",
-        required=True,
-        metavar="PATH|NAME|URL#NAME",
-        help="Model that sees: folder, name in Hugging Face's cache, or a server's address, "
-        "http://localhost:8000/v1#NAME.",
-    ),
 )
+"""How a model is asked."""
+ask_options = bundle(manner_options, mllm_option())
 """Which model is asked, and how."""

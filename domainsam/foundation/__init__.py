@@ -7,13 +7,14 @@ torch, is imported when it is asked for.
 
 from __future__ import annotations
 
+import json
 import logging
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from domainsam.errors import WeightsError
-from domainsam.foundations import FOUNDATIONS, FoundationSpec, find_foundations
+from domainsam.foundations import FOUNDATIONS, FoundationSpec, find_foundations, name_folder
 from domainsam.keywords import RUNTIMES, check_choice
 from domainsam.licences import tell_once
 from domainsam.machine import Precision, choose_device, choose_precision
@@ -49,7 +50,8 @@ def load_foundation(
         A name in :func:`domainsam.foundations.find_foundations`, or the path of an official checkpoint
         (``.pth``, ``.pt``), of the same tensors as safetensors, or of a file
         written by :func:`domainsam.foundation.embedded.save_embedded`; or a folder that
-        ``domainsam export`` wrote.
+        ``domainsam export`` wrote. A foundation whose weights are a folder of Hugging Face's layout is
+        named by the folder or by ``NAME:FOLDER``.
     device
         Where it computes.
     dtype
@@ -77,6 +79,12 @@ def load_foundation(
 
     check_choice("runtime", runtime, RUNTIMES)
     where, kind = torch.device(device), dtype or torch.float32
+    if runtime == "torch" and (found := _find_folder(str(name_or_path))) is not None:
+        row, folder = found
+        if row.notice:
+            tell_once(row.notice)
+        read: Foundation = import_attribute(row.loader)(row.name, folder, where, kind, compile)
+        return read
     if Path(name_or_path).is_dir() and str(name_or_path) not in FOUNDATIONS:
         from domainsam.foundation.exported import load_exported
 
@@ -114,6 +122,31 @@ def load_foundation(
     loader = import_attribute(row.loader)
     foundation: Foundation = loader(name, path, where, kind, compile)
     return foundation
+
+
+def _find_folder(text: str) -> tuple[FoundationSpec, Path] | None:
+    """The row and the folder of a ``NAME:FOLDER``, or of a folder that says whose it is; None for others.
+
+    Raises
+    ------
+    WeightsError
+        If there is no folder behind the colon.
+    """
+    name, colon, rest = text.partition(":")
+    if colon and rest and name in FOUNDATIONS and FOUNDATIONS[name].folder:
+        folder = Path(rest).expanduser()
+        if not folder.is_dir():
+            raise WeightsError(f"{name}: there is no folder {rest!r}; check the path after the colon")
+        return FOUNDATIONS[name], folder
+    config = Path(text) / "config.json"
+    if text in FOUNDATIONS or not config.is_file():
+        return None
+    try:
+        kind = json.loads(config.read_text("utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return None
+    found = name_folder(kind)
+    return None if found is None else (find_foundations()[found], config.parent)
 
 
 def _tell_checksum(row: FoundationSpec) -> None:

@@ -42,7 +42,8 @@ def _identify_folder(path: Path, rows: dict[str, VocabularySpec]) -> str | None:
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
             raise CheckpointError(f"{config}: cannot be read as JSON; fetch the folder again") from error
         for row in rows.values():
-            if row.model_type is not None and row.model_type == kind:
+            known = (row.model_type,) if isinstance(row.model_type, str) else row.model_type or ()
+            if kind in known:
                 return row.name
     held = [row for row in rows.values() if row.holds and all((path / name).is_file() for name in row.holds)]
     return held[0].name if held else None

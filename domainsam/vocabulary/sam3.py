@@ -17,8 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from domainsam.errors import CheckpointError, WeightsError, one_line
+from domainsam.foundation.sam3 import SOURCE, read_model
 from domainsam.protocols import SceneObject, Understood, View, Window, Word
 from domainsam.vocabulary.looks import place_masks, plan_looks, read_look
+from domainsam.weights import find_folder
 
 SIDE = 1024
 """Of the windows that are looked at; the model's own processor makes 1008 of it."""
@@ -174,19 +176,15 @@ def load(name: str, path: Path | None, device: torch.device, dtype: torch.dtype)
     CheckpointError
         If it holds no SAM 3 that can be used.
     """
-    if path is None or not path.is_dir():
-        raise WeightsError(
-            f"{name}: name the folder of its weights, {name}:FOLDER; huggingface.co/facebook/sam3 has them "
-            "for those who agree to Meta's licence"
-        )
-    from transformers import Sam3Model, Sam3Processor
-    from transformers.utils import logging
+    if path is None:
+        path = find_folder(name, SOURCE)
+    if not path.is_dir():
+        raise WeightsError(f"{path}: is no folder; name that of SAM 3's weights, {name}:FOLDER; {SOURCE}")
+    from transformers import Sam3Processor
 
-    logging.disable_progress_bar()
-    read: dict[str, Any] = {"local_files_only": True}
+    model = read_model("Sam3Model", path, dtype)
     try:
-        model = Sam3Model.from_pretrained(path, dtype=dtype, use_safetensors=True, **read)
-        processor = Sam3Processor.from_pretrained(path, **read)
+        processor = Sam3Processor.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: holds no SAM 3 that can be used: {one_line(error)[:200]}") from error
     return Sam3Finder(model.to(device), processor)

@@ -73,8 +73,11 @@ def describe_installation(root: click.Context) -> dict[str, Any]:
 
 def _weights(name: str) -> str:
     """Where a foundation's weights come from: an address, or what stands for one."""
+    from domainsam.foundations import FOUNDATIONS
     from domainsam.weights import KNOWN
 
+    if FOUNDATIONS[name].folder:
+        return "your own folder"
     return KNOWN[name].url or "your own file" if name in KNOWN else "included"
 
 

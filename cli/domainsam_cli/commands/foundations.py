@@ -14,7 +14,7 @@ from domainsam.foundation import DEFAULT
 from domainsam.foundations import FoundationSpec, find_foundations
 from domainsam.metrics.tables import clean_row, csv_text
 from domainsam.staging import Staging, check_targets
-from domainsam.weights import locate_weights
+from domainsam.weights import locate_folder, locate_weights
 from domainsam_cli.console import align_rows, echo, format_score, print_result
 from domainsam_cli.options import (
     WHOLE_NUMBERS,
@@ -200,13 +200,15 @@ def _speed_table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _is_here(row: FoundationSpec) -> bool:
+    if row.folder:
+        return locate_folder(row.name) is not None
     return row.weights is None or locate_weights(row.name) is not None
 
 
 def describe(row: FoundationSpec) -> dict[str, Any]:
     """One foundation as values that JSON can hold."""
     file = row.weights
-    path = None if file is None else locate_weights(row.name)
+    path = locate_folder(row.name) if row.folder else None if file is None else locate_weights(row.name)
     return {
         "name": row.name,
         "default": row.name == DEFAULT,
@@ -220,7 +222,7 @@ def describe(row: FoundationSpec) -> dict[str, Any]:
         "megabytes": None if file is None else file.megabytes,
         "url": None if file is None else file.url or None,
         "sha256": None if file is None else file.sha256,
-        "included": file is None,
+        "included": file is None and not row.folder,
         "path": None if path is None else str(path),
     }
 

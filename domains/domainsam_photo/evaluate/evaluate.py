@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from domainsam.errors import ConfigError, DomainSamError, explain
 from domainsam.foundation import load_decoder
 from domainsam.infer.pictures import PictureView
+from domainsam.io.pages import format_score
 from domainsam.metrics.bootstrap import Interval, bootstrap
 from domainsam.metrics.tables import csv_text, finite_or_none, interval_document
 from domainsam.progress import Progress, report_nothing
@@ -87,6 +88,9 @@ class Unit:
 class Evaluation:
     """Scores of every object; their means are what papers report."""
 
+    unit: ClassVar[str] = "object"
+    """What was resampled."""
+
     layout: str
     method: str
     foundation: str
@@ -117,6 +121,13 @@ class Evaluation:
             ],
             "skipped": [{"name": name, "error": reason} for name, reason in self.skipped],
         }
+
+    def table(self) -> tuple[tuple[str, ...], list[tuple[str, list[str]]]]:
+        """Headings, and the name of every object with its numbers as text."""
+        return ("pictures", *self.measures), [
+            (unit.name, [str(unit.pictures), *(format_score(unit.scores[name]) for name in self.measures)])
+            for unit in self.units
+        ]
 
     def csv(self) -> str:
         """A row for every object."""

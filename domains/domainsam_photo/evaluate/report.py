@@ -11,6 +11,7 @@ from PIL import Image
 from domainsam import __version__
 from domainsam.io.pages import render
 from domainsam_photo.evaluate.evaluate import Evaluation
+from domainsam_photo.evaluate.word_scores import WordEvaluation
 from domainsam_photo.write.overlay import encode_jpeg
 
 CASES = 6
@@ -63,12 +64,15 @@ def draw_case(picture: NDArray[np.uint8], truth: NDArray[np.bool_], answer: NDAr
     return encode_jpeg(np.asarray(image))
 
 
-def render_report(result: Evaluation, data: str, command: str, cases: list[Case]) -> str:
+def render_report(result: Evaluation | WordEvaluation, data: str, command: str, cases: list[Case]) -> str:
     """The whole page as text."""
+    columns, rows = result.table()
     return render(
         "domainsam_photo",
         "report.html.j2",
         result=result,
+        columns=columns,
+        rows=rows,
         means=[(name, result.interval(name)) for name in result.measures],
         data=data,
         command=command,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from domainsam.metrics.tables import csv_text, interval_document
 
 PRECISE = 0.5
 """IoU from which an answer to a sentence counts as right (Pr@0.5)."""
+
+MEANS = ("gIoU",)
+"""What rows say of a picture beside counts."""
 
 Score = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -32,8 +35,12 @@ class PictureScore:
 class WordEvaluation:
     """Scores pooled over pictures; it prints as :class:`domainsam_photo.evaluate.evaluate.Evaluation`.
 
-    ``scores`` are functions from summed statistics ``(R, S)`` to scores ``(R,)``, by measure.
+    ``scores`` are functions from summed statistics ``(R, S)`` to scores ``(R,)``, by measure; ``told``
+    gives what became of questions to a language model.
     """
+
+    unit: ClassVar[str] = "picture"
+    """What was resampled."""
 
     layout: str
     method: str
@@ -43,6 +50,7 @@ class WordEvaluation:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     seed: int = 0
+    told: Callable[[], dict[str, Any]] | None = None
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -64,7 +72,17 @@ class WordEvaluation:
             "words_left_out": self.left_out,
             "pictures": [{"name": unit.name, **unit.row} for unit in self.units],
             "skipped": [{"name": name, "error": reason} for name, reason in self.skipped],
+            **({} if self.told is None else {"asked": self.told()}),
         }
+
+    def table(self) -> tuple[tuple[str, ...], list[tuple[str, list[str]]]]:
+        """Headings, and the name of every picture with its counts and means as text."""
+        names = tuple(dict.fromkeys(name for unit in self.units for name in unit.row))
+        rows = []
+        for unit in self.units:
+            values = [f"{unit.row[name]:.3f}" if name in MEANS else f"{unit.row[name]:.0f}" for name in names]
+            rows.append((unit.name, values))
+        return names, rows
 
     def csv(self) -> str:
         """A row for every picture."""

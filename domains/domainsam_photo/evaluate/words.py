@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from domainsam.errors import ConfigError, DomainSamError, InputError, explain
+from domainsam.errors import ConfigError, DomainSamError, EndpointError, InputError, explain
 from domainsam.foundation import load_decoder
 from domainsam.infer.pictures import PictureView
 from domainsam.progress import Progress, report_nothing
-from domainsam.protocols import Foundation, Namer, SceneObject, Word, WordMapper
+from domainsam.prompter.language.speakers import AskOptions
+from domainsam.prompter.search import cut_out
+from domainsam.protocols import Foundation, Namer, SceneObject, Window, Word, WordMapper
 from domainsam.vocabulary import load_vocabulary_model
+from domainsam_photo.evaluate.asking import AskedSentences, open_asked
 from domainsam_photo.evaluate.naming import (
     MAP_LAYOUTS,
     NAMING_LAYOUTS,
@@ -43,6 +46,8 @@ from domainsam_photo.semantic import map_words
 
 Refer = Callable[[NDArray[np.uint8], Sentence], NDArray[np.bool_]]
 """From a picture and a sentence to the mask of what it means; an empty one where nothing is."""
+Watch = Callable[[str, float, NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]], None]
+"""Is shown the name of a sentence, its IoU, the picture, truth and answer."""
 GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
 """LVIS's kinds of classes by how many pictures have them: 1 to 10, 11 to 100, more."""
 
@@ -67,6 +72,11 @@ class WordOptions:
         Whether true objects are given as boxes even where they have masks.
     refine
         Whether a foundation sharpens maps.
+    ask
+        The language model that answers sentences, and how it is asked.
+    work, resume
+        Hidden folder in which its answers are kept while it runs, and whether those of a run that was
+        interrupted are taken.
     """
 
     layout: str
@@ -81,10 +91,17 @@ class WordOptions:
     device: str = "auto"
     precision: str = "auto"
     seed: int = 0
+    ask: AskOptions | None = None
+    work: Path | None = None
+    resume: bool = False
 
 
 def evaluate_words(
-    root: Path, options: WordOptions, progress: Progress = report_nothing, refer: Refer | None = None
+    root: Path,
+    options: WordOptions,
+    progress: Progress = report_nothing,
+    refer: Refer | None = None,
+    watch: Watch | None = None,
 ) -> WordEvaluation:
     """Score a model of words on a published layout.
 
@@ -95,7 +112,9 @@ def evaluate_words(
     Parameters
     ----------
     refer
-        Answers sentences, instead of the masks in ``options.answers``.
+        Answers sentences, instead of the masks in ``options.answers`` and of the model ``options.ask``.
+    watch
+        Is shown every sentence's answer.
 
     Raises
     ------
@@ -103,20 +122,28 @@ def evaluate_words(
         If the model cannot do what the layout asks for, or nothing could be scored.
     InputError
         If the set is not of its layout.
+    WeightsError, CheckpointError, DependencyError
+        If a model cannot be loaded.
+    EndpointError
+        If a server that answers sentences does not: what it said so far is kept in ``options.work``.
     """
-    if options.layout in NAMING_LAYOUTS:
-        result, work, items = _prepare_naming(root, options)
-    elif options.layout in MAP_LAYOUTS:
-        result, work, items = _prepare_maps(root, options)
-    else:
-        result, work, items = _prepare_sentences(root, options, refer)
-    items = items[: options.limit]
-    for done, item in enumerate(items, 1):
-        try:
-            result.units.append(work(item))
-        except DomainSamError as error:
-            result.skipped.append((_name_of(item), explain(error)[0]))
-        progress("score", done, len(items))
+    with ExitStack() as stack:
+        if options.layout in NAMING_LAYOUTS:
+            result, work, items = _prepare_naming(root, options)
+        elif options.layout in MAP_LAYOUTS:
+            result, work, items = _prepare_maps(root, options)
+        else:
+            result, work, items = _prepare_sentences(root, options, refer, watch, stack)
+        items = items[: options.limit]
+        for done, item in enumerate(items, 1):
+            try:
+                result.units.append(work(item))
+            except EndpointError:
+                # A server that is down would make every picture to come one that could not be scored.
+                raise
+            except DomainSamError as error:
+                result.skipped.append((_name_of(item), explain(error)[0]))
+            progress("score", done, len(items))
     if not result.units:
         reason = result.skipped[0][1] if result.skipped else "it holds no picture"
         raise ConfigError(f"{root}: nothing could be scored ({reason})")
@@ -206,9 +233,6 @@ def _as_object(one: Annotation, size: tuple[int, int], boxes: bool) -> SceneObje
     mask = decode_segmentation(one.segmentation, size)
     if not mask.any():
         return plain
-    from domainsam.prompter.search import cut_out
-    from domainsam.protocols import Window
-
     bounds, part = cut_out(mask, Window(0, 0, *size))
     return SceneObject(bounds, mask=part)
 
@@ -246,34 +270,68 @@ def _prepare_maps(root: Path, options: WordOptions) -> Prepared:
     return result, work, list(data.pictures)
 
 
-def _prepare_sentences(root: Path, options: WordOptions, refer: Refer | None) -> Prepared:
+def _prepare_sentences(
+    root: Path, options: WordOptions, refer: Refer | None, watch: Watch | None, stack: ExitStack
+) -> Prepared:
     sentences = read_sentences(root, options.split, options.annotations)
-    if refer is None and options.answers is None:
-        raise ConfigError(f"layout {options.layout} scores masks: give a folder of SENTENCE.png by --answers")
-    answer = refer or _read_answers(options.answers or root)
+    if options.ask is not None and options.answers is not None:
+        raise ConfigError("--answers and --mllm both say who answers: give one of them")
+    if refer is None and options.answers is None and options.ask is None:
+        raise ConfigError(
+            f"layout {options.layout} scores masks: name a model by --mllm, or a folder of SENTENCE.png by "
+            "--answers"
+        )
+    method, model = ("answers", str(options.answers)) if refer is None else ("refer", "model")
+    asked: AskedSentences | None = None
+    if refer is None and options.ask is not None:
+        asked = stack.enter_context(
+            open_asked(
+                options.ask,
+                options.foundation,
+                options.device,
+                options.precision,
+                options.work,
+                options.resume,
+            )
+        )
+        method, model = f"refer ({options.ask.mode})", asked.name
+    answer = refer or asked or _read_answers(options.answers or root)
     scores: dict[str, Score] = {
         "cIoU": lambda sums: sums[:, 0] / np.maximum(sums[:, 1], 1),
         "gIoU": lambda sums: sums[:, 2] / np.maximum(sums[:, 4], 1),
         "Pr@0.5": lambda sums: sums[:, 3] / np.maximum(sums[:, 4], 1),
     }
-    method = "answers" if refer is None else "refer"
     result = WordEvaluation(
-        options.layout, method, str(options.answers or "model"), scores, seed=options.seed
+        options.layout, method, model, scores, seed=options.seed, told=asked.document if asked else None
     )
 
     def work(item: tuple[Path, list[Sentence]]) -> PictureScore:
-        path, asked = item
-        picture = read_picture(path)
-        rows = [
-            score_answer(decode_segmentation(one.segmentation, one.size), answer(picture, one))
-            for one in asked
-        ]
-        statistics = np.sum(rows, axis=0)
-        return PictureScore(
-            path.name, statistics, {"sentences": statistics[4], "gIoU": statistics[2] / statistics[4]}
-        )
+        path, sentences = item
+        return score_sentences(path, sentences, answer, watch)
 
     return result, work, list(iterate(sentences))
+
+
+def score_sentences(
+    path: Path, sentences: list[Sentence], answer: Refer, watch: Watch | None = None
+) -> PictureScore:
+    """Sums of :func:`score_answer` over the sentences of one picture: statistics ``(5,)``.
+
+    Raises
+    ------
+    InputError
+        If the picture cannot be read, or is of another size than its annotations say.
+    """
+    picture = read_picture(path)
+    rows = []
+    for one in sentences:
+        truth, found = decode_segmentation(one.segmentation, one.size), answer(picture, one)
+        rows.append(score_answer(truth, found))
+        if watch is not None:
+            watch(f"{path.name}: {one.text}", float(rows[-1][2]), picture, truth, found)
+    sums = np.sum(rows, axis=0)
+    told = {"sentences": sums[4], "intersection": sums[0], "union": sums[1], "gIoU": sums[2] / sums[4]}
+    return PictureScore(path.name, sums, told)
 
 
 def _read_answers(folder: Path) -> Refer:

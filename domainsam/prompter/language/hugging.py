@@ -28,8 +28,28 @@ from domainsam.prompter.language.words import WordTokens, find_word_tokens
 
 READ = {"local_files_only": True, "trust_remote_code": False}
 """Nothing is downloaded, and no code of a model's folder runs."""
-GREEDY = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+GREEDY = {
+    "do_sample": False,
+    "num_beams": 1,
+    "temperature": None,
+    "top_p": None,
+    "top_k": None,
+    "repetition_penalty": 1.0,
+    "early_stopping": False,
+    # BART's family ends every answer at its limit by force, and it would look finished.
+    "forced_eos_token_id": None,
+}
 """The likeliest token at every step, whatever a model's own settings are."""
+UNCHANGED = {
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "bad_words_ids": None,
+    "sequence_bias": None,
+}
+"""Nothing of a model's settings changes the probabilities that are read out."""
 
 
 PLAIN = ("paligemma", "florence2")
@@ -98,9 +118,10 @@ class HuggingSpeaker:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
     def refuse(self, phrase: str) -> None:
-        """As of the protocol: a phrase may hold none of the tokenizer's special tokens."""
+        """As of the protocol: a phrase may hold none of the tokenizer's special tokens, nor name a task."""
         image = getattr(self.processor, "image_token", None)
-        for token in (*self.tokenizer.all_special_tokens, *((image,) if image else ())):
+        tasks = getattr(self.processor, "tasks_answer_post_processing_type", {})
+        for token in (*self.tokenizer.all_special_tokens, *((image,) if image else ()), *tasks):
             if len(token) > 1 and token in phrase:
                 raise InputError(f"the words hold '{show(token)}', which steers {self.name}: leave it out")
 
@@ -126,7 +147,7 @@ class HuggingSpeaker:
     def write(self, questions: Sequence[Question], limit: int) -> list[Said]:
         """As of the protocol."""
         watch = Watch()
-        tokens = self._generate(questions, limit, watch)
+        tokens = self._generate(questions, limit, watch, {})
         ends = self._ends()
         said = []
         chances = torch.stack(watch.best, dim=1).clamp(min=1e-9).log()
@@ -146,7 +167,7 @@ class HuggingSpeaker:
         if tokens.row is None and max(counts) > 1:
             raise CheckpointError(f"{self.name}: rows of {words} are not one token each")
         watch = Watch(tokens)
-        self._generate(questions, max(counts), watch)
+        self._generate(questions, max(counts), watch, UNCHANGED)
         pairs = torch.stack(watch.pairs, dim=1).double().cpu().numpy()
         return [np.asarray(row[:count]) for row, count in zip(pairs, counts, strict=True)]
 
@@ -165,15 +186,19 @@ class HuggingSpeaker:
         listed = ends if isinstance(ends, list) else [ends]
         return {token for token in (*listed, self.tokenizer.eos_token_id) if token is not None}
 
-    def _generate(self, questions: Sequence[Question], limit: int, watch: Watch) -> Tensor:
+    def _generate(
+        self, questions: Sequence[Question], limit: int, watch: Watch, settings: dict[str, Any]
+    ) -> Tensor:
         """New tokens ``(B, steps)``, of at most ``limit`` steps."""
         inputs = self.prepare(questions)
+        if self.model.config.is_encoder_decoder:
+            inputs = {**inputs, "decoder_input_ids": self._begin(len(questions))}
         with torch.inference_mode():
             out: Tensor = self.model.generate(
                 **inputs,
                 **GREEDY,
+                **settings,
                 max_new_tokens=limit,
-                repetition_penalty=1.0,
                 pad_token_id=self.tokenizer.pad_token_id,
                 eos_token_id=sorted(self._ends()) or None,
                 logits_processor=LogitsProcessorList([watch]),
@@ -181,6 +206,19 @@ class HuggingSpeaker:
         if not all(bool(torch.isfinite(part).all()) for part in watch.best):
             raise CheckpointError(f"{self.name}: its probabilities are no numbers; try --precision fp32")
         return out[:, -len(watch.best) :]
+
+    def _begin(self, count: int) -> Tensor:
+        """What a decoder begins with ``(B, 1 or 2)``: its own start, and the token that it is forced to say.
+
+        Both are no part of an answer: the first step after them is.
+        """
+        told = self.model.generation_config
+        begun = told.decoder_start_token_id
+        start = self.tokenizer.bos_token_id if begun is None else begun
+        tokens = [token for token in (start, told.forced_bos_token_id) if token is not None]
+        if not tokens:
+            raise CheckpointError(f"{self.name}: its generation_config.json does not say how answers begin")
+        return torch.tensor([tokens], device=self.model.device).expand(count, -1)
 
     def prepare(self, questions: Sequence[Question], answered: bool = False) -> Any:
         """What the model's processor makes of questions, on the model's device.
