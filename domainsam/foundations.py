@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from domainsam.generalists import COSTS, GENERALISTS, PADDED, Generalist
 from domainsam.licences import RESEARCH_LICENCE
