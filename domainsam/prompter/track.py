@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import InputError
+from domainsam.prompter.contrast import Contrast
 from domainsam.prompter.followed import Anchor, Followed, Seen, TrackOptions, look_at, start_object
 from domainsam.prompter.frozen import name_kinds
+from domainsam.prompter.likeness import Likeness
 from domainsam.prompter.pips import PipsState
 from domainsam.prompter.pointmask import NOTHING, PointMask
 from domainsam.prompter.reinit import renew
@@ -92,7 +94,18 @@ class Course:
 
 
 KINDS = name_kinds(
-    Anchor, Course, Ended, FeatureState, FlowState, Followed, PipsState, PointMask, Seen, Window
+    Anchor,
+    Contrast,
+    Course,
+    Ended,
+    FeatureState,
+    FlowState,
+    Followed,
+    Likeness,
+    PipsState,
+    PointMask,
+    Seen,
+    Window,
 )
 """What :func:`domainsam.prompter.frozen.freeze` meets in a course."""
 

@@ -26,6 +26,11 @@ tracking_options = bundle(
     ),
     click.option("--least-iou", type=click.FloatRange(0, 1), default=0.5, help="Least estimated IoU."),
     click.option("--extent/--no-extent", default=True, help="Carry the mask's box along [default]."),
+    click.option(
+        "--likeness/--no-likeness",
+        default=None,
+        help="Also judge by how the object looked where it was marked [default: suits the foundation].",
+    ),
     click.option("--refinements", type=click.IntRange(min=0), default=3, help="Decodings with the own box."),
     click.option(
         "--pick",
