@@ -82,8 +82,8 @@ def list_objects(record: Record) -> NDArray[np.bool_]:
 
 
 @torch.inference_mode()
-def judge(foundation: Foundation, record: Record) -> Judged:
-    """Every reading of a grid of points on a picture that fills the foundation's longest side."""
+def judge(foundation: Foundation, record: Record, step: int = STEP) -> Judged:
+    """Every reading of a grid of points, ``step`` pixels apart, on a picture that fills the longest side."""
     size = foundation.image_size
     image, scale = fit(record.image, size)
     features = foundation.encode(image.to(foundation.device))
@@ -95,7 +95,7 @@ def judge(foundation: Foundation, record: Record) -> Judged:
     cells = cells[cells.sum(dim=1) >= LEAST_CELLS]
     valid = torch.zeros(size // 4, size // 4, dtype=torch.bool)
     valid[: -(-shown[0] // 4), : -(-shown[1] // 4)] = True
-    steps = np.arange(size // STEP) * STEP + STEP / 2
+    steps = np.arange(size // step) * step + step / 2
     points = [(x, y) for y in steps for x in steps if y < shown[0] and x < shown[1]]
     found = []
     for start in range(0, len(points), AT_ONCE):
@@ -182,11 +182,12 @@ def main() -> None:
     parser.add_argument("--foundation", default="embedded")
     parser.add_argument("--each", type=int, default=8, help="pictures of every set")
     parser.add_argument("--urban", type=int, default=0, help="pictures of roofs, which choose nothing")
+    parser.add_argument("--step", type=int, default=STEP, help="pixels between points; 64 is a quick look")
     given = parser.parse_args()
     foundation = load_foundation(given.foundation)
     judged = []
     for record in take_pictures(given.data, given.each, given.urban):
-        judged.append(judge(foundation, record))
+        judged.append(judge(foundation, record, given.step))
         best = judged[-1].overlaps.max(axis=0) >= RIGHT
         print(
             f"{record.source} {record.name}: {len(best)} objects, {best.mean():.2f} in some reading",
