@@ -118,7 +118,7 @@ class Halfway:
         return self.folder / f"state{number}.npz"
 
     def _write_arrays(self, path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-        self._write(path, lambda file: np.savez(file, **arrays))
+        self._write(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
     def _write(self, path: Path, content: Any) -> None:
         """Write a file so that it is there whole or not at all: bytes, or what a function writes."""

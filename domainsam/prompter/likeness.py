@@ -146,7 +146,7 @@ def measure_depth(share: Float32) -> Float32:
     """Signed distance in cells to the outline of what is covered by more than half, above 0 inside."""
     mask = share > 0.5 if (share > 0.5).any() else share >= share.max()
     inside, outside = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
-    return np.clip(inside - outside, -DEEPEST, DEEPEST).astype(np.float32)
+    return np.asarray(np.clip(inside - outside, -DEEPEST, DEEPEST), np.float32)
 
 
 def fit_motion(before: Points, now: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

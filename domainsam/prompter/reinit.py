@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from domainsam.prompter.anchor import anchor_points
 from domainsam.prompter.followed import (
     Followed,
     Seen,
     TrackOptions,
-    anchor_points,
     move_likeness,
     set_points,
 )

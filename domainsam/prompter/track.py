@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import InputError
+from domainsam.prompter.anchor import Anchor
 from domainsam.prompter.contrast import Contrast
-from domainsam.prompter.followed import Anchor, Followed, Seen, TrackOptions, look_at, start_object
+from domainsam.prompter.followed import Followed, Seen, TrackOptions, look_at, start_object
 from domainsam.prompter.frozen import name_kinds
 from domainsam.prompter.likeness import Likeness
 from domainsam.prompter.pips import PipsState

@@ -140,26 +140,32 @@ def _draw(name: str) -> bytes:
     return hashlib.sha256(f"limits {name}".encode()).digest()
 
 
-def choose_limits(judged: Sequence[Judged]) -> Limits:
-    """The pair with the best mean F1 over pictures; of equal ones the stricter."""
-    pairs = [(least, stable) for least in IOUS for stable in STABILITIES]
-    means = [float(np.mean([one.score(pair)[2] for one in judged])) for pair in pairs]
-    return max(zip(means, pairs, strict=True))[1]
+PAIRS = [(least, stable) for least in IOUS for stable in STABILITIES]
 
 
-def cross_validate(judged: Sequence[Judged]) -> tuple[list[tuple[float, float, float]], list[Limits]]:
-    """Scores of every picture by limits that the other folds chose, and those limits."""
-    scores: list[tuple[float, float, float]] = [(0.0, 0.0, 0.0)] * len(judged)
-    chosen = []
+def score_all(judged: Sequence[Judged]) -> NDArray[np.float64]:
+    """Recall, precision and F1 of every picture by every pair of limits, ``(pairs, pictures, 3)``."""
+    return np.array([[one.score(pair) for one in judged] for pair in PAIRS])
+
+
+def choose_limits(scores: NDArray[np.float64]) -> int:
+    """Number of the pair with the best mean F1 over pictures; of equal ones the strictest."""
+    return max(range(len(PAIRS)), key=lambda number: (float(scores[number, :, 2].mean()), PAIRS[number]))
+
+
+def cross_validate(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[Limits]]:
+    """Scores ``(pictures, 3)`` by limits that the other folds chose, and those limits."""
+    count = scores.shape[1]
+    crossed, chosen = np.zeros((count, 3)), []
     for fold in range(FOLDS):
-        limits = choose_limits([one for number, one in enumerate(judged) if number % FOLDS != fold])
-        chosen.append(limits)
-        for number in range(fold, len(judged), FOLDS):
-            scores[number] = judged[number].score(limits)
-    return scores, chosen
+        own = np.arange(count) % FOLDS == fold
+        number = choose_limits(scores[:, ~own])
+        chosen.append(PAIRS[number])
+        crossed[own] = scores[number][own]
+    return crossed, chosen
 
 
-def tell(name: str, scores: Sequence[tuple[float, float, float]]) -> str:
+def tell(name: str, scores: Sequence[Sequence[float]] | NDArray[np.float64]) -> str:
     """A line with means and 95 % intervals."""
     table, rng = np.array(scores), np.random.default_rng(0)
     draws = table[rng.integers(len(table), size=(DRAWS, len(table)))].mean(axis=1)
@@ -195,8 +201,9 @@ def main() -> None:
             flush=True,
         )
     general = [one for one in judged if one.source in ("coco_open", "ccp", "feral_cat", "dsb2018")]
-    limits = choose_limits(general)
-    crossed, each = cross_validate(general)
+    scores = score_all(general)
+    limits = PAIRS[choose_limits(scores)]
+    crossed, each = cross_validate(scores)
     before = get_limits(foundation)
     write = sys.stdout.write
     write(f"limits: least IoU {limits[0]:g}, least stability {limits[1]:g}; by fold {each}\n")
@@ -208,7 +215,7 @@ def main() -> None:
     for source in sorted({one.source for one in judged}):
         own = [one for one in judged if one.source == source]
         write(tell(f"{source}: so far", [one.score(before) for one in own]))
-        kept = [score for one, score in zip(general, crossed, strict=True) if one.source == source]
+        kept = [list(score) for one, score in zip(general, crossed, strict=True) if one.source == source]
         write(tell(f"{source}: chosen", kept or [one.score(limits) for one in own]))
 
 

@@ -92,7 +92,6 @@ def test_memory_goes_on_from_disk_where_it_was(foundation: TinySam2Foundation) -
         for _ in range(count):
             next(answers)
         kept = thaw(freeze(course, KINDS), KINDS)
-        answers.close()
         rest = list(follow_by_memory(view, marks, foundation, kept))
         assert [one.frame for one in rest] == [one.frame for one in whole[count:]]
         for one, other in zip(rest, whole[count:], strict=True):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from domainsam.errors import ConfigError, InputError
 from domainsam.foundation import load_foundation
 from domainsam.infer.pictures import PictureView
-from domainsam.prompter.followed import Anchor
+from domainsam.prompter.anchor import Anchor
 from domainsam.prompter.pointmask import cut_box, decode_points
 from domainsam.prompter.query import Pick, pick_points
 from domainsam.prompter.track import Ended, FrameAnswer, TrackOptions, TrackSource, follow
