@@ -216,7 +216,7 @@ def main() -> None:
         own = [one for one in judged if one.source == source]
         write(tell(f"{source}: so far", [one.score(before) for one in own]))
         kept = [list(score) for one, score in zip(general, crossed, strict=True) if one.source == source]
-        write(tell(f"{source}: chosen", kept or [one.score(limits) for one in own]))
+        write(tell(f"{source}: chosen", kept or [list(one.score(limits)) for one in own]))
 
 
 if __name__ == "__main__":
