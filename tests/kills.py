@@ -113,6 +113,10 @@ def _organ(folder: Path) -> None:
     write_sample(folder / "other.nii.gz", draw_abdomen(shape, spacing, seed=2)[0], spacing)
 
 
+FILM = 12
+"""Pictures of the film."""
+
+
 def _pictures(folder: Path) -> None:
     from domainsam_photo.generated import RED, draw_film, draw_ground, encode_picture, place_ball
 
@@ -125,7 +129,7 @@ def _pictures(folder: Path) -> None:
         if number == 0:
             (folder / "mask.png").write_bytes(encode_picture(mask))
     (folder / "points.json").write_text('{"objects": [{"points": [[50, 40]], "label": "ball"}]}')
-    pictures, masks = draw_film(3, 4)
+    pictures, masks = draw_film(3, FILM)
     for number, picture in enumerate(pictures):
         (folder / "film" / f"{number:03d}.png").write_bytes(encode_picture(picture))
     (folder / "film_mask.png").write_bytes(encode_picture(masks[0]))
@@ -166,7 +170,7 @@ COMMANDS = (
     ),
     Command(f"photo find photos --like photos/p0.png:mask.png --most 1 --always -o out {FAKE}", _pictures),
     Command(f"photo segment photos/p0.png --points points.json -o out {FAKE}", _pictures, resumes=False),
-    Command(f"photo track film --mask film_mask.png -o out {FAKE}", _pictures, resumes=False),
+    Command(f"photo track film --mask film_mask.png -o out --video out/o.mp4 {FAKE}", _pictures),
 )
 
 
@@ -175,6 +179,7 @@ def prepare_models() -> None:
     import torch
 
     from domainsam_ct import segment as ct
+    from domainsam_photo import halfway
     from domainsam_scene import segment as scene
     from domainsam_scene import segment_stack
     from domainsam_urban import map as urban
@@ -189,6 +194,8 @@ def prepare_models() -> None:
     vars(urban)["load_model"] = lambda options: settlements
     vars(ct)["load_chosen_model"] = lambda options: organs
     vars(ct)["read_model_labels"] = lambda path: organs.labels
+    # Else the state of so short a film would never be kept.
+    vars(halfway)["SECONDS"] = 0.0
     for module in (scene, segment_stack):
         vars(module)["load_chosen_model"] = lambda options: sensors
 

@@ -221,6 +221,7 @@ def track_options(
     points_per_object: int = 16,
     pick: str = "kmedoids",
     extent: bool = True,
+    likeness: bool | None = None,
     refinements: int = 3,
     least_iou: float = 0.5,
     reinit: str | None = None,
@@ -247,6 +248,7 @@ def track_options(
     track = TrackOptions(
         points=points_per_object,
         extent=extent,
+        likeness=likeness,
         refinements=refinements,
         least_iou=least_iou,
         horizon=horizon,

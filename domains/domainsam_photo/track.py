@@ -12,15 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from domainsam.errors import ConfigError
+from domainsam.documents import read_json
+from domainsam.errors import ConfigError, InputError
 from domainsam.foundation import load_decoder
+from domainsam.infer.journal import JOURNAL_FILE, Journal
+from domainsam.infer.outputs import OutputPlan
 from domainsam.infer.pictures import PictureView
+from domainsam.infer.workroom import WorkRoom, tidy_room
 from domainsam.progress import Progress, report_nothing
 from domainsam.prompter.pips import PipsTracker
 from domainsam.prompter.track import Ended, FrameAnswer, follow
 from domainsam.prompter.trackers import FeatureTracker, FlowTracker, StillTracker, Tracker
 from domainsam.protocols import Foundation, SceneObject
 from domainsam.staging import Staging
+from domainsam_photo.halfway import Halfway, Standing, describe_run
 from domainsam_photo.read.films import Film, import_av, open_film
 from domainsam_photo.read.marked import name_objects, read_marked
 from domainsam_photo.read.pictures import read_numbers
@@ -31,6 +36,37 @@ from domainsam_photo.write.overlay import draw_overlay, write_film
 SUMMARY = "track.json"
 RAFT_FILE = "torchvision's file of raft_large or raft_small"
 PIPS_FILE = "PIPS's public file (model-*.pth)"
+
+
+@dataclass(frozen=True)
+class TrackPlan(OutputPlan):
+    """A film, and the files that are made of it."""
+
+    film: Path
+    folder: Path
+    frames: int
+    video: Path | None
+
+    @property
+    def summary(self) -> Path:
+        """What became of the objects, JSON."""
+        return self.folder / SUMMARY
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """Numbers of the objects of every picture, PNG."""
+        return tuple(self.folder / f"{frame:05d}.png" for frame in range(self.frames))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file."""
+        return (self.summary, *self.masks, *(() if self.video is None else (self.video,)))
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Where what is, as a result tells it."""
+        paths = {"masks": self.folder, "summary": self.summary}
+        return paths if self.video is None else {**paths, "video": self.video}
 
 
 @dataclass(frozen=True)
@@ -86,30 +122,93 @@ def track_film(film: Path, options: TrackJobOptions, progress: Progress = report
         import_av()
     run = options.run
     with open_film(film) as pictures:
-        targets = [run.out / f"{frame:05d}.png" for frame in range(pictures.frames)]
-        extra = [run.out / SUMMARY, *([options.video] if options.video is not None else [])]
-        with Staging([*targets, *extra], overwrite=run.overwrite) as staging:
-            foundation, _ = load_decoder(run.foundation, run.device, run.precision)
+        plan = TrackPlan(film, run.out, pictures.frames, options.video)
+        if run.resume and plan.complete:
+            tidy_room(plan.work)
+            return _recall_result(plan)
+        plan.check(plan.may_replace(run.overwrite, run.resume))
+        foundation, precision = load_decoder(run.foundation, run.device, run.precision)
+        with WorkRoom(plan.work, run.resume) as room:
             view = PictureView(pictures.read, pictures.frames, foundation)
             objects = read_marked(view, options.points, options.boxes, options.mask)
-            labels = name_objects(objects)
-            ended: list[Ended] = []
-            seen = np.zeros(len(objects), int)
-            answers = answer_frames(view, objects, foundation, options, ended)
-            for done, answer in enumerate(answers, 1):
-                _store(staging[targets[answer.frame]], enlarge_numbers(answer.labels, view.original))
-                seen += [score > 0 for score in answer.scores]
-                progress("follow", done, pictures.frames)
-            _fill_gaps([staging[path] for path in targets], view.original)
-            paths = {"masks": run.out, "summary": run.out / SUMMARY}
-            if options.video is not None:
-                paths["video"] = options.video
-                _draw_film(staging[options.video], pictures, [staging[path] for path in targets])
-            result = TrackResult(
-                film, pictures.frames, tuple(labels), tuple(map(int, seen)), tuple(ended), paths
-            )
-            staging.write_text(run.out / SUMMARY, json.dumps(result.document(), indent=2) + "\n")
+            about = describe_run(film, pictures, options, foundation, precision)
+            with Journal(room.folder / JOURNAL_FILE, about, run.resume) as journal:
+                halfway = Halfway(room.folder, journal)
+                standing = halfway.begin(len(objects), foundation.device)
+                _follow(view, objects, foundation, options, halfway, standing, progress)
+            return _publish(plan, pictures, options, halfway, standing, name_objects(objects))
+
+
+def _follow(
+    view: PictureView,
+    objects: list[SceneObject],
+    foundation: Foundation,
+    options: TrackJobOptions,
+    halfway: Halfway,
+    standing: Standing,
+    progress: Progress,
+) -> None:
+    """Answer what is still to be answered, and keep it."""
+    answers = answer_frames(view, objects, foundation, options, standing)
+    for answer in answers:
+        halfway.paint(answer.frame, enlarge_numbers(answer.labels, view.original))
+        standing.seen = [
+            before + (score > 0) for before, score in zip(standing.seen, answer.scores, strict=True)
+        ]
+        standing.answered += 1
+        halfway.note(standing)
+        progress("follow", standing.answered, view.frames)
+
+
+def _publish(
+    plan: TrackPlan,
+    pictures: Film,
+    options: TrackJobOptions,
+    halfway: Halfway,
+    standing: Standing,
+    labels: list[str],
+) -> TrackResult:
+    """Put every file in place, or none; the masks of pictures without an answer are empty."""
+    result = TrackResult(
+        plan.film,
+        plan.frames,
+        tuple(labels),
+        tuple(int(count) for count in standing.seen),
+        tuple(standing.ended),
+        plan.paths,
+    )
+    replace = plan.may_replace(options.run.overwrite, options.run.resume)
+    with Staging(plan.files, overwrite=replace) as staging:
+        nothing: bytes | None = None
+        for frame, target in enumerate(plan.masks):
+            if halfway.mask(frame).exists():
+                staging.write_bytes(target, halfway.mask(frame).read_bytes())
+            else:
+                nothing = nothing or encode_numbers(np.zeros(pictures.read(0).shape[:2], np.uint8))
+                staging.write_bytes(target, nothing)
+        if plan.video is not None:
+            _draw_film(staging[plan.video], pictures, [staging[path] for path in plan.masks])
+        staging.write_text(plan.summary, json.dumps(result.document(), indent=2) + "\n")
     return result
+
+
+def _recall_result(plan: TrackPlan) -> TrackResult:
+    """What an earlier run told of a film that is complete."""
+    told = read_json(plan.summary, "summary of a followed film")
+    try:
+        objects, ended = told["objects"], told["ended"]
+        return TrackResult(
+            plan.film,
+            plan.frames,
+            tuple(str(one["label"]) for one in objects),
+            tuple(int(one["seen_in"]) for one in objects),
+            tuple(Ended(one["object"], one["picture"], one["direction"], one["reason"]) for one in ended),
+            plan.paths,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{plan.summary}: is no summary of a followed film; give --overwrite to follow it anew"
+        ) from error
 
 
 def answer_frames(
@@ -117,9 +216,9 @@ def answer_frames(
     objects: list[SceneObject],
     foundation: Foundation,
     options: TrackJobOptions,
-    ended: list[Ended],
+    standing: Standing,
 ) -> Iterator[FrameAnswer]:
-    """Answers of the chosen tracker, picture by picture.
+    """Answers of the chosen tracker, picture by picture, from where a run stands.
 
     Raises
     ------
@@ -129,9 +228,9 @@ def answer_frames(
     if options.tracker == "sam2":
         from domainsam.prompter.sam2_memory import follow_by_memory
 
-        return follow_by_memory(view, objects, foundation)
+        return follow_by_memory(view, objects, foundation, standing.course)
     tracker = make_tracker(options, foundation)
-    return follow(view, objects, foundation, tracker, options.track, ended)
+    return follow(view, objects, foundation, tracker, options.track, standing.ended, standing.course)
 
 
 def make_tracker(options: TrackJobOptions, foundation: Foundation) -> Tracker:
@@ -165,21 +264,6 @@ def _need_file(options: TrackJobOptions, what: str) -> Path:
 def enlarge_numbers(numbers: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Numbers ``(h, w)`` at the size ``(H, W)`` of the original pictures."""
     return np.asarray(Image.fromarray(numbers).resize(size[::-1], Image.Resampling.NEAREST))
-
-
-def _store(path: Path, numbers: NDArray[np.uint8]) -> None:
-    """Write a mask; where one direction has written already, only what it left free is painted."""
-    if path.exists():
-        before = read_numbers(path)
-        numbers = np.where(before > 0, before, numbers).astype(np.uint8)
-    path.write_bytes(encode_numbers(numbers))
-
-
-def _fill_gaps(paths: list[Path], size: tuple[int, int]) -> None:
-    """An empty mask for every picture without an answer."""
-    for path in paths:
-        if not path.exists():
-            path.write_bytes(encode_numbers(np.zeros(size, np.uint8)))
 
 
 def _draw_film(path: Path, film: Film, masks: list[Path]) -> None:

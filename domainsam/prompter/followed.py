@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError, InputError
+from domainsam.prompter.anchor import Anchor, anchor_points
 from domainsam.prompter.descriptors import centre_window
+from domainsam.prompter.likeness import FITTED, Likeness, learn_likeness, measure_depth, share_cells
 from domainsam.prompter.patches import LEAST, compare_patches, take_patches
 from domainsam.prompter.pointmask import PointMask, decode_points
 from domainsam.prompter.query import Pick, Points, pick_points
@@ -20,9 +22,6 @@ from domainsam.prompts import PromptSet
 from domainsam.protocols import Box, Foundation, SceneObject, View, Window
 
 Reinit = Literal["fixed", "median", "similar", "synced"]
-ROOM = 0.08
-"""Share of its sides that a carried box is widened by on each side."""
-STRAY = 0.01
 SURE = 1e8
 """Logit of a mask that was given."""
 
@@ -42,6 +41,9 @@ class TrackOptions:
     extent
         Also prompt with the box of the mask that points were set on, moved and scaled as the points that
         are seen moved. SAM-PT does not; a small foundation often needs it, and False leaves it out.
+    likeness
+        Also judge by how the object looked and lay where it was marked; None for whether the foundation is
+        one that this was fitted for (:data:`domainsam.prompter.likeness.FITTED`). SAM-PT does not.
     refinements
         Decodings with the mask's own box after the first two. SAM-PT takes 12 with a large SAM and 3 with
         small ones; the default is for small ones.
@@ -73,6 +75,7 @@ class TrackOptions:
     pick_beside: Pick = "mixed"
     others: bool = True
     extent: bool = True
+    likeness: bool | None = None
     refinements: int = 3
     least_iou: float = 0.5
     reinit: Reinit | None = None
@@ -101,44 +104,6 @@ class Seen:
     packed: NDArray[np.uint8]
 
 
-@dataclass(frozen=True, eq=False)
-class Anchor:
-    """Where points ``(P, 2)`` were set on an object, and the box of its mask there."""
-
-    points: Points
-    box: Box
-
-    def carry(self, points: Points, seen: Visible) -> Box | None:
-        """The box moved and scaled as the points that are seen; None where none is.
-
-        Scaled by the ratio of their median distances from their middle, at most by 2 either way of
-        what it was, and widened by :data:`ROOM`.
-        """
-        if not seen.any():
-            return None
-        before, now = self.points[seen], points[seen]
-        middles = np.median(before, axis=0), np.median(now, axis=0)
-        spreads = [
-            float(np.median(np.hypot(*(part - middle).T)))
-            for part, middle in zip((before, now), middles, strict=True)
-        ]
-        scale = float(np.clip(spreads[1] / spreads[0], 0.5, 2.0)) if min(spreads) > 1 else 1.0
-        corners = np.array(self.box).reshape(2, 2)
-        room = ROOM * (corners[1] - corners[0]) * scale
-        moved = (corners - middles[0]) * scale + middles[1] + np.stack([-room, room])
-        left, top, right, bottom = (float(edge) for edge in moved.ravel())
-        return left, top, right, bottom
-
-
-def anchor_points(points: Points, count: int, mask: NDArray[np.bool_]) -> Anchor:
-    """The anchor of the first ``count`` points, on a mask ``(H, W)``, not empty.
-
-    Its box leaves :data:`STRAY` of the mask's pixels out on every side: specks far away would widen it.
-    """
-    (top, bottom), (left, right) = (np.quantile(part, [STRAY, 1 - STRAY]) for part in np.nonzero(mask))
-    return Anchor(points[:count].copy(), (float(left), float(top), float(right) + 1, float(bottom) + 1))
-
-
 @dataclass
 class Followed:
     """State of one object; ``answer`` is None where it is not seen, ``begun`` where its points were set."""
@@ -153,6 +118,7 @@ class Followed:
     score: float
     first_area: int
     anchor: Anchor | None = None
+    likeness: Likeness | None = None
     patches: NDArray[np.float64] | None = None
     kept: NDArray[np.bool_] | None = None
     memory: list[Seen] = field(default_factory=list)
@@ -215,11 +181,32 @@ def start_object(
         begun=one.bounds.frame,
         anchor=anchor_points(points, count, mask) if options.extent else None,
     )
+    if options.likeness or (options.likeness is None and foundation.name in FITTED):
+        window = surround(view, mask, one.bounds.frame, followed.side)
+        looks = view.features(window), view.image(window)
+        followed.likeness = learn_likeness(mask, *looks, window, points[:count])
     if options.patches:
         image = view.image(Window(0, 0, *view.shape, one.bounds.frame))
         followed.patches = take_patches(image, points)
         followed.kept = np.ones(len(points), bool)
     return followed
+
+
+def surround(view: View, mask: NDArray[np.bool_], frame: int, side: int) -> Window:
+    """The window of ``side`` pixels with a mask ``(H, W)`` in its middle."""
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    bounds = int(rows[0]), int(cols[0]), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1
+    return centre_window(view.shape, Window(*bounds, frame), side)
+
+
+def move_likeness(one: Followed, view: View, mask: NDArray[np.bool_], frame: int) -> Likeness | None:
+    """What an object looked like, with the outline ``mask`` ``(H, W)`` that new points were set on."""
+    if one.likeness is None:
+        return None
+    window = surround(view, mask, frame, one.side)
+    return one.likeness.moved(
+        measure_depth(share_cells(mask, window)), window, one.points[: one.count].copy()
+    )
 
 
 def set_points(
@@ -291,6 +278,13 @@ def look_at(
         return _miss(one, "its points mark nothing")
     if answer.iou < options.least_iou:
         return _miss(one, f"its mask's estimated IoU is {answer.iou:.2f}, below {options.least_iou:g}")
+    if one.likeness is not None:
+        points, visible = one.points[: one.count], one.visible[: one.count]
+        image = view.image(window)
+        logits = one.likeness.judge(answer.logits, features, image, window, points, visible)
+        if not (logits > 0).any():
+            return _miss(one, "nothing there looks like it")
+        answer = replace(answer, logits=logits)
     one.answer, one.score, one.missing = answer, answer.iou, 0
     if options.reinit is not None:
         mask = answer.paint(view.shape) > 0

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from domainsam.errors import CheckpointError
 from domainsam.foundation.loading import read_tensors
+from domainsam.prompter.frozen import AGAIN
 from domainsam.prompter.pips_network import FRAMES, STRIDE, WIDTH, PipsNetwork
 from domainsam.prompter.query import Points
 from domainsam.prompter.trackers import Visible, is_inside
@@ -44,7 +45,7 @@ class PipsState:
     paths: NDArray[np.float64] = field(init=False)
     seen: NDArray[np.float64] = field(init=False)
     looks: Tensor | None = None
-    maps: dict[int, Tensor] = field(default_factory=dict)
+    maps: dict[int, Tensor] = field(default_factory=dict, metadata=AGAIN)
 
     def __post_init__(self) -> None:
         count = len(self.points)

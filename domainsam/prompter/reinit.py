@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from domainsam.prompter.followed import Followed, Seen, TrackOptions, anchor_points, set_points
+from domainsam.prompter.anchor import anchor_points
+from domainsam.prompter.followed import (
+    Followed,
+    Seen,
+    TrackOptions,
+    move_likeness,
+    set_points,
+)
 from domainsam.prompter.patches import take_patches
 from domainsam.prompter.trackers import Tracker
 from domainsam.protocols import View, Window
@@ -92,6 +99,7 @@ def _set_anew(
     one.state, one.count, one.points = tracker.begin(view, seen.frame, points), count, points
     one.visible = np.ones(len(points), bool)
     one.anchor = anchor_points(points, count, mask) if options.extent else None
+    one.likeness = move_likeness(one, view, mask, seen.frame)
     if options.patches:
         one.patches = take_patches(view.image(Window(0, 0, *view.shape, seen.frame)), points)
         one.kept = one.visible.copy()

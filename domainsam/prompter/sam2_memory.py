@@ -17,7 +17,7 @@ from domainsam.errors import ConfigError
 from domainsam.foundation import embedded_sam2
 from domainsam.foundation.sam2 import Sam2Foundation
 from domainsam.foundations import IMAGENET
-from domainsam.prompter.track import FrameAnswer, check_place
+from domainsam.prompter.track import Course, FrameAnswer, check_place
 from domainsam.protocols import Foundation, SceneObject, View, Window
 
 REMEMBERED = 32
@@ -43,11 +43,14 @@ class LazyPictures:
 
 
 def follow_by_memory(
-    view: View, objects: Sequence[SceneObject], foundation: Foundation
+    view: View,
+    objects: Sequence[SceneObject],
+    foundation: Foundation,
+    course: Course | None = None,
 ) -> Iterator[FrameAnswer]:
     """Follow objects as :func:`domainsam.prompter.track.follow` does, by SAM 2's memory; no point is told.
 
-    Its holes are not filled, which the official builder leaves to an extension for CUDA.
+    Its holes are not filled, which the official builder leaves to an extension for CUDA. ``course`` as there.
 
     Raises
     ------
@@ -69,12 +72,45 @@ def follow_by_memory(
         for number, one in enumerate(objects, 1):
             _mark(predictor, state, number, one, view.shape)
         starts = [one.bounds.frame for one in objects]
-        for frame, logits in _propagate(predictor, state, min(starts), reverse=False):
-            yield _merge(frame, logits, [start <= frame for start in starts])
+        stand = course or Course()
+        yield from _go(predictor, state, range(min(starts), view.frames), starts, stand)
         if max(starts) > 0:
-            for frame, logits in _propagate(predictor, state, max(starts), reverse=True):
-                if any(start > frame for start in starts):
-                    yield _merge(frame, logits, [start > frame for start in starts])
+            yield from _go(predictor, state, range(max(starts), -1, -1), starts, stand)
+
+
+def _go(
+    predictor: Any, state: dict[str, Any], frames: range, starts: Sequence[int], stand: Course
+) -> Iterator[FrameAnswer]:
+    """One direction; backwards without the pictures where objects were marked."""
+    forwards = frames.step > 0
+    left, first, passed = stand.left(frames, forwards), frames[0], None
+    if not len(left):
+        return
+    if stand.frame is not None:
+        restore_memories(state, stand.held)
+    if len(left) < len(frames):
+        # The official loop goes back from picture 0 to nowhere, so it begins with what was answered already.
+        first = passed = left[0] - frames.step
+    for frame, logits in _propagate(predictor, state, first, not forwards):
+        shown = [start <= frame if forwards else start > frame for start in starts]
+        if frame != passed and any(shown):
+            stand.answered(frame, forwards, name_memories(state))
+            yield _merge(frame, logits, shown)
+
+
+def name_memories(state: dict[str, Any]) -> dict[int, Any]:
+    """By object, what is remembered of pictures where it was not marked, and which were looked at."""
+    return {
+        number: {"seen": outputs["non_cond_frame_outputs"], "told": state["frames_tracked_per_obj"][number]}
+        for number, outputs in state["output_dict_per_obj"].items()
+    }
+
+
+def restore_memories(state: dict[str, Any], held: dict[int, Any]) -> None:
+    """Put what :func:`name_memories` named into the state of a run in which the same is marked."""
+    for number, memories in held.items():
+        state["output_dict_per_obj"][number]["non_cond_frame_outputs"] = memories["seen"]
+        state["frames_tracked_per_obj"][number] = memories["told"]
 
 
 def make_video_predictor(model: Any) -> Any:
@@ -87,13 +123,34 @@ def make_video_predictor(model: Any) -> Any:
     # The official loop draws a bar of its own; ours tells of progress.
     official.tqdm = partial(official.tqdm, disable=True)
     predictor = copy.copy(model)
-    predictor.__class__ = official.SAM2VideoPredictor
+    predictor.__class__ = _widen(official.SAM2VideoPredictor)
     predictor.fill_hole_area = 0
     predictor.non_overlap_masks = False
     predictor.clear_non_cond_mem_around_input = False
     predictor.add_all_frames_to_correct_as_cond = False
     predictor.binarize_mask_from_pts_for_mem_enc = True
     return predictor
+
+
+def _widen(official: Any) -> Any:
+    """The official predictor with memories that its own layers can read where nothing casts for them.
+
+    It stores them in bfloat16. An object that is marked later has no pointer yet, whose float32 would bring
+    its memory back to float32, and the first layer refuses; the values stay those of bfloat16.
+    """
+
+    class Wide(official):  # type: ignore[misc]
+        def _run_single_frame_inference(self, *given: Any, **named: Any) -> Any:
+            found, masks = super()._run_single_frame_inference(*given, **named)
+            if found["maskmem_features"] is not None:
+                found["maskmem_features"] = found["maskmem_features"].float()
+            return found, masks
+
+        def _run_memory_encoder(self, *given: Any, **named: Any) -> Any:
+            memory, places = super()._run_memory_encoder(*given, **named)
+            return memory.float(), places
+
+    return Wide
 
 
 def begin_state(predictor: Any, view: View) -> dict[str, Any]:

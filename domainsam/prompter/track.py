@@ -9,21 +9,26 @@ and the horizon, never the length of the film.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import InputError
-from domainsam.prompter.followed import Followed, TrackOptions, look_at, start_object
-from domainsam.prompter.pointmask import NOTHING
+from domainsam.prompter.anchor import Anchor
+from domainsam.prompter.contrast import Contrast
+from domainsam.prompter.followed import Followed, Seen, TrackOptions, look_at, start_object
+from domainsam.prompter.frozen import name_kinds
+from domainsam.prompter.likeness import Likeness
+from domainsam.prompter.pips import PipsState
+from domainsam.prompter.pointmask import NOTHING, PointMask
 from domainsam.prompter.reinit import renew
 from domainsam.prompter.search import cut_out
-from domainsam.prompter.trackers import Tracker
+from domainsam.prompter.trackers import FeatureState, FlowState, Tracker
 from domainsam.protocols import Click, Foundation, SceneObject, View, Window
 
-__all__ = ["Ended", "FrameAnswer", "TrackOptions", "TrackSource", "follow"]
+__all__ = ["Course", "Ended", "FrameAnswer", "TrackOptions", "TrackSource", "follow"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +63,54 @@ class Ended:
     reason: str
 
 
+@dataclass
+class Course:
+    """Where a run through pictures stands: after each answer, all that the next one needs.
+
+    Parameters
+    ----------
+    forwards
+        The direction.
+    frame
+        The picture that was answered last; None before the first.
+    held
+        What is known of the objects, in the tracker's own form.
+    """
+
+    forwards: bool = True
+    frame: int | None = None
+    held: dict[int, Any] = field(default_factory=dict)
+
+    def answered(self, frame: int, forwards: bool, held: dict[int, Any]) -> None:
+        """Note that a picture was answered."""
+        self.frame, self.forwards, self.held = frame, forwards, held
+
+    def left(self, frames: range, forwards: bool) -> range:
+        """Those of ``frames`` in a direction that are still to be answered."""
+        if self.frame is None or (self.forwards and not forwards):
+            return frames
+        if self.forwards != forwards:
+            return frames[:0]
+        return frames[frames.index(self.frame) + 1 :]
+
+
+KINDS = name_kinds(
+    Anchor,
+    Contrast,
+    Course,
+    Ended,
+    FeatureState,
+    FlowState,
+    Followed,
+    Likeness,
+    PipsState,
+    PointMask,
+    Seen,
+    Window,
+)
+"""What :func:`domainsam.prompter.frozen.freeze` meets in a course."""
+
+
 def follow(
     view: View,
     objects: Sequence[SceneObject],
@@ -65,6 +118,7 @@ def follow(
     tracker: Tracker,
     options: TrackOptions | None = None,
     ended: list[Ended] | None = None,
+    course: Course | None = None,
 ) -> Iterator[FrameAnswer]:
     """Follow objects from the pictures where they were marked, forwards and then backwards.
 
@@ -81,6 +135,9 @@ def follow(
         Who follows points.
     ended
         Is told where objects were given up.
+    course
+        Is told after each answer where the run stands; one that stands somewhere already is gone on with,
+        and gives the answers that an unbroken run would.
 
     Raises
     ------
@@ -93,7 +150,7 @@ def follow(
     for number, one in enumerate(objects, 1):
         check_place(number, one, view)
     told = [] if ended is None else ended
-    run = _Run(view, objects, foundation, tracker, chosen, told)
+    run = _Run(view, objects, foundation, tracker, chosen, told, course or Course())
     starts = [one.bounds.frame for one in objects]
     yield from run.go(range(min(starts), view.frames), forwards=True)
     if max(starts) > 0:
@@ -110,11 +167,13 @@ class _Run:
     tracker: Tracker
     options: TrackOptions
     ended: list[Ended]
+    course: Course
 
     def go(self, frames: range, forwards: bool) -> Iterator[FrameAnswer]:
         """Answers in the order of ``frames``; backwards without the pictures where objects were marked."""
-        held: dict[int, Followed] = {}
-        for frame in frames:
+        left = self.course.left(frames, forwards)
+        held: dict[int, Followed] = self.course.held if len(left) < len(frames) else {}
+        for frame in left:
             fresh = [n for n, one in enumerate(self.objects) if one.bounds.frame == frame]
             self._step(held, frame, forwards)
             for number in fresh:
@@ -123,6 +182,7 @@ class _Run:
                 )
             shown = [n for n in held if forwards or n not in fresh]
             if shown:
+                self.course.answered(frame, forwards, held)
                 yield self._merge(frame, {n: held[n] for n in shown})
 
     def _step(self, held: dict[int, Followed], frame: int, forwards: bool) -> None:

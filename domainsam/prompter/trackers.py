@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from domainsam.errors import CheckpointError, ConfigError
 from domainsam.foundation.loading import read_tensors
 from domainsam.prompter.descriptors import CELL, centre_window, describe_features
+from domainsam.prompter.frozen import AGAIN
 from domainsam.prompter.query import Points
 from domainsam.protocols import View, Window
 
@@ -52,13 +53,16 @@ class StillTracker:
 
 @dataclass
 class FeatureState:
-    """Points ``(P, 2)``, descriptors ``(P, D)`` where they were set and where last seen, the last picture."""
+    """Points ``(P, 2)``, descriptors ``(P, D)`` where they were set and where last seen, the last picture.
+
+    ``descriptors`` of that picture's window are computed again where they are None.
+    """
 
     points: Points
     first: Tensor
     last: Tensor
     window: Window
-    descriptors: Tensor
+    descriptors: Tensor | None = field(default=None, metadata=AGAIN)
 
 
 class FeatureTracker:
@@ -97,6 +101,8 @@ class FeatureTracker:
     def step(self, view: View, state: FeatureState, frame: int) -> tuple[Points, Visible]:
         """Where the points are in ``frame``, and which are seen."""
         before = state.points
+        if state.descriptors is None:
+            state.descriptors = self._describe_window(view, state.window)
         window, descriptors = self._describe(view, frame, before)
         found = self._match(descriptors, window, before, F.normalize(state.first + state.last, dim=1))
         there = sample_descriptors(descriptors, found, window)
@@ -115,8 +121,11 @@ class FeatureTracker:
         right, bottom = (int(edge) + 1 for edge in np.floor(points.max(axis=0)))
         around = Window(top, left, bottom - top, right - left, frame)
         window = centre_window(view.shape, around, self.side)
+        return window, self._describe_window(view, window)
+
+    def _describe_window(self, view: View, window: Window) -> Tensor:
         with torch.inference_mode():
-            return window, describe_features(view.features(window))
+            return describe_features(view.features(window))
 
     def _match(self, descriptors: Tensor, window: Window, points: Points, wanted: Tensor) -> Points:
         """Where within the radius of ``points`` descriptors are most like ``wanted`` ``(P, D)``."""

@@ -55,7 +55,4 @@ def test_keywords_are_the_options_of_the_command(
     command: object, functions: tuple[Callable[..., object], ...], inputs: set[str]
 ) -> None:
     options = {item.name for item in command.params if item.expose_value} - TALK - inputs  # type: ignore[attr-defined]
-    known = set(keyword_names(*functions)) - {"made_by"}
-    if command is track_command:
-        known -= {"resume"}
-    assert options == known
+    assert options == set(keyword_names(*functions)) - {"made_by"}

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from domainsam_cli.console import format_paths, get_command_line, print_result
+from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import bundle, job_options
-from domainsam_photo.commands.shared import PATH, machine_options
+from domainsam_photo.commands.shared import PATH, many_options
 from domainsam_photo.run import track_options
 from domainsam_photo.settings import TRACKERS
 
@@ -25,6 +26,11 @@ tracking_options = bundle(
     ),
     click.option("--least-iou", type=click.FloatRange(0, 1), default=0.5, help="Least estimated IoU."),
     click.option("--extent/--no-extent", default=True, help="Carry the mask's box along [default]."),
+    click.option(
+        "--likeness/--no-likeness",
+        default=None,
+        help="Also judge by how the object looked where it was marked [default: suits the foundation].",
+    ),
     click.option("--refinements", type=click.IntRange(min=0), default=3, help="Decodings with the own box."),
     click.option(
         "--pick",
@@ -48,8 +54,9 @@ tracking_options = bundle(
 @click.option("--mask", type=PATH, help="Numbers of the objects in picture 0, PNG.")
 @click.option("--boxes", type=PATH, help="Objects as boxes; slice is the picture: .json .csv.")
 @click.option("--points", type=PATH, help="Objects as points; slice is the picture: .json .csv.")
-@machine_options
-def track_command(film: Path, **given: Any) -> None:
+@many_options
+@click.pass_context
+def track_command(ctx: click.Context, /, film: Path, **given: Any) -> None:
     """Follow objects through a film, or a folder of pictures, forwards and backwards.
 
     \b
@@ -59,6 +66,7 @@ def track_command(film: Path, **given: Any) -> None:
     from domainsam.progress import report_progress
     from domainsam_photo.track import track_film
 
+    mark_resumable(ctx)
     options = track_options(**job_options(given), made_by=get_command_line())
     with report_progress(film.name, given["quiet"] or given["as_json"]) as progress:
         result = track_film(film, options, progress)

@@ -18,7 +18,7 @@ from domainsam.metrics.bootstrap import Interval, bootstrap
 from domainsam.metrics.tables import csv_text, finite_or_none, interval_document
 from domainsam.progress import Progress, report_nothing
 from domainsam.prompter.search import ExampleOptions
-from domainsam.prompter.track import TrackOptions
+from domainsam.prompter.track import Course, TrackOptions
 from domainsam.protocols import Click, Foundation, SceneObject
 from domainsam_photo.evaluate.layouts import (
     FILM_LAYOUTS,
@@ -29,6 +29,7 @@ from domainsam_photo.evaluate.layouts import (
 )
 from domainsam_photo.evaluate.scores import count_bands, count_overlap, measure_contour, measure_region
 from domainsam_photo.find import make_finder
+from domainsam_photo.halfway import Standing
 from domainsam_photo.read.films import PictureFolder
 from domainsam_photo.read.marked import Example
 from domainsam_photo.read.pictures import read_mask, read_numbers, read_picture
@@ -264,7 +265,7 @@ def score_film(
     ]
     given = TrackJobOptions(RunOptions(Path()), TrackOptions(), tracker=method)  # type: ignore[arg-type]
     answers: dict[int, NDArray[np.uint8]] = {}
-    for answer in answer_frames(view, objects, foundation, given, []):
+    for answer in answer_frames(view, objects, foundation, given, Standing(Course(), [])):
         if answer.frame in film.masks:
             before = answers.get(answer.frame, np.zeros(view.shape, np.uint8))
             answers[answer.frame] = np.where(before > 0, before, answer.labels).astype(np.uint8)

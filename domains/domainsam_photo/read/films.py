@@ -107,6 +107,25 @@ class FilmFile:
         InputError
             If neither it nor one before it can be decoded.
         """
+        picture = self._find(frame)
+        if picture is not None:
+            return picture
+        # The nearest before, wherever reading began: a run that is gone on with sees what the first one saw.
+        for earlier in range(frame - 1, -1, -1):
+            picture = self._find(earlier)
+            if picture is not None:
+                log.warning(
+                    "%s: picture %d cannot be decoded; picture %d stands for it",
+                    self.path.name,
+                    frame,
+                    earlier,
+                )
+                self._keep(frame, picture)
+                return picture
+        raise InputError(f"{self.path}: picture {frame} cannot be decoded; copy or download it again")
+
+    def _find(self, frame: int) -> NDArray[np.uint8] | None:
+        """The picture, if it can be decoded or another stands for it already."""
         if frame in self._kept:
             return self._kept[frame]
         if self._next is None or not self._next <= frame <= self._next + KEPT:
@@ -118,14 +137,7 @@ class FilmFile:
                 return picture
             if number > frame:
                 break
-        before = [number for number in self._kept if number < frame]
-        if not before:
-            raise InputError(f"{self.path}: picture {frame} cannot be decoded; copy or download it again")
-        log.warning(
-            "%s: picture %d cannot be decoded; picture %d stands for it", self.path.name, frame, max(before)
-        )
-        self._keep(frame, self._kept[max(before)])
-        return self._kept[frame]
+        return None
 
     def moment(self, frame: int) -> Fraction:
         """Seconds from the first picture."""

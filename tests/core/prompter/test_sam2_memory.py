@@ -12,7 +12,9 @@ from PIL import Image
 from domainsam.errors import ConfigError
 from domainsam.foundation import load_foundation
 from domainsam.foundation.embedded_sam2 import TinySam2Foundation
+from domainsam.prompter.frozen import freeze, thaw
 from domainsam.prompter.sam2_memory import LazyPictures, begin_state, follow_by_memory, make_video_predictor
+from domainsam.prompter.track import KINDS, Course
 from domainsam.protocols import Click, SceneObject, Window
 from domainsam.testing.contracts import ArrayView
 from tests.core.tiny_sam2 import SIDE, tiny_foundation
@@ -77,6 +79,24 @@ def test_memory_stays_flat(foundation: TinySam2Foundation, monkeypatch: pytest.M
         held.append(len(outputs[0]["non_cond_frame_outputs"]))
     assert len(held) == 7
     assert max(held) <= 3
+
+
+def test_memory_goes_on_from_disk_where_it_was(foundation: TinySam2Foundation) -> None:
+    """Two objects, marked in pictures 1 and 3 of five: 1 to 4 forwards, then 2 to 0 backwards."""
+    view, marks = ArrayView((SIDE, SIDE), frames=5), [marked(1), marked(3)]
+    whole = list(follow_by_memory(view, marks, foundation))
+    assert [one.frame for one in whole] == [1, 2, 3, 4, 2, 1, 0]
+    for count in (2, 4, 6):
+        course = Course()
+        answers = follow_by_memory(view, marks, foundation, course)
+        for _ in range(count):
+            next(answers)
+        kept = thaw(freeze(course, KINDS), KINDS)
+        rest = list(follow_by_memory(view, marks, foundation, kept))
+        assert [one.frame for one in rest] == [one.frame for one in whole[count:]]
+        for one, other in zip(rest, whole[count:], strict=True):
+            assert np.array_equal(one.labels, other.labels)
+            assert one.scores == other.scores
 
 
 def test_a_foundation_without_trained_memory_is_refused() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from domainsam.errors import ConfigError, InputError
 from domainsam.foundation import load_foundation
 from domainsam.infer.pictures import PictureView
-from domainsam.prompter.followed import Anchor
+from domainsam.prompter.anchor import Anchor
 from domainsam.prompter.pointmask import cut_box, decode_points
 from domainsam.prompter.query import Pick, pick_points
 from domainsam.prompter.track import Ended, FrameAnswer, TrackOptions, TrackSource, follow
@@ -228,3 +228,16 @@ def test_the_extent_moves_and_grows_with_the_points() -> None:
     assert cut_box((0, 0, 9, 9), (4, 4, 20, 20)) == (4, 4, 9, 9)
     assert cut_box((0, 0, 3, 3), (4, 4, 20, 20)) == (4, 4, 20, 20)
     assert cut_box(None, (4, 4, 20, 20)) is None
+
+
+def test_likeness_follows_a_square_that_its_points_alone_would_not_outline(fake: Foundation) -> None:
+    places = [(16 + 4 * step, 24 + 12 * step) for step in range(4)]
+    options = TrackOptions(least_iou=0.0, refinements=1, likeness=True, reinit="median", horizon=2)
+    view, tracker = view_of(places, fake), FeatureTracker(64, radius=30)
+    answers = list(follow(view, [square_at(*places[0])], fake, tracker, options))
+    assert len(answers) == 4
+    for answer, (row, col) in zip(answers, places, strict=True):
+        truth = np.zeros(SHAPE, bool)
+        truth[row : row + 32, col : col + 32] = True
+        own = answer.labels == 1
+        assert (own & truth).sum() / (own | truth).sum() > 0.7, f"picture {answer.frame}"

@@ -1,0 +1,92 @@
+"""An object is known again by how it looked and lay, where a decoder's logits alone leak."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from domainsam.prompter.frozen import freeze, thaw
+from domainsam.prompter.likeness import Likeness, fit_motion, learn_likeness, measure_depth, move_map
+from domainsam.prompter.track import KINDS
+from domainsam.protocols import Features, Window
+
+WINDOW = Window(0, 0, 64, 96)
+SEEN = np.ones(4, bool)
+
+
+def show(col: int) -> tuple[Features, np.ndarray]:
+    """A red square of 24 pixels on blue, left edge at ``col``; features that say nothing."""
+    picture = np.zeros((3, 64, 96), np.float32)
+    picture[2] = 0.8
+    picture[:, 20:44, col : col + 24] = np.array([0.9, 0.1, 0.1], np.float32)[:, None, None]
+    return Features(torch.ones(1, 4, 4, 6), (torch.ones(1, 2, 16, 24),), (64, 96)), picture
+
+
+def square(col: int) -> np.ndarray:
+    mask = np.zeros((64, 96), bool)
+    mask[20:44, col : col + 24] = True
+    return mask
+
+
+def corners(col: int) -> np.ndarray:
+    return np.array([[col + 4.0, 24], [col + 20, 24], [col + 4, 40], [col + 20, 40]])
+
+
+@pytest.fixture
+def likeness() -> Likeness:
+    found = learn_likeness(square(16), *show(16), WINDOW, corners(16))
+    assert found is not None
+    return found
+
+
+def test_a_leak_is_cut_back_to_the_object(likeness: Likeness) -> None:
+    """The decoder says that all of the picture is the object; it has moved by 32 pixels."""
+    logits = np.full((16, 24), 6.0, np.float32)
+    told = likeness.judge(logits, *show(48), WINDOW, corners(48), SEEN) > 0
+    assert np.array_equal(told, square(48)[::4, ::4])
+
+
+def test_what_a_decoder_misses_is_brought_back(likeness: Likeness) -> None:
+    logits = np.full((16, 24), -6.0, np.float32)
+    told = likeness.judge(logits, *show(16), WINDOW, corners(16), SEEN) > 0
+    assert np.array_equal(told, square(16)[::4, ::4])
+
+
+def test_an_object_that_covers_all_has_no_likeness() -> None:
+    assert learn_likeness(np.ones((64, 96), bool), *show(16), WINDOW, corners(16)) is None
+
+
+def test_motion_is_a_turn_a_scale_and_a_shift_despite_a_stray_point() -> None:
+    before = np.array([[0.0, 0], [200, 0], [0, 200], [200, 200], [100, 40], [60, 180]])
+    turn = 1.2 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    now = before @ turn.T + (30, -12)
+    now[5] += 90
+    found, shift = fit_motion(before, now)
+    # Drawn a little towards no turn: 200 square pixels beside 10,000 and more.
+    assert found == pytest.approx(turn, abs=0.02)
+    assert found @ (100, 100) + shift == pytest.approx(turn @ (100, 100) + (30, -12), abs=2.5)
+    alone, shift = fit_motion(before[:2], before[:2] + np.array([7, 9]))
+    assert np.array_equal(alone, np.eye(2))
+    assert shift == pytest.approx((7, 9))
+    assert np.array_equal(fit_motion(before[:0], before[:0])[1], (0, 0))
+
+
+def test_a_map_moves_between_windows() -> None:
+    depth = measure_depth(square(16)[::4, ::4].astype(np.float32))
+    assert depth[7, 6] == 3
+    assert depth[0, 0] < -5
+    other = replace(WINDOW, row=8, col=16)
+    moved = move_map(depth, WINDOW, np.eye(2), np.array([8.0, 4.0]), other, (16, 24))
+    # A cell of the new window lies (16 - 8, 8 - 4) pixels, that is (2, 1) cells, further in the old one.
+    assert moved[:15, :22] == pytest.approx(depth[1:, 2:])
+    assert moved[15, 0] == depth.min()
+
+
+def test_it_is_the_same_from_disk(likeness: Likeness) -> None:
+    back = thaw(freeze(likeness, KINDS), KINDS)
+    logits = np.zeros((16, 24), np.float32)
+    one, other = (each.judge(logits, *show(30), WINDOW, corners(30), SEEN) for each in (likeness, back))
+    assert np.array_equal(one, other)
