@@ -1,8 +1,9 @@
 """Do the inputs of a job on Dask's workers: processes of this machine, or of many.
 
-The scheduler is handed numbers of inputs and hands back results of some
-kilobytes. What a worker needs (the plans, and how the model is loaded) goes to it
-once, as a plugin; the model is loaded on the worker and stays there. Numbers go
+The scheduler is handed the plan of each input, as some hundred bytes that it does
+not look into, and hands back results of some kilobytes. How the model is loaded goes
+to a worker once, as a plugin; the model is loaded on the worker and stays there.
+All plans to all workers would be more, the more of both there are. Inputs go
 out in batches, because a graph of 10^5 nodes at once stalls a scheduler
 (dask/distributed#3761), and functions are not pure, because a repeated run has to
 look at its files again.
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,18 +57,37 @@ class FailedError(Exception):
     """A failure on a worker that another try may cure; Dask repeats the task on it."""
 
 
-class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
-    """What a worker needs for a job: the plans, how the model is loaded, and where the client ran.
+@dataclass(frozen=True)
+class Packed:
+    """An input on its way to a worker.
 
     Parameters
     ----------
+    index
+        Its number.
+    plan
+        Its plan, pickled: a scheduler need not know what it is.
     fresh
-        Numbers of the inputs none of whose files were there when the run began: where all are there later,
-        an earlier try has made them.
+        Whether none of its files was there when the run began: where all are there later, an earlier try
+        has made them.
     """
 
-    def __init__(self, tasks: Tasks, fresh: frozenset[int], folder: str, limits: Limits) -> None:
-        self.tasks, self.fresh, self.folder, self.limits = tasks, fresh, folder, limits
+    index: int
+    plan: bytes
+    fresh: bool
+
+
+class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
+    """What a worker needs for a job: how the model is loaded, and where the client ran.
+
+    Parameters
+    ----------
+    tasks
+        Those of the job; their plans are not sent with it.
+    """
+
+    def __init__(self, tasks: Tasks, folder: str, limits: Limits) -> None:
+        self.tasks, self.folder, self.limits = replace(tasks, plans=()), folder, limits
         self._run: Callable[[Any], Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,7 +98,7 @@ class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
         if not self.limits.network:
             lock_process()
 
-    def do(self, index: int) -> Outcome:
+    def do(self, packed: Packed) -> Outcome:
         """Do an input.
 
         Raises
@@ -86,13 +107,13 @@ class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
             If it failed in a way that another try may cure.
         """
         begin = time.perf_counter()
-        plan = self.tasks.plans[index]
+        plan = pickle.loads(packed.plan)
         where = f"{socket.gethostname()}:{os.getpid()}"
         try:
             self._enter()
-            done = self._finish(index, plan)
+            done = self._finish(packed, plan)
         except (InputError, ConfigError) as error:
-            done = Outcome(index, error=plain_error(error))
+            done = Outcome(packed.index, error=plain_error(error))
         except Exception as error:
             log.debug("%s", self.tasks.name(plan), exc_info=error)
             raise FailedError(explain(error)[0]) from None
@@ -109,17 +130,17 @@ class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
                 "workers where they see the folder that the command is run in"
             ) from error
 
-    def _finish(self, index: int, plan: Any) -> Outcome:
+    def _finish(self, packed: Packed, plan: Any) -> Outcome:
         """Do an input unless it is done, waiting for another run that may be at it."""
         give_up = time.monotonic() + PATIENCE_S
         while True:
-            if index in self.fresh and plan.complete:
+            if packed.fresh and plan.complete:
                 tidy_room(plan.work)
-                return Outcome(index, complete=True)
+                return Outcome(packed.index, complete=True)
             if self._run is None:
                 self._run = self.tasks.prepare()
             try:
-                return Outcome(index, self._run(plan))
+                return Outcome(packed.index, self._run(plan))
             except TakenError:
                 # A client that was killed leaves the inputs in the hands of workers, which finish them.
                 if time.monotonic() > give_up:
@@ -139,10 +160,10 @@ def plain_error(error: Exception) -> Exception:
     return kind(line)
 
 
-def do_task(index: int, plugin: str) -> Outcome:
+def do_task(packed: Packed, plugin: str) -> Outcome:
     """Do an input on the worker that this is called on."""
     task: TaskPlugin = get_worker().plugins[plugin]
-    return task.do(index)
+    return task.do(packed)
 
 
 class OnDask:
@@ -171,12 +192,16 @@ class OnDask:
             If the scheduler goes away during the run.
         """
         fresh = frozenset(index for index in waiting if not tasks.plans[index].begun)
+
+        def pack(index: int) -> Packed:
+            return Packed(index, pickle.dumps(tasks.plans[index]), index in fresh)
+
         with self._open() as client:
             self._check(client, tasks, waiting)
             name = f"domainsam-{uuid4().hex}"
-            client.register_plugin(TaskPlugin(tasks, fresh, str(Path.cwd()), get_limits()), name)
+            client.register_plugin(TaskPlugin(tasks, str(Path.cwd()), get_limits()), name)
             try:
-                yield from self._collect(client, name, waiting)
+                yield from self._collect(client, name, map(pack, waiting))
             finally:
                 with suppress(Exception):
                     client.unregister_worker_plugin(name)
@@ -209,9 +234,8 @@ class OnDask:
         if self.options.local_workers is None:
             check_shared(client, [tasks.plans[index].files[0] for index in waiting[:1]])
 
-    def _collect(self, client: Client, plugin: str, waiting: Sequence[int]) -> Iterator[Outcome]:
+    def _collect(self, client: Client, plugin: str, rest: Iterator[Packed]) -> Iterator[Outcome]:
         """Hand out inputs in batches and take what becomes of them."""
-        rest = iter(waiting)
         numbers: dict[str, int] = {}
         flight = as_completed([], raise_errors=False)
         needed = find_resources(self.options) if self.options.local_workers is None else {}
@@ -220,8 +244,8 @@ class OnDask:
             batch = list(islice(rest, BATCH - len(numbers)))
             if not batch:
                 return
-            keys = [f"{plugin}-{index}" for index in batch]
-            numbers.update(zip(keys, batch, strict=True))
+            keys = [f"{plugin}-{packed.index}" for packed in batch]
+            numbers.update(zip(keys, (packed.index for packed in batch), strict=True))
             flight.update(
                 client.map(
                     do_task,
