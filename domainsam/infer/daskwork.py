@@ -17,6 +17,7 @@ import pickle
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -42,6 +43,8 @@ CONNECT_S, WORKERS_S = 10, 60
 """Seconds that a scheduler, and its first worker, may take to answer."""
 PATIENCE_S, PAUSE_S = 900.0, 1.0
 """Seconds that a worker waits for another run to let go of an input, and between looks."""
+TRIES = 5
+"""Times that workers are asked, or given something, while one of them goes away."""
 COMPARED = ("domainsam", "torch", "torchvision", "numpy", "scipy", "rasterio", "nibabel", "pydicom")
 """Packages whose versions may change bytes; those that are not installed here are not asked for."""
 SETTINGS = {
@@ -197,9 +200,12 @@ class OnDask:
             return Packed(index, pickle.dumps(tasks.plans[index]), index in fresh)
 
         with self._open() as client:
-            self._check(client, tasks, waiting)
             name = f"domainsam-{uuid4().hex}"
-            client.register_plugin(TaskPlugin(tasks, str(Path.cwd()), get_limits()), name)
+            try:
+                self._check(client, tasks, waiting)
+                send_plugin(client, TaskPlugin(tasks, str(Path.cwd()), get_limits()), name)
+            except (OSError, CancelledError) as error:
+                raise self._tell_gone() from error
             try:
                 yield from self._collect(client, name, map(pack, waiting))
             finally:
@@ -276,10 +282,56 @@ class OnDask:
             return outcome
         if future.status == "error":
             return Outcome(index, error=explain_failure(future.exception()))
-        raise OutputError(
+        raise self._tell_gone()
+
+    def _tell_gone(self) -> OutputError:
+        """That the scheduler has gone."""
+        return OutputError(
             f"the scheduler at {self.options.scheduler} has gone; what was finished is kept: run the same "
             "command with --resume to go on"
         )
+
+
+def ask_workers(client: Client, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """What a function answers on each worker; one that goes away while it is asked is left out.
+
+    Raises
+    ------
+    ConfigError
+        If no worker is left.
+    OSError
+        If the scheduler goes away.
+    """
+    for _ in range(TRIES):
+        answers = client.run(function, *arguments, on_error="return")
+        for answer in answers.values():
+            if isinstance(answer, Exception) and not isinstance(answer, OSError):
+                raise answer
+        there = {worker: answer for worker, answer in answers.items() if not isinstance(answer, OSError)}
+        if there:
+            return there
+        pause(PAUSE_S)
+    raise ConfigError("all workers went away as they were asked: see what they say, and start some again")
+
+
+def send_plugin(client: Client, plugin: TaskPlugin, name: str) -> None:
+    """Give workers what they need; those that join later get it from the scheduler.
+
+    Raises
+    ------
+    OSError
+        If workers went away each time, or the scheduler did.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            client.register_plugin(plugin, name)
+        except OSError:
+            # A worker that goes away just now costs the others nothing.
+            if not left:
+                raise
+            pause(PAUSE_S)
+        else:
+            return
 
 
 def explain_failure(error: BaseException) -> DomainSamError:
@@ -366,7 +418,7 @@ def compare_versions(client: Client) -> None:
         return found
 
     here = {name: version for name, version in tell(COMPARED).items() if version != "none"}
-    for worker, there in client.run(tell, tuple(here)).items():
+    for worker, there in ask_workers(client, tell, tuple(here)).items():
         for name, version in here.items():
             if there[name] != version:
                 raise ConfigError(
@@ -391,7 +443,7 @@ def check_shared(client: Client, files: Sequence[Path]) -> None:
         except OSError as error:
             raise MissingInputError(f"cannot write to folder '{nearest}' ({error.strerror})") from error
         try:
-            seen = client.run(os.path.exists, str(mark))
+            seen = ask_workers(client, os.path.exists, str(mark))
         finally:
             mark.unlink(missing_ok=True)
         for worker, sees in seen.items():

@@ -170,7 +170,7 @@ def test_workers_of_other_versions_are_refused(
 ) -> None:
     from domainsam.infer import daskwork
 
-    def elsewhere(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    def elsewhere(function: Callable[..., Any], *arguments: Any, on_error: str) -> dict[str, Any]:
         return {"tcp://far:2": {**function(*arguments), "numpy": "0.1"}}
 
     monkeypatch.setattr(client, "run", elsewhere)
@@ -184,10 +184,58 @@ def test_workers_that_do_not_see_the_folder_are_refused(
 ) -> None:
     from domainsam.infer import daskwork
 
-    monkeypatch.setattr(client, "run", lambda function, *arguments: {"tcp://far:2": False})
+    monkeypatch.setattr(client, "run", lambda function, *arguments, on_error: {"tcp://far:2": False})
     with pytest.raises(ConfigError, match=r"worker tcp://far:2 does not see folder"):
         daskwork.check_shared(client, [tmp_path / "deep" / "a.txt"])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_goes_away_as_the_run_begins_costs_nothing(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed.comm import CommClosedError
+
+    from domainsam.infer import daskwork
+
+    ask, register = client.run, client.register_plugin
+    lost = {"tcp://gone:3": CommClosedError("gone")}
+    asked: list[str] = []
+
+    def run_without(function: Callable[..., Any], *arguments: Any, on_error: str) -> dict[str, Any]:
+        asked.append(on_error)
+        return lost if len(asked) == 1 else {**lost, **ask(function, *arguments, on_error=on_error)}
+
+    def register_later(*arguments: Any) -> Any:
+        asked.append("plugin")
+        if asked.count("plugin") == 1:
+            raise CommClosedError("gone")
+        return register(*arguments)
+
+    monkeypatch.setattr(daskwork, "pause", lambda seconds: None)
+    monkeypatch.setattr(client, "run", run_without)
+    monkeypatch.setattr(client, "register_plugin", register_later)
+    batch = run(daskwork.OnDask(SpreadOptions("tcp://x:1"), client), tmp_path, "a", "b")
+    assert [result.name for result in batch.results] == ["a", "b"]
+    assert asked == ["return"] * 3 + ["plugin"] * 2
+
+
+def test_no_worker_left_and_no_scheduler_are_a_line(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed.comm import CommClosedError
+
+    from domainsam.infer import daskwork
+
+    def gone(*arguments: Any, on_error: str) -> dict[str, Any]:
+        raise CommClosedError("no scheduler")
+
+    monkeypatch.setattr(daskwork, "pause", lambda seconds: None)
+    monkeypatch.setattr(client, "run", lambda *_, on_error: {"tcp://gone:3": CommClosedError("gone")})
+    with pytest.raises(ConfigError, match="all workers went away"):
+        run(daskwork.OnDask(SpreadOptions("tcp://x:1"), client), tmp_path, "a")
+    monkeypatch.setattr(client, "run", gone)
+    with pytest.raises(OutputError, match="the scheduler at tcp://x:1 has gone"):
+        run(daskwork.OnDask(SpreadOptions("tcp://x:1"), client), tmp_path, "a")
 
 
 def test_what_no_worker_declares_is_refused(client: Any, tmp_path: Path) -> None:
