@@ -222,6 +222,7 @@ class OnDask:
                 yield client
         else:
             with dask.config.set(SETTINGS), _connect(str(self.options.scheduler)) as client:
+                tell_dashboard(client)
                 yield client
 
     def _check(self, client: Client, tasks: Tasks, waiting: Sequence[int]) -> None:
@@ -377,6 +378,12 @@ def _connect(address: str) -> Client:
             f"no scheduler answers at {address}: start one with 'dask scheduler', or give local:4 for four "
             "processes of this machine"
         ) from error
+
+
+def tell_dashboard(client: Client) -> None:
+    """Say where the scheduler's own pages are, to whoever listens (``--verbose``), if it has any."""
+    if "dashboard" in client.scheduler_info(n_workers=0).get("services", {}):
+        log.info("Dask's dashboard: %s", client.dashboard_link)
 
 
 def _check_resources(client: Client, needed: Mapping[str, float]) -> None:

@@ -263,12 +263,13 @@ def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monke
         ({"scheduler": "local:2", "memory_per_task": "much"}, "--memory-per-task 'much' is no size"),
         ({"retries": -1}, "expected 0 or more"),
         ({"max_failures": -1}, "expected 0 or more"),
+        ({"metrics": "run.txt"}, r"--metrics 'run\.txt' must end in \.prom"),
     ],
 )
 def test_impossible_options(given: dict[str, Any], words: str) -> None:
     plain: dict[str, Any] = {"scheduler": None, "gpus_per_task": 0.0, "memory_per_task": None}
     with pytest.raises(ConfigError, match=words):
-        spread_options(**{**plain, "retries": 2, "max_failures": None, "log": None, **given})
+        spread_options(**{**plain, "retries": 2, "max_failures": None, "log": None, "metrics": None, **given})
 
 
 def test_a_forecast_follows_the_pace_and_says_how_sure_it_is() -> None:
