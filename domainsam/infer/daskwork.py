@@ -80,6 +80,10 @@ class Packed:
     fresh: bool
 
 
+class UnfitError(FailedError):
+    """A worker cannot load what the job needs: no input is to blame, and every other would fail there."""
+
+
 class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
     """What a worker needs for a job: how the model is loaded, and where the client ran.
 
@@ -112,14 +116,20 @@ class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
         begin = time.perf_counter()
         plan = pickle.loads(packed.plan)
         where = f"{socket.gethostname()}:{os.getpid()}"
+        failure: FailedError | None = None
         try:
             self._enter()
             done = self._finish(packed, plan)
         except (InputError, ConfigError) as error:
             done = Outcome(packed.index, error=plain_error(error))
+        except UnfitError as error:
+            failure = UnfitError(str(error))
         except Exception as error:
             log.debug("%s", self.tasks.name(plan), exc_info=error)
-            raise FailedError(explain(error)[0]) from None
+            failure = FailedError(explain(error)[0])
+        # Raised out here: Dask would send along what it came from, which our classes do not survive.
+        if failure is not None:
+            raise failure
         return replace(done, seconds=time.perf_counter() - begin, worker=where)
 
     def _enter(self) -> None:
@@ -140,15 +150,21 @@ class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
             if packed.fresh and plan.complete:
                 tidy_room(plan.work)
                 return Outcome(packed.index, complete=True)
-            if self._run is None:
-                self._run = self.tasks.prepare()
+            run = self._run = self._run or self._prepare()
             try:
-                return Outcome(packed.index, self._run(plan))
+                return Outcome(packed.index, run(plan))
             except TakenError:
                 # A client that was killed leaves the inputs in the hands of workers, which finish them.
                 if time.monotonic() > give_up:
                     raise
                 pause(PAUSE_S)
+
+    def _prepare(self) -> Callable[[Any], Any]:
+        """Load the model, the first time."""
+        try:
+            return self.tasks.prepare()
+        except Exception as error:
+            raise UnfitError(f"{socket.gethostname()}:{os.getpid()}: {explain(error)[0]}") from None
 
 
 def pause(seconds: float) -> None:
@@ -282,7 +298,13 @@ class OnDask:
         if outcome is not None:
             return outcome
         if future.status == "error":
-            return Outcome(index, error=explain_failure(future.exception()))
+            error = future.exception()
+            if isinstance(error, UnfitError):
+                raise ConfigError(
+                    f"a worker cannot load what the job needs, {error}; give it the same "
+                    "files, and run the same command with --resume"
+                )
+            return Outcome(index, error=explain_failure(error))
         raise self._tell_gone()
 
     def _tell_gone(self) -> OutputError:

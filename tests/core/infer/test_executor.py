@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from domainsam.errors import ConfigError, InputError, OutputError
+from domainsam.errors import ConfigError, InputError, MissingInputError, OutputError
 from domainsam.infer.account import Account, Forecast, watching
 from domainsam.infer.batch import Batch, run_batch
 from domainsam.infer.executor import Executor, InProcess, choose_executor
@@ -58,6 +58,8 @@ def prepare(suffix: str = "") -> Callable[[Plan], Written]:
                 raise InputError(f"{plan.name}: is empty")
             if plan.name.startswith("flaky") and tries.count(plan.name) < 3:
                 raise RuntimeError("the network was away")
+            if plan.name.startswith("full"):
+                raise OutputError("the disk is full")
             if plan.name.startswith("broken"):
                 raise ValueError("a fault")
             plan.files[0].write_text(f"{plan.name} {get_limits().reproducible}{suffix}")
@@ -217,6 +219,32 @@ def test_a_worker_that_goes_away_as_the_run_begins_costs_nothing(
     batch = run(daskwork.OnDask(SpreadOptions("tcp://x:1"), client), tmp_path, "a", "b")
     assert [result.name for result in batch.results] == ["a", "b"]
     assert asked == ["return"] * 3 + ["plugin"] * 2
+
+
+def test_a_workers_full_disk_is_told_as_such(client: Any, tmp_path: Path) -> None:
+    from domainsam.infer.daskwork import OnDask
+
+    batch = run(OnDask(SpreadOptions("tcp://x:1", retries=1), client), tmp_path, "a", "full")
+    assert batch.failures == (("full", "the disk is full"),)
+
+
+def unfit() -> Callable[[Plan], Written]:
+    loaded.append("unfit")
+    raise MissingInputError("no weights 'a.safetensors'")
+
+
+def test_a_worker_without_the_model_ends_the_run_and_blames_no_input(client: Any, tmp_path: Path) -> None:
+    from domainsam.infer import daskwork
+
+    loaded.clear()
+    plans = [Plan(f"n{number}", tmp_path) for number in range(50)]
+    executor = daskwork.OnDask(SpreadOptions("tcp://x:1", retries=1), client)
+    with pytest.raises(
+        ConfigError, match=r"worker cannot load what the job needs, .*: no weights 'a\.safe"
+    ) as told:
+        run_batch(plans, attrgetter("name"), unfit, Batch, resume=False, overwrite=False, executor=executor)
+    assert "--resume" in str(told.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_worker_left_and_no_scheduler_are_a_line(
