@@ -24,6 +24,10 @@ EVERY_S = 5.0
 """Seconds between two files; node exporter is scraped every 15 by default."""
 
 
+STATES = ("done", "failed", "complete", "left")
+BOUNDS = ("expected", "low", "high")
+
+
 @dataclass
 class Figures:
     """Where a run is.
@@ -48,10 +52,6 @@ class Figures:
     written_bytes: int = 0
     left_s: tuple[float, float, float] | None = None
     running: bool = True
-
-
-STATES = ("done", "failed", "complete", "left")
-BOUNDS = ("expected", "low", "high")
 
 
 class Gauges:
