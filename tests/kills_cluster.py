@@ -4,7 +4,7 @@
 
     python -m tests.kills_cluster --count 21 --seed 1
 
-Scenes and a cohort of generated inputs are spread over two workers of a Dask
+Scenes, a cohort, and one scene in pieces, all generated, are spread over two workers of a Dask
 scheduler, all of them processes that are forked from this one, with models
 that need no training. In turn a worker, the client or the scheduler is gone
 after a random time, as by ``kill -9``. A worker is replaced and its client has
@@ -39,11 +39,15 @@ JOBS = {
     "urban": "urban map scenes.csv -o out/ --mask out/ --summary out/ --tile 64 --overlap 16 --device cpu -q "
     "--reproducible",
     "ct": "ct segment cohort.csv -o out/ --statistics -q --reproducible",
+    # A scene by itself is cut into pieces.
+    "pieces": "urban map large.tif -o out/a.gpkg --mask out/ --tile 64 --overlap 16 --device cpu -q "
+    "--reproducible",
 }
 
 
 def write_inputs(folder: Path) -> None:
     """Scenes and scans, and the tables that name them."""
+    from domainsam.testing.synthetic import make_settlement_scene
     from tests.ct.standin import write_case
     from tests.urban.tiny import write_scene
 
@@ -51,6 +55,7 @@ def write_inputs(folder: Path) -> None:
         write_scene(folder / f"scene{number}.tif")
     for number in range(CASES):
         write_case(folder / f"ct{number}.nii.gz")
+    write_scene(folder / "large.tif", make_settlement_scene(480, 360, seed=3).image)
     rows = [f"scene{number}.tif" for number in range(SCENES)]
     (folder / "scenes.csv").write_text("\n".join(["path", *rows]))
     rows = [f"ct{number}.nii.gz" for number in range(CASES)]

@@ -79,7 +79,10 @@ def get_command_line() -> str:
     return tell_command(sys.argv[1:])
 
 
-WHO = ("--scheduler", "--gpus-per-task", "--memory-per-task", "--retries", "--max-failures", "--log")
+WHO = (
+    *("--scheduler", "--gpus-per-task", "--memory-per-task", "--retries", "--max-failures"),
+    *("--log", "--metrics"),
+)
 """Options, each with a value, that say who does the work: they decide no answer."""
 
 

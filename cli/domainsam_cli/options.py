@@ -182,6 +182,11 @@ def find_free_folder(wanted: Path) -> Path:
 
 spread_options = bundle(
     click.option(
+        "--metrics",
+        type=click.Path(path_type=Path),
+        help="Keep the run's figures in this .prom file, for the node exporter of Prometheus.",
+    ),
+    click.option(
         "--log",
         type=click.Path(path_type=Path),
         help="Add a line of JSON here for whatever becomes of an input.",

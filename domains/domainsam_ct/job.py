@@ -34,6 +34,8 @@ from domainsam_ct.read.volume import Volume
 from domainsam_ct.settings import MASK_SUFFIXES, SIDE_FILES, VOLUME_SUFFIXES, OutputOptions
 
 COHORT_TABLE = "cohort.csv"
+COHORT_FIGURES = "statistics.parquet"
+"""Files about all cases of a run: a row a case, and a row an organ of each."""
 _EXTENSION = re.compile(r"\.[A-Za-z]{2,5}")
 
 DICOM_KINDS = ("DICOM SEG", "RTSTRUCT")
@@ -393,9 +395,14 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Batch(batch.Batch[CaseResult]):
-    """What became of several cases; ``table`` is the file about all of them, None for a single one."""
+    """What became of several cases.
+
+    ``table`` and ``figures`` are the files about all of them, a row a case and a row an organ; None for a
+    single one.
+    """
 
     table: Path | None = None
+    figures: Path | None = None
 
     plural = "cases"
     key = "case"
@@ -416,8 +423,9 @@ class Batch(batch.Batch[CaseResult]):
             {**result.document(), "paths": {kind: str(path) for kind, path in result.paths.items()}}
             for result in self.results
         ]
-        table = None if self.table is None else str(self.table)
-        return {**super().document(), "cases": cases, "table": table}
+        about = {"table": self.table, "figures": self.figures}
+        paths = {kind: None if path is None else str(path) for kind, path in about.items()}
+        return {**super().document(), "cases": cases, **paths}
 
 
 @dataclass(frozen=True, eq=False)

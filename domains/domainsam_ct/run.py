@@ -94,6 +94,7 @@ def segment_options(
     retries: int = 2,
     max_failures: int | None = None,
     log: str | Path | None = None,
+    metrics: str | Path | None = None,
 ) -> SegmentOptions:
     """The options of ``domainsam ct segment`` as one value.
 
@@ -143,7 +144,7 @@ def segment_options(
         strict=strict,
         resume=resume,
         quiet=quiet,
-        spread=spread_options(scheduler, gpus_per_task, memory_per_task, retries, max_failures, log),
+        spread=spread_options(scheduler, gpus_per_task, memory_per_task, retries, max_failures, log, metrics),
     )
 
 

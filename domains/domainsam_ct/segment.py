@@ -21,7 +21,7 @@ from domainsam.grid import Grid
 from domainsam.infer.account import watching
 from domainsam.infer.batch import run_batch
 from domainsam.infer.executor import choose_executor
-from domainsam.infer.many import Entry, WorkList
+from domainsam.infer.many import Entry, Finish, WorkList
 from domainsam.infer.workroom import WorkRoom, require_space
 from domainsam.machine import keep_freed_memory
 from domainsam.names import show
@@ -52,7 +52,6 @@ from domainsam_ct.read.open import open_volume
 from domainsam_ct.read.staged import CHUNK, StagedVolume
 from domainsam_ct.read.volume import Volume
 from domainsam_ct.settings import EVERY, NOBODY, CleanOptions, SegmentOptions
-from domainsam_ct.write.cohort import write_table
 from domainsam_ct.write.products import describe_making, write_products
 from domainsam_ct.write.straight import straighten
 
@@ -69,7 +68,7 @@ def segment_cases(
 
     A case that fails among several is reported and the rest go on; with
     ``options.resume`` cases whose files are all there are passed over. Of
-    several cases a table is written beside their masks.
+    several cases a table and the figures of all organs are written beside their masks.
 
     Parameters
     ----------
@@ -105,7 +104,7 @@ def segment_cases(
             watcher=watcher,
         )
     written = work.finish((*batch.failures, *((case, f"no {kinds}") for case, kinds in batch.unmade)))
-    return replace(batch, table=written.get("table"))
+    return replace(batch, table=written.get("table"), figures=written.get("figures"))
 
 
 def name_entries(entries: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -144,8 +143,13 @@ def list_work(
         several,
     )
 
-    def finish(failures: Sequence[tuple[str, str]]) -> dict[str, Path]:
-        return {"table": write_table(plans, failures, labels, options)} if several else {}
+    if not several:
+        finish: Finish = write_nothing
+    else:
+        # Imported before the work, so that a missing package is told before it.
+        from domainsam_ct.write.cohort import write_tables
+
+        finish = partial(write_tables, plans, labels)
 
     # Workers go on with what is there: a case whose worker died is not begun again.
     doing = options if options.spread.scheduler is None else replace(options, resume=True)
@@ -157,6 +161,11 @@ def list_work(
         lambda plan: may_replace(plan, options),
         finish,
     )
+
+
+def write_nothing(failures: Sequence[tuple[str, str]]) -> dict[str, Path]:
+    """A single case has no files about all."""
+    return {}
 
 
 def prepare_cases(

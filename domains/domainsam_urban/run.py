@@ -102,6 +102,7 @@ def map_options(
     retries: int = 2,
     max_failures: int | None = None,
     log: str | Path | None = None,
+    metrics: str | Path | None = None,
     made_by: str = MADE_BY,
 ) -> MapOptions:
     """The options of ``domainsam urban map`` as one value; what is left open about shapes, the model says.
@@ -180,7 +181,7 @@ def map_options(
         resume=resume,
         quiet=quiet,
         made_by=made_by,
-        spread=spread_options(scheduler, gpus_per_task, memory_per_task, retries, max_failures, log),
+        spread=spread_options(scheduler, gpus_per_task, memory_per_task, retries, max_failures, log, metrics),
     )
 
 

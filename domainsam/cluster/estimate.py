@@ -3,7 +3,7 @@
 The model is linear: a task takes ``a + b x`` seconds, x being its pixels or voxels;
 ``a`` is what opening, writing and renaming take whatever its size, ``b`` is the
 network's. Both are fitted to the done-objects by least squares (one alone gives
-the ratio). A worker loads the model once, which is in its first task's time.
+the ratio). A worker loads the model once, before its first task, which is in no task's time.
 """
 
 from __future__ import annotations

@@ -28,7 +28,10 @@ from domainsam.staging import Staging, check_targets
 PLAN_FILE, TASKS_FILE = "plan.json", "tasks.jsonl"
 DONE, FAILED = "done", "failed"
 FORMAT = 1
-WHO = ("resume", "quiet", "scheduler", "gpus_per_task", "memory_per_task", "retries", "max_failures", "log")
+WHO = (
+    *("resume", "quiet", "scheduler", "gpus_per_task", "memory_per_task", "retries", "max_failures"),
+    *("log", "metrics"),
+)
 """Options that say who does the work and how it is told: they are not the plan's business."""
 MOST_FILES = 100_000
 """Files of one input whose times and sizes are looked at."""

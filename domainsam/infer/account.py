@@ -1,8 +1,9 @@
-"""Account of a run over many inputs: a log of JSON lines, and how long the rest will take."""
+"""Account of a run over many inputs: log, metrics, progress, and how long the rest will take."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +13,16 @@ from typing import IO, Any
 
 from domainsam.errors import OutputError, explain
 from domainsam.infer.executor import Outcome, Watcher
+from domainsam.infer.gauges import Figures, Gauges
 from domainsam.infer.spread import SpreadOptions
 from domainsam.names import show
 from domainsam.progress import Progress, report_nothing, report_progress
 
+logger = logging.getLogger(__name__)
+
+MINUTE, HOUR = 60, 3600
+TELL_S = 60.0
+"""Seconds between two lines about where a run is."""
 LEAST = 5
 """Finished inputs before anything is said of the rest: one or two tell nothing of how much they differ."""
 
@@ -60,7 +67,7 @@ class Forecast:
 
 
 class Account(Watcher):
-    """Writes a log and moves a bar while inputs are done.
+    """Writes a log and metrics, and moves a bar, while inputs are done.
 
     Parameters
     ----------
@@ -70,10 +77,16 @@ class Account(Watcher):
         Told how many inputs are done.
     what
         What inputs are called, in the plural.
+    gauges
+        Take the run's figures; None for no metrics.
     """
 
-    def __init__(self, log: IO[str] | None, progress: Progress, what: str) -> None:
-        self._log, self._progress, self._what = log, progress, what
+    def __init__(
+        self, log: IO[str] | None, progress: Progress, what: str, gauges: Gauges | None = None
+    ) -> None:
+        self._log, self._progress, self._what, self._gauges = log, progress, what, gauges
+        self._figures = Figures()
+        self._told = time.monotonic()
         self._names: Sequence[str] = ()
         self._done, self._failed, self._total = 0, 0, 0
         self._forecast = Forecast()
@@ -83,6 +96,8 @@ class Account(Watcher):
         self._names, self._total = names, len(names) - len(complete)
         self._forecast = Forecast()
         self._write({"event": "begin", "inputs": len(names), "complete": len(complete)})
+        self._figures.counts |= {"complete": len(complete), "left": self._total}
+        self._measure(at_once=True)
         self._progress(self._what, 0, self._total)
 
     def outcome(self, outcome: Outcome) -> None:
@@ -102,14 +117,46 @@ class Account(Watcher):
             event["reason"] = show(explain(outcome.error)[0])
         left = self._forecast.left(self._total - self._done)
         event |= {"finished": self._done, "failed": self._failed, "of": self._total}
+        if outcome.written is not None:
+            event["written_bytes"] = outcome.written
         if left is not None:
             event["left_s"], event["left_low_s"], event["left_high_s"] = (round(part, 1) for part in left)
         self._write(event)
+        self._count(outcome, left)
+        self._tell(left)
         self._progress(self._what, self._done, self._total)
 
     def end(self) -> None:
         """The run is over, however."""
         self._write({"event": "end", "finished": self._done, "failed": self._failed, "of": self._total})
+        self._figures.running = False
+        self._measure(at_once=True)
+
+    def _count(self, outcome: Outcome, left: tuple[float, float, float] | None) -> None:
+        """Take an input into the figures."""
+        figures = self._figures
+        figures.counts["failed" if outcome.error else "done"] += 1
+        figures.counts["left"] = self._total - self._done
+        figures.task_seconds += outcome.seconds or 0.0
+        figures.timed += outcome.seconds is not None
+        figures.written_bytes += outcome.written or 0
+        figures.left_s = left
+        self._measure()
+
+    def _measure(self, at_once: bool = False) -> None:
+        if self._gauges is not None:
+            self._gauges.write(self._figures, at_once)
+
+    def _tell(self, left: tuple[float, float, float] | None) -> None:
+        """Say now and then where a run is, to whoever listens (``--verbose``): bars need a terminal."""
+        now = time.monotonic()
+        if left is None or now - self._told < TELL_S:
+            return
+        self._told = now
+        failed = f", {self._failed} of them failed" if self._failed else ""
+        expected, low, high = map(tell_seconds, left)
+        line = f"{self._done} of {self._total} {self._what} finished{failed}; {expected} left"
+        logger.info("%s (%s to %s)", line, low, high)
 
     def _write(self, event: dict[str, Any]) -> None:
         if self._log is None:
@@ -129,17 +176,25 @@ def watching(options: SpreadOptions, what: str, quiet: bool = False) -> Iterator
     Raises
     ------
     OutputError
-        If the log cannot be written.
+        If the log or the metrics cannot be written.
     """
     with ExitStack() as stack:
         progress: Progress = report_nothing
         if options.scheduler is not None:
             progress = stack.enter_context(report_progress(f"on {options.scheduler}", quiet))
-        account = Account(_open_log(options.log, stack), progress, what)
+        gauges = None if options.metrics is None else Gauges(options.metrics, what)
+        account = Account(_open_log(options.log, stack), progress, what, gauges)
         try:
             yield account
         finally:
             account.end()
+
+
+def tell_seconds(seconds: float) -> str:
+    """A time in a unit that fits it: ``50 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 2 * MINUTE:
+        return f"{seconds:.0f} s"
+    return f"{seconds / MINUTE:.0f} min" if seconds < 2 * HOUR else f"{seconds / HOUR:.1f} h"
 
 
 def _open_log(path: Path | None, stack: ExitStack) -> IO[str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -143,7 +143,8 @@ def run_batch(
     outcomes = (executor or InProcess()).run(tasks, waiting) if waiting else iter(())
     with closing_iterator(outcomes):
         for outcome in outcomes:
-            told.outcome(outcome)
+            done_now = watcher is not None and outcome.error is None
+            told.outcome(replace(outcome, written=plans[outcome.index].written) if done_now else outcome)
             if outcome.complete:
                 done.add(outcome.index)
             elif outcome.error is None:

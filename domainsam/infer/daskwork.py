@@ -1,8 +1,9 @@
 """Do the inputs of a job on Dask's workers: processes of this machine, or of many.
 
-The scheduler is handed numbers of inputs and hands back results of some
-kilobytes. What a worker needs (the plans, and how the model is loaded) goes to it
-once, as a plugin; the model is loaded on the worker and stays there. Numbers go
+The scheduler is handed the plan of each input, as some hundred bytes that it does
+not look into, and hands back results of some kilobytes. How the model is loaded goes
+to a worker once, as a plugin; the model is loaded on the worker and stays there.
+All plans to all workers would be more, the more of both there are. Inputs go
 out in batches, because a graph of 10^5 nodes at once stalls a scheduler
 (dask/distributed#3761), and functions are not pure, because a repeated run has to
 look at its files again.
@@ -12,11 +13,13 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,8 @@ CONNECT_S, WORKERS_S = 10, 60
 """Seconds that a scheduler, and its first worker, may take to answer."""
 PATIENCE_S, PAUSE_S = 900.0, 1.0
 """Seconds that a worker waits for another run to let go of an input, and between looks."""
+TRIES = 5
+"""Times that workers are asked, or given something, while one of them goes away."""
 COMPARED = ("domainsam", "torch", "torchvision", "numpy", "scipy", "rasterio", "nibabel", "pydicom")
 """Packages whose versions may change bytes; those that are not installed here are not asked for."""
 SETTINGS = {
@@ -55,18 +60,41 @@ class FailedError(Exception):
     """A failure on a worker that another try may cure; Dask repeats the task on it."""
 
 
-class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
-    """What a worker needs for a job: the plans, how the model is loaded, and where the client ran.
+@dataclass(frozen=True)
+class Packed:
+    """An input on its way to a worker.
 
     Parameters
     ----------
+    index
+        Its number.
+    plan
+        Its plan, pickled: a scheduler need not know what it is.
     fresh
-        Numbers of the inputs none of whose files were there when the run began: where all are there later,
-        an earlier try has made them.
+        Whether none of its files was there when the run began: where all are there later, an earlier try
+        has made them.
     """
 
-    def __init__(self, tasks: Tasks, fresh: frozenset[int], folder: str, limits: Limits) -> None:
-        self.tasks, self.fresh, self.folder, self.limits = tasks, fresh, folder, limits
+    index: int
+    plan: bytes
+    fresh: bool
+
+
+class UnfitError(FailedError):
+    """A worker cannot load what the job needs: no input is to blame, and every other would fail there."""
+
+
+class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
+    """What a worker needs for a job: how the model is loaded, and where the client ran.
+
+    Parameters
+    ----------
+    tasks
+        Those of the job; their plans are not sent with it.
+    """
+
+    def __init__(self, tasks: Tasks, folder: str, limits: Limits) -> None:
+        self.tasks, self.folder, self.limits = replace(tasks, plans=()), folder, limits
         self._run: Callable[[Any], Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,7 +105,7 @@ class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
         if not self.limits.network:
             lock_process()
 
-    def do(self, index: int) -> Outcome:
+    def do(self, packed: Packed) -> Outcome:
         """Do an input.
 
         Raises
@@ -86,16 +114,22 @@ class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
             If it failed in a way that another try may cure.
         """
         begin = time.perf_counter()
-        plan = self.tasks.plans[index]
+        plan = pickle.loads(packed.plan)
         where = f"{socket.gethostname()}:{os.getpid()}"
+        failure: FailedError | None = None
         try:
             self._enter()
-            done = self._finish(index, plan)
+            done = self._finish(packed, plan)
         except (InputError, ConfigError) as error:
-            done = Outcome(index, error=plain_error(error))
+            done = Outcome(packed.index, error=plain_error(error))
+        except UnfitError as error:
+            failure = UnfitError(str(error))
         except Exception as error:
             log.debug("%s", self.tasks.name(plan), exc_info=error)
-            raise FailedError(explain(error)[0]) from None
+            failure = FailedError(explain(error)[0])
+        # Raised out here: Dask would send along what it came from, which our classes do not survive.
+        if failure is not None:
+            raise failure
         return replace(done, seconds=time.perf_counter() - begin, worker=where)
 
     def _enter(self) -> None:
@@ -109,22 +143,28 @@ class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
                 "workers where they see the folder that the command is run in"
             ) from error
 
-    def _finish(self, index: int, plan: Any) -> Outcome:
+    def _finish(self, packed: Packed, plan: Any) -> Outcome:
         """Do an input unless it is done, waiting for another run that may be at it."""
         give_up = time.monotonic() + PATIENCE_S
         while True:
-            if index in self.fresh and plan.complete:
+            if packed.fresh and plan.complete:
                 tidy_room(plan.work)
-                return Outcome(index, complete=True)
-            if self._run is None:
-                self._run = self.tasks.prepare()
+                return Outcome(packed.index, complete=True)
+            run = self._run = self._run or self._prepare()
             try:
-                return Outcome(index, self._run(plan))
+                return Outcome(packed.index, run(plan))
             except TakenError:
                 # A client that was killed leaves the inputs in the hands of workers, which finish them.
                 if time.monotonic() > give_up:
                     raise
                 pause(PAUSE_S)
+
+    def _prepare(self) -> Callable[[Any], Any]:
+        """Load the model, the first time."""
+        try:
+            return self.tasks.prepare()
+        except Exception as error:
+            raise UnfitError(f"{socket.gethostname()}:{os.getpid()}: {explain(error)[0]}") from None
 
 
 def pause(seconds: float) -> None:
@@ -139,10 +179,10 @@ def plain_error(error: Exception) -> Exception:
     return kind(line)
 
 
-def do_task(index: int, plugin: str) -> Outcome:
+def do_task(packed: Packed, plugin: str) -> Outcome:
     """Do an input on the worker that this is called on."""
     task: TaskPlugin = get_worker().plugins[plugin]
-    return task.do(index)
+    return task.do(packed)
 
 
 class OnDask:
@@ -171,12 +211,19 @@ class OnDask:
             If the scheduler goes away during the run.
         """
         fresh = frozenset(index for index in waiting if not tasks.plans[index].begun)
+
+        def pack(index: int) -> Packed:
+            return Packed(index, pickle.dumps(tasks.plans[index]), index in fresh)
+
         with self._open() as client:
-            self._check(client, tasks, waiting)
             name = f"domainsam-{uuid4().hex}"
-            client.register_plugin(TaskPlugin(tasks, fresh, str(Path.cwd()), get_limits()), name)
             try:
-                yield from self._collect(client, name, waiting)
+                self._check(client, tasks, waiting)
+                send_plugin(client, TaskPlugin(tasks, str(Path.cwd()), get_limits()), name)
+            except (OSError, CancelledError) as error:
+                raise self._tell_gone() from error
+            try:
+                yield from self._collect(client, name, map(pack, waiting))
             finally:
                 with suppress(Exception):
                     client.unregister_worker_plugin(name)
@@ -191,6 +238,7 @@ class OnDask:
                 yield client
         else:
             with dask.config.set(SETTINGS), _connect(str(self.options.scheduler)) as client:
+                tell_dashboard(client)
                 yield client
 
     def _check(self, client: Client, tasks: Tasks, waiting: Sequence[int]) -> None:
@@ -209,9 +257,8 @@ class OnDask:
         if self.options.local_workers is None:
             check_shared(client, [tasks.plans[index].files[0] for index in waiting[:1]])
 
-    def _collect(self, client: Client, plugin: str, waiting: Sequence[int]) -> Iterator[Outcome]:
+    def _collect(self, client: Client, plugin: str, rest: Iterator[Packed]) -> Iterator[Outcome]:
         """Hand out inputs in batches and take what becomes of them."""
-        rest = iter(waiting)
         numbers: dict[str, int] = {}
         flight = as_completed([], raise_errors=False)
         needed = find_resources(self.options) if self.options.local_workers is None else {}
@@ -220,8 +267,8 @@ class OnDask:
             batch = list(islice(rest, BATCH - len(numbers)))
             if not batch:
                 return
-            keys = [f"{plugin}-{index}" for index in batch]
-            numbers.update(zip(keys, batch, strict=True))
+            keys = [f"{plugin}-{packed.index}" for packed in batch]
+            numbers.update(zip(keys, (packed.index for packed in batch), strict=True))
             flight.update(
                 client.map(
                     do_task,
@@ -251,11 +298,63 @@ class OnDask:
         if outcome is not None:
             return outcome
         if future.status == "error":
-            return Outcome(index, error=explain_failure(future.exception()))
-        raise OutputError(
+            error = future.exception()
+            if isinstance(error, UnfitError):
+                raise ConfigError(
+                    f"a worker cannot load what the job needs, {error}; give it the same "
+                    "files, and run the same command with --resume"
+                )
+            return Outcome(index, error=explain_failure(error))
+        raise self._tell_gone()
+
+    def _tell_gone(self) -> OutputError:
+        """That the scheduler has gone."""
+        return OutputError(
             f"the scheduler at {self.options.scheduler} has gone; what was finished is kept: run the same "
             "command with --resume to go on"
         )
+
+
+def ask_workers(client: Client, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """What a function answers on each worker; one that goes away while it is asked is left out.
+
+    Raises
+    ------
+    ConfigError
+        If no worker is left.
+    OSError
+        If the scheduler goes away.
+    """
+    for _ in range(TRIES):
+        answers = client.run(function, *arguments, on_error="return")
+        for answer in answers.values():
+            if isinstance(answer, Exception) and not isinstance(answer, OSError):
+                raise answer
+        there = {worker: answer for worker, answer in answers.items() if not isinstance(answer, OSError)}
+        if there:
+            return there
+        pause(PAUSE_S)
+    raise ConfigError("all workers went away as they were asked: see what they say, and start some again")
+
+
+def send_plugin(client: Client, plugin: TaskPlugin, name: str) -> None:
+    """Give workers what they need; those that join later get it from the scheduler.
+
+    Raises
+    ------
+    OSError
+        If workers went away each time, or the scheduler did.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            client.register_plugin(plugin, name)
+        except OSError:
+            # A worker that goes away just now costs the others nothing.
+            if not left:
+                raise
+            pause(PAUSE_S)
+        else:
+            return
 
 
 def explain_failure(error: BaseException) -> DomainSamError:
@@ -303,6 +402,12 @@ def _connect(address: str) -> Client:
         ) from error
 
 
+def tell_dashboard(client: Client) -> None:
+    """Say where the scheduler's own pages are, to whoever listens (``--verbose``), if it has any."""
+    if "dashboard" in client.scheduler_info(n_workers=0).get("services", {}):
+        log.info("Dask's dashboard: %s", client.dashboard_link)
+
+
 def _check_resources(client: Client, needed: Mapping[str, float]) -> None:
     """Refuse to wait for what no worker has.
 
@@ -342,7 +447,7 @@ def compare_versions(client: Client) -> None:
         return found
 
     here = {name: version for name, version in tell(COMPARED).items() if version != "none"}
-    for worker, there in client.run(tell, tuple(here)).items():
+    for worker, there in ask_workers(client, tell, tuple(here)).items():
         for name, version in here.items():
             if there[name] != version:
                 raise ConfigError(
@@ -367,7 +472,7 @@ def check_shared(client: Client, files: Sequence[Path]) -> None:
         except OSError as error:
             raise MissingInputError(f"cannot write to folder '{nearest}' ({error.strerror})") from error
         try:
-            seen = client.run(os.path.exists, str(mark))
+            seen = ask_workers(client, os.path.exists, str(mark))
         finally:
             mark.unlink(missing_ok=True)
         for worker, sees in seen.items():

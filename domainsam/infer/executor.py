@@ -7,6 +7,7 @@ files that it will write. Results and reasons go through an executor; pixels nev
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ class Tasks:
 class Outcome:
     """What became of an input: a result, an error, or that its files were ``complete`` already.
 
-    ``seconds`` are those that the worker needed, ``worker`` is its name or address.
+    ``seconds`` are those that the worker needed, ``worker`` is its name or address; ``written`` are the bytes
+    of its outputs on a disk, None where nobody looked.
     """
 
     index: int
@@ -38,6 +40,7 @@ class Outcome:
     complete: bool = False
     seconds: float | None = None
     worker: str = "here"
+    written: int | None = None
 
 
 class Executor(Protocol):
@@ -71,12 +74,13 @@ class InProcess:
         """See :class:`Executor`."""
         run = tasks.prepare()
         for index in waiting:
+            begin = time.perf_counter()
             try:
                 result = run(tasks.plans[index])
             except tasks.kept as error:
-                yield Outcome(index, error=error)
+                yield Outcome(index, error=error, seconds=time.perf_counter() - begin)
             else:
-                yield Outcome(index, result)
+                yield Outcome(index, result, seconds=time.perf_counter() - begin)
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from domainsam.infer.outputs import OutputPlan
 
 Plan = TypeVar("Plan", bound=OutputPlan)
 Result = TypeVar("Result")
+Finish = Callable[[Sequence[tuple[str, str]]], Mapping[str, Path]]
+"""Writes the files about all inputs; see :class:`WorkList`."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class WorkList(Generic[Plan, Result]):
     prepare: Callable[[], Callable[[Plan], Result]]
     resume: bool
     overwrite: Callable[[Plan], bool]
-    finish: Callable[[Sequence[tuple[str, str]]], Mapping[str, Path]]
+    finish: Finish
 
 
 @dataclass(frozen=True)

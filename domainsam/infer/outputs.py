@@ -30,6 +30,11 @@ class OutputPlan:
         return any(path.exists() for path in self.files)
 
     @property
+    def written(self) -> int:
+        """Bytes of the files that are there; of those in an object store none."""
+        return sum(path.stat().st_size for path in self.files if path.is_file())
+
+    @property
     def work(self) -> Path:
         """Hidden folder beside the first file, for what an interrupted run leaves to go on with."""
         first = self.files[0]

@@ -32,6 +32,8 @@ class SpreadOptions:
         The run stops once more inputs than this failed; None goes on to the end.
     log
         File that takes a JSON object a line for whatever happens.
+    metrics
+        File of the run's figures for Prometheus; see :mod:`domainsam.infer.gauges`.
     """
 
     scheduler: str | None = None
@@ -40,6 +42,7 @@ class SpreadOptions:
     retries: int = 2
     max_failures: int | None = None
     log: Path | None = None
+    metrics: Path | None = None
 
     @property
     def local_workers(self) -> int | None:
@@ -55,6 +58,7 @@ def spread_options(
     retries: int,
     max_failures: int | None,
     log: str | Path | None,
+    metrics: str | Path | None,
 ) -> SpreadOptions:
     """The options as one value.
 
@@ -79,5 +83,9 @@ def spread_options(
     if retries < 0 or (max_failures is not None and max_failures < 0):
         raise ConfigError("--retries and --max-failures are counts: expected 0 or more")
     size = None if memory_per_task is None else parse_size(memory_per_task, "--memory-per-task")
-    path = None if log is None else Path(log)
-    return SpreadOptions(scheduler, float(gpus_per_task), size, retries, max_failures, path)
+    path, figures = (None if given is None else Path(given) for given in (log, metrics))
+    if figures is not None and figures.suffix != ".prom":
+        raise ConfigError(
+            f"--metrics '{figures}' must end in .prom: Prometheus' node exporter takes up no other file"
+        )
+    return SpreadOptions(scheduler, float(gpus_per_task), size, retries, max_failures, path, figures)

@@ -39,9 +39,10 @@ def test_one_line_and_one_row_a_case(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert ct_segment(*cases(tmp_path), "-o", tmp_path / "out") == 0
-    *lines, last = capsys.readouterr().out.splitlines()
+    *lines, table_line, last = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["case0", "case1", "case2"]
-    assert last.endswith("cohort.csv")
+    assert table_line.endswith("cohort.csv")
+    assert last.endswith("statistics.parquet")
     rows = table(tmp_path / "out" / "cohort.csv")
     assert [(row["case"], row["status"], row["error"]) for row in rows] == [
         (f"case{number}", "done", "") for number in range(3)
@@ -59,7 +60,12 @@ def test_a_bad_case_is_listed_and_the_rest_go_on(
     bad.write_bytes(good[0].read_bytes()[:200])
     assert ct_segment(good[0], bad, good[1], "-o", tmp_path / "out") == 1
     captured = capsys.readouterr()
-    assert [line.split()[0] for line in captured.out.splitlines()] == ["case0", "case1", "table"]
+    assert [line.split()[0] for line in captured.out.splitlines()] == [
+        "case0",
+        "case1",
+        "table",
+        "figures",
+    ]
     assert captured.err.splitlines()[-1] == "domainsam: 1 of 3 cases failed: bad"
     rows = {row["case"]: row for row in table(tmp_path / "out" / "cohort.csv")}
     assert rows["bad"]["status"] == "failed"
@@ -105,8 +111,9 @@ def test_resume_passes_over_what_is_complete(
     assert density_model.asked == 12
     assert "case0: complete already" in capsys.readouterr().out
     after = untouched(out)
-    assert {name: after[name] for name in before if name != "cohort.csv"} == {
-        name: content for name, content in before.items() if name != "cohort.csv"
+    about_all = {"cohort.csv", "statistics.parquet"}
+    assert {name: after[name] for name in before.keys() - about_all} == {
+        name: content for name, content in before.items() if name not in about_all
     }
     assert [row["liver_volume_ml"] != "" for row in table(out / "cohort.csv")] == [True] * 3
 
@@ -261,7 +268,11 @@ def test_kill_and_resume_loses_nothing(tmp_path: Path, stage: str, count: int) -
         {"case2": False} if (stage, count) == ("publish", 5) else {"case1": True, "case2": False}
     )
     found = untouched(out)
-    assert set(found) == {*(f"case{n}{end}" for n in range(3) for end in ENDINGS), "cohort.csv"}
+    assert set(found) == {
+        *(f"case{n}{end}" for n in range(3) for end in ENDINGS),
+        "cohort.csv",
+        "statistics.parquet",
+    }
     assert {name: found[name] for name in finished} == finished
     for number in range(3):
         np.testing.assert_array_equal(read_mask(out / f"case{number}_seg.nii.gz").labels, abdomen()[1])

@@ -124,7 +124,8 @@ def segment_command(ctx: click.Context, /, inputs: tuple[Path, ...], **given: An
     -o, results are named after each case; in a path {stem} stands for its
     name. With several inputs the model is loaded once, each
     case has its line, a bad one is passed over and listed (exit code 1), and
-    a table of all is written. Not a medical device.
+    two files about all are written: cohort.csv, a row a case, and
+    statistics.parquet, a row an organ of each. Not a medical device.
 
     \b
     domainsam ct segment ct.nii.gz -o seg.nii.gz
@@ -165,5 +166,6 @@ def summarise_run(batch: Batch, inputs: int) -> Iterator[str]:
     if inputs == 1:
         for result in batch.results:
             yield from format_paths(result.paths)
-    elif batch.table is not None:
-        yield from format_paths({"table": batch.table})
+    else:
+        about = {"table": batch.table, "figures": batch.figures}
+        yield from format_paths({kind: path for kind, path in about.items() if path is not None})

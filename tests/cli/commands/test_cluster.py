@@ -252,7 +252,7 @@ def test_a_cohort_is_planned_with_its_table(
         assert run("cluster", "work", "plan", "--part", f"{part}/3") == 0
     assert run("cluster", "gather", "plan") == 0
     assert untouched(Path("out")) == plain
-    assert {"cohort.csv", "one_seg.nii.gz", "two_statistics.json"} <= set(plain)
+    assert {"cohort.csv", "statistics.parquet", "one_seg.nii.gz", "two_statistics.json"} <= set(plain)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from domainsam.errors import ConfigError, InputError, OutputError
+from domainsam.errors import ConfigError, InputError, MissingInputError, OutputError
 from domainsam.infer.account import Account, Forecast, watching
 from domainsam.infer.batch import Batch, run_batch
 from domainsam.infer.executor import Executor, InProcess, choose_executor
@@ -58,6 +58,8 @@ def prepare(suffix: str = "") -> Callable[[Plan], Written]:
                 raise InputError(f"{plan.name}: is empty")
             if plan.name.startswith("flaky") and tries.count(plan.name) < 3:
                 raise RuntimeError("the network was away")
+            if plan.name.startswith("full"):
+                raise OutputError("the disk is full")
             if plan.name.startswith("broken"):
                 raise ValueError("a fault")
             plan.files[0].write_text(f"{plan.name} {get_limits().reproducible}{suffix}")
@@ -170,7 +172,7 @@ def test_workers_of_other_versions_are_refused(
 ) -> None:
     from domainsam.infer import daskwork
 
-    def elsewhere(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    def elsewhere(function: Callable[..., Any], *arguments: Any, on_error: str) -> dict[str, Any]:
         return {"tcp://far:2": {**function(*arguments), "numpy": "0.1"}}
 
     monkeypatch.setattr(client, "run", elsewhere)
@@ -184,10 +186,84 @@ def test_workers_that_do_not_see_the_folder_are_refused(
 ) -> None:
     from domainsam.infer import daskwork
 
-    monkeypatch.setattr(client, "run", lambda function, *arguments: {"tcp://far:2": False})
+    monkeypatch.setattr(client, "run", lambda function, *arguments, on_error: {"tcp://far:2": False})
     with pytest.raises(ConfigError, match=r"worker tcp://far:2 does not see folder"):
         daskwork.check_shared(client, [tmp_path / "deep" / "a.txt"])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_goes_away_as_the_run_begins_costs_nothing(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed.comm import CommClosedError
+
+    from domainsam.infer import daskwork
+
+    ask, register = client.run, client.register_plugin
+    lost = {"tcp://gone:3": CommClosedError("gone")}
+    asked: list[str] = []
+
+    def run_without(function: Callable[..., Any], *arguments: Any, on_error: str) -> dict[str, Any]:
+        asked.append(on_error)
+        return lost if len(asked) == 1 else {**lost, **ask(function, *arguments, on_error=on_error)}
+
+    def register_later(*arguments: Any) -> Any:
+        asked.append("plugin")
+        if asked.count("plugin") == 1:
+            raise CommClosedError("gone")
+        return register(*arguments)
+
+    monkeypatch.setattr(daskwork, "pause", lambda seconds: None)
+    monkeypatch.setattr(client, "run", run_without)
+    monkeypatch.setattr(client, "register_plugin", register_later)
+    batch = run(daskwork.OnDask(SpreadOptions("tcp://x:1"), client), tmp_path, "a", "b")
+    assert [result.name for result in batch.results] == ["a", "b"]
+    assert asked == ["return"] * 3 + ["plugin"] * 2
+
+
+def test_a_workers_full_disk_is_told_as_such(client: Any, tmp_path: Path) -> None:
+    from domainsam.infer.daskwork import OnDask
+
+    batch = run(OnDask(SpreadOptions("tcp://x:1", retries=1), client), tmp_path, "a", "full")
+    assert batch.failures == (("full", "the disk is full"),)
+
+
+def unfit() -> Callable[[Plan], Written]:
+    loaded.append("unfit")
+    raise MissingInputError("no weights 'a.safetensors'")
+
+
+def test_a_worker_without_the_model_ends_the_run_and_blames_no_input(client: Any, tmp_path: Path) -> None:
+    from domainsam.infer import daskwork
+
+    loaded.clear()
+    plans = [Plan(f"n{number}", tmp_path) for number in range(50)]
+    executor = daskwork.OnDask(SpreadOptions("tcp://x:1", retries=1), client)
+    with pytest.raises(
+        ConfigError, match=r"worker cannot load what the job needs, .*: no weights 'a\.safe"
+    ) as told:
+        run_batch(plans, attrgetter("name"), unfit, Batch, resume=False, overwrite=False, executor=executor)
+    assert "--resume" in str(told.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_worker_left_and_no_scheduler_are_a_line(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed.comm import CommClosedError
+
+    from domainsam.infer import daskwork
+
+    def gone(*arguments: Any, on_error: str) -> dict[str, Any]:
+        raise CommClosedError("no scheduler")
+
+    monkeypatch.setattr(daskwork, "pause", lambda seconds: None)
+    monkeypatch.setattr(client, "run", lambda *_, on_error: {"tcp://gone:3": CommClosedError("gone")})
+    with pytest.raises(ConfigError, match="all workers went away"):
+        run(daskwork.OnDask(SpreadOptions("tcp://x:1"), client), tmp_path, "a")
+    monkeypatch.setattr(client, "run", gone)
+    with pytest.raises(OutputError, match="the scheduler at tcp://x:1 has gone"):
+        run(daskwork.OnDask(SpreadOptions("tcp://x:1"), client), tmp_path, "a")
 
 
 def test_what_no_worker_declares_is_refused(client: Any, tmp_path: Path) -> None:
@@ -215,12 +291,13 @@ def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monke
         ({"scheduler": "local:2", "memory_per_task": "much"}, "--memory-per-task 'much' is no size"),
         ({"retries": -1}, "expected 0 or more"),
         ({"max_failures": -1}, "expected 0 or more"),
+        ({"metrics": "run.txt"}, r"--metrics 'run\.txt' must end in \.prom"),
     ],
 )
 def test_impossible_options(given: dict[str, Any], words: str) -> None:
     plain: dict[str, Any] = {"scheduler": None, "gpus_per_task": 0.0, "memory_per_task": None}
     with pytest.raises(ConfigError, match=words):
-        spread_options(**{**plain, "retries": 2, "max_failures": None, "log": None, **given})
+        spread_options(**{**plain, "retries": 2, "max_failures": None, "log": None, "metrics": None, **given})
 
 
 def test_a_forecast_follows_the_pace_and_says_how_sure_it_is() -> None:
