@@ -130,7 +130,12 @@ def test_a_run_that_broke_off_goes_on_without_asking_again(
     assert photo(*words) == 3
     assert not (tmp_path / "scores.csv").exists()
     assert (tmp_path / ".scores.domainsam").is_dir()
-    monkeypatch.setattr(HuggingSpeaker, "write", lambda *given: asked.append("more") or write(*given))
+
+    def answer_on(*given: Any) -> Any:
+        asked.append("more")
+        return write(*given)
+
+    monkeypatch.setattr(HuggingSpeaker, "write", answer_on)
     assert photo(*words, "--resume") == 0
     assert len(asked) == 3
     assert asked[-1] == "more"

@@ -42,7 +42,7 @@ def speaker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     loaded: Any = load_speaker(AskOptions(str(folder)), "cpu", "fp32")
     assert type(loaded.model).__name__ == CLASSES[request.param]
     assert loaded.codec.name == CODEC[request.param]
-    return loaded  # type: ignore[no-any-return]
+    return loaded
 
 
 def ask(speaker: HuggingSpeaker, *phrases: str) -> list[Question]:
