@@ -47,6 +47,7 @@ from domainsam_urban.model.asked import AskedObjects, load_asked
 from domainsam_urban.model.settlement import (
     MarkedObjects,
     SettlementModel,
+    find_resolution,
     load_marked,
     load_model,
     marked_shape,
@@ -59,6 +60,7 @@ from domainsam_urban.remote import RemotePlan, find_remote, map_into_store
 from domainsam_urban.settings import MapOptions, ReadOptions
 from domainsam_urban.worded import find_worded
 from domainsam_urban.write.collection import write_collection
+from domainsam_urban.write.merge import check_merge, write_merged
 from domainsam_urban.write.products import Mapped, write_products
 
 log = logging.getLogger(__name__)
@@ -139,9 +141,17 @@ def list_work(
     if folder is not None and any(isinstance(plan, RemotePlan) or not plan.vectors for plan in plans):
         raise ConfigError("--collection is made of polygons in folders: name some with -o")
 
+    merge = options.outputs.merge
+    if merge:
+        check_merge(plans, merge, options.outputs.overwrite or options.resume)
+
     def finish(failures: Sequence[tuple[str, str]]) -> Mapping[str, Path]:
         local = [plan for plan in plans if isinstance(plan, ScenePlan)]
-        return {} if folder is None else write_collection(local, folder)
+        about = {} if folder is None else write_collection(local, folder)
+        if merge:
+            drawn, least = options.read.resolution or find_resolution(options), options.shape.min_area
+            about |= write_merged(local, merge, resolution=drawn, min_area=least)
+        return about
 
     # Workers go on with what is there: a scene whose worker died is not begun again.
     spread = options.spread.scheduler is not None and not options.alone
