@@ -8,8 +8,8 @@
 
 The scene is a tiled GeoTIFF (JPEG) without nodata: pictures of 512 x 512 pixels, generated or cut from
 ``--picture``, turned and mirrored by chance. Workers are processes of this machine that are killed beyond
-``--memory``. Memory is each process's resident set, looked at five times a second; pages that processes share
-(the libraries) count in each of them.
+``--memory`` of their own. Memory is looked at five times a second: each process's resident set, and
+``private`` without the pages of libraries, of which one copy serves all processes.
 """
 
 from __future__ import annotations
@@ -79,22 +79,33 @@ def write_scene(path: Path, side: int, pictures: Sequence[NDArray[np.uint8]]) ->
                 file.write(picture[:, :height, :width], window=Window(col, row, width, height))
 
 
-def watch(command: Sequence[str]) -> tuple[float, float, list[float], int]:
+def watch(command: Sequence[str]) -> dict[str, Any]:
     """Seconds of a command, peak megabytes of it and of each process below it, and its exit code."""
-    peaks: dict[int, float] = {}
+    peaks: dict[int, tuple[float, float]] = {}
     begin = time.perf_counter()
     process = subprocess.Popen(command)
     top = psutil.Process(process.pid)
     while process.poll() is None:
         for one in _list_processes(top):
             try:
-                peaks[one.pid] = max(peaks.get(one.pid, 0.0), one.memory_info().rss / 2**20)
+                now = one.memory_info()
             except psutil.Error:
                 continue
+            before = peaks.get(one.pid, (0.0, 0.0))
+            whole, private = now.rss / 2**20, (now.rss - now.shared) / 2**20
+            peaks[one.pid] = max(before[0], whole), max(before[1], private)
         time.sleep(PAUSE_S)
-    client = peaks.pop(process.pid, math.nan)
-    workers = sorted(round(peak) for peak in peaks.values() if peak >= LEAST_MB)
-    return time.perf_counter() - begin, round(client), workers, process.returncode
+    seconds = time.perf_counter() - begin
+    client = peaks.pop(process.pid, (math.nan, math.nan))
+    workers = sorted(peak for peak in peaks.values() if peak[0] >= LEAST_MB)
+    return {
+        "seconds": round(seconds, 1),
+        "client_MB": round(client[0]),
+        "client_private_MB": round(client[1]),
+        "workers_MB": [round(whole) for whole, _ in workers],
+        "workers_private_MB": [round(private) for _, private in workers],
+        "exit_code": process.returncode,
+    }
 
 
 def _list_processes(top: psutil.Process) -> list[psutil.Process]:
@@ -119,20 +130,17 @@ def measure(side: int, given: argparse.Namespace, pictures: Sequence[NDArray[np.
             command += ["--batch-size", str(given.batch_size)]
         if given.workers:
             command += ["--scheduler", f"local:{given.workers}", "--memory-per-task", given.memory]
-        seconds, client, workers, code = watch(command)
+        told = watch(command)
         disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return {
             "side": side,
             "nodata_share": 0.0,
             "method": given.method,
             "workers": given.workers,
-            "seconds": round(seconds, 1),
-            "Mpx_per_s": round(side**2 / 1e6 / seconds, 3),
-            "client_MB": client,
-            "workers_MB": workers,
+            "Mpx_per_s": round(side**2 / 1e6 / told["seconds"], 3),
             "scene_MB": round(scene.stat().st_size / 2**20),
             "left_on_disk_MB": round(disk / 2**20),
-            "exit_code": code,
+            **told,
         }
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -21,7 +21,7 @@ from domainsam.infer.engine import map_piece, prompt_scene
 from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.executor import InProcess, choose_executor
 from domainsam.infer.many import Entry, WorkList
-from domainsam.infer.objects import EngineResult
+from domainsam.infer.objects import EngineResult, Planned
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.pieces import Done, PiecePlan, Split
 from domainsam.infer.spread import SpreadOptions
@@ -386,6 +386,7 @@ def prepare_pieces(
     # It stays open as long as the worker keeps the function.
     source = open_scene(plan, options.read, options.read.resolution or model.resolution, area)
     engine = make_engine_options(options, model, source.profile_info.work_pixel, source.work.anchor)
+    planned: dict[Path, Planned] = {}
 
     def do(piece: PiecePlan) -> Done:
         return map_piece(
@@ -396,6 +397,7 @@ def prepare_pieces(
             engine,
             device=model.device,
             identity=source.fingerprint,
+            planned=planned,
         )
 
     return do
