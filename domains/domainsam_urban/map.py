@@ -363,20 +363,24 @@ def find_split(plan: ScenePlan, options: MapOptions, area: WantedArea | None) ->
     if not options.alone or options.spread.scheduler is None or options.marks or options.like:
         return None
     doing = replace(options, spread=SpreadOptions(), resume=True, quiet=True)
-    return Split(choose_executor(options.spread), partial(prepare_pieces, plan, doing, area))
+    limited = options.spread.memory_per_task is not None
+    return Split(choose_executor(options.spread), partial(prepare_pieces, plan, doing, area, limited))
 
 
 def prepare_pieces(
-    plan: ScenePlan, options: MapOptions, area: WantedArea | None
+    plan: ScenePlan, options: MapOptions, area: WantedArea | None, limited: bool = False
 ) -> Callable[[PiecePlan], Done]:
     """Open a scene and load the model, in the process that calls this; returns what does a piece.
+
+    Where memory is ``limited`` the allocator is left as it is: slower, and without gaps between buffers.
 
     Raises
     ------
     DomainSamError
         If either cannot be done.
     """
-    keep_freed_memory()
+    if not limited:
+        keep_freed_memory()
     model = load_finder(options)
     assert isinstance(model, SettlementModel)
     if options.run.method == "coarse":

@@ -58,12 +58,8 @@ def unite(
     tolerance
         As there; gaps are closed where such pairs meet, and nowhere else.
     """
-    bridges = [
-        bridge
-        for pair in contacts
-        if (bridge := _bridge(*(polygons[k] for k in pair), tolerance)) is not None
-    ]
-    whole = shapely.union_all([*polygons, *bridges])
+    bridges = [_bridge(polygons[one], polygons[other], tolerance) for one, other in contacts]
+    whole = shapely.union_all([*polygons, *(bridge for bridge in bridges if bridge is not None)])
     if not shapely.is_valid(whole):
         whole = shapely.make_valid(whole, method="structure", keep_collapsed=False)
     parts = shapely.get_parts(whole)
