@@ -180,7 +180,7 @@ def find_free_folder(wanted: Path) -> Path:
     return folder
 
 
-spread_options = bundle(
+worker_options = bundle(
     click.option(
         "--metrics",
         type=click.Path(path_type=Path),
@@ -190,9 +190,6 @@ spread_options = bundle(
         "--log",
         type=click.Path(path_type=Path),
         help="Add a line of JSON here for whatever becomes of an input.",
-    ),
-    click.option(
-        "--max-failures", type=click.IntRange(min=0), help="Stop once more inputs failed [default: go on]."
     ),
     click.option(
         "--retries",
@@ -215,7 +212,14 @@ spread_options = bundle(
         "[default: one after another, here].",
     ),
 )
-"""Options that say who does the inputs, where there are many; see :mod:`domainsam.infer.spread`."""
+"""Options that say who does the inputs, all of which are needed; see :mod:`domainsam.infer.spread`."""
+spread_options = bundle(
+    click.option(
+        "--max-failures", type=click.IntRange(min=0), help="Stop once more inputs failed [default: go on]."
+    ),
+    worker_options,
+)
+"""The same where the others go on without one that failed."""
 
 
 demo_folder_option = click.option(

@@ -8,18 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from domainsam.checkpoint import read_header
 from domainsam.errors import DomainSamError
 from domainsam.infer.many import Entry, ManyJob, Size, WorkList
 from domainsam.io.rasters import open_raster
 from domainsam_urban.job import SceneResult, make_scene_stem
 from domainsam_urban.map import STAGED_BYTES, WRITTEN_BYTES, list_work
-from domainsam_urban.model.settlement import get_scene_settings, read_shipped_resolution
+from domainsam_urban.model.settlement import find_resolution
 from domainsam_urban.read.area import RESAMPLE_FACTOR
 from domainsam_urban.read.catalogue import list_scenes, settle_area
 from domainsam_urban.read.place import Place
 from domainsam_urban.run import map_options
-from domainsam_urban.settings import MapOptions
 
 
 def list_entries(
@@ -60,7 +58,7 @@ def measure_scene(entry: Entry, options: Mapping[str, Any]) -> Size:
     with suppress(DomainSamError, OSError), open_raster(entry.source) as dataset:
         place = Place.of(dataset)
         native = place.pixel_metres()
-        wanted = chosen.read.resolution or _find_resolution(chosen)
+        wanted = chosen.read.resolution or find_resolution(chosen)
         rows, cols = place.shape
         finer = 1.0 if wanted is None or place.crs is None else native / wanted
         if 1 / RESAMPLE_FACTOR < finer < RESAMPLE_FACTOR:
@@ -72,16 +70,6 @@ def measure_scene(entry: Entry, options: Mapping[str, Any]) -> Size:
         rasters = (outputs.mask is not None) + (outputs.probability is not None)
         return Size(pixels, size, rasters * rows * cols, pixels * (STAGED_BYTES + WRITTEN_BYTES))
     return Size(0, 0, 0, 0)
-
-
-def _find_resolution(options: MapOptions) -> float | None:
-    """Ground pixel in metres that the model sees."""
-    if options.marks:
-        return None
-    if options.model is None:
-        return read_shipped_resolution()
-    scene = get_scene_settings(read_header(options.model))
-    return None if scene is None else scene.resolution
 
 
 JOB = ManyJob("map", list_entries, open_work, measure_scene, tells_command=True)

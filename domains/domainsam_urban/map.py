@@ -21,7 +21,7 @@ from domainsam.infer.engine import map_piece, prompt_scene
 from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.executor import InProcess, choose_executor
 from domainsam.infer.many import Entry, WorkList
-from domainsam.infer.objects import EngineResult
+from domainsam.infer.objects import EngineResult, Planned
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.pieces import Done, PiecePlan, Split
 from domainsam.infer.spread import SpreadOptions
@@ -47,6 +47,7 @@ from domainsam_urban.model.asked import AskedObjects, load_asked
 from domainsam_urban.model.settlement import (
     MarkedObjects,
     SettlementModel,
+    find_resolution,
     load_marked,
     load_model,
     marked_shape,
@@ -59,6 +60,7 @@ from domainsam_urban.remote import RemotePlan, find_remote, map_into_store
 from domainsam_urban.settings import MapOptions, ReadOptions
 from domainsam_urban.worded import find_worded
 from domainsam_urban.write.collection import write_collection
+from domainsam_urban.write.merge import check_merge, write_merged
 from domainsam_urban.write.products import Mapped, write_products
 
 log = logging.getLogger(__name__)
@@ -139,9 +141,17 @@ def list_work(
     if folder is not None and any(isinstance(plan, RemotePlan) or not plan.vectors for plan in plans):
         raise ConfigError("--collection is made of polygons in folders: name some with -o")
 
+    merge = options.outputs.merge
+    if merge:
+        check_merge(plans, merge, options.outputs.overwrite or options.resume)
+
     def finish(failures: Sequence[tuple[str, str]]) -> Mapping[str, Path]:
         local = [plan for plan in plans if isinstance(plan, ScenePlan)]
-        return {} if folder is None else write_collection(local, folder)
+        about = {} if folder is None else write_collection(local, folder)
+        if merge:
+            drawn, least = options.read.resolution or find_resolution(options), options.shape.min_area
+            about |= write_merged(local, merge, resolution=drawn, min_area=least)
+        return about
 
     # Workers go on with what is there: a scene whose worker died is not begun again.
     spread = options.spread.scheduler is not None and not options.alone
@@ -353,20 +363,24 @@ def find_split(plan: ScenePlan, options: MapOptions, area: WantedArea | None) ->
     if not options.alone or options.spread.scheduler is None or options.marks or options.like:
         return None
     doing = replace(options, spread=SpreadOptions(), resume=True, quiet=True)
-    return Split(choose_executor(options.spread), partial(prepare_pieces, plan, doing, area))
+    limited = options.spread.memory_per_task is not None
+    return Split(choose_executor(options.spread), partial(prepare_pieces, plan, doing, area, limited))
 
 
 def prepare_pieces(
-    plan: ScenePlan, options: MapOptions, area: WantedArea | None
+    plan: ScenePlan, options: MapOptions, area: WantedArea | None, limited: bool = False
 ) -> Callable[[PiecePlan], Done]:
     """Open a scene and load the model, in the process that calls this; returns what does a piece.
+
+    Where memory is ``limited`` the allocator is left as it is: slower, and without gaps between buffers.
 
     Raises
     ------
     DomainSamError
         If either cannot be done.
     """
-    keep_freed_memory()
+    if not limited:
+        keep_freed_memory()
     model = load_finder(options)
     assert isinstance(model, SettlementModel)
     if options.run.method == "coarse":
@@ -376,6 +390,7 @@ def prepare_pieces(
     # It stays open as long as the worker keeps the function.
     source = open_scene(plan, options.read, options.read.resolution or model.resolution, area)
     engine = make_engine_options(options, model, source.profile_info.work_pixel, source.work.anchor)
+    planned: dict[Path, Planned] = {}
 
     def do(piece: PiecePlan) -> Done:
         return map_piece(
@@ -386,6 +401,7 @@ def prepare_pieces(
             engine,
             device=model.device,
             identity=source.fingerprint,
+            planned=planned,
         )
 
     return do

@@ -118,6 +118,8 @@ class OutputOptions:
     overwrite: bool = False
     collection: Path | None = None
     """Folder for one table and one STAC collection about all scenes."""
+    merge: tuple[Path, ...] = ()
+    """Files for one layer of all scenes, in which objects that lie in several are one."""
 
 
 WAYS = ("texture", "persam")

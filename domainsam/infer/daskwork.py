@@ -33,6 +33,7 @@ from domainsam.infer.executor import Outcome, Tasks
 from domainsam.infer.spread import SpreadOptions
 from domainsam.infer.workroom import TakenError, tidy_room
 from domainsam.limits import Limits, get_limits, set_limits
+from domainsam.machine import measure_library_bytes
 from domainsam.network import lock_process
 
 log = logging.getLogger(__name__)
@@ -387,7 +388,8 @@ def _start(options: SpreadOptions) -> LocalCluster:
         threads_per_worker=1,
         processes=True,
         dashboard_address=None,
-        memory_limit=options.memory_per_task or "auto",
+        # Dask counts the libraries' pages in every process, though there is one copy for all of them.
+        memory_limit=options.memory_per_task + measure_library_bytes() if options.memory_per_task else "auto",
         silence_logs=logging.CRITICAL,
     )
 

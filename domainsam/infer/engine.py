@@ -27,7 +27,7 @@ from domainsam.errors import ConfigError, InputError
 from domainsam.infer.decoders import MarkDecoder, SpecialistDecoder
 from domainsam.infer.found import name_objects
 from domainsam.infer.networks import Networks, ScenePrompter, fingerprint, identify
-from domainsam.infer.objects import SWEEP, EngineResult, ObjectRun
+from domainsam.infer.objects import SWEEP, EngineResult, ObjectRun, Planned
 from domainsam.infer.options import EngineOptions
 from domainsam.infer.order import Recorder, Strip
 from domainsam.infer.pieces import Done, PiecePlan, Split, write_records
@@ -178,6 +178,7 @@ def map_piece(
     *,
     device: torch.device | str | None = None,
     identity: Mapping[str, Any] | None = None,
+    planned: dict[Path, Planned] | None = None,
 ) -> Done:
     """Do a piece of a stage of a run of :func:`map_scene` that is at work elsewhere.
 
@@ -187,6 +188,8 @@ def map_piece(
         Which piece, and the folder of the run that it belongs to.
     source, prompter, foundation, options, device, identity
         As of that run.
+    planned
+        Takes what was found in the whole scene before pass two, which the next piece need not find again.
 
     Raises
     ------
@@ -207,7 +210,14 @@ def map_piece(
             run.first_pass(FirstLook(prompter, networks, views=options.views))
         else:
             assert foundation is not None
-            run.find_objects(options.proposal)
+            known = None if planned is None else planned.get(plan.records)
+            if known is None:
+                run.find_objects(options.proposal)
+            else:
+                run.planned = known
+            if planned is not None:
+                planned.clear()
+                planned[plan.records] = run.planned
             run.decode(SpecialistDecoder(prompter, networks, foundation, run.coarse))
         return write_records(plan, run.journal.read_all())
 

@@ -93,6 +93,11 @@ class EngineResult:
     ranked: tuple[SceneObject, ...] = ()
 
 
+Planned = tuple[Plan, list[Component], int]
+"""Crops that are planned, the objects that they are planned for, and how many there were before small ones
+were left out."""
+
+
 class ObjectRun(StagedRun):
     """The stages of a run over objects, and what they share."""
 
@@ -185,6 +190,16 @@ class ObjectRun(StagedRun):
             ]
             self.found += found.found
         self.plan = plan
+        self.kept = len(self.components)
+
+    @property
+    def planned(self) -> Planned:
+        """What :meth:`find_objects` has found."""
+        return self.plan, self.components, self.found
+
+    @planned.setter
+    def planned(self, known: Planned) -> None:
+        self.plan, self.components, self.found = known
         self.kept = len(self.components)
 
     def plan_marks(self, objects: Sequence[SceneObject]) -> None:

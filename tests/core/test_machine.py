@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from domainsam import machine as allocator
-from domainsam.machine import SWITCH, choose_dtype, choose_precision, keep_freed_memory
+from domainsam.machine import SWITCH, choose_dtype, choose_precision, keep_freed_memory, measure_library_bytes
 
 FAULTS = """
 import resource
@@ -137,3 +137,12 @@ def test_where_nothing_can_be_kept_it_is_measured_all_the_same(
 
 def test_the_gain_is_a_ratio_of_times() -> None:
     assert 0.001 < allocator.measure_bfloat16_gain(rounds=2) < 100
+
+
+def test_pages_of_libraries_are_part_of_what_a_process_holds() -> None:
+    import psutil
+
+    found, whole = measure_library_bytes(), psutil.Process().memory_info().rss
+    assert 0 <= found < whole
+    if Path("/proc/self/status").exists():
+        assert found > 10_000_000

@@ -22,6 +22,7 @@ from tests.urban.tiny import write_scene
 
 distributed = pytest.importorskip("distributed")
 JOB = ("urban", "map", "scenes.csv", "-o", "out", "--mask", "out", "--summary", "out", "--collection", "all")
+MERGED = ("--merge", "all/merged.parquet", "--merge", "all/merged.gpkg")
 FAST = ("--tile", "64", "--overlap", "16", "--reproducible", "--device", "cpu", "-q")
 
 
@@ -38,11 +39,11 @@ def run_twice(
     call: Callable[[tuple[str, ...]], int], address: str
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """What the plain command writes, and what the same over a scheduler does."""
-    assert call((*JOB, *FAST)) == 0
+    assert call((*JOB, *MERGED, *FAST)) == 0
     plain = {**untouched(Path("out")), **untouched(Path("all"))}
     for name in ("out", "all"):
         Path(name).rename(f"plain-{name}")
-    assert call((*JOB, *FAST, "--scheduler", address, "--log", "log.jsonl")) == 0
+    assert call((*JOB, *MERGED, *FAST, "--scheduler", address, "--log", "log.jsonl")) == 0
     return plain, {**untouched(Path("out")), **untouched(Path("all"))}
 
 
@@ -66,7 +67,7 @@ def test_workers_write_the_plain_commands_bytes(
         )
         plain, spread = run_twice(call, "tcp://given:1")
     assert spread == plain
-    assert {"first.gpkg", "second_mask.tif", "collection.json"} <= set(plain)
+    assert {"first.gpkg", "second_mask.tif", "collection.json", "merged.parquet", "merged.gpkg"} <= set(plain)
     assert json.loads(plain["second_summary.json"])["options"]["outputs"]["datetime"] == "2020-05-30"
     events = [json.loads(line) for line in Path("log.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == ["begin", "done", "done", "end"]

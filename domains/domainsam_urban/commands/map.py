@@ -148,6 +148,13 @@ model_options = bundle(
 @model_options
 @compute_options
 @runtime_option
+@click.option(
+    "--merge",
+    type=PATH,
+    multiple=True,
+    help="File for all scenes together, .gpkg .parquet .fgb .geojson or .pmtiles: what lies in several "
+    "scenes is one object. Repeat for several.",
+)
 @click.option("--strict", is_flag=True, help="Refuse a scene whose picture or map is to be doubted.")
 @spread_options
 @resume_option
@@ -167,6 +174,7 @@ def map_command(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) ->
     domainsam urban map scene.tif -o s.gpkg -o s.parquet --probability p.tif --preview p.png
     domainsam urban map scenes/*.tif -o out/ --device cuda --resume
     domainsam urban map catalog.json -o out/ --date 2021 --scheduler local:4
+    domainsam urban map catalog.json -o out/ --merge country.parquet --merge country.pmtiles
     domainsam urban map city.tif -o centre.gpkg --bbox 116.2,39.8,116.3,39.9 --bbox-crs EPSG:4326
     domainsam urban map ikonos.tif -o s.geojson --bands 3,2,1 --min-area 2000 --simplify 2
     domainsam urban map scene.tif -o found.gpkg --points points.gpkg

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from domainsam.errors import ConfigError
+from domainsam.infer.spread import spread_options
 from domainsam_cli.console import get_command_line, print_result
 from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import (
@@ -23,6 +25,7 @@ from domainsam_cli.options import (
     resume_option,
     seed_option,
     talk_options,
+    worker_options,
 )
 from domainsam_urban.commands.map import PATH, model_options, threshold_option
 from domainsam_urban.settings import ReadOptions, RunOptions, ShapeOptions
@@ -163,6 +166,7 @@ processes_option = click.option(
 @precision_option
 @batch_size_option
 @processes_option
+@worker_options
 @resume_option
 @overwrite_option
 @talk_options
@@ -179,6 +183,7 @@ def trend(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     domainsam urban trend catalog.json -o trend/ --zones districts.gpkg --centre 116.39,39.91
     domainsam urban trend --masks 2016=m16.tif 2018=m18.gpkg -o trend/
     domainsam urban trend scenes.csv -o trend/ --align --smooth --workers 2 --resume
+    domainsam urban trend catalog.json -o trend/ --scheduler tcp://host:8786
     """  # noqa: D301 - click takes a real backspace for "do not wrap"
     from domainsam_urban.trend.trend import find_finished, run_trend
 
@@ -237,11 +242,14 @@ NO_FIGURES: dict[str, Any] = {
     **dict.fromkeys(("reference", "reference_column", "reference_class", "spread", "level", "title")),
     "instability": None,
     **dict.fromkeys(("zones", "zone_name", "centre", "rings", "ring_polygons", "appear", "vanish")),
+    **dict.fromkeys(("scheduler", "memory_per_task", "log")),
+    "gpus_per_task": 0.0,
+    "retries": 2,
     "seed": 0,
     "smooth": False,
     "layers": False,
 }
-"""What stands for the options of figures where a command has none."""
+"""What stands for the options of figures, and of workers, where a command has none."""
 
 
 def gather(given: dict[str, Any]) -> TrendOptions:
@@ -270,6 +278,13 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         command=get_command_line(),
         **_set(figures, "title"),
     )
+    spread = spread_options(
+        *(figures[name] for name in ("scheduler", "gpus_per_task", "memory_per_task", "retries")),
+        None,
+        figures["log"],
+    )
+    if spread.scheduler is not None and given["workers"] > 1:
+        raise ConfigError("--scheduler says who computes the years: leave out --workers")
     return TrendOptions(
         out=given["out"],
         model=given["model"],
@@ -281,6 +296,7 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         reference_year=given["reference_year"],
         align=given["align"],
         workers=given["workers"],
+        spread=spread,
         classifier=given["classifier"],
         smoothing=SmoothingOptions(**_set(figures, "appear", "vanish")) if figures["smooth"] else None,
         ground=GroundOptions(given["crs"], given["pixel"], given["extent"]),

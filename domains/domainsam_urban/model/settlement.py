@@ -281,3 +281,13 @@ def read_shipped_resolution() -> float | None:
     """Ground pixel in metres that the model inside the package was trained at."""
     scene = get_scene_settings(read_header(SHIPPED)) if SHIPPED.is_file() else None
     return None if scene is None else scene.resolution
+
+
+def find_resolution(options: MapOptions) -> float | None:
+    """Ground pixel in metres that the model of a run was trained at; None where a person marks objects."""
+    if options.marks:
+        return None
+    if options.model is None:
+        return read_shipped_resolution()
+    scene = get_scene_settings(read_header(options.model))
+    return None if scene is None else scene.resolution

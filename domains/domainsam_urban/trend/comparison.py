@@ -138,7 +138,9 @@ class Comparison:
         keys = {job.number: ("layer", job.layer.stem) for job in jobs}
         waiting = [job for job in jobs if not self.steps.is_done(keys[job.number], (job.layer,))]
         options = to_map_options(self.options)
-        for job in make_layers(waiting, options, self.model, self.load, self.options.workers):
+        for job in make_layers(
+            waiting, options, self.model, self.load, self.options.workers, self.options.spread
+        ):
             self.steps.finish(keys[job.number])
         return [job.layer for job in jobs]
 

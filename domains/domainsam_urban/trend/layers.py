@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from domainsam.errors import OutputError
+from domainsam.infer.account import watching
+from domainsam.infer.executor import Tasks, choose_executor, closing_iterator
+from domainsam.infer.outputs import OutputPlan
+from domainsam.infer.spread import SpreadOptions
+from domainsam.infer.workroom import WorkRoom
 from domainsam.limits import Limits, get_limits, set_limits
 from domainsam.progress import Progress, report_nothing, report_progress
 from domainsam_urban.model.settlement import SettlementModel
@@ -56,6 +63,7 @@ def make_layers(
     model: SettlementModel | Follower | None,
     load: LoadModel,
     workers: int,
+    spread: SpreadOptions | None = None,
 ) -> Iterator[LayerJob]:
     """Bring years to the ground, in any order; yields each as its file is complete.
 
@@ -67,12 +75,17 @@ def make_layers(
         Loads the model in each further process; has to be importable by name.
     workers
         Processes.
+    spread
+        Whose workers do the years, if a scheduler is named there.
 
     Raises
     ------
     DomainSamError
         Whatever made a year fail; years that are done have been yielded before.
     """
+    if spread is not None and spread.scheduler is not None and jobs:
+        yield from _on_workers(jobs, options, model is not None, load, spread)
+        return
     if workers <= 1 or len(jobs) <= 1 or isinstance(model, Follower):
         for job in jobs:
             with report_progress(job.input.year.label, options.quiet) as progress:
@@ -98,6 +111,68 @@ def make_layer(
         else:
             predict_year(job.input.year.path, job.input.reading, options, model, job.own, progress)
     warp_to_ground(job.own, job.layer, job.ground, job.shift)
+
+
+@dataclass(frozen=True)
+class YearPlan(OutputPlan):
+    """A year as a task of a scheduler."""
+
+    job: LayerJob
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The year on the ground."""
+        return (self.job.layer,)
+
+    @property
+    def complete(self) -> bool:
+        """Never: what a worker that died has left may be half of a layer. Its prediction is gone on with."""
+        return False
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.job.input.year.label
+
+
+def _on_workers(
+    jobs: Sequence[LayerJob], options: MapOptions, predicting: bool, load: LoadModel, spread: SpreadOptions
+) -> Iterator[LayerJob]:
+    plans = [YearPlan(job) for job in jobs]
+    prepare = partial(prepare_years, options, load if predicting else None)
+    failed: Exception | None = None
+    with watching(spread, "years", options.quiet) as watcher:
+        watcher.begin([plan.name for plan in plans], ())
+        tasks = Tasks(plans, attrgetter("name"), prepare)
+        outcomes = choose_executor(spread).run(tasks, range(len(plans)))
+        with closing_iterator(outcomes):
+            for outcome in outcomes:
+                watcher.outcome(outcome)
+                if outcome.error is None:
+                    yield jobs[outcome.index]
+                else:
+                    failed = failed or outcome.error
+    if failed is not None:
+        raise failed
+
+
+def prepare_years(options: MapOptions, load: LoadModel | None) -> Callable[[YearPlan], str]:
+    """Load the model, in the process that calls this; returns what brings a year to the ground.
+
+    Raises
+    ------
+    DomainSamError
+        If it cannot be loaded.
+    """
+    model = None if load is None else load(options)
+
+    def do(plan: YearPlan) -> str:
+        # Where a client was killed, a worker of it may still be at this year.
+        with WorkRoom(plan.work, resume=True):
+            make_layer(plan.job, options, model)
+        return plan.name
+
+    return do
 
 
 _here: dict[str, SettlementModel | None] = {}

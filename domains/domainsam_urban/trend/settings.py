@@ -8,6 +8,7 @@ from math import isfinite
 from pathlib import Path
 
 from domainsam.errors import ConfigError
+from domainsam.infer.spread import SpreadOptions
 from domainsam_urban.settings import LEAST_AREA_M2, ReadOptions, RunOptions
 
 INSTABILITY = 0.03
@@ -233,6 +234,8 @@ class TrendOptions:
         Whether years are moved onto the reference year by what was measured.
     workers
         Years predicted at a time, each in a process of its own.
+    spread
+        Whose workers predict the years, where a scheduler is named.
     classifier
         A file that says which cells of ground are worth a closer look.
     layers
@@ -253,6 +256,7 @@ class TrendOptions:
     reference_year: str | None = None
     align: bool = False
     workers: int = 1
+    spread: SpreadOptions = field(default_factory=SpreadOptions)
     classifier: Path | None = None
     smoothing: SmoothingOptions | None = None
     follow: FollowOptions | None = None

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 STAGED_BYTES = 4
 """Bytes a pixel and year that may be staged: coarse and final probability, on its own grid and the ground."""
-FREE_OPTIONS = ("out", "overwrite", "resume", "quiet", "workers", "products", "layers")
+FREE_OPTIONS = ("out", "overwrite", "resume", "quiet", "workers", "spread", "products", "layers")
 """Options that do not decide what is staged, and may change when a run goes on."""
 
 WHOLE_SHARE = 0.99

@@ -30,6 +30,7 @@ from domainsam_urban.read.geodesy import parse_crs
 from domainsam_urban.read.place import Place
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, find_vector_format
+from domainsam_urban.write.footprint import outline_data
 from domainsam_urban.write.gridcells import compute_grid_shares
 from domainsam_urban.write.polygons import PolygonOptions, polygonise
 from domainsam_urban.write.preview import Caption, draw_preview
@@ -350,8 +351,16 @@ class _Products:
             scene=source.path,
             provenance=self.provenance,
             place=own if self.relaid and plan.mask is None else None,
+            seen=self._outline_data,
         )
         write_item(item, self.staging[plan.stac], overwrite=True)
+
+    def _outline_data(self, outline: Any) -> Any:
+        """The part of the scene's footprint that holds data."""
+        answer, source = self.mapped.answer, self.mapped.source
+        if answer.valid_pixels == answer.pixels:
+            return outline
+        return outline_data(answer.probability, answer.shape, source.transform, source.work_crs, outline)
 
     def _left_out_ha(self) -> float:
         """Hectares of settlement that were left out for being small; NaN without a CRS."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,6 +114,7 @@ def make_item(
     provenance: Provenance,
     created: datetime | None = None,
     place: Place | None = None,
+    seen: Callable[[Any], Any] | None = None,
 ) -> pystac.Item:
     """Describe a run.
 
@@ -138,6 +139,8 @@ def make_item(
         The scene as the user gave it: a path, a ``/vsi`` path or an address.
     place
         Footprint, CRS and shape in place of the raster's.
+    seen
+        The part of a footprint that holds data; all of it if not given.
 
     Returns
     -------
@@ -160,6 +163,8 @@ def make_item(
         **_projection(shape, affine, crs),
     }
     outline = None if crs is None else compute_footprint(shape, affine, crs)
+    if outline is not None and seen is not None:
+        outline = seen(outline)
     labelled = any(
         "classification:classes" in band for output in outputs for band in output.extra.get("bands", ())
     )
@@ -267,7 +272,7 @@ def _lineage(provenance: Provenance) -> str:
 def _bbox(outline: Any) -> list[float]:
     """West, south, east, north; west is the greater across the antimeridian (RFC 7946, 5.2)."""
     west, south, east, north = (float(side) for side in shapely.bounds(outline))
-    if shapely.get_num_geometries(outline) > 1:
+    if shapely.get_num_geometries(outline) > 1 and east - west > 180:
         parts = shapely.bounds(shapely.get_parts(outline))
         west, east = float(parts[:, 0].max()), float(parts[:, 2].min())
     return [west, south, east, north]

@@ -111,7 +111,7 @@ def write_table(staged: Path, target: Path, layer: str, table: Any) -> None:
     with writing_vectors(target), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         if suffix == ".parquet":
-            _write_parquet(table, staged, layer)
+            write_parquet(table, staged, layer)
         else:
             plain = {".geojson": {"rfc7946": "YES"}}.get(suffix, {})
             table.to_file(staged, layer=layer, driver=DRIVERS[suffix], engine="pyogrio", **plain)
@@ -169,7 +169,8 @@ def _write_geojson(table: Any, path: Path, layer: str) -> None:
     _to_ogr(table, path, layer, "GeoJSON", rfc7946="YES", coordinate_precision=7)
 
 
-def _write_parquet(table: Any, path: Path, layer: str) -> None:
+def write_parquet(table: Any, path: Path, layer: str) -> None:
+    """Write a table as GeoParquet 1.1 with a box a row; the format has no layers."""
     table.to_parquet(path, index=False, compression="zstd", write_covering_bbox=True, schema_version="1.1.0")
 
 
@@ -180,7 +181,7 @@ def _to_ogr(table: Any, path: Path, layer: str, driver: str, **options: Any) -> 
 DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
 WRITERS: Mapping[str, Callable[[Any, Path, str], None]] = {
     ".gpkg": _write_geopackage,
-    ".parquet": _write_parquet,
+    ".parquet": write_parquet,
     ".fgb": _write_flatgeobuf,
     ".geojson": _write_geojson,
 }
