@@ -242,7 +242,7 @@ NO_FIGURES: dict[str, Any] = {
     **dict.fromkeys(("reference", "reference_column", "reference_class", "spread", "level", "title")),
     "instability": None,
     **dict.fromkeys(("zones", "zone_name", "centre", "rings", "ring_polygons", "appear", "vanish")),
-    **dict.fromkeys(("scheduler", "memory_per_task", "log")),
+    **dict.fromkeys(("scheduler", "memory_per_task", "log", "metrics")),
     "gpus_per_task": 0.0,
     "retries": 2,
     "seed": 0,
@@ -282,6 +282,7 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         *(figures[name] for name in ("scheduler", "gpus_per_task", "memory_per_task", "retries")),
         None,
         figures["log"],
+        figures["metrics"],
     )
     if spread.scheduler is not None and given["workers"] > 1:
         raise ConfigError("--scheduler says who computes the years: leave out --workers")
