@@ -72,7 +72,9 @@ def write_scene(path: Path, side: int, pictures: Sequence[NDArray[np.uint8]]) ->
     with rasterio.open(path, "w", "GTiff", photometric="YCBCR", bigtiff="IF_SAFER", **profile) as file:
         for row in range(0, side, SIDE):
             for col in range(0, side, SIDE):
-                picture = np.rot90(pictures[chance.integers(len(pictures))], chance.integers(4), (1, 2))
+                picture = np.rot90(
+                    pictures[int(chance.integers(len(pictures)))], int(chance.integers(4)), (1, 2)
+                )
                 if chance.integers(2):
                     picture = picture[:, :, ::-1]
                 height, width = min(SIDE, side - row), min(SIDE, side - col)

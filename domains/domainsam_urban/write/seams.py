@@ -93,7 +93,8 @@ def _list_sides(own: Ground, other: Ground, margin: float) -> Float64:
     """Those sides of a ground that run through the other: where both end, neither shows more."""
     inside = shapely.buffer(other.seen, -margin, join_style="mitre")
     lines = shapely.linestrings(np.stack((own.ring[:-1], own.ring[1:]), axis=1))
-    return own.sides[shapely.intersects(lines, inside)]
+    through: Float64 = own.sides[shapely.intersects(lines, inside)]
+    return through
 
 
 def find_deeper(one: Float64, two: Float64, frame: Any) -> Any:
@@ -129,4 +130,5 @@ def _clip(ring: Float64, line: NDArray[np.float64]) -> Float64:
     share = np.where(crosses, value / np.where(crosses, value - ahead, 1.0), 0.0)
     meeting = ring + share[:, None] * (following - ring)
     points = np.stack((ring, meeting), axis=1).reshape(-1, 2)
-    return points[np.stack((kept, crosses), axis=1).reshape(-1)]
+    clipped: Float64 = points[np.stack((kept, crosses), axis=1).reshape(-1)]
+    return clipped

@@ -228,7 +228,7 @@ def test_what_cannot_be_merged_is_refused_before_any_work(tmp_path: Path, ground
     (tmp_path / "all.gpkg").touch()
     with pytest.raises(OutputError, match="exists"):
         check_merge([plan], [tmp_path / "all.gpkg"], False)
-    text = plan.stac.read_text().replace('"proj:code": "EPSG:32650"', '"proj:code": null')  # type: ignore[union-attr]
-    plan.stac.write_text(text)  # type: ignore[union-attr]
+    text = plan.stac.read_text().replace('"proj:code": "EPSG:32650"', '"proj:code": null')
+    plan.stac.write_text(text)
     with pytest.raises(InputError, match=r"s\.tif: has no CRS"):
         write_merged([plan], [tmp_path / "all.parquet"])
