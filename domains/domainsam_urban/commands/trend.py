@@ -279,7 +279,10 @@ def gather(given: dict[str, Any]) -> TrendOptions:
         **_set(figures, "title"),
     )
     spread = spread_options(
-        *(figures[name] for name in ("scheduler", "gpus_per_task", "memory_per_task", "retries")),
+        figures["scheduler"],
+        figures["gpus_per_task"],
+        figures["memory_per_task"],
+        figures["retries"],
         None,
         figures["log"],
         figures["metrics"],

@@ -93,8 +93,8 @@ def _list_sides(own: Ground, other: Ground, margin: float) -> Float64:
     """Those sides of a ground that run through the other: where both end, neither shows more."""
     inside = shapely.buffer(other.seen, -margin, join_style="mitre")
     lines = shapely.linestrings(np.stack((own.ring[:-1], own.ring[1:]), axis=1))
-    sides: Float64 = own.sides[shapely.intersects(lines, inside)]
-    return sides
+    through: Float64 = own.sides[shapely.intersects(lines, inside)]
+    return through
 
 
 def find_deeper(one: Float64, two: Float64, frame: Any) -> Any:
