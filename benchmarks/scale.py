@@ -116,7 +116,7 @@ def serve(ready: Connection, address: str | None, count: int) -> None:
     async def run() -> None:
         async with AsyncExitStack() as stack:
             if address is None:
-                scheduler = Scheduler(host="127.0.0.1", port=0, dashboard_address=None)
+                scheduler = Scheduler(host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0")
                 ready.send((await stack.enter_async_context(scheduler)).address)
             else:
                 kind = {"nthreads": 1, "memory_limit": None, "dashboard_address": None}
@@ -172,7 +172,7 @@ def open_workers(count: int, threads: bool) -> Iterator[Workers]:
         LocalCluster(
             n_workers=count,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit=None,
             silence_logs=logging.CRITICAL,
         ) as cluster,

@@ -104,7 +104,7 @@ def serve_scheduler(port: int) -> None:
     from distributed import Scheduler
 
     async def serve() -> None:
-        async with Scheduler(host="127.0.0.1", port=port, dashboard_address=None) as scheduler:
+        async with Scheduler(host="127.0.0.1", port=port, dashboard_address="127.0.0.1:0") as scheduler:
             await scheduler.finished()
 
     asyncio.run(serve())

@@ -387,7 +387,8 @@ def _start(options: SpreadOptions) -> LocalCluster:
         n_workers=options.local_workers,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        # None would be port 8787 of all addresses, even where nothing is served.
+        dashboard_address="127.0.0.1:0",
         # Dask counts the libraries' pages in every process, though there is one copy for all of them.
         memory_limit=options.memory_per_task + measure_library_bytes() if options.memory_per_task else "auto",
         silence_logs=logging.CRITICAL,

@@ -31,8 +31,8 @@ RUN = RunOptions(tile=64, overlap=16, device="cpu")
 def client() -> Iterator[Any]:
     import distributed
 
-    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
-    quiet = {"silence_logs": logging.CRITICAL, "memory_limit": None}
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    quiet = {"silence_logs": logging.CRITICAL, "memory_limit": None, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(**settings, **quiet) as cluster, distributed.Client(cluster) as opened:
         yield opened
 

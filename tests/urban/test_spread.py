@@ -54,8 +54,8 @@ def test_workers_write_the_plain_commands_bytes(
     from domainsam.infer import daskwork
 
     monkeypatch.setattr(mapping, "load_model", lambda options: model)
-    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
-    quiet = {"silence_logs": logging.CRITICAL, "memory_limit": None}
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    quiet = {"silence_logs": logging.CRITICAL, "memory_limit": None, "dashboard_address": "127.0.0.1:0"}
 
     def call(words: tuple[str, ...]) -> int:
         monkeypatch.setattr("sys.argv", ["domainsam", *words])

@@ -19,6 +19,7 @@ from pyproj.exceptions import ProjError
 from rasterio import features
 
 from domainsam.errors import ConfigError, InputError
+from domainsam.io.rasters import silence_rasterio
 from domainsam.protocols import Window
 from domainsam_urban.read.bands import Radiometry
 from domainsam_urban.read.geodesy import apply_affine, parse_crs
@@ -58,7 +59,8 @@ class PixelArea:
         if shapely.covers(self.shapes[near], tile).any():
             return np.ones(size, dtype=bool)
         corner = Affine.translation(cols[0], rows[0])
-        burnt = features.rasterize(self.shapes[near], size, transform=corner, dtype="uint8")
+        with silence_rasterio():
+            burnt = features.rasterize(self.shapes[near], size, transform=corner, dtype="uint8")
         return np.asarray(burnt > 0)
 
     def meets(self, shape: tuple[int, int]) -> bool:

@@ -20,7 +20,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
 from domainsam.errors import InputError, MissingInputError
-from domainsam.io.rasters import open_raster
+from domainsam.io.rasters import open_raster, silence_rasterio
 from domainsam.io.vectors import list_layers, read_table
 from domainsam.protocols import Window
 from domainsam.reading import reads
@@ -235,7 +235,10 @@ class PolygonLayer:
         nearby = self._here.sindex.query(shapely.box(*Place(shape, affine, None).bounds))
         if not len(nearby):
             return np.zeros(shape, np.uint8)
-        burnt = features.rasterize(self._here.values[np.sort(nearby)], shape, transform=affine, dtype="uint8")
+        with silence_rasterio():
+            burnt = features.rasterize(
+                self._here.values[np.sort(nearby)], shape, transform=affine, dtype="uint8"
+            )
         return np.asarray(burnt, np.uint8)
 
 

@@ -71,8 +71,8 @@ def prepare(suffix: str = "") -> Callable[[Plan], Written]:
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """Two workers with a thread each, in this process."""
-    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
-    quiet = {"silence_logs": logging.CRITICAL, "memory_limit": None}
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    quiet = {"silence_logs": logging.CRITICAL, "memory_limit": None, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(**settings, **quiet) as cluster, distributed.Client(cluster) as opened:
         yield opened
 

@@ -21,8 +21,8 @@ distributed = pytest.importorskip("distributed")
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
-    quiet = {"silence_logs": logging.CRITICAL, "memory_limit": None}
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    quiet = {"silence_logs": logging.CRITICAL, "memory_limit": None, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(**settings, **quiet) as cluster, distributed.Client(cluster) as opened:
         yield opened
 
