@@ -14,7 +14,10 @@ from domainsam_scene.generated.files import write_samples
 from domainsam_urban.generated import write_sample as write_scene
 from tests.conftest import ROOT
 
-PAGES = ("README.md", "docs/python.md", "docs/prompts.md")
+PAGES = (
+    "README.md",
+    *(pytest.param(f"docs/{name}.md", marks=pytest.mark.slow) for name in ("python", "prompts")),
+)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]

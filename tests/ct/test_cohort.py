@@ -247,8 +247,7 @@ def run(stage: str, count: int, *arguments: object) -> subprocess.CompletedProce
 @pytest.mark.parametrize(
     ("stage", "count"),
     [
-        ("publish", 2),
-        *(pytest.param("publish", count, marks=pytest.mark.slow) for count in (1, 3, 4, 5)),
+        *(pytest.param("publish", count, marks=pytest.mark.slow) for count in (1, 2, 3, 4, 5)),
         *(pytest.param("infer", count, marks=pytest.mark.slow) for count in (1, 4)),
     ],
 )

@@ -190,6 +190,7 @@ def test_large_files_are_sampled_all_over(tmp_path: Path) -> None:
     assert content_digest([path, path]) != before
 
 
+@pytest.mark.slow
 def test_a_finished_trend_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--masks", *write_masks(tmp_path), "-o", str(tmp_path / "trend")]
     assert run(*arguments, "-q") == 0

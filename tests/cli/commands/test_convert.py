@@ -60,6 +60,7 @@ def narrow() -> SamFoundation:
     return SamFoundation(build(dict(official.state_dict()), NARROW, "narrow"), "narrow", 224)
 
 
+@pytest.mark.slow
 def test_memorysam(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     foundation = load_foundation("embedded_sam2")
     config = NetworkConfig(

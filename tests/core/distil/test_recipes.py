@@ -78,7 +78,7 @@ def test_features_come_nearer(made: tuple[Foundation, Material]) -> None:
     assert last["feature_cosine"] > first["feature_cosine"] + 0.3
 
 
-@pytest.mark.parametrize("recipe", ["sami", "layerwise"])
+@pytest.mark.parametrize("recipe", ["sami", pytest.param("layerwise", marks=pytest.mark.slow)])
 def test_what_is_reconstructed_or_learnt_by_layers_comes_nearer(
     made: tuple[Foundation, Material], recipe: str
 ) -> None:
@@ -93,7 +93,14 @@ def test_what_is_reconstructed_or_learnt_by_layers_comes_nearer(
     assert last["feature_error"] < 0.8 * first["feature_error"]
 
 
-@pytest.mark.parametrize("recipe", ["prompt-loop", "end-to-end", "decoder"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param("prompt-loop", marks=pytest.mark.slow),
+        "end-to-end",
+        pytest.param("decoder", marks=pytest.mark.slow),
+    ],
+)
 def test_answers_come_nearer(made: tuple[Foundation, Material], recipe: str) -> None:
     teacher, pictures = made
     pair = make_pair(teacher)

@@ -153,6 +153,7 @@ def test_a_scaled_network_is_read_back_as_it_was(tmp_path: Path) -> None:
     torch.testing.assert_close(read.encode(images).image, expected.image, atol=2e-2, rtol=2e-2)
 
 
+@pytest.mark.slow
 def test_an_encoder_alone_goes_with_the_decoder_that_it_was_taught_for(tmp_path: Path) -> None:
     shipped = load_foundation("embedded_fast")
     network = CompactSam(scale=5 / 8)

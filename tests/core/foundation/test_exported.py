@@ -31,7 +31,7 @@ from tests.core.runtimes import need_runtime
 
 CPU = torch.device("cpu")
 TINY = {"width": 48, "heads": 3, "depth": 1, "segment": 16, "dilation": 2}
-TARGETS = ("onnx", "openvino")
+TARGETS = ("onnx", pytest.param("openvino", marks=pytest.mark.slow))
 
 
 def make_tiny() -> EfficientFoundation:

@@ -141,6 +141,7 @@ def test_metas_folder_is_loaded_by_name_by_path_and_from_where_weights_are(
     assert load_vocabulary_model(str(folder), "cpu", "fp32").name == "sam3"
 
 
+@pytest.mark.slow
 def test_a_folder_drives_the_commands_by_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_tracker().save_pretrained(tmp_path / "tracker")
     Image.fromarray(np.full((60, 90, 3), 90, np.uint8)).save(tmp_path / "a.png")

@@ -64,6 +64,7 @@ def test_resumed_training_is_the_unbroken_one(tmp_path: Path) -> None:
         assert torch.equal(value, again.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_cached_embeddings_change_nothing_but_time(tmp_path: Path) -> None:
     cached = tiny_recipe()
     first, _ = learn(cached, material(), tiny_foundation(), run(tmp_path / "one"))
@@ -268,6 +269,7 @@ def test_command_trains_and_the_model_runs(tmp_path: Path) -> None:
         CliRunner().invoke(train, [str(word) for word in words], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_command_trains_a_specialist_without_a_foundation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,7 @@ def command(data: Path, *more: Any) -> tuple[Any, ...]:
     return ("evaluate", data, "--layout", "refcoco", "--split", "val", *asked, *more)
 
 
-@pytest.mark.parametrize("mode", ["ppg", "pqpp"])
+@pytest.mark.parametrize("mode", ["ppg", pytest.param("pqpp", marks=pytest.mark.slow)])
 def test_a_model_is_asked_for_every_sentence(
     photo: Run, data: Path, oracle: OracleModel, capsys: pytest.CaptureFixture[str], mode: str
 ) -> None:

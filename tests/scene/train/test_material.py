@@ -208,6 +208,7 @@ def test_what_is_missing_is_told_before_training(tmp_path: Path) -> None:
     assert "beyond" not in "\n".join(surveyed(root, ranges={"depth": (0.0, 8000.0)}))
 
 
+@pytest.mark.slow
 def test_georeferenced_rasters_are_learnt_from_and_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

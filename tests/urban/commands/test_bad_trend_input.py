@@ -188,6 +188,7 @@ def test_a_year_with_nothing_found(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "2 years on" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_existing_folder_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     masks = write_masks(tmp_path)
     assert run("--masks", *masks, "-o", tmp_path / "out", "-q") == 0

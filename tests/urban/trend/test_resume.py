@@ -37,9 +37,10 @@ def same_products(one: Path, other: Path) -> None:
             assert left.equals(right), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "count", "when"),
-    [("publish", 1, "before"), pytest.param("journal", 2, "after", marks=pytest.mark.slow)],
+    [("publish", 1, "before"), ("journal", 2, "after")],
 )
 def test_masks(tmp_path: Path, moment: str, count: int, when: str) -> None:
     arguments = ["--masks", *write_masks(tmp_path), "--smooth", "--layers", "-q"]

@@ -140,7 +140,7 @@ def test_smoothing_stands_beside_the_years(tmp_path: Path) -> None:
     assert (kept.layers["2017"][blinking] < 50).all()
 
 
-@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("align", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_year_that_lies_off(tmp_path: Path, model: SettlementModel, align: bool) -> None:
     """The picture is cut 2 pixels lower and 3 further right: its content lies off by -2.7 m and +1.8 m."""
     whole = texture(300, 340)
@@ -261,6 +261,7 @@ def test_scenes_in_several_crs(tmp_path: Path) -> None:
     assert areas[1] == pytest.approx(areas[0], rel=0.04)
 
 
+@pytest.mark.slow
 def test_a_run_anew_takes_nothing_from_an_interrupted_one(tmp_path: Path, model: SettlementModel) -> None:
     """The first run stops with another method's predictions in the work room."""
     years = read_years([str(path) for path in write_years(tmp_path)])
@@ -279,6 +280,7 @@ def test_a_run_anew_takes_nothing_from_an_interrupted_one(tmp_path: Path, model:
         np.testing.assert_array_equal(anew.layers[label], values)
 
 
+@pytest.mark.slow
 def test_layers_may_be_kept_and_compared_again(tmp_path: Path) -> None:
     chosen = options(tmp_path / "out", masks=True, layers=True)
     first = pipeline.run_trend(write_masks(tmp_path), chosen)

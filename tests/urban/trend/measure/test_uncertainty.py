@@ -250,6 +250,7 @@ def test_weights_that_the_file_says_are_kept(tmp_path: Path) -> None:
         assert mine.area.central == pytest.approx(theirs.area.central)
 
 
+@pytest.mark.slow
 def test_an_even_sample_stays_unweighed_and_strata_of_other_kinds_are_refused(tmp_path: Path) -> None:
     masks, truth = change_maps()
     stack = from_masks(tmp_path, {2016: masks[0], 2018: masks[1]})
