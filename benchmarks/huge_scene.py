@@ -4,6 +4,7 @@
 
     python benchmarks/huge_scene.py --side 4096 8192                 # what is flat shows between two sizes
     python benchmarks/huge_scene.py --side 32768 --memory 1G --method coarse
+    python benchmarks/huge_scene.py --side 32768 --pixel 0.3 --batch-size 1   # as satellites deliver it
     python benchmarks/huge_scene.py --side 8192 --picture scene.tif      # the ground of a picture of yours
 
 The scene is a tiled GeoTIFF (JPEG) without nodata: pictures of 512 x 512 pixels, generated or cut from
@@ -62,10 +63,9 @@ def list_pictures(path: Path | None) -> list[NDArray[np.uint8]]:
         return [dataset.read((1, 2, 3), window=place) for place in places]
 
 
-def write_scene(path: Path, side: int, pictures: Sequence[NDArray[np.uint8]]) -> None:
-    """Lay pictures side by side, turned and mirrored by chance."""
+def write_scene(path: Path, side: int, pixel: float, pictures: Sequence[NDArray[np.uint8]]) -> None:
+    """Lay pictures side by side, turned and mirrored by chance; ``pixel`` in metres."""
     chance = np.random.default_rng(0)
-    pixel = read_shipped_resolution() or 1.0
     place = Affine.translation(443_200, 4_412_300) @ Affine.scale(pixel, -pixel)
     profile = {"width": side, "height": side, "count": 3, "dtype": "uint8", "crs": "EPSG:32650"}
     profile |= {"transform": place, "tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "JPEG"}
@@ -122,7 +122,7 @@ def measure(side: int, given: argparse.Namespace, pictures: Sequence[NDArray[np.
     folder = Path(tempfile.mkdtemp(prefix="huge-", dir=given.folder))
     try:
         scene = folder / "huge.tif"
-        write_scene(scene, side, pictures)
+        write_scene(scene, side, given.pixel, pictures)
         command = [sys.executable, "-c", CALL, "urban", "map", str(scene)]
         command += ["-o", str(folder / "out.gpkg"), "--mask", str(folder / "mask.tif"), "-q"]
         command += ["--method", given.method, "--device", "cpu"]
@@ -136,6 +136,7 @@ def measure(side: int, given: argparse.Namespace, pictures: Sequence[NDArray[np.
         disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return {
             "side": side,
+            "pixel_m": given.pixel,
             "nodata_share": 0.0,
             "method": given.method,
             "workers": given.workers,
@@ -151,6 +152,8 @@ def measure(side: int, given: argparse.Namespace, pictures: Sequence[NDArray[np.
 def main() -> None:
     parser = argparse.ArgumentParser(description="Memory and seconds of one huge scene over workers.")
     parser.add_argument("--side", type=int, nargs="+", default=[4096, 8192])
+    resolution = read_shipped_resolution() or 1.0
+    parser.add_argument("--pixel", type=float, default=resolution, help="metres [default: the model's]")
     parser.add_argument("--workers", type=int, default=4, help="0 is the plain command")
     parser.add_argument("--memory", default="1G", help="that a worker may hold")
     parser.add_argument("--method", choices=["coarse", "full"], default="coarse")

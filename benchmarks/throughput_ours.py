@@ -18,7 +18,8 @@ from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.store import RawRaster
 from domainsam.io.cog import CogLayout, write_cog
 from domainsam.machine import keep_freed_memory
-from domainsam_urban.map import make_engine_options, map_scenes
+from domainsam_urban.finders import make_engine_options
+from domainsam_urban.map import map_scenes
 from domainsam_urban.model.settlement import SettlementModel, load_model
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions

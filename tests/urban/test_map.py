@@ -17,7 +17,8 @@ import torch
 
 from domainsam.errors import ConfigError, InputError, OutputError
 from domainsam.progress import Progress, show_progress
-from domainsam_urban import map as pipeline
+from domainsam_urban import finders
+from domainsam_urban.finders import make_engine_options
 from domainsam_urban.map import map_scenes
 from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions, ShapeOptions
@@ -100,7 +101,7 @@ def test_stac_item_points_at_files_that_exist(finished: Path) -> None:
 
 
 def test_existing_output_is_refused_before_any_work(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "load_model", lambda options: pytest.fail("work began"))
+    monkeypatch.setattr(finders, "load_model", lambda options: pytest.fail("work began"))
     before = (finished / "s.gpkg").read_bytes()
     with pytest.raises(OutputError, match="--overwrite"):
         map_scenes([str(finished / "scene_2021-05-30.tif")], wanted(finished))
@@ -216,7 +217,7 @@ def test_resume_passes_over_complete_scenes(
     scene = str(write_scene(tmp_path / "a.tif"))
     options = MapOptions(OutputOptions((tmp_path / "out",), stac=False), run=RUN, resume=True, quiet=True)
     map_scenes([scene], options, model)
-    monkeypatch.setattr(pipeline, "load_model", lambda options: pytest.fail("work began"))
+    monkeypatch.setattr(finders, "load_model", lambda options: pytest.fail("work began"))
     batch = map_scenes([scene], options)
     assert batch.complete == (scene,)
     assert batch.results == ()
@@ -265,10 +266,10 @@ def test_model_without_parts_shares_its_tensors(model: SettlementModel) -> None:
 
 def test_min_area_thins_prompts_by_half_of_it(model: SettlementModel) -> None:
     options = MapOptions(OutputOptions(()), run=RUN, shape=ShapeOptions(min_area=820.0))
-    assert pipeline.make_engine_options(options, model, (0.9, 0.9)).min_pixels == 506
-    assert pipeline.make_engine_options(options, model, None).min_pixels == 410
+    assert make_engine_options(options, model, (0.9, 0.9)).min_pixels == 506
+    assert make_engine_options(options, model, None).min_pixels == 410
     small = replace(options, shape=ShapeOptions())
-    assert pipeline.make_engine_options(small, model, (0.9, 0.9)).min_pixels == model.speck_pixels
+    assert make_engine_options(small, model, (0.9, 0.9)).min_pixels == model.speck_pixels
 
 
 def test_random_state_is_left_alone(tmp_path: Path, model: SettlementModel) -> None:
@@ -282,7 +283,7 @@ def test_tile_is_the_models_unless_told(model: SettlementModel) -> None:
     trained = replace(model, tile=256, overlap=96)
     sizes = []
     for run in (RunOptions(), RunOptions(tile=128), RunOptions(overlap=64), RunOptions(tile=128, overlap=0)):
-        options = pipeline.make_engine_options(MapOptions(OutputOptions(()), run=run), trained, None)
+        options = make_engine_options(MapOptions(OutputOptions(()), run=run), trained, None)
         sizes.append((options.tile, options.overlap))
     assert sizes == [(256, 128), (128, 64), (256, 64), (128, 0)]
 
@@ -291,6 +292,6 @@ def test_no_tile_is_smaller_than_the_network_looks(model: SettlementModel) -> No
     trained = replace(model, tile=512, least_tile=512)
     made = []
     for run in (RunOptions(batch_size=4), RunOptions(tile=256, batch_size=4), RunOptions(tile=64)):
-        options = pipeline.make_engine_options(MapOptions(OutputOptions(()), run=run), trained, None)
+        options = make_engine_options(MapOptions(OutputOptions(()), run=run), trained, None)
         made.append((options.tile, options.overlap, options.batch_size))
     assert made == [(512, 256, 4), (512, 256, 1), (512, 256, 1)]

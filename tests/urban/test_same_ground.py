@@ -19,7 +19,8 @@ from rasterio.warp import reproject
 
 from domainsam.errors import ConfigError
 from domainsam.testing.synthetic import make_settlement_scene
-from domainsam_urban.map import make_engine_options, map_scenes
+from domainsam_urban.finders import make_engine_options
+from domainsam_urban.map import map_scenes
 from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.run import map_options
 from domainsam_urban.settings import MapOptions, OutputOptions, ReadOptions, RunOptions, ShapeOptions

@@ -16,7 +16,7 @@ from domainsam.infer.order import Course
 from domainsam.infer.spread import SpreadOptions
 from domainsam.infer.tiling import TileGrid
 from domainsam.testing.synthetic import make_settlement_scene
-from domainsam_urban import map as mapping
+from domainsam_urban import finders
 from domainsam_urban.map import map_scenes
 from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions
@@ -44,8 +44,8 @@ def spread(
     """Options of the same run over two workers, with the tiny model and pieces of two units."""
     from domainsam.infer.daskwork import OnDask
 
-    monkeypatch.setattr(mapping, "load_model", lambda options: model)
-    monkeypatch.setattr(mapping, "choose_executor", lambda options: OnDask(options, client))
+    monkeypatch.setattr(finders, "load_model", lambda options: model)
+    monkeypatch.setattr(finders, "choose_executor", lambda options: OnDask(options, client))
     monkeypatch.setattr(pieces.Split, "__init__", _two_units(pieces.Split.__init__))
     return lambda options: replace(options, spread=SpreadOptions("tcp://given:1"))
 
@@ -101,12 +101,12 @@ def test_what_was_done_before_a_failure_is_kept(
         done.append(arguments[3].name)
         return real(*arguments, **more)
 
-    monkeypatch.setattr(mapping, "map_piece", fail)
+    monkeypatch.setattr(finders, "map_piece", fail)
     broken = spread(options(tmp_path / "many", "coarse"))
     with pytest.raises(OSError, match="the disk of a worker is full"):
         map_scenes([scene], replace(broken, spread=replace(broken.spread, retries=0)))
     assert [path.name for path in (tmp_path / "many").iterdir()] == [".s.domainsam"]
-    monkeypatch.setattr(mapping, "map_piece", count)
+    monkeypatch.setattr(finders, "map_piece", count)
     map_scenes([scene], spread(options(tmp_path / "many", "coarse", resume=True)))
     assert len(done) == len(set(done)) > 0
     assert all(int(name.split()[-3]) >= 4 for name in done)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from domainsam_cli import main
+from domainsam_urban import finders
 from domainsam_urban import map as mapping
 from domainsam_urban.model.settlement import SettlementModel
 from tests.conftest import ROOT
@@ -53,7 +54,7 @@ def test_workers_write_the_plain_commands_bytes(
 ) -> None:
     from domainsam.infer import daskwork
 
-    monkeypatch.setattr(mapping, "load_model", lambda options: model)
+    monkeypatch.setattr(finders, "load_model", lambda options: model)
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
     quiet = {"silence_logs": logging.CRITICAL, "memory_limit": None, "dashboard_address": "127.0.0.1:0"}
 

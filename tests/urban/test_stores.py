@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from domainsam.protocols import Window
+from domainsam_urban.finders import open_scene
 from domainsam_urban.job import plan_outputs
-from domainsam_urban.map import open_scene
 from domainsam_urban.read.catalogue import list_scenes
 from domainsam_urban.settings import OutputOptions, ReadOptions
 from tests.urban.tiny import write_scene

@@ -23,10 +23,10 @@ FAST = ("--tile", "64", "--overlap", "16", "--reproducible", "--device", "cpu")
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """A command in a folder with a catalogue of three scenes, the tiny models in place of the shipped."""
     from domainsam_ct import segment
-    from domainsam_urban import map as mapping
+    from domainsam_urban import finders
 
     model, organs = tiny_model(), DensityModel()
-    monkeypatch.setattr(mapping, "load_model", lambda options: model)
+    monkeypatch.setattr(finders, "load_model", lambda options: model)
     monkeypatch.setattr(segment, "load_chosen_model", lambda options: organs)
     monkeypatch.setattr(segment, "read_model_labels", lambda path: organs.labels)
     items = []

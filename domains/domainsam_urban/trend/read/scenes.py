@@ -16,7 +16,7 @@ from domainsam.infer.store import RawRaster
 from domainsam.io.cog import CogLayout, write_cog
 from domainsam.io.rasters import Handles
 from domainsam.progress import Progress, report_nothing
-from domainsam_urban.map import make_engine_options
+from domainsam_urban.finders import make_engine_options
 from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.read.bands import Radiometry, make_full_range
 from domainsam_urban.read.place import measure_ground_pixel
