@@ -24,7 +24,7 @@ ANY_SCORE = 1 / 254
 NO_PART = (
     *("threshold", "model", "classifier", "points", "boxes", "marks_frame", "tile", "overlap", "method"),
     *("no_box", "no_mask", "no_sam_embedding", "no_segformer_embedding", "views", "strict"),
-    *("batch_size", "workers", "runtime"),
+    *("batch_size", "workers", "runtime", "merge"),
 )
 """Options of :func:`~domainsam_urban.run.map_options` that have no part in a search by example."""
 SIZES = ("min_area", "simplify", "close_holes")
