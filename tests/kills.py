@@ -182,7 +182,7 @@ def prepare_models() -> None:
     from domainsam_photo import halfway
     from domainsam_scene import segment as scene
     from domainsam_scene import segment_stack
-    from domainsam_urban import map as urban
+    from domainsam_urban import finders as urban
     from tests.ct.standin import DensityModel
     from tests.scene.tiny import tiny_scene_model
     from tests.urban.tiny import tiny_model

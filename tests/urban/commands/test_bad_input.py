@@ -14,7 +14,7 @@ import pytest
 from affine import Affine
 
 from domainsam_cli import main
-from domainsam_urban import map as pipeline
+from domainsam_urban import finders
 from domainsam_urban.model.settlement import SettlementModel
 from tests.urban.tiny import UTM, write_scene
 
@@ -24,7 +24,7 @@ SMALL = ["--tile", "64", "--overlap", "16", "--no-stac"]
 @pytest.fixture
 def urban_map(monkeypatch: pytest.MonkeyPatch, model: SettlementModel) -> Callable[..., int]:
     """``domainsam urban map`` with the tiny model, small tiles and no STAC item."""
-    monkeypatch.setattr(pipeline, "load_model", lambda options: model)
+    monkeypatch.setattr(finders, "load_model", lambda options: model)
     return lambda *arguments: main(["urban", "map", *map(str, arguments), *SMALL])
 
 
@@ -267,7 +267,7 @@ def test_interrupt_says_how_to_go_on(
     def interrupted(*arguments: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "run_engine", interrupted)
+    monkeypatch.setattr(finders, "run_engine", interrupted)
     scene = write_scene(tmp_path / "scene.tif")
     assert urban_map(scene, "-o", tmp_path / "out" / "s.gpkg") == 130
     assert "--resume" in capsys.readouterr().err

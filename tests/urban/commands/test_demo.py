@@ -12,7 +12,7 @@ import rasterio
 
 from domainsam_cli import main
 from domainsam_cli.options import find_free_folder
-from domainsam_urban import map as pipeline
+from domainsam_urban import finders
 from domainsam_urban.generated import measure_agreement, write_sample
 from domainsam_urban.model.settlement import SettlementModel
 
@@ -21,7 +21,7 @@ from domainsam_urban.model.settlement import SettlementModel
 def demo(monkeypatch: pytest.MonkeyPatch, model: SettlementModel, tmp_path: Path) -> Any:
     """``domainsam demo`` on a small sample with the tiny model, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pipeline, "load_model", lambda options: model)
+    monkeypatch.setattr(finders, "load_model", lambda options: model)
     monkeypatch.setattr("domainsam_urban.commands.demo.SIDE", 128)
     return lambda *arguments: main(["demo", *arguments])
 

@@ -15,7 +15,7 @@ from affine import Affine
 from domainsam.errors import ConfigError, InputError
 from domainsam.protocols import Window
 from domainsam_cli import main
-from domainsam_urban import map as pipeline
+from domainsam_urban import finders
 from domainsam_urban.map import map_scenes
 from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.read.area import WantedArea, find_wanted_area
@@ -189,7 +189,7 @@ def test_from_the_command_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(pipeline, "load_model", lambda options: model)
+    monkeypatch.setattr(finders, "load_model", lambda options: model)
     common = ["urban", "map", str(scene), "-o", str(tmp_path / "s.gpkg"), "--no-stac", "--tile", "64"]
     assert main([*common, "--bbox", "1,2,3"]) == 2
     assert "is not west,south,east,north" in capsys.readouterr().err
