@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 import torch
@@ -14,6 +15,8 @@ from domainsam.protocols import Features, Masks
 
 SIDE_MULTIPLE = 32
 """Image sides must be multiples of this: the coarsest stride of the encoders."""
+DECODE_CHUNK = 16
+"""Prompts that SAM's decoders take at a time; one takes about 60 MB on its way through at 1024 pixels."""
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
@@ -126,19 +129,64 @@ class FrozenFoundation(Named):
         Side in pixels of the square images it was trained on.
     sha256
         Digest of its tensors, from :func:`digest_tensors`.
+    dtype
+        Type of the large matrix products; features, tokens and masks stay float32.
 
     ``licence`` is what a file of one's own says of itself; None where the table's row holds.
     """
 
     licence: str | None = None
 
-    def __init__(self, model: nn.Module, name: str, image_size: int, sha256: str) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        name: str,
+        image_size: int,
+        sha256: str,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.model = freeze(model)
         self.name = name
         self.image_size = image_size
         self.sha256 = sha256
+        self.dtype = dtype
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
         return next(self.model.parameters()).device
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+class PartedFoundation(FrozenFoundation, ABC):
+    """A frozen network whose decoder takes a few prompts at a time, which are made tokens before."""
+
+    @abstractmethod
+    def embed(self, prompts: PromptSet, size: tuple[int, int]) -> Tensor:
+        """Tokens ``(N, T, 256)`` of points and boxes in an image of ``size`` (H, W)."""
+
+    @abstractmethod
+    def _decode_chunk(self, features: Features, prompts: PromptSet, multimask: bool) -> Masks:
+        """The masks of prompts that have their tokens, perhaps of none."""
+
+    def decode(self, features: Features, prompts: PromptSet, multimask: bool = False) -> Masks:
+        """One mask a prompt, or three readings of it, logits ``(N, K, H/4, W/4)``.
+
+        Raises
+        ------
+        InputError
+            If a prompt points at no encoded image, or a mask prompt is not a quarter of the image's size.
+        """
+        prompts = self._with_tokens(features, prompts)
+        return decode_by_parts(
+            prompts, DECODE_CHUNK, lambda part: self._decode_chunk(features, part, multimask)
+        )
+
+    def _with_tokens(self, features: Features, prompts: PromptSet) -> PromptSet:
+        """Checked prompts with their tokens."""
+        prompts = self._checked_prompts(features, prompts)
+        if prompts.tokens is None:
+            prompts = prompts.replace(tokens=self.embed(prompts, features.size))
+        return prompts

@@ -65,12 +65,8 @@ class EmbeddedFoundation(FrozenFoundation):
         if dtype != torch.float32:
             # Twice as fast in 16 bits on a CPU, where the small convolutions otherwise reorder every map.
             network.encoder.to(memory_format=torch.channels_last)
-        super().__init__(network, name, image_size, digest)
-        self.dtype = dtype
+        super().__init__(network, name, image_size, digest, dtype)
         self._encode = torch.compile(network.encode) if compile else network.encode
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def encode(self, images: Tensor) -> Features:
         """Features of RGB images ``(B, 3, H, W)`` in 0 to 1.

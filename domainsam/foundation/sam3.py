@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domainsam.errors import CheckpointError, WeightsError, one_line
-from domainsam.foundation.base import FrozenFoundation, answer_nothing, decode_by_parts, digest_tensors
+from domainsam.foundation.base import PartedFoundation, answer_nothing, digest_tensors
 from domainsam.prompts import POINT_NEGATIVE, POINT_PADDING, POINT_POSITIVE, PromptSet
 from domainsam.protocols import Features, Masks
 from domainsam.weights import find_folder
@@ -71,8 +71,6 @@ KINDS = ("sam3", "sam3_video", "sam3_tracker", "sam3_tracker_video")
 """What ``config.json`` may say of ``model_type``; ``sam3_video`` is Meta's own folder."""
 STRIDE = 16
 """Pixels of an image to a feature, in every foundation."""
-DECODE_CHUNK = 16
-"""Prompts decoded at a time."""
 MIDDLE = 0.5
 """Mean and standard deviation of RGB on the scale 0 to 1 (transformers' ``Sam3ImageProcessor``)."""
 SOURCE = "huggingface.co/facebook/sam3 has them for those who agree to Meta's licence"
@@ -108,7 +106,7 @@ class GridPlaces(nn.Module):
         return self.inner(x, position_ids)
 
 
-class Sam3Foundation(FrozenFoundation):
+class Sam3Foundation(PartedFoundation):
     """SAM 3's tracker for single images, frozen, of any size that is a multiple of 32.
 
     Parameters
@@ -131,16 +129,12 @@ class Sam3Foundation(FrozenFoundation):
         backbone = model.config.vision_config.backbone_config
         self._patch = int(backbone.patch_size)
         side = int(backbone.image_size) // self._patch
-        super().__init__(model, name, side * STRIDE, digest_tensors(model.state_dict()))
-        self.dtype = dtype
+        super().__init__(model, name, side * STRIDE, digest_tensors(model.state_dict()), dtype)
         for layer in model.vision_encoder.backbone.layers:
             if layer.window_size == 0:
                 layer.rotary_emb = GridPlaces(layer.rotary_emb, side, backbone.window_size / side)
         look = model.get_image_features
         self._look = torch.compile(look) if compile else look
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def encode(self, images: Tensor) -> Features:
         """Features of RGB images ``(B, 3, H, W)`` in 0 to 1.
@@ -187,21 +181,6 @@ class Sam3Foundation(FrozenFoundation):
         """Codes ``(N, P, 256)`` of places ``(N, P, 2)``, x and y from the corner of an image of ``size``."""
         code: Tensor = self.model.prompt_encoder.shared_embedding(places[None], size)[0]
         return code
-
-    def decode(self, features: Features, prompts: PromptSet, multimask: bool = False) -> Masks:
-        """One mask a prompt, or three readings of it, logits ``(N, K, H/4, W/4)``.
-
-        Raises
-        ------
-        InputError
-            If a prompt points at no encoded image, or a mask prompt is not a quarter of the image's size.
-        """
-        prompts = self._checked_prompts(features, prompts)
-        if prompts.tokens is None:
-            prompts = prompts.replace(tokens=self.embed(prompts, features.size))
-        return decode_by_parts(
-            prompts, DECODE_CHUNK, lambda part: self._decode_chunk(features, part, multimask)
-        )
 
     def _decode_chunk(self, features: Features, prompts: PromptSet, multimask: bool) -> Masks:
         if not len(prompts):

@@ -8,13 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from domainsam.errors import InputError
-from domainsam.foundation.base import FrozenFoundation, answer_nothing, decode_by_parts
+from domainsam.foundation.base import PartedFoundation, answer_nothing
 from domainsam.foundation.decoders.guided import Guidance, is_guidable, transform_guided
 from domainsam.prompts import POINT_NEGATIVE, POINT_PADDING, POINT_POSITIVE, PromptSet
 from domainsam.protocols import Features, Masks
-
-DECODE_CHUNK = 16
-"""Prompts decoded at a time; one takes about 60 MB while it passes through the decoder at 1024 pixels."""
 
 
 def decode_all(
@@ -84,7 +81,7 @@ def upscale(decoder: Any, grid: Tensor, levels: tuple[Tensor, ...]) -> Tensor:
     return at4
 
 
-class SamStyleFoundation(FrozenFoundation):
+class SamStyleFoundation(PartedFoundation):
     """What SAM and SAM 2 share: their prompt encoder and their two-way decoder.
 
     Parameters
@@ -107,32 +104,13 @@ class SamStyleFoundation(FrozenFoundation):
         mask_decoder: Any,
         dtype: torch.dtype,
     ) -> None:
-        super().__init__(model, name, image_size, sha256)
-        self.dtype = dtype
+        super().__init__(model, name, image_size, sha256, dtype)
         self._prompt_encoder = prompt_encoder
         self._mask_decoder = mask_decoder
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def embed(self, prompts: PromptSet, size: tuple[int, int]) -> Tensor:
         """Tokens ``(N, T, 256)`` of points and boxes in an image of ``size`` (H, W)."""
         return sparse_tokens(self._prompt_encoder, prompts.to(self.device), size)
-
-    def decode(self, features: Features, prompts: PromptSet, multimask: bool = False) -> Masks:
-        """One mask a prompt, or three readings of it, logits ``(N, K, H/4, W/4)``.
-
-        Raises
-        ------
-        InputError
-            If a prompt points at no encoded image, or a mask prompt is not a quarter of the image's size.
-        """
-        prompts = self._checked_prompts(features, prompts)
-        if prompts.tokens is None:
-            prompts = prompts.replace(tokens=self.embed(prompts, features.size))
-        return decode_by_parts(
-            prompts, DECODE_CHUNK, lambda part: self._decode_chunk(features, part, multimask)
-        )
 
     @property
     def guidable(self) -> bool:
@@ -151,10 +129,7 @@ class SamStyleFoundation(FrozenFoundation):
         """
         if not self.guidable:
             raise InputError(f"{self.name} cannot be guided by a target; decode without guidance")
-        prompts = self._checked_prompts(features, prompts)
-        if prompts.tokens is None:
-            prompts = prompts.replace(tokens=self.embed(prompts, features.size))
-        return self._decode_chunk(features, prompts, multimask, guidance)
+        return self._decode_chunk(features, self._with_tokens(features, prompts), multimask, guidance)
 
     def _decode_chunk(
         self, features: Features, prompts: PromptSet, multimask: bool, guidance: Guidance | None = None
