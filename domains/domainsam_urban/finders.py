@@ -15,7 +15,7 @@ from domainsam.infer.engine import map_scene as run_engine
 from domainsam.infer.executor import choose_executor
 from domainsam.infer.objects import EngineResult, Planned
 from domainsam.infer.options import EngineOptions
-from domainsam.infer.pieces import Done, PiecePlan, Split
+from domainsam.infer.pieces import MANY, Done, PiecePlan, Split
 from domainsam.infer.spread import SpreadOptions
 from domainsam.infer.tiling import ALIGN
 from domainsam.io.marks import read_mark_files
@@ -156,7 +156,11 @@ def find_split(plan: ScenePlan, options: MapOptions, area: WantedArea | None) ->
         return None
     doing = replace(options, spread=SpreadOptions(), resume=True, quiet=True)
     limited = options.spread.memory_per_task is not None
-    return Split(choose_executor(options.spread), partial(prepare_pieces, plan, doing, area, limited))
+    return Split(
+        choose_executor(options.spread),
+        partial(prepare_pieces, plan, doing, area, limited),
+        options.spread.local_workers or MANY,
+    )
 
 
 def prepare_pieces(

@@ -30,6 +30,24 @@ PIECES = "pieces-"
 """How the folder of the records begins, within the run's own. What follows is the run's: a worker that is
 still at a piece of an earlier one, with other options perhaps, writes its record where nobody looks."""
 
+MOST_UNITS = 8
+"""Units of a piece: what a worker that is killed has done in vain."""
+MANY = 16
+"""Workers that a scheduler is taken to have."""
+
+
+def choose_units(course: Course, workers: int) -> int:
+    """Units of a piece with which the last of ``workers`` is done soonest.
+
+    Small pieces are shared more evenly, but each does one unit again that reaches into it from above.
+    """
+
+    def measure(units: int) -> tuple[int, int]:
+        pieces = len(course.cut(units, ()))
+        return -(-pieces // workers) * (units + 1), pieces
+
+    return min(range(1, MOST_UNITS + 1), key=measure)
+
 
 @dataclass(frozen=True)
 class PiecePlan(OutputPlan):
@@ -48,7 +66,7 @@ class PiecePlan(OutputPlan):
     def files(self) -> tuple[Path, ...]:
         """The records of its units."""
         piece = self.piece
-        return (self.records / f"{self.stage}-{piece.frame}-{piece.strip}-{piece.first}.json",)
+        return (self.records / f"{self.stage}-{piece.frame}-{piece.strip}-{piece.first}-{piece.end}.json",)
 
     @property
     def name(self) -> str:
@@ -78,13 +96,13 @@ class Split:
     prepare
         Opens the scene and loads the networks on a worker; returns the function that does a piece. It can be
         pickled.
-    units
-        Units of a piece: more of them repeat less of what lies above, fewer of them are shared more evenly.
+    workers
+        How many there are, as far as is known.
     """
 
     executor: Executor
     prepare: Preparing
-    units: int = 8
+    workers: int = MANY
 
     def run(self, course: Course, records: Path, journal: Journal, advanced: Callable[[int], None]) -> None:
         """Do what is left of a stage, and take its records into the run's journal.
@@ -95,7 +113,7 @@ class Split:
             If a piece failed; those that were done stay done.
         """
         finished = {tuple(record["unit"]) for record in journal.records if "unit" in record}
-        pieces = course.cut(self.units, finished)
+        pieces = course.cut(choose_units(course, self.workers), finished)
         plans = [PiecePlan(records, course.stage, piece) for piece in pieces]
         waiting = [number for number, plan in enumerate(plans) if not plan.complete]
         tasks = Tasks(plans, get_name, self.prepare)

@@ -46,15 +46,8 @@ def spread(
 
     monkeypatch.setattr(finders, "load_model", lambda options: model)
     monkeypatch.setattr(finders, "choose_executor", lambda options: OnDask(options, client))
-    monkeypatch.setattr(pieces.Split, "__init__", _two_units(pieces.Split.__init__))
+    monkeypatch.setattr(pieces, "choose_units", lambda course, workers: 2)
     return lambda options: replace(options, spread=SpreadOptions("tcp://given:1"))
-
-
-def _two_units(init: Callable[..., None]) -> Callable[..., None]:
-    def make(self: Any, *arguments: Any) -> None:
-        init(self, *arguments, units=2)
-
-    return make
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +119,17 @@ def test_records_of_another_run_are_not_believed(
     (room / "coarse.u8").write_bytes(b"\x07" * 100)
     map_scenes([scene], spread(options(tmp_path / "many", "coarse")))
     assert (tmp_path / "many/p.tif").read_bytes() == (tmp_path / "one/p.tif").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("rows", "workers", "units"),
+    # A piece takes as long as its own units and one more: 1 x 6, 2 x 8, 3 x 8 and 1 x 3 units of time.
+    [(17, 4, 5), (50, 4, 7), (75, 4, 7), (17, 16, 2)],
+)
+def test_pieces_are_shared_so_that_the_last_worker_ends_soonest(rows: int, workers: int, units: int) -> None:
+    grid = TileGrid(tuple(range(0, rows * 100, 100)), (0,), (100, 100))
+    course = Course("coarse", grid, (rows * 100, 100), (range(1),), 100)
+    assert pieces.choose_units(course, workers) == units
 
 
 @pytest.mark.parametrize("units", [1, 3, 100])

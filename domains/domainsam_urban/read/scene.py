@@ -43,7 +43,7 @@ from domainsam_urban.read.turn import Turn
 from domainsam_urban.read.warp import Warp
 from domainsam_urban.read.workgrid import Straight, WorkGrid, lay_on_file, lay_on_ground
 
-CHUNK_PIXELS = 1 << 22
+CHUNK_PIXELS = 1 << 19
 """Source pixels held at a time while resampling."""
 
 

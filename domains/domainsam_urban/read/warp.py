@@ -27,7 +27,7 @@ STEPS = 1024
 """Places are rounded to this part of a pixel: files that say the same in other words give the same bits."""
 FAR = -1e7
 """Pixels; where a projection is not defined."""
-CHUNK_PIXELS = 1 << 22
+CHUNK_PIXELS = 1 << 19
 """Source pixels held at a time."""
 
 Planes = NDArray[np.float32]

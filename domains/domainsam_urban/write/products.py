@@ -33,7 +33,6 @@ from domainsam_urban.settings import MapOptions, find_vector_format
 from domainsam_urban.write.footprint import outline_data
 from domainsam_urban.write.gridcells import compute_grid_shares
 from domainsam_urban.write.polygons import PolygonOptions, polygonise
-from domainsam_urban.write.preview import Caption, draw_preview
 from domainsam_urban.write.provenance import Provenance, find_acquisition
 from domainsam_urban.write.ranked import polygonise_ranked
 from domainsam_urban.write.scenegrid import lay_on_scene
@@ -304,6 +303,9 @@ class _Products:
 
     def draw(self, polygons: Any) -> None:
         """The preview picture."""
+        # Matplotlib takes a second to import and 25 MB of every worker, none of which draws.
+        from domainsam_urban.write.preview import Caption, draw_preview
+
         assert self.plan.preview is not None
         profile = self.mapped.source.profile_info
         result = self.result(polygons)
