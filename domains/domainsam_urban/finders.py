@@ -19,7 +19,8 @@ from domainsam.infer.pieces import MANY, Done, PiecePlan, Split
 from domainsam.infer.spread import SpreadOptions
 from domainsam.infer.tiling import ALIGN
 from domainsam.io.marks import read_mark_files
-from domainsam.machine import keep_freed_memory
+from domainsam.io.rasters import limit_block_cache
+from domainsam.machine import keep_freed_memory, share_one_heap
 from domainsam.progress import Progress
 from domainsam_urban.alike import find_alike
 from domainsam_urban.job import ScenePlan
@@ -168,14 +169,17 @@ def prepare_pieces(
 ) -> Callable[[PiecePlan], Done]:
     """Open a scene and load the model, in the process that calls this; returns what does a piece.
 
-    Where memory is ``limited`` the allocator is left as it is: slower, and without gaps between buffers.
+    Where memory is ``limited`` freed buffers go back to the system, which is slower, and GDAL keeps less.
 
     Raises
     ------
     DomainSamError
         If either cannot be done.
     """
-    if not limited:
+    if limited:
+        share_one_heap()
+        limit_block_cache()
+    else:
         keep_freed_memory()
     model = load_finder(options)
     assert isinstance(model, SettlementModel)

@@ -21,6 +21,7 @@ from domainsam.machine import (
     keep_freed_memory,
     measure_library_bytes,
     measure_peak_rss,
+    share_one_heap,
 )
 
 FAULTS = """
@@ -54,6 +55,11 @@ def test_glibc_is_told_to_keep_buffers_on_the_heap(asked: list[tuple[int, int]])
     assert asked == [(allocator.M_MMAP_MAX, 0), (allocator.M_TRIM_THRESHOLD, allocator.KEPT_BYTES)]
 
 
+def test_glibc_is_told_to_serve_threads_from_one_heap(asked: list[tuple[int, int]]) -> None:
+    assert share_one_heap()
+    assert asked == [(allocator.M_ARENA_MAX, 1)]
+
+
 def test_the_environment_switches_it_off(
     asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +71,7 @@ def test_the_environment_switches_it_off(
 def test_other_systems_are_left_alone(asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert not keep_freed_memory()
+    assert not share_one_heap()
     assert asked == []
 
 
@@ -73,6 +80,7 @@ def test_a_library_without_mallopt_is_no_error(
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
     assert not keep_freed_memory()
+    assert not share_one_heap()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")

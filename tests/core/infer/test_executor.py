@@ -139,7 +139,7 @@ def test_a_worker_waits_for_whoever_is_at_an_input(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that was killed leaves a task with a worker; the next client's finds its files."""
-    from domainsam.infer import daskwork
+    from domainsam.infer import daskwork, daskworker
 
     plan = Plan("a", tmp_path)
     room = WorkRoom(plan.work, resume=True)
@@ -151,7 +151,7 @@ def test_a_worker_waits_for_whoever_is_at_an_input(
         plan.files[0].write_text("made by the other")
         room.__exit__(None, None, None)
 
-    monkeypatch.setattr(daskwork, "pause", sleep)
+    monkeypatch.setattr(daskworker, "pause", sleep)
     batch = run(daskwork.OnDask(SpreadOptions("tcp://x:1"), client), tmp_path, "a")
     assert (batch.complete, batch.results, len(waits)) == (("a",), (), 1)
     assert plan.files[0].read_text() == "made by the other"
@@ -184,11 +184,11 @@ def test_workers_of_other_versions_are_refused(
 def test_workers_that_do_not_see_the_folder_are_refused(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from domainsam.infer import daskwork
+    from domainsam.infer import daskcluster
 
     monkeypatch.setattr(client, "run", lambda function, *arguments, on_error: {"tcp://far:2": False})
     with pytest.raises(ConfigError, match=r"worker tcp://far:2 does not see folder"):
-        daskwork.check_shared(client, [tmp_path / "deep" / "a.txt"])
+        daskcluster.check_shared(client, [tmp_path / "deep" / "a.txt"])
     assert not list(tmp_path.iterdir())
 
 
@@ -197,7 +197,7 @@ def test_a_worker_that_goes_away_as_the_run_begins_costs_nothing(
 ) -> None:
     from distributed.comm import CommClosedError
 
-    from domainsam.infer import daskwork
+    from domainsam.infer import daskcluster, daskwork
 
     ask, register = client.run, client.register_plugin
     lost = {"tcp://gone:3": CommClosedError("gone")}
@@ -213,7 +213,7 @@ def test_a_worker_that_goes_away_as_the_run_begins_costs_nothing(
             raise CommClosedError("gone")
         return register(*arguments)
 
-    monkeypatch.setattr(daskwork, "pause", lambda seconds: None)
+    monkeypatch.setattr(daskcluster, "pause", lambda seconds: None)
     monkeypatch.setattr(client, "run", run_without)
     monkeypatch.setattr(client, "register_plugin", register_later)
     batch = run(daskwork.OnDask(SpreadOptions("tcp://x:1"), client), tmp_path, "a", "b")
@@ -252,12 +252,12 @@ def test_no_worker_left_and_no_scheduler_are_a_line(
 ) -> None:
     from distributed.comm import CommClosedError
 
-    from domainsam.infer import daskwork
+    from domainsam.infer import daskcluster, daskwork
 
     def gone(*arguments: Any, on_error: str) -> dict[str, Any]:
         raise CommClosedError("no scheduler")
 
-    monkeypatch.setattr(daskwork, "pause", lambda seconds: None)
+    monkeypatch.setattr(daskcluster, "pause", lambda seconds: None)
     monkeypatch.setattr(client, "run", lambda *_, on_error: {"tcp://gone:3": CommClosedError("gone")})
     with pytest.raises(ConfigError, match="all workers went away"):
         run(daskwork.OnDask(SpreadOptions("tcp://x:1"), client), tmp_path, "a")
@@ -274,9 +274,9 @@ def test_what_no_worker_declares_is_refused(client: Any, tmp_path: Path) -> None
 
 
 def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from domainsam.infer import daskwork
+    from domainsam.infer import daskcluster
 
-    monkeypatch.setattr(daskwork, "CONNECT_S", 0.3)
+    monkeypatch.setattr(daskcluster, "CONNECT_S", 0.3)
     with pytest.raises(ConfigError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9: start one"):
         run(choose_executor(SpreadOptions("tcp://127.0.0.1:9")), tmp_path, "a")
 
