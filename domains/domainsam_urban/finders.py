@@ -134,8 +134,6 @@ def find_settlements(
     split: Split | None = None,
 ) -> EngineResult:
     """What the model finds in a scene, staged in ``folder``."""
-    if options.run.disabled:
-        model = model.without(options.run.disabled)
     return run_engine(
         source,
         model.specialist,
@@ -183,10 +181,7 @@ def prepare_pieces(
         keep_freed_memory()
     model = load_finder(options)
     assert isinstance(model, SettlementModel)
-    if options.run.method == "coarse":
-        model = replace(model, foundation=None)
-    if options.run.disabled:
-        model = model.without(options.run.disabled)
+    model = model.trimmed(options.run)
     # It stays open as long as the worker keeps the function.
     source = open_scene(plan, options.read, options.read.resolution or model.resolution, area)
     engine = make_engine_options(options, model, source.profile_info.work_pixel, source.work.anchor)

@@ -204,9 +204,9 @@ def map_scene(
     read = options.read
     if plan.when is not None and options.outputs.datetime is None:
         options = replace(options, outputs=replace(options.outputs, datetime=plan.when))
-    if isinstance(model, SettlementModel) and options.run.method == "coarse":
+    if isinstance(model, SettlementModel):
         # Outputs name the foundation that took part.
-        model = replace(model, foundation=None)
+        model = model.trimmed(options.run)
     # Marks in pixels are counted as the file has them.
     with open_scene(plan, read, read.resolution or model.resolution, area, not options.marks) as source:
         if source.crs is None:

@@ -27,7 +27,7 @@ from domainsam.prompter.trained import load_prompter
 from domainsam.protocols import Block, Foundation
 from domainsam_urban.model.classifier import CellClassifier, ScreenedPrompter, load_classifier
 from domainsam_urban.model.config import PACK, SceneConfig
-from domainsam_urban.settings import LEAST_AREA_M2, METHODS, MapOptions, ShapeOptions
+from domainsam_urban.settings import LEAST_AREA_M2, METHODS, MapOptions, RunOptions, ShapeOptions
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "urban_villages.safetensors"
 """The model inside the package."""
@@ -124,6 +124,17 @@ class SettlementModel:
         kept = replace(prompter.config.parts, **dict.fromkeys(parts, False))
         prompter.config = replace(prompter.config, parts=kept)
         return replace(self, prompter=prompter)
+
+    def trimmed(self, run: RunOptions) -> SettlementModel:
+        """The same weights, as far as a run asks them.
+
+        Raises
+        ------
+        ConfigError
+            If a prompt part that is switched off is unknown.
+        """
+        asked = self.without(run.disabled) if run.disabled else self
+        return replace(asked, foundation=None) if run.method == "coarse" else asked
 
 
 def load_model(options: MapOptions) -> SettlementModel:

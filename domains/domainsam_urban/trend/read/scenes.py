@@ -109,8 +109,7 @@ def predict_year(
         If the folder cannot be written or the disk is full.
     """
     folder = target.with_suffix("")
-    model = model.without(options.run.disabled) if options.run.disabled else model
-    model = replace(model, foundation=None) if options.run.method == "coarse" else model
+    model = model.trimmed(options.run)
     with reading.open(path) as source:
         engine = make_engine_options(options, model, source.profile_info.work_pixel, source.work.anchor)
         answer = map_scene(
