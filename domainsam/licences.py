@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -15,6 +17,7 @@ OPEN_USE, RESEARCH_USE = "any use", "research"
 PROVENANCE = "provenance"
 """The table of a model's header that says what it learned from (``data``) and what it is for (``use``)."""
 _told: set[str] = set()
+_collected: ContextVar[list[str] | None] = ContextVar("collected", default=None)
 
 
 def read_provenance(config: Mapping[str, Any]) -> dict[str, str]:
@@ -34,8 +37,20 @@ def forget_told() -> None:
     _told.clear()
 
 
+@contextmanager
+def collect_notices(notices: list[str]) -> Iterator[None]:
+    """Put what would be told into a list meanwhile: whoever works for another process tells it there."""
+    token = _collected.set(notices)
+    try:
+        yield
+    finally:
+        _collected.reset(token)
+
+
 def tell_once(notice: str) -> None:
     """Warn of something, the first time in a command."""
-    if notice not in _told:
+    if (notices := _collected.get()) is not None:
+        notices.append(notice)
+    elif notice not in _told:
         _told.add(notice)
         log.warning("%s", notice)

@@ -38,6 +38,7 @@ from domainsam.infer.daskcluster import (
 from domainsam.infer.daskworker import FailedError, Packed, TaskPlugin, UnfitError, do_task
 from domainsam.infer.executor import Outcome, Tasks
 from domainsam.infer.spread import SpreadOptions
+from domainsam.licences import tell_once
 from domainsam.limits import get_limits
 
 BATCH = 1000
@@ -157,6 +158,8 @@ class OnDask:
     def _take(self, index: int, future: Any, outcome: Outcome | None) -> Outcome:
         """What became of an input, from its future and what that has brought, if anything."""
         if outcome is not None:
+            for notice in outcome.notices:
+                tell_once(notice)
             return outcome
         if future.status == "error":
             error = future.exception()

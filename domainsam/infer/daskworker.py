@@ -16,6 +16,7 @@ from distributed import WorkerPlugin, get_worker
 from domainsam.errors import ConfigError, DomainSamError, InputError, OutputError, explain
 from domainsam.infer.executor import Outcome, Tasks
 from domainsam.infer.workroom import TakenError, tidy_room
+from domainsam.licences import collect_notices
 from domainsam.limits import Limits, set_limits
 from domainsam.network import lock_process
 
@@ -65,9 +66,10 @@ class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
     def __init__(self, tasks: Tasks, folder: str, limits: Limits) -> None:
         self.tasks, self.folder, self.limits = replace(tasks, plans=()), folder, limits
         self._run: Callable[[Any], Any] | None = None
+        self._notices: dict[str, None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_run": None}
+        return {**self.__dict__, "_run": None, "_notices": {}}
 
     def setup(self, worker: Any) -> None:
         """Called by Dask on every worker, those that join later too."""
@@ -86,9 +88,12 @@ class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
         plan = pickle.loads(packed.plan)
         where = f"{socket.gethostname()}:{os.getpid()}"
         failure: FailedError | None = None
+        notices: list[str] = []
         try:
             self._enter()
-            done = self._finish(packed, plan)
+            # The client tells what weights may be used for: it would be told by every worker.
+            with collect_notices(notices):
+                done = self._finish(packed, plan)
         except (InputError, ConfigError) as error:
             done = Outcome(packed.index, error=plain_error(error))
         except UnfitError as error:
@@ -99,7 +104,9 @@ class TaskPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
         # Raised out here: Dask would send along what it came from, which our classes do not survive.
         if failure is not None:
             raise failure
-        return replace(done, seconds=time.perf_counter() - begin, worker=where)
+        self._notices.update(dict.fromkeys(notices))
+        told = tuple(self._notices)
+        return replace(done, seconds=time.perf_counter() - begin, worker=where, notices=told)
 
     def _enter(self) -> None:
         """Take the client's folder, to which paths are relative, and its limits."""

@@ -31,7 +31,8 @@ class Outcome:
     """What became of an input: a result, an error, or that its files were ``complete`` already.
 
     ``seconds`` are those that the worker needed, ``worker`` is its name or address; ``written`` are the bytes
-    of its outputs on a disk, None where nobody looked.
+    of its outputs on a disk, None where nobody looked. ``notices`` are what the worker had to tell of the use
+    of its weights.
     """
 
     index: int
@@ -41,6 +42,7 @@ class Outcome:
     seconds: float | None = None
     worker: str = "here"
     written: int | None = None
+    notices: tuple[str, ...] = ()
 
 
 class Executor(Protocol):

@@ -16,10 +16,11 @@ import pytest
 from domainsam.errors import ConfigError, InputError, MissingInputError, OutputError
 from domainsam.infer.account import Account, Forecast, watching
 from domainsam.infer.batch import Batch, run_batch
-from domainsam.infer.executor import Executor, InProcess, choose_executor
+from domainsam.infer.executor import Executor, InProcess, Tasks, choose_executor
 from domainsam.infer.outputs import OutputPlan
 from domainsam.infer.spread import SpreadOptions, spread_options
 from domainsam.infer.workroom import WorkRoom
+from domainsam.licences import forget_told, tell_use
 from domainsam.limits import get_limits, limited
 from domainsam.progress import report_nothing
 
@@ -264,6 +265,29 @@ def test_no_worker_left_and_no_scheduler_are_a_line(
     monkeypatch.setattr(client, "run", gone)
     with pytest.raises(OutputError, match="the scheduler at tcp://x:1 has gone"):
         run(daskwork.OnDask(SpreadOptions("tcp://x:1"), client), tmp_path, "a")
+
+
+def prepare_research() -> Callable[[Plan], Written]:
+    tell_use("organs", {"use": "research", "data": "what a clinic lent"})
+    return prepare()
+
+
+def test_what_weights_are_for_is_told_once_and_by_the_client(
+    client: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from domainsam.infer.daskwork import OnDask
+
+    names = ("a", "b", "c", "d")
+    for part in ("one", "two"):
+        forget_told()
+        caplog.clear()
+        (tmp_path / part).mkdir()
+        plans = [Plan(name, tmp_path / part) for name in names]
+        tasks = Tasks(plans, lambda plan: plan.name, prepare_research)
+        list(OnDask(SpreadOptions("tcp://x:1"), client).run(tasks, range(len(names))))
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+            "model organs is for research: trained on what a clinic lent"
+        ]
 
 
 def test_what_no_worker_declares_is_refused(client: Any, tmp_path: Path) -> None:
