@@ -29,7 +29,7 @@ from domainsam_urban.model.asked import load_asked
 from domainsam_urban.model.settlement import MarkedObjects, SettlementModel, load_marked, load_model
 from domainsam_urban.model.worded import load_worded
 from domainsam_urban.read.area import MOST_ENLARGED, MUCH_ENLARGED, WantedArea
-from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.read.scene import Overview, RasterSource
 from domainsam_urban.settings import MapOptions, ReadOptions
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ def open_scene(
     resolution: float | None,
     area: WantedArea | None = None,
     north_up: bool = True,
+    known: Overview | None = None,
 ) -> RasterSource:
     """A planned scene as the options read it; parameters as of :class:`RasterSource`."""
     return RasterSource(
@@ -56,6 +57,7 @@ def open_scene(
         area=area,
         north_up=north_up,
         on_ground=True,
+        known=known,
     )
 
 
@@ -149,7 +151,9 @@ def find_settlements(
     )
 
 
-def find_split(plan: ScenePlan, options: MapOptions, area: WantedArea | None) -> Split | None:
+def find_split(
+    plan: ScenePlan, options: MapOptions, area: WantedArea | None, known: Overview
+) -> Split | None:
     """Who does the pieces of a scene that is spread by itself; None where this process maps it."""
     if not options.alone or options.spread.scheduler is None or options.marks or options.like:
         return None
@@ -157,13 +161,17 @@ def find_split(plan: ScenePlan, options: MapOptions, area: WantedArea | None) ->
     limited = options.spread.memory_per_task is not None
     return Split(
         choose_executor(options.spread),
-        partial(prepare_pieces, plan, doing, area, limited),
+        partial(prepare_pieces, plan, doing, area, known, limited),
         options.spread.local_workers or MANY,
     )
 
 
 def prepare_pieces(
-    plan: ScenePlan, options: MapOptions, area: WantedArea | None, limited: bool = False
+    plan: ScenePlan,
+    options: MapOptions,
+    area: WantedArea | None,
+    known: Overview | None = None,
+    limited: bool = False,
 ) -> Callable[[PiecePlan], Done]:
     """Open a scene and load the model, in the process that calls this; returns what does a piece.
 
@@ -183,7 +191,8 @@ def prepare_pieces(
     assert isinstance(model, SettlementModel)
     model = model.trimmed(options.run)
     # It stays open as long as the worker keeps the function.
-    source = open_scene(plan, options.read, options.read.resolution or model.resolution, area)
+    resolution = options.read.resolution or model.resolution
+    source = open_scene(plan, options.read, resolution, area, known=known)
     engine = make_engine_options(options, model, source.profile_info.work_pixel, source.work.anchor)
     planned: dict[Path, Planned] = {}
 

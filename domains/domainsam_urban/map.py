@@ -234,7 +234,7 @@ def map_scene(
                 elif isinstance(model, MarkedObjects):
                     answer = find_marked(source, model, options, room.folder, progress)
                 else:
-                    split = find_split(plan, options, area)
+                    split = find_split(plan, options, area, source.overview)
                     answer = find_settlements(
                         source, model, options, room.folder, progress, first_pass, split
                     )

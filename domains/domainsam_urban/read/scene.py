@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,6 +48,14 @@ CHUNK_PIXELS = 1 << 19
 """Source pixels held at a time while resampling."""
 
 
+@dataclass(frozen=True)
+class Overview:
+    """What a look at a whole scene has told: how its values are scaled, and which stands for no data."""
+
+    radiometry: Radiometry
+    fill: Fill | None
+
+
 class RasterSource:
     """A raster that GDAL can read, as three bands of float32 in 0..1.
 
@@ -83,6 +92,9 @@ class RasterSource:
         :func:`~domainsam_urban.read.workgrid.lay_on_ground`, so that the same
         ground falls on the same pixels whatever file shows it. Scenes without a
         place are read as ever.
+    known
+        :attr:`overview` of the same scene read alike, in another process perhaps: it is not looked at as a
+        whole again, which of a huge file without overviews of its own means to read all of it.
 
     Raises
     ------
@@ -105,8 +117,10 @@ class RasterSource:
         area: WantedArea | None = None,
         north_up: bool = True,
         on_ground: bool = False,
+        known: Overview | None = None,
     ) -> None:
         self.path = str(path)
+        self._known = known
         self._north_up, self._on_ground = north_up, on_ground and north_up
         self._handles = Handles(path)
         self._area: PixelArea | None = None
@@ -259,6 +273,11 @@ class RasterSource:
         return None if self._area is None else self._area.window
 
     @property
+    def overview(self) -> Overview:
+        """What the scene as a whole has told of its values."""
+        return Overview(self.radiometry, self._fill)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What was concluded in reading the scene and stands nowhere in it, a line each."""
         fill = None if self._fill is None else self._fill.note
@@ -307,6 +326,9 @@ class RasterSource:
     def _choose_radiometry(
         self, dataset: Any, normalize: str, stats: Radiometry | Mapping[str, Any] | None, whole: bool
     ) -> Radiometry:
+        if self._known is not None:
+            self._fill = self._known.fill
+            return self._known.radiometry
         dtype, count = np.dtype(dataset.dtypes[self.bands[0] - 1]), len(self.bands)
         rule = choose_rule(dtype, normalize)
         chosen = Radiometry.from_dict(stats) if isinstance(stats, Mapping) else stats
@@ -320,7 +342,7 @@ class RasterSource:
         if chosen is not None and not whole:
             return chosen
         try:
-            samples, valid = self._overview(dataset)
+            samples, valid = self._read_overview(dataset)
         except RASTER_ERRORS:
             if chosen is None or self._nodata is not None or not is_always_valid(dataset, self.bands):
                 raise
@@ -334,7 +356,7 @@ class RasterSource:
             samples, valid = self._any_valid_part(dataset)
         return chosen or stretch([band[valid] for band in samples])
 
-    def _overview(self, dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def _read_overview(self, dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Raw values ``(C, h, w)`` of the whole scene, decimated, and their validity."""
         rows, cols = self._filed
         values, seen, _ = self._read_file(dataset, (0, rows), (0, cols), overview_size(self._filed))

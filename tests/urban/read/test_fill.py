@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,17 @@ def _named(path: Path, values: NDArray[Any], words: tuple[str, ...], **profile: 
     with rasterio.open(path, "r+") as dataset:
         dataset.descriptions = words
     return path
+
+
+def test_what_is_known_of_a_scene_is_not_looked_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = reflectance()
+    values[:, 5:20, 10:30] = -9999.0
+    first = RasterSource(save(tmp_path / "a.tif", values))
+    known = pickle.loads(pickle.dumps(first.overview))
+    monkeypatch.setattr(RasterSource, "_read_overview", lambda *given: pytest.fail("looked again"))
+    again = RasterSource(tmp_path / "a.tif", known=known)
+    assert again.fingerprint == first.fingerprint
+    for found, expected in zip(whole(again), whole(first), strict=True):
+        np.testing.assert_array_equal(found, expected)
