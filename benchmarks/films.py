@@ -200,12 +200,16 @@ def follow_film(film: MadeFilm, foundation: Foundation, likeness: bool) -> NDArr
 
 
 def collect_terms(film: MadeFilm, foundation: Foundation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Terms of likeness ``(N, 3)`` of all cells near the object, and how much of each it covers ``(N,)``."""
+    """Terms of likeness ``(N, 4)`` of all cells near the object, and how much of each it covers ``(N,)``.
+
+    Labels are carried as the weights that ship have it: with other terms this is to be run again with its
+    own result, until that stays.
+    """
     view = PictureView(lambda frame: film.pictures[frame], len(film.pictures), foundation)
     tracker, options = FeatureTracker(foundation.image_size), TrackOptions(likeness=True)
     one = start_object(view, view.shrink_mask(film.masks[0]), 0, foundation, tracker, options)
     if one.likeness is None:
-        return np.zeros((0, 3)), np.zeros(0)
+        return np.zeros((0, 4)), np.zeros(0)
     plain = one.likeness
     terms: list[NDArray[np.float64]] = []
     shares: list[NDArray[np.float64]] = []
@@ -213,22 +217,22 @@ def collect_terms(film: MadeFilm, foundation: Foundation) -> tuple[NDArray[np.fl
     class Recorded(Likeness):
         """Keeps what is compared."""
 
-        def judge(self, *given: Any) -> Any:
-            found, near = self.compare(*given)
+        def compare(self, *given: Any) -> Any:
+            found, near = super().compare(*given)
             share = share_cells(film.masks[given[3].frame], given[3])
             terms.append(found[:, near].T.astype(float))
             shares.append(share[near].astype(float))
-            return plain.judge(*given)
+            return found, near
 
-    one.likeness = Recorded(plain.contrast, plain.depth, plain.window, plain.points)
+    one.likeness = Recorded(plain.contrast, plain.depth, plain.window, plain.points, plain.carried)
     for frame in range(1, len(film.pictures)):
         one.move(tracker, view, frame, options)
         look_at(one, view, frame, foundation, [], options)
-    return np.concatenate([np.zeros((0, 3)), *terms]), np.concatenate([np.zeros(0), *shares])
+    return np.concatenate([np.zeros((0, 4)), *terms]), np.concatenate([np.zeros(0), *shares])
 
 
 def fit_weights(parts: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> NDArray[np.float64]:
-    """Weights of the three terms and the bias ``(4,)``: logistic regression, objects weighing the same."""
+    """Weights of the terms, and the bias: logistic regression, objects weighing the same."""
     table = np.concatenate([np.c_[terms, np.ones(len(terms))] for terms, _ in parts])
     share = np.concatenate([share for _, share in parts])
     weight = np.concatenate([np.full(len(share), 1 / max(1.0, share.sum())) for _, share in parts])
@@ -240,7 +244,7 @@ def fit_weights(parts: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]
         slope = weight * (0.5 * (1 + np.tanh(odds / 2)) - share)
         return float(price + PENALTY * (values**2).sum()), table.T @ slope + 2 * PENALTY * values
 
-    return np.asarray(minimize(loss, np.zeros(4), jac=True, method="L-BFGS-B").x)
+    return np.asarray(minimize(loss, np.zeros(table.shape[1]), jac=True, method="L-BFGS-B").x)
 
 
 def main() -> None:
@@ -257,8 +261,11 @@ def main() -> None:
     foundation, write = load_foundation(given.foundation), sys.stdout.write
     films = make_films(given.data, "chosen" if given.fit else "reported", given.count, given.frames)
     if given.fit:
-        decoder, look, depth, bias = fit_weights([collect_terms(film, foundation) for film in films])
-        write(f"DECODER, LOOK, DEPTH, BIAS = {decoder:.3f}, {look:.3f}, {depth:.3f}, {bias:.3f}\n")
+        decoder, look, depth, carried, bias = fit_weights([collect_terms(film, foundation) for film in films])
+        write(
+            f"DECODER, LOOK, DEPTH, CARRIED, BIAS = "
+            f"{decoder:.3f}, {look:.3f}, {depth:.3f}, {carried:.3f}, {bias:.3f}\n"
+        )
         return
     rows = []
     for film in films:
