@@ -1,10 +1,10 @@
 """An object known again by how it looked and where it lay, beside what a decoder makes of its points.
 
-A small foundation's decoder leaks from a few points into whatever resembles them. Four things together say
+A small foundation's decoder leaks from a few points into whatever resembles them. Three things together say
 more: its logits, the log-odds of what parts the object's cells from those around it where it was marked
-(:mod:`domainsam.prompter.contrast`), how deep inside the object's outline a place lies once the outline is
-moved with the points, and what the most similar cells of earlier pictures were
-(:mod:`domainsam.prompter.carried`). How much each counts was fitted on generated films
+(:mod:`domainsam.prompter.contrast`), and how deep inside the object's outline a place lies once the outline
+is moved with the points. For an object that bends a fourth is asked, what the most similar cells of earlier
+pictures were (:mod:`domainsam.prompter.carried`). How much each counts was fitted on generated films
 (``benchmarks/films.py``).
 """
 
@@ -27,14 +27,16 @@ from domainsam.protocols import Features, Window
 Float32 = NDArray[np.float32]
 FITTED = ("embedded",)
 """Foundations whose logits the weights below suit; others are trusted alone."""
-DECODER, LOOK, DEPTH, CARRIED, BIAS = 0.1, 0.494, 0.058, 0.856, -0.213
-"""Weights of the four in log-odds, and what is added: logistic regression on cells of twelve films."""
+DECODER, LOOK, DEPTH, BIAS = 0.137, 0.801, 0.35, -0.783
+"""Weights of the three in log-odds, and what is added: logistic regression on cells of twelve films."""
+BENDING = (0.1, 0.494, 0.058, 0.856, -0.213)
+"""The same of all four: the outline counts for little then."""
 MOST_LOGIT, MOST_DEPTH = 8.0, 12.0
 """What the decoder's logits and the log-odds, and the depth in cells, are cut at before they are weighed."""
 LEAST_SHARE = 0.02
 """What is carried is taken as between this and its rest to 1, before it becomes log-odds."""
 FARTHEST = 15.0
-"""Cells beyond the moved outline that may still be the object; farther away only what is carried there may."""
+"""Cells beyond the moved outline that may still be the object; farther only what is carried there may."""
 BEYOND = -5.0
 """Logit farther away."""
 SMOOTHED = 0.7
@@ -60,14 +62,14 @@ class Likeness:
     points
         ``(P, 2)`` where its points were set.
     carried
-        What was the object in earlier pictures; :meth:`judge` adds to it.
+        What was the object in earlier pictures, if it bends; :meth:`judge` adds to it.
     """
 
     contrast: Contrast
     depth: Float32
     window: Window
     points: Points
-    carried: Carried
+    carried: Carried | None = None
 
     def moved(self, depth: Float32, window: Window, points: Points) -> Likeness:
         """The same look with another outline, of another picture, and the points on it."""
@@ -84,27 +86,33 @@ class Likeness:
     ) -> Float32:
         """Logits ``(h/4, w/4)`` of a picture by the decoder and by likeness; given as to :meth:`compare`.
 
-        The picture is remembered, so that labels are carried from it to the next ones.
+        The picture is remembered where labels are carried from it to the next ones.
         """
         cells = describe_cells(features, image)
-        places = self.carried.describe(cells)
-        share = self.carried.carry(places, window)
-        terms, near = self.compare(logits, cells, share, window, points, seen)
-        told = np.tensordot(np.array([DECODER, LOOK, DEPTH, CARRIED]), terms, 1) + BIAS
+        if self.carried is None:
+            terms, near = self.compare(logits, cells, None, window, points, seen)
+            weights, bias = (DECODER, LOOK, DEPTH), BIAS
+        else:
+            places = self.carried.describe(cells)
+            share = self.carried.carry(places, window)
+            terms, near = self.compare(logits, cells, share, window, points, seen)
+            weights, bias = BENDING[:-1], BENDING[-1]
+        told = np.tensordot(np.array(weights), terms, 1) + bias
         told = np.where(near, told, BEYOND).astype(np.float32)
-        self.carried.keep(places, told > 0, window)
+        if self.carried is not None:
+            self.carried.keep(places, told > 0, window)
         return told
 
     def compare(
         self,
         logits: Float32,
         cells: Float32,
-        share: Float32,
+        share: Float32 | None,
         window: Window,
         points: Points,
         seen: NDArray[np.bool_],
     ) -> tuple[Float32, NDArray[np.bool_]]:
-        """What speaks for it: decoder, look, depth and carried ``(4, h/4, w/4)``; and where it may be at all.
+        """What speaks for it: decoder, look, depth ``(3, h/4, w/4)``, carried; and where it may be at all.
 
         Parameters
         ----------
@@ -113,25 +121,33 @@ class Likeness:
         cells
             ``(C, h/4, w/4)``, what ``window`` looks like.
         share
-            ``(h/4, w/4)``, what is carried there from earlier pictures.
+            ``(h/4, w/4)``, what is carried there from earlier pictures; None for three terms.
         points, seen
             ``(P, 2)`` where its points are now, and ``(P,)`` which are seen.
         """
         turn, shift = fit_motion(self.points[seen], points[seen])
         depth = move_map(self.depth, self.window, turn, shift, window, (logits.shape[0], logits.shape[1]))
         odds = np.clip(self.contrast.score(cells), -MOST_LOGIT, MOST_LOGIT)
-        sure = np.clip(share, LEAST_SHARE, 1 - LEAST_SHARE)
-        terms = (
+        terms = [
             np.clip(logits, -MOST_LOGIT, MOST_LOGIT),
             ndimage.gaussian_filter(odds, SMOOTHED),
             np.clip(depth, -MOST_DEPTH, MOST_DEPTH),
-            np.log(sure / (1 - sure)),
-        )
-        return np.stack(terms).astype(np.float32), (depth > -FARTHEST) | (share > 0.5)
+        ]
+        near = depth > -FARTHEST
+        if share is not None:
+            sure = np.clip(share, LEAST_SHARE, 1 - LEAST_SHARE)
+            terms.append(np.log(sure / (1 - sure)))
+            near = near | (share > 0.5)
+        return np.stack(terms).astype(np.float32), near
 
 
 def learn_likeness(
-    mask: NDArray[np.bool_], features: Features, image: Float32, window: Window, points: Points
+    mask: NDArray[np.bool_],
+    features: Features,
+    image: Float32,
+    window: Window,
+    points: Points,
+    bends: bool = False,
 ) -> Likeness | None:
     """What an object looks like, or None where it has nothing beside it to be told from.
 
@@ -143,6 +159,8 @@ def learn_likeness(
         Of ``window``, and its picture ``(3, h, w)``.
     points
         ``(P, 2)`` on the object.
+    bends
+        Whether labels are carried as well.
     """
     share = share_cells(mask, window)
     depth = measure_depth(share)
@@ -152,7 +170,8 @@ def learn_likeness(
     if not 0 < share[near].sum() < near.sum():
         return None
     contrast = learn_contrast(cells[:, near].T.copy(), share[near])
-    return Likeness(contrast, depth, window, points.copy(), learn_carried(cells, share, window))
+    carried = learn_carried(cells, share, window) if bends else None
+    return Likeness(contrast, depth, window, points.copy(), carried)
 
 
 def share_cells(mask: NDArray[np.bool_], window: Window) -> Float32:

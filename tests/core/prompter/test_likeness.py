@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from domainsam.errors import ConfigError
 from domainsam.prompter.carried import learn_carried
 from domainsam.prompter.dense import describe_cells
 from domainsam.prompter.frozen import freeze, thaw
@@ -19,7 +20,7 @@ from domainsam.prompter.likeness import (
     move_map,
     share_cells,
 )
-from domainsam.prompter.track import KINDS
+from domainsam.prompter.track import KINDS, TrackOptions
 from domainsam.protocols import Features, Window
 
 WINDOW = Window(0, 0, 64, 96)
@@ -123,6 +124,26 @@ def test_labels_are_carried_to_what_moved_and_bent() -> None:
     assert len(carried.last) == 3
 
 
+def test_what_bends_is_found_where_its_parts_went_and_goes_on_from_disk() -> None:
+    features, before = show(16)
+    stiff, bending = (
+        learn_likeness(square(16), features, before, WINDOW, corners(16), bends) for bends in (False, True)
+    )
+    assert stiff is not None
+    assert bending is not None
+    truth = np.zeros((64, 96), bool)
+    truth[20:44, 16:28] = truth[44:56, 16:52] = True
+    after = np.where(truth, np.array([[[0.9]], [[0.1]], [[0.1]]]), np.array([[[0]], [[0]], [[0.8]]]))
+    given = (np.zeros((16, 24), np.float32), features, after.astype(np.float32), WINDOW, corners(16), SEEN)
+    told = bending.judge(*given) > 0
+    assert (told & truth[::4, ::4]).sum() / (told | truth[::4, ::4]).sum() > 0.8
+    assert stiff.carried is None
+    assert bending.carried is not None
+    assert len(bending.carried.last) == 1
+    back = thaw(freeze(bending, KINDS), KINDS)
+    assert np.array_equal(back.judge(*given), bending.judge(*given))
+
+
 def test_labels_are_carried_between_windows_of_one_frame() -> None:
     """The window has moved by 32 pixels to the right, the square by none."""
     before, seen = np.zeros((64, 96), bool), np.zeros((64, 96), bool)
@@ -133,3 +154,8 @@ def test_labels_are_carried_between_windows_of_one_frame() -> None:
     assert np.array_equal(found, share_cells(seen, WINDOW) > 0.5)
     far = carried.carry(places, replace(WINDOW, col=3200))
     assert not far.any(), "nothing within reach, nothing known"
+
+
+def test_what_bends_needs_likeness() -> None:
+    with pytest.raises(ConfigError, match="leave one of the two out"):
+        TrackOptions(bends=True, likeness=False)
