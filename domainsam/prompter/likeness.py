@@ -99,7 +99,8 @@ class Likeness:
             weights, bias = BENDING[:-1], BENDING[-1]
         told = np.tensordot(np.array(weights), terms, 1) + bias
         told = np.where(near, told, BEYOND).astype(np.float32)
-        if self.carried is not None:
+        # A picture where it is hidden tells nothing of what it looks like afterwards.
+        if self.carried is not None and (told > 0).any():
             self.carried.keep(places, told > 0, window)
         return told
 

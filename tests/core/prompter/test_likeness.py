@@ -140,6 +140,10 @@ def test_what_bends_is_found_where_its_parts_went_and_goes_on_from_disk() -> Non
     assert stiff.carried is None
     assert bending.carried is not None
     assert len(bending.carried.last) == 1
+    hidden = np.zeros((3, 64, 96), np.float32)
+    hidden[2] = 0.8
+    assert not (bending.judge(given[0] - 8, features, hidden, *given[3:]) > 0).any()
+    assert len(bending.carried.last) == 1, "a picture without it is not remembered"
     back = thaw(freeze(bending, KINDS), KINDS)
     assert np.array_equal(back.judge(*given), bending.judge(*given))
 
