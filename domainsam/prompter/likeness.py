@@ -11,6 +11,7 @@ pictures were (:mod:`domainsam.prompter.carried`). How much each counts was fitt
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,12 +92,12 @@ class Likeness:
         cells = describe_cells(features, image)
         if self.carried is None:
             terms, near = self.compare(logits, cells, None, window, points, seen)
-            weights, bias = (DECODER, LOOK, DEPTH), BIAS
+            *weights, bias = DECODER, LOOK, DEPTH, BIAS
         else:
             places = self.carried.describe(cells)
             share = self.carried.carry(places, window)
             terms, near = self.compare(logits, cells, share, window, points, seen)
-            weights, bias = BENDING[:-1], BENDING[-1]
+            *weights, bias = BENDING
         told = np.tensordot(np.array(weights), terms, 1) + bias
         told = np.where(near, told, BEYOND).astype(np.float32)
         # A picture where it is hidden tells nothing of what it looks like afterwards.
@@ -129,7 +130,7 @@ class Likeness:
         turn, shift = fit_motion(self.points[seen], points[seen])
         depth = move_map(self.depth, self.window, turn, shift, window, (logits.shape[0], logits.shape[1]))
         odds = np.clip(self.contrast.score(cells), -MOST_LOGIT, MOST_LOGIT)
-        terms = [
+        terms: list[NDArray[np.floating[Any]]] = [
             np.clip(logits, -MOST_LOGIT, MOST_LOGIT),
             ndimage.gaussian_filter(odds, SMOOTHED),
             np.clip(depth, -MOST_DEPTH, MOST_DEPTH),
