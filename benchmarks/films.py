@@ -2,8 +2,9 @@
 
 ::
 
-    python -m benchmarks.films DATA           # J and F by the decoder alone and with likeness
-    python -m benchmarks.films DATA --fit     # the weights of likeness, for domainsam/prompter/likeness.py
+    python -m benchmarks.films DATA                 # J and F by the decoder alone and with likeness
+    python -m benchmarks.films DATA --bends         # beside it, as for objects that bend
+    python -m benchmarks.films DATA --fit [--bends]  # the weights, for domainsam/prompter/likeness.py
 
 ``DATA`` is the folder that ``recipes/embedded/corpus.py`` reads. Only photographs that its training holds
 back are taken, as objects and as grounds: half of them to fit weights, half to report. An object goes along
@@ -186,11 +187,10 @@ def make_films(data: Path, part: str, count: int, frames: int) -> Iterator[MadeF
         yield make_film(number, objects, grounds, frames)
 
 
-def follow_film(film: MadeFilm, foundation: Foundation, likeness: bool) -> NDArray[np.float64]:
+def follow_film(film: MadeFilm, foundation: Foundation, options: TrackOptions) -> NDArray[np.float64]:
     """Mean J and F ``(2,)`` of a film whose first picture's mask is given."""
     view = PictureView(lambda frame: film.pictures[frame], len(film.pictures), foundation)
     marked, tracker = view.shrink_mask(film.masks[0]), FeatureTracker(foundation.image_size)
-    options = TrackOptions(likeness=likeness)
     scores = []
     for answer in follow(view, [marked], foundation, tracker, options):
         if answer.frame:
@@ -199,13 +199,20 @@ def follow_film(film: MadeFilm, foundation: Foundation, likeness: bool) -> NDArr
     return np.mean(scores, axis=0)
 
 
-def collect_terms(film: MadeFilm, foundation: Foundation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Terms of likeness ``(N, 3)`` of all cells near the object, and how much of each it covers ``(N,)``."""
+def collect_terms(
+    film: MadeFilm, foundation: Foundation, bends: bool = False
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Terms of likeness ``(N, 3)`` of all cells near the object, and how much of each it covers ``(N,)``.
+
+    Of what bends there are four.
+    Labels are carried as the weights that ship have it: with other terms this is to be run again with its
+    own result, until that stays.
+    """
     view = PictureView(lambda frame: film.pictures[frame], len(film.pictures), foundation)
-    tracker, options = FeatureTracker(foundation.image_size), TrackOptions(likeness=True)
+    tracker, options = FeatureTracker(foundation.image_size), TrackOptions(likeness=True, bends=bends)
     one = start_object(view, view.shrink_mask(film.masks[0]), 0, foundation, tracker, options)
     if one.likeness is None:
-        return np.zeros((0, 3)), np.zeros(0)
+        return np.zeros((0, 3 + bends)), np.zeros(0)
     plain = one.likeness
     terms: list[NDArray[np.float64]] = []
     shares: list[NDArray[np.float64]] = []
@@ -213,22 +220,22 @@ def collect_terms(film: MadeFilm, foundation: Foundation) -> tuple[NDArray[np.fl
     class Recorded(Likeness):
         """Keeps what is compared."""
 
-        def judge(self, *given: Any) -> Any:
-            found, near = self.compare(*given)
+        def compare(self, *given: Any) -> Any:
+            found, near = super().compare(*given)
             share = share_cells(film.masks[given[3].frame], given[3])
             terms.append(found[:, near].T.astype(float))
             shares.append(share[near].astype(float))
-            return plain.judge(*given)
+            return found, near
 
-    one.likeness = Recorded(plain.contrast, plain.depth, plain.window, plain.points)
+    one.likeness = Recorded(plain.contrast, plain.depth, plain.window, plain.points, plain.carried)
     for frame in range(1, len(film.pictures)):
         one.move(tracker, view, frame, options)
         look_at(one, view, frame, foundation, [], options)
-    return np.concatenate([np.zeros((0, 3)), *terms]), np.concatenate([np.zeros(0), *shares])
+    return np.concatenate([np.zeros((0, 3 + bends)), *terms]), np.concatenate([np.zeros(0), *shares])
 
 
 def fit_weights(parts: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> NDArray[np.float64]:
-    """Weights of the three terms and the bias ``(4,)``: logistic regression, objects weighing the same."""
+    """Weights of the terms, and the bias: logistic regression, objects weighing the same."""
     table = np.concatenate([np.c_[terms, np.ones(len(terms))] for terms, _ in parts])
     share = np.concatenate([share for _, share in parts])
     weight = np.concatenate([np.full(len(share), 1 / max(1.0, share.sum())) for _, share in parts])
@@ -240,7 +247,7 @@ def fit_weights(parts: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]
         slope = weight * (0.5 * (1 + np.tanh(odds / 2)) - share)
         return float(price + PENALTY * (values**2).sum()), table.T @ slope + 2 * PENALTY * values
 
-    return np.asarray(minimize(loss, np.zeros(4), jac=True, method="L-BFGS-B").x)
+    return np.asarray(minimize(loss, np.zeros(table.shape[1]), jac=True, method="L-BFGS-B").x)
 
 
 def main() -> None:
@@ -250,6 +257,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--fit", action="store_true", help="print weights, fitted on the half for choosing")
+    parser.add_argument("--bends", action="store_true", help="compare what bends with likeness alone")
     parser.add_argument("--foundation", default="embedded")
     parser.add_argument("--count", type=int, default=12, help="films")
     parser.add_argument("--frames", type=int, default=8, help="pictures of a film")
@@ -257,20 +265,20 @@ def main() -> None:
     foundation, write = load_foundation(given.foundation), sys.stdout.write
     films = make_films(given.data, "chosen" if given.fit else "reported", given.count, given.frames)
     if given.fit:
-        decoder, look, depth, bias = fit_weights([collect_terms(film, foundation) for film in films])
-        write(f"DECODER, LOOK, DEPTH, BIAS = {decoder:.3f}, {look:.3f}, {depth:.3f}, {bias:.3f}\n")
+        fitted = fit_weights([collect_terms(film, foundation, given.bends) for film in films])
+        write(f"{'BENDING' if given.bends else 'DECODER, LOOK, DEPTH, BIAS'} = {fitted.round(3).tolist()}\n")
         return
     rows = []
+    ways = TrackOptions(likeness=given.bends, bends=False), TrackOptions(likeness=True, bends=given.bends)
+    words = ("as it is", "as bending") if given.bends else ("decoder alone", "with likeness")
     for film in films:
-        rows.append([follow_film(film, foundation, likeness) for likeness in (False, True)])
-        write(f"{film.name}: J, F {np.round(rows[-1][0], 3)}, with likeness {np.round(rows[-1][1], 3)}\n")
+        rows.append([follow_film(film, foundation, way) for way in ways])
+        write(f"{film.name}: J, F {np.round(rows[-1][0], 3)}, {words[1]} {np.round(rows[-1][1], 3)}\n")
         sys.stdout.flush()
     table, rng = np.array(rows), np.random.default_rng(0)
     both = np.stack([*table.mean(axis=2).T, table[:, 1].mean(axis=1) - table[:, 0].mean(axis=1)])
     draws = both[:, rng.integers(len(table), size=(DRAWS, len(table)))].mean(axis=2)
-    for name, values, drawn in zip(
-        ("decoder alone", "with likeness", "difference"), both, draws, strict=True
-    ):
+    for name, values, drawn in zip((*words, "difference"), both, draws, strict=True):
         low, high = np.quantile(drawn, [0.025, 0.975])
         write(f"{name}: J&F {values.mean():.3f} [{low:.3f}, {high:.3f}]\n")
 

@@ -44,6 +44,10 @@ class TrackOptions:
     likeness
         Also judge by how the object looked and lay where it was marked; None for whether the foundation is
         one that this was fitted for (:data:`domainsam.prompter.likeness.FITTED`). SAM-PT does not.
+    bends
+        The object changes its shape as people and animals do: what similar places of earlier
+        pictures were then counts more than its first outline. It brings likeness with it, and is worse for
+        stiff things.
     refinements
         Decodings with the mask's own box after the first two. SAM-PT takes 12 with a large SAM and 3 with
         small ones; the default is for small ones.
@@ -76,6 +80,7 @@ class TrackOptions:
     others: bool = True
     extent: bool = True
     likeness: bool | None = None
+    bends: bool = False
     refinements: int = 3
     least_iou: float = 0.5
     reinit: Reinit | None = None
@@ -91,6 +96,8 @@ class TrackOptions:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected {smallest} or more")
         if self.patience is not None and self.patience < 1:
             raise ConfigError(f"patience is {self.patience}; expected 1 or more pictures, or none")
+        if self.bends and self.likeness is False:
+            raise ConfigError("what bends is told by likeness; leave one of the two out: bends, no likeness")
         if not 0 <= self.least_iou <= 1:
             raise ConfigError(f"the least IoU is {self.least_iou}; expected 0 to 1")
 
@@ -181,10 +188,10 @@ def start_object(
         begun=one.bounds.frame,
         anchor=anchor_points(points, count, mask) if options.extent else None,
     )
-    if options.likeness or (options.likeness is None and foundation.name in FITTED):
+    if options.likeness or options.bends or (options.likeness is None and foundation.name in FITTED):
         window = surround(view, mask, one.bounds.frame, followed.side)
         looks = view.features(window), view.image(window)
-        followed.likeness = learn_likeness(mask, *looks, window, points[:count])
+        followed.likeness = learn_likeness(mask, *looks, window, points[:count], options.bends)
     if options.patches:
         image = view.image(Window(0, 0, *view.shape, one.bounds.frame))
         followed.patches = take_patches(image, points)

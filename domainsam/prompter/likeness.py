@@ -3,12 +3,15 @@
 A small foundation's decoder leaks from a few points into whatever resembles them. Three things together say
 more: its logits, the log-odds of what parts the object's cells from those around it where it was marked
 (:mod:`domainsam.prompter.contrast`), and how deep inside the object's outline a place lies once the outline
-is moved with the points. How much each counts was fitted on generated films (``benchmarks/films.py``).
+is moved with the points. For an object that bends a fourth is asked, what the most similar cells of earlier
+pictures were (:mod:`domainsam.prompter.carried`). How much each counts was fitted on generated films
+(``benchmarks/films.py``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.nn import functional as F
 
+from domainsam.prompter.carried import Carried, learn_carried
 from domainsam.prompter.contrast import Contrast, learn_contrast
 from domainsam.prompter.dense import CELL, describe_cells
 from domainsam.prompter.query import Points
@@ -26,10 +30,14 @@ FITTED = ("embedded",)
 """Foundations whose logits the weights below suit; others are trusted alone."""
 DECODER, LOOK, DEPTH, BIAS = 0.137, 0.801, 0.35, -0.783
 """Weights of the three in log-odds, and what is added: logistic regression on cells of twelve films."""
+BENDING = (0.1, 0.494, 0.058, 0.856, -0.213)
+"""The same of all four: the outline counts for little then."""
 MOST_LOGIT, MOST_DEPTH = 8.0, 12.0
 """What the decoder's logits and the log-odds, and the depth in cells, are cut at before they are weighed."""
+LEAST_SHARE = 0.02
+"""What is carried is taken as between this and its rest to 1, before it becomes log-odds."""
 FARTHEST = 15.0
-"""Cells beyond the moved outline that may still be the object."""
+"""Cells beyond the moved outline that may still be the object; farther only what is carried there may."""
 BEYOND = -5.0
 """Logit farther away."""
 SMOOTHED = 0.7
@@ -54,16 +62,19 @@ class Likeness:
         ``(h/4, w/4)`` float32, signed distance in cells to the outline in ``window``, above 0 inside.
     points
         ``(P, 2)`` where its points were set.
+    carried
+        What was the object in earlier pictures, if it bends; :meth:`judge` adds to it.
     """
 
     contrast: Contrast
     depth: Float32
     window: Window
     points: Points
+    carried: Carried | None = None
 
     def moved(self, depth: Float32, window: Window, points: Points) -> Likeness:
         """The same look with another outline, of another picture, and the points on it."""
-        return Likeness(self.contrast, depth, window, points)
+        return Likeness(self.contrast, depth, window, points, self.carried)
 
     def judge(
         self,
@@ -74,44 +85,71 @@ class Likeness:
         points: Points,
         seen: NDArray[np.bool_],
     ) -> Float32:
-        """Logits ``(h/4, w/4)`` of a picture by the decoder and by likeness; given as to :meth:`compare`."""
-        terms, near = self.compare(logits, features, image, window, points, seen)
-        told = np.tensordot(np.array([DECODER, LOOK, DEPTH]), terms, 1) + BIAS
-        return np.where(near, told, BEYOND).astype(np.float32)
+        """Logits ``(h/4, w/4)`` of a picture by the decoder and by likeness; given as to :meth:`compare`.
+
+        The picture is remembered where labels are carried from it to the next ones.
+        """
+        cells = describe_cells(features, image)
+        if self.carried is None:
+            terms, near = self.compare(logits, cells, None, window, points, seen)
+            *weights, bias = DECODER, LOOK, DEPTH, BIAS
+        else:
+            places = self.carried.describe(cells)
+            share = self.carried.carry(places, window)
+            terms, near = self.compare(logits, cells, share, window, points, seen)
+            *weights, bias = BENDING
+        told = np.tensordot(np.array(weights), terms, 1) + bias
+        told = np.where(near, told, BEYOND).astype(np.float32)
+        # A picture where it is hidden tells nothing of what it looks like afterwards.
+        if self.carried is not None and (told > 0).any():
+            self.carried.keep(places, told > 0, window)
+        return told
 
     def compare(
         self,
         logits: Float32,
-        features: Features,
-        image: Float32,
+        cells: Float32,
+        share: Float32 | None,
         window: Window,
         points: Points,
         seen: NDArray[np.bool_],
     ) -> tuple[Float32, NDArray[np.bool_]]:
-        """What speaks for the object: decoder, look and depth ``(3, h/4, w/4)``; and where it may be at all.
+        """What speaks for it: decoder, look, depth ``(3, h/4, w/4)``, carried; and where it may be at all.
 
         Parameters
         ----------
         logits
             ``(h/4, w/4)`` as decoded.
-        features, image
-            Of ``window``, and its picture ``(3, h, w)``.
+        cells
+            ``(C, h/4, w/4)``, what ``window`` looks like.
+        share
+            ``(h/4, w/4)``, what is carried there from earlier pictures; None for three terms.
         points, seen
             ``(P, 2)`` where its points are now, and ``(P,)`` which are seen.
         """
         turn, shift = fit_motion(self.points[seen], points[seen])
         depth = move_map(self.depth, self.window, turn, shift, window, (logits.shape[0], logits.shape[1]))
-        odds = np.clip(self.contrast.score(describe_cells(features, image)), -MOST_LOGIT, MOST_LOGIT)
-        terms = (
+        odds = np.clip(self.contrast.score(cells), -MOST_LOGIT, MOST_LOGIT)
+        terms: list[NDArray[np.floating[Any]]] = [
             np.clip(logits, -MOST_LOGIT, MOST_LOGIT),
             ndimage.gaussian_filter(odds, SMOOTHED),
             np.clip(depth, -MOST_DEPTH, MOST_DEPTH),
-        )
-        return np.stack(terms).astype(np.float32), depth > -FARTHEST
+        ]
+        near = depth > -FARTHEST
+        if share is not None:
+            sure = np.clip(share, LEAST_SHARE, 1 - LEAST_SHARE)
+            terms.append(np.log(sure / (1 - sure)))
+            near = near | (share > 0.5)
+        return np.stack(terms).astype(np.float32), near
 
 
 def learn_likeness(
-    mask: NDArray[np.bool_], features: Features, image: Float32, window: Window, points: Points
+    mask: NDArray[np.bool_],
+    features: Features,
+    image: Float32,
+    window: Window,
+    points: Points,
+    bends: bool = False,
 ) -> Likeness | None:
     """What an object looks like, or None where it has nothing beside it to be told from.
 
@@ -123,15 +161,19 @@ def learn_likeness(
         Of ``window``, and its picture ``(3, h, w)``.
     points
         ``(P, 2)`` on the object.
+    bends
+        Whether labels are carried as well.
     """
     share = share_cells(mask, window)
     depth = measure_depth(share)
     # As far around as the object is wide: that is what it is taken for.
     near = depth > -max(3.0, float(np.sqrt((share > 0.5).sum())))
-    cells = describe_cells(features, image)[:, near].T
+    cells = describe_cells(features, image)
     if not 0 < share[near].sum() < near.sum():
         return None
-    return Likeness(learn_contrast(cells.copy(), share[near]), depth, window, points.copy())
+    contrast = learn_contrast(cells[:, near].T.copy(), share[near])
+    carried = learn_carried(cells, share, window) if bends else None
+    return Likeness(contrast, depth, window, points.copy(), carried)
 
 
 def share_cells(mask: NDArray[np.bool_], window: Window) -> Float32:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError
 from domainsam.prompter.anchor import Anchor
+from domainsam.prompter.carried import Carried, Glimpse
 from domainsam.prompter.contrast import Contrast
 from domainsam.prompter.followed import Followed, Seen, TrackOptions, look_at, start_object
 from domainsam.prompter.frozen import name_kinds
@@ -96,12 +97,14 @@ class Course:
 
 KINDS = name_kinds(
     Anchor,
+    Carried,
     Contrast,
     Course,
     Ended,
     FeatureState,
     FlowState,
     Followed,
+    Glimpse,
     Likeness,
     PipsState,
     PointMask,

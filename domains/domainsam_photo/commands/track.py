@@ -31,6 +31,9 @@ tracking_options = bundle(
         default=None,
         help="Also judge by how the object looked where it was marked [default: suits the foundation].",
     ),
+    click.option(
+        "--bends", is_flag=True, help="The object changes its shape, as people and animals do [slower]."
+    ),
     click.option("--refinements", type=click.IntRange(min=0), default=3, help="Decodings with the own box."),
     click.option(
         "--pick",
