@@ -99,11 +99,11 @@ class Likeness:
             terms, near = self.compare(logits, cells, share, window, points, seen)
             *weights, bias = BENDING
         told = np.tensordot(np.array(weights), terms, 1) + bias
-        told = np.where(near, told, BEYOND).astype(np.float32)
+        judged: Float32 = np.where(near, told, BEYOND).astype(np.float32)
         # A picture where it is hidden tells nothing of what it looks like afterwards.
-        if self.carried is not None and (told > 0).any():
-            self.carried.keep(places, told > 0, window)
-        return told
+        if self.carried is not None and (judged > 0).any():
+            self.carried.keep(places, judged > 0, window)
+        return judged
 
     def compare(
         self,
