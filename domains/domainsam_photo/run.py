@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +11,6 @@ from domainsam.keywords import (
     PRECISIONS,
     check_choice,
     check_keywords,
-    check_least,
     keyword_names,
     path_of,
 )
@@ -19,22 +18,17 @@ from domainsam_photo.settings import (
     TRACKERS,
     EverythingJobOptions,
     FindOptions,
-    LabelOptions,
-    ReferOptions,
     RunOptions,
     SegmentOptions,
-    SemanticOptions,
     TrackerName,
     TrackJobOptions,
 )
 
 if TYPE_CHECKING:
     from domainsam.infer.objects import EngineResult
-    from domainsam.protocols import Foundation, Namer
+    from domainsam.protocols import Foundation
     from domainsam_photo.job import Batch, PictureResult
-    from domainsam_photo.label import LabelResult
     from domainsam_photo.segment import PhotoSource
-    from domainsam_photo.semantic import Maps
     from domainsam_photo.track import TrackResult
 
 SAVED = ("overlay", "overwrite")
@@ -153,61 +147,7 @@ def run_find(inputs: str | Path | Iterable[str | Path], out: str | Path, **optio
     from domainsam_photo.find import find_in_pictures
 
     check_keywords("photo find", options, keyword_names(find_options, run_options))
-    return find_in_pictures(_paths(inputs), find_options(out=out, **options))
-
-
-def refer_options(
-    *,
-    out: str | Path,
-    mllm: str | Path,
-    foundation: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    overlay: bool = True,
-    overwrite: bool = False,
-    resume: bool = False,
-    quiet: bool = False,
-    made_by: str = "domainsam",
-    **ask: Any,
-) -> ReferOptions:
-    """The options of ``domainsam photo refer`` as one value.
-
-    ``ask`` as of :func:`domainsam.prompter.language.keywords.ask_options`, the others of :func:`run_options`.
-
-    Raises
-    ------
-    ConfigError
-        If a value is impossible.
-    """
-    from domainsam.prompter.language.keywords import ask_options
-
-    check_keywords("photo refer", ask, keyword_names(ask_options, refer_options))
-    run = run_options(
-        out=out,
-        foundation=foundation,
-        device=device,
-        precision=precision,
-        overlay=overlay,
-        overwrite=overwrite,
-        resume=resume,
-        quiet=quiet,
-        made_by=made_by,
-    )
-    return ReferOptions(run, ask_options(mllm=mllm, **ask))
-
-
-def run_refer(picture: str | Path, phrase: str, out: str | Path, **options: Any) -> PictureResult | Batch:
-    """Segment in a picture what a phrase means; keywords of :func:`refer_options`.
-
-    Raises
-    ------
-    DomainSamError
-        Whatever made it fail.
-    """
-    from domainsam_photo.refer import refer_picture
-
-    batch = refer_picture(Path(picture), phrase, refer_options(out=out, **options))
-    return batch.results[0] if batch.results else batch
+    return find_in_pictures(list_paths(inputs), find_options(out=out, **options))
 
 
 def track_options(
@@ -318,109 +258,7 @@ def run_everything(inputs: str | Path | Iterable[str | Path], out: str | Path, *
     from domainsam_photo.everything import segment_everything
 
     check_keywords("photo segment-everything", options, keyword_names(everything_options, run_options))
-    return segment_everything(_paths(inputs), everything_options(out=out, **options))
-
-
-def label_options(
-    *,
-    out: str | Path | None = None,
-    words: str | Iterable[str] = (),
-    vocabulary: str | Path | None = None,
-    vocabulary_model: str | Path | None = None,
-    points: str | Path | None = None,
-    boxes: str | Path | None = None,
-    masks: str | Path | None = None,
-    least_score: float = 0.0,
-    foundation: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    overlay: bool = True,
-    overwrite: bool = False,
-    quiet: bool = False,
-    made_by: str = "domainsam",
-) -> LabelOptions:
-    """The options of ``domainsam photo label`` as one value; without ``out`` nothing is written.
-
-    Raises
-    ------
-    ConfigError
-        If a value is impossible.
-    """
-    check_least(0, least_score=least_score)
-    run = run_options(
-        out=out or Path(),
-        foundation=foundation,
-        device=device,
-        precision=precision,
-        overlay=overlay,
-        overwrite=overwrite,
-        quiet=quiet,
-        made_by=made_by,
-    )
-    return LabelOptions(
-        run,
-        (words,) if isinstance(words, str) else tuple(words),
-        path_of(vocabulary),
-        None if vocabulary_model is None else str(vocabulary_model),
-        path_of(points),
-        path_of(boxes),
-        path_of(masks),
-        least_score,
-        out is not None,
-    )
-
-
-def run_label(picture: str | Path, model: Namer | None = None, **options: Any) -> LabelResult:
-    """Name what is marked in a picture; keywords of :func:`label_options`.
-
-    Parameters
-    ----------
-    model
-        A model of words that is loaded already.
-
-    Raises
-    ------
-    DomainSamError
-        Whatever made it fail.
-    """
-    from domainsam_photo.label import label_picture
-
-    check_keywords("photo label", options, keyword_names(label_options))
-    return label_picture(Path(picture), label_options(**options), model)
-
-
-def semantic_options(
-    *,
-    words: str | Iterable[str] = (),
-    vocabulary: str | Path | None = None,
-    vocabulary_model: str | Path | None = None,
-    refine: bool = False,
-    **run: Any,
-) -> SemanticOptions:
-    """The options of ``domainsam photo semantic`` as one value; ``run`` as of :func:`run_options`.
-
-    Raises
-    ------
-    ConfigError
-        If a value is impossible.
-    """
-    listed = (words,) if isinstance(words, str) else tuple(words)
-    model = None if vocabulary_model is None else str(vocabulary_model)
-    return SemanticOptions(run_options(**run), listed, path_of(vocabulary), model, refine)
-
-
-def run_semantic(inputs: str | Path | Iterable[str | Path], out: str | Path, **options: Any) -> Maps:
-    """Make maps of words of pictures; keywords of :func:`semantic_options`.
-
-    Raises
-    ------
-    DomainSamError
-        Whatever made it fail.
-    """
-    from domainsam_photo.semantic import map_pictures
-
-    check_keywords("photo semantic", options, keyword_names(semantic_options, run_options))
-    return map_pictures(_paths(inputs), semantic_options(out=out, **options))
+    return segment_everything(list_paths(inputs), everything_options(out=out, **options))
 
 
 def open_photo(path: str | Path) -> PhotoSource:
@@ -434,45 +272,6 @@ def open_photo(path: str | Path) -> PhotoSource:
     from domainsam_photo.segment import PhotoSource
 
     return PhotoSource(Path(path))
-
-
-def ask_in(
-    source: PhotoSource,
-    folder: Path,
-    foundation: Callable[[], Foundation],
-    *,
-    ask: str,
-    mllm: str | Path,
-    device: str = "auto",
-    **options: Any,
-) -> tuple[EngineResult, Foundation]:
-    """Find what words mean in an opened picture, for :meth:`domainsam.opened.Opened.find`.
-
-    Parameters
-    ----------
-    folder
-        Takes the staged answer.
-    foundation
-        Loads the foundation.
-    ask, mllm, **options
-        What is looked for, and keywords of :func:`domainsam.prompter.language.keywords.ask_options`.
-    device
-        As ``--device``.
-
-    Raises
-    ------
-    InputError
-        If the words say nothing, or nothing was found.
-    ConfigError, WeightsError, CheckpointError, EndpointError
-        If the model cannot be asked.
-    """
-    from domainsam.prompter.language.keywords import ask_options
-    from domainsam_photo.refer import find_referred
-
-    check_keywords("photo refer", options, keyword_names(ask_options))
-    loaded = foundation()
-    chosen = ask_options(mllm=mllm, **options)
-    return find_referred(source, folder, loaded, ask, chosen, device), loaded
 
 
 def save_found(
@@ -510,5 +309,6 @@ def formats() -> dict[str, dict[str, list[str]]]:
     }
 
 
-def _paths(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
+def list_paths(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
+    """One path or several as a list."""
     return [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]

@@ -16,7 +16,7 @@ from domainsam.keywords import keyword_names
 from domainsam.vocabulary.fake import FakeNamer
 from domainsam_cli.options import job_options
 from domainsam_photo.commands.label import label_command
-from domainsam_photo.run import label_options, run_label
+from domainsam_photo.run_words import label_options, run_label
 
 Run = Callable[..., int]
 

@@ -14,14 +14,8 @@ from domainsam_photo.commands.find import find_command
 from domainsam_photo.commands.segment import everything_command, segment_command
 from domainsam_photo.commands.semantic import semantic_command
 from domainsam_photo.commands.track import track_command
-from domainsam_photo.run import (
-    everything_options,
-    find_options,
-    run_options,
-    segment_options,
-    semantic_options,
-    track_options,
-)
+from domainsam_photo.run import everything_options, find_options, run_options, segment_options, track_options
+from domainsam_photo.run_words import semantic_options
 
 TALK = {"as_json", "verbose"}
 

@@ -19,7 +19,7 @@ from domainsam.testing.oracle import OracleModel, make_oracle
 from domainsam_photo.commands.refer import refer_command
 from domainsam_photo.generated import RED, draw_ground, encode_picture, place_ball
 from domainsam_photo.read.pictures import read_numbers
-from domainsam_photo.run import refer_options
+from domainsam_photo.run_words import refer_options
 
 Run = Callable[..., int]
 PHRASE = "the red ball"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import domainsam_photo.run
+import domainsam_photo.run_words
 from domainsam.errors import ConfigError
 from domainsam.foundation import load_foundation
 from domainsam.protocols import Word
@@ -92,7 +92,7 @@ def test_bad_input_is_one_line(
 
 def test_one_file_for_two_pictures_is_refused(halves: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give a folder"):
-        domainsam_photo.run.run_semantic([halves, _copy(halves)], tmp_path / "x.png", words="red")
+        domainsam_photo.run_words.run_semantic([halves, _copy(halves)], tmp_path / "x.png", words="red")
 
 
 def _copy(path: Path) -> Path:

@@ -17,7 +17,7 @@ from domainsam_cli.options import (
     talk_options,
 )
 from domainsam_photo.commands.shared import PATH
-from domainsam_photo.run import label_options
+from domainsam_photo.run_words import label_options
 
 
 @click.command("label")

@@ -12,7 +12,7 @@ from domainsam_cli.console import get_command_line, print_result
 from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import job_options
 from domainsam_photo.commands.shared import PATH, many_options, summarise
-from domainsam_photo.run import refer_options
+from domainsam_photo.run_words import refer_options
 
 
 @click.command("refer")

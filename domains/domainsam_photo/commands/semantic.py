@@ -11,7 +11,7 @@ from domainsam_cli.console import echo, format_paths, get_command_line, print_re
 from domainsam_cli.errors import mark_resumable
 from domainsam_cli.options import job_options
 from domainsam_photo.commands.shared import PATH, close_batch, many_options, summarise
-from domainsam_photo.run import semantic_options
+from domainsam_photo.run_words import semantic_options
 
 if TYPE_CHECKING:
     from domainsam_photo.semantic import MapResult
