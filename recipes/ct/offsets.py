@@ -13,8 +13,9 @@ arXiv:2007.07314, adjust logits for that); here the amount is chosen, not derive
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,8 +62,13 @@ def choose_by_others(scores: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.array([np.argmax(means) for means in others])
 
 
-def add_offset(source: Path, target: Path, organ: str, offset: float) -> None:
-    """Write a model file with an offset in the bias of its last layer, told in the header."""
+def add_offset(
+    source: Path, target: Path, organ: str, offset: float, scores: Mapping[str, float] | None = None
+) -> None:
+    """Write a model file with an offset in the bias of its last layer, told in the header.
+
+    ``scores`` are Dice on folds, in place of those that the header has.
+    """
     checkpoint = load(source, PACK)
     tensors, header = dict(checkpoint.tensors), checkpoint.header
     bias = tensors[BIAS].float().clone()
@@ -71,7 +77,8 @@ def add_offset(source: Path, target: Path, organ: str, offset: float) -> None:
     earlier = training.get("offsets", {})
     training["offsets"] = {**earlier, organ: earlier.get(organ, 0.0) + offset}
     halved = tensors[BIAS].dtype == torch.float16
-    told = replace(header, config={**header.config, "training": training})
+    config = {**header.config, "training": training}
+    told = replace(header, config=config, metrics=header.metrics if scores is None else scores)
     save(target, {**tensors, BIAS: bias}, told, halved)
 
 
@@ -107,11 +114,13 @@ def main() -> None:
     parser.add_argument("--organ", default="pancreas")
     parser.add_argument("--add", metavar="ORGAN=OFFSET", help="write a model with this offset")
     parser.add_argument("--out", type=Path, help="where to")
+    parser.add_argument("--scores", type=Path, help="JSON of Dice on the folds, for the file's header")
     given = parser.parse_args()
     keep_freed_memory()
     if given.add and given.out:
         organ, _, offset = given.add.partition("=")
-        add_offset(given.model, given.out, organ, float(offset))
+        scores = None if given.scores is None else json.loads(given.scores.read_text(encoding="utf-8"))
+        add_offset(given.model, given.out, organ, float(offset), scores)
     elif given.cases:
         compare(given.model, given.cases, given.organ)
     else:

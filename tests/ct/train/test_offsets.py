@@ -32,14 +32,17 @@ def test_no_subject_chooses_its_own_offset() -> None:
 
 def test_an_offset_is_added_to_one_organ_and_told(tmp_path: Path, written: Path) -> None:
     add_offset(written, tmp_path / "once.safetensors", "liver", 2.0)
-    add_offset(tmp_path / "once.safetensors", tmp_path / "twice.safetensors", "liver", 0.5)
+    add_offset(
+        tmp_path / "once.safetensors", tmp_path / "twice.safetensors", "liver", 0.5, {"dice_liver": 0.75}
+    )
     before, after = (load(path, PACK).tensors for path in (written, tmp_path / "once.safetensors"))
     moved = after[BIAS] - before[BIAS]
     assert moved.tolist() == [2.0 if name == "liver" else 0.0 for name in LABELS]
     assert after[BIAS].dtype == torch.float16
     assert all(torch.equal(after[name], before[name]) for name in before if name != BIAS)
-    told = read_header(tmp_path / "twice.safetensors").config["training"]
-    assert told == {"left_out": ["a"], "offsets": {"liver": 2.5}}
+    header = read_header(tmp_path / "twice.safetensors")
+    assert header.config["training"] == {"left_out": ["a"], "offsets": {"liver": 2.5}}
+    assert header.metrics == {"dice_liver": 0.75}
 
 
 def test_scores_of_offsets_grow_from_nothing_to_everything(written: Path) -> None:
