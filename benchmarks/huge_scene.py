@@ -5,6 +5,7 @@
     python benchmarks/huge_scene.py --side 4096 8192                 # what is flat shows between two sizes
     python benchmarks/huge_scene.py --side 32768 --memory 1G --method coarse
     python benchmarks/huge_scene.py --side 32768 --pixel 0.3 --batch-size 1   # as satellites deliver it
+    python benchmarks/huge_scene.py --side 5120 --workers 2 --memory none   # beside --workers 0, one process
     python benchmarks/huge_scene.py --side 8192 --picture scene.tif      # the ground of a picture of yours
 
 The scene is a tiled GeoTIFF (JPEG) without nodata: pictures of 512 x 512 pixels, generated or cut from
@@ -131,7 +132,8 @@ def measure(side: int, given: argparse.Namespace, pictures: Sequence[NDArray[np.
         if given.batch_size:
             command += ["--batch-size", str(given.batch_size)]
         if given.workers:
-            command += ["--scheduler", f"local:{given.workers}", "--memory-per-task", given.memory]
+            command += ["--scheduler", f"local:{given.workers}"]
+            command += [] if given.memory == "none" else ["--memory-per-task", given.memory]
         told = watch(command)
         disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return {
@@ -155,7 +157,7 @@ def main() -> None:
     resolution = read_shipped_resolution() or 1.0
     parser.add_argument("--pixel", type=float, default=resolution, help="metres [default: the model's]")
     parser.add_argument("--workers", type=int, default=4, help="0 is the plain command")
-    parser.add_argument("--memory", default="1G", help="that a worker may hold")
+    parser.add_argument("--memory", default="1G", help="that a worker may hold; none for no limit")
     parser.add_argument("--method", choices=["coarse", "full"], default="coarse")
     parser.add_argument("--tile", type=int)
     parser.add_argument("--batch-size", type=int)
