@@ -166,6 +166,15 @@ def find_split(
     )
 
 
+def settle_memory(limited: bool) -> None:
+    """Have this process keep freed buffers for the next ones, or as little as can be where it is limited."""
+    if limited:
+        share_one_heap()
+        limit_block_cache()
+    else:
+        keep_freed_memory()
+
+
 def prepare_pieces(
     plan: ScenePlan,
     options: MapOptions,
@@ -182,11 +191,7 @@ def prepare_pieces(
     DomainSamError
         If either cannot be done.
     """
-    if limited:
-        share_one_heap()
-        limit_block_cache()
-    else:
-        keep_freed_memory()
+    settle_memory(limited)
     model = load_finder(options)
     assert isinstance(model, SettlementModel)
     model = model.trimmed(options.run)

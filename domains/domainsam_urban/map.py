@@ -20,7 +20,6 @@ from domainsam.infer.executor import InProcess, choose_executor
 from domainsam.infer.many import Entry, WorkList
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.workroom import WorkRoom, require_space
-from domainsam.machine import keep_freed_memory
 from domainsam.progress import report_progress
 from domainsam.protocols import Foundation
 from domainsam.staging import check_targets
@@ -34,6 +33,7 @@ from domainsam_urban.finders import (
     find_split,
     load_finder,
     open_scene,
+    settle_memory,
 )
 from domainsam_urban.job import (
     Batch,
@@ -175,7 +175,8 @@ def prepare_maps(
     DomainSamError
         If it cannot be loaded.
     """
-    keep_freed_memory()
+    # Of one scene it is the pieces that limited workers do, and not this process.
+    settle_memory(limited=options.spread.memory_per_task is not None and not options.alone)
     loaded = model or load_finder(options)
 
     def run(plan: ScenePlan | RemotePlan) -> SceneResult:

@@ -17,6 +17,7 @@ from domainsam.infer.spread import SpreadOptions
 from domainsam.infer.tiling import TileGrid
 from domainsam.testing.synthetic import make_settlement_scene
 from domainsam_urban import finders
+from domainsam_urban import map as mapping
 from domainsam_urban.map import map_scenes
 from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions
@@ -130,6 +131,23 @@ def test_pieces_are_shared_so_that_the_last_worker_ends_soonest(rows: int, worke
     grid = TileGrid(tuple(range(0, rows * 100, 100)), (0,), (100, 100))
     course = Course("coarse", grid, (rows * 100, 100), (range(1),), 100)
     assert pieces.choose_units(course, workers) == units
+
+
+@pytest.mark.parametrize(
+    ("memory", "alone", "limited"),
+    # The client of one scene in pieces is no worker, so the limit is not its own.
+    [(None, False, False), (10**9, False, True), (10**9, True, False)],
+)
+def test_workers_with_limited_memory_keep_little(
+    memory: int | None, alone: bool, limited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    for name in ("share_one_heap", "limit_block_cache", "keep_freed_memory"):
+        monkeypatch.setattr(finders, name, lambda name=name: asked.append(name))
+    monkeypatch.setattr(mapping, "load_finder", lambda options: object())
+    spread = SpreadOptions("local:2", memory_per_task=memory)
+    mapping.prepare_maps(MapOptions(OutputOptions(()), spread=spread, alone=alone))
+    assert asked == (["share_one_heap", "limit_block_cache"] if limited else ["keep_freed_memory"])
 
 
 @pytest.mark.parametrize("units", [1, 3, 100])
