@@ -133,7 +133,8 @@ def measure(side: int, given: argparse.Namespace, pictures: Sequence[NDArray[np.
             command += ["--batch-size", str(given.batch_size)]
         if given.workers:
             command += ["--scheduler", f"local:{given.workers}"]
-            command += [] if given.memory == "none" else ["--memory-per-task", given.memory]
+            if given.memory != "none":
+                command += ["--memory-per-task", given.memory]
         told = watch(command)
         disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return {

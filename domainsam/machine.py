@@ -32,7 +32,6 @@ SWITCH = "DOMAINSAM_KEEP_MEMORY"
 """Environment variable; ``0`` leaves the allocator as it is."""
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
-M_ARENA_MAX = -8
 KEPT_BYTES = 2_000_000_000
 """Free memory at the heap's end beyond this goes back to the system. The limit is an ``int``."""
 
@@ -56,20 +55,6 @@ def keep_freed_memory() -> bool:
         return False
     # Large buffers come from the heap instead of mappings of their own, and the heap stays large.
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))
-
-
-def share_one_heap() -> bool:
-    """Tell the allocator of this process to serve threads from one heap; whether it agreed.
-
-    glibc gives each thread a heap of its own, of which each keeps what lies between blocks in use: some 60 MB
-    where two threads read ahead. Holds for threads that begin later. Does nothing outside glibc.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    try:
-        return bool(ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1))
-    except (AttributeError, OSError):
-        return False
 
 
 def measure_library_bytes() -> int:

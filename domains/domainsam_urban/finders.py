@@ -19,8 +19,7 @@ from domainsam.infer.pieces import MANY, Done, PiecePlan, Split
 from domainsam.infer.spread import SpreadOptions
 from domainsam.infer.tiling import ALIGN
 from domainsam.io.marks import read_mark_files
-from domainsam.io.rasters import limit_block_cache
-from domainsam.machine import keep_freed_memory, share_one_heap
+from domainsam.machine import keep_freed_memory
 from domainsam.progress import Progress
 from domainsam_urban.alike import find_alike
 from domainsam_urban.job import ScenePlan
@@ -166,32 +165,24 @@ def find_split(
     )
 
 
-def settle_memory(limited: bool) -> None:
-    """Have this process keep freed buffers for the next ones, or as little as can be where it is limited."""
-    if limited:
-        share_one_heap()
-        limit_block_cache()
-    else:
-        keep_freed_memory()
-
-
 def prepare_pieces(
     plan: ScenePlan,
     options: MapOptions,
     area: WantedArea | None,
-    known: Overview | None = None,
-    limited: bool = False,
+    known: Overview,
+    limited: bool,
 ) -> Callable[[PiecePlan], Done]:
     """Open a scene and load the model, in the process that calls this; returns what does a piece.
 
-    Where memory is ``limited`` freed buffers go back to the system, which is slower, and GDAL keeps less.
+    Where memory is ``limited`` the allocator is left as it is: slower, and without gaps between buffers.
 
     Raises
     ------
     DomainSamError
         If either cannot be done.
     """
-    settle_memory(limited)
+    if not limited:
+        keep_freed_memory()
     model = load_finder(options)
     assert isinstance(model, SettlementModel)
     model = model.trimmed(options.run)

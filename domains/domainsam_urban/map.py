@@ -20,6 +20,7 @@ from domainsam.infer.executor import InProcess, choose_executor
 from domainsam.infer.many import Entry, WorkList
 from domainsam.infer.objects import EngineResult
 from domainsam.infer.workroom import WorkRoom, require_space
+from domainsam.machine import keep_freed_memory
 from domainsam.progress import report_progress
 from domainsam.protocols import Foundation
 from domainsam.staging import check_targets
@@ -33,7 +34,6 @@ from domainsam_urban.finders import (
     find_split,
     load_finder,
     open_scene,
-    settle_memory,
 )
 from domainsam_urban.job import (
     Batch,
@@ -176,7 +176,8 @@ def prepare_maps(
         If it cannot be loaded.
     """
     # Of one scene it is the pieces that limited workers do, and not this process.
-    settle_memory(limited=options.spread.memory_per_task is not None and not options.alone)
+    if options.spread.memory_per_task is None or options.alone:
+        keep_freed_memory()
     loaded = model or load_finder(options)
 
     def run(plan: ScenePlan | RemotePlan) -> SceneResult:

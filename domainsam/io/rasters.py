@@ -25,8 +25,6 @@ from domainsam.reading import reading
 
 GDAL_OPTIONS: dict[str, Any] = {"GDAL_CACHEMAX": 128 * 2**20, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 """Bytes of decoded blocks that GDAL may keep (by default 5 % of the machine's memory)."""
-LITTLE_CACHE = 64 * 2**20
-"""Bytes of them where memory is limited: enough to read neighbouring windows of tiled files once."""
 RASTER_ERRORS = (RasterioError, CPLE_BaseError)
 """What GDAL and rasterio raise."""
 OVERVIEW_SIDE = 1024
@@ -158,11 +156,6 @@ def check_transform(name: object, transform: Affine) -> None:
             f"{name}: its geotransform {tuple(transform)[:6]} lays all pixels on one line or nowhere; give "
             "it the right one (gdal_edit.py -a_ullr ...)"
         )
-
-
-def limit_block_cache(size: int = LITTLE_CACHE) -> None:
-    """Have GDAL keep at most ``size`` bytes of decoded blocks of what this process opens from now on."""
-    GDAL_OPTIONS["GDAL_CACHEMAX"] = size
 
 
 @contextmanager

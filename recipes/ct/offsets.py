@@ -1,7 +1,7 @@
 """What is added to the logit of an organ that the network hardly dares to name.
 
     python -m recipes.ct.offsets runs/third/fold0.safetensors CASES --organ pancreas
-    python -m recipes.ct.offsets runs/third/abdomen.safetensors --add pancreas=2 --out abdomen.safetensors
+    python -m recipes.ct.offsets runs/third/abdomen.safetensors --add pancreas=1 --out abdomen.safetensors
 
 The first compares offsets on the subjects that a fold left out, which are looked for in ``CASES``
 (``recipes.ct.btcv`` wrote it). No subject chooses its own: for each the offset is taken that suits the others

@@ -21,7 +21,6 @@ from domainsam.machine import (
     keep_freed_memory,
     measure_library_bytes,
     measure_peak_rss,
-    share_one_heap,
 )
 
 FAULTS = """
@@ -55,11 +54,6 @@ def test_glibc_is_told_to_keep_buffers_on_the_heap(asked: list[tuple[int, int]])
     assert asked == [(allocator.M_MMAP_MAX, 0), (allocator.M_TRIM_THRESHOLD, allocator.KEPT_BYTES)]
 
 
-def test_glibc_is_told_to_serve_threads_from_one_heap(asked: list[tuple[int, int]]) -> None:
-    assert share_one_heap()
-    assert asked == [(allocator.M_ARENA_MAX, 1)]
-
-
 def test_the_environment_switches_it_off(
     asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +65,6 @@ def test_the_environment_switches_it_off(
 def test_other_systems_are_left_alone(asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert not keep_freed_memory()
-    assert not share_one_heap()
     assert asked == []
 
 
@@ -80,7 +73,6 @@ def test_a_library_without_mallopt_is_no_error(
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
     assert not keep_freed_memory()
-    assert not share_one_heap()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")

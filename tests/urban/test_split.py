@@ -138,16 +138,15 @@ def test_pieces_are_shared_so_that_the_last_worker_ends_soonest(rows: int, worke
     # The client of one scene in pieces is no worker, so the limit is not its own.
     [(None, False, False), (10**9, False, True), (10**9, True, False)],
 )
-def test_workers_with_limited_memory_keep_little(
+def test_workers_with_limited_memory_keep_no_freed_buffers(
     memory: int | None, alone: bool, limited: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    for name in ("share_one_heap", "limit_block_cache", "keep_freed_memory"):
-        monkeypatch.setattr(finders, name, lambda name=name: asked.append(name))
+    monkeypatch.setattr(mapping, "keep_freed_memory", lambda: asked.append("keep"))
     monkeypatch.setattr(mapping, "load_finder", lambda options: object())
     spread = SpreadOptions("local:2", memory_per_task=memory)
     mapping.prepare_maps(MapOptions(OutputOptions(()), spread=spread, alone=alone))
-    assert asked == (["share_one_heap", "limit_block_cache"] if limited else ["keep_freed_memory"])
+    assert asked == ([] if limited else ["keep"])
 
 
 @pytest.mark.parametrize("units", [1, 3, 100])
