@@ -50,6 +50,11 @@ def check_keywords(job: str, given: Iterable[str], known: Collection[str]) -> No
         raise ConfigError(f"{job}: no option is named {name!r}; {hint}{listed}")
 
 
+def list_words(words: str | Iterable[str]) -> tuple[str, ...]:
+    """One phrase, or several; a comma within one parts nothing."""
+    return (words,) if isinstance(words, str) else tuple(words)
+
+
 def path_of(value: str | Path | None) -> Path | None:
     """A path, None where there is none."""
     return None if value is None else Path(value)

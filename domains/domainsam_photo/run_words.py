@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from domainsam.keywords import check_keywords, check_least, keyword_names, path_of
+from domainsam.keywords import check_keywords, check_least, keyword_names, list_words, path_of
 from domainsam_photo.run import list_paths, run_options
 from domainsam_photo.settings import LabelOptions, ReferOptions, SemanticOptions
 
@@ -111,7 +111,7 @@ def label_options(
     )
     return LabelOptions(
         run,
-        (words,) if isinstance(words, str) else tuple(words),
+        list_words(words),
         path_of(vocabulary),
         None if vocabulary_model is None else str(vocabulary_model),
         path_of(points),
@@ -156,7 +156,7 @@ def semantic_options(
     ConfigError
         If a value is impossible.
     """
-    listed = (words,) if isinstance(words, str) else tuple(words)
+    listed = list_words(words)
     model = None if vocabulary_model is None else str(vocabulary_model)
     return SemanticOptions(run_options(**run), listed, path_of(vocabulary), model, refine)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from domainsam.errors import ConfigError
-from domainsam.keywords import check_choice, check_keywords, keyword_names, path_of
+from domainsam.keywords import check_choice, check_keywords, keyword_names, list_words, path_of
 from domainsam_urban.run import Paths, map_inputs, map_options, several
 from domainsam_urban.settings import WAYS, LikeOptions, MapOptions, ShapeOptions, WordOptions
 
@@ -115,7 +115,7 @@ def gather_asked(
     most: int,
 ) -> WordOptions:
     """What is asked for by words, as one value; parameters as of :func:`find_options`."""
-    listed = (words,) if isinstance(words, str) else tuple(words)
+    listed = list_words(words)
     beside = (against,) if isinstance(against, str) else against
     return WordOptions(
         listed,

@@ -13,6 +13,7 @@ from domainsam.keywords import (
     check_keywords,
     check_least,
     keyword_names,
+    list_words,
     parts_of,
     path_of,
 )
@@ -50,7 +51,7 @@ def label_options(
     check_choice("precision", precision, PRECISIONS)
     check_choice("normalize", normalize, ("auto", "scene", "dtype"))
     check_least(0, least_score=least_score)
-    listed = (words,) if isinstance(words, str) else tuple(words)
+    listed = list_words(words)
     if not listed and vocabulary is None:
         raise ConfigError("nothing says what outlines may be called: give --vocabulary words.txt or --words")
     read = ReadOptions(None if bands is None else parts_of(bands, int), nodata, resolution, normalize)
