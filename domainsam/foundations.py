@@ -142,7 +142,8 @@ SAM2_DEEP = "image_encoder.trunk.blocks.15.norm1.weight"
 SAM21_ONLY = "no_obj_embed_spatial"
 SAM3_LICENCE = "SAM License (Meta)"
 SAM3_NOTICE = "the weights of sam3 are under the SAM License of Meta: read it before you use them"
-FAST_ONLY = "encoder.detail.look.weight"
+LITE_ONLY = "encoder.trunk.conv_stem.weight"
+"""What trunks of the EfficientNet kind begin with; RepViT's stem has another name."""
 OWN_LICENCE = f"{RESEARCH_LICENCE} (trained in part on research-only imagery, see the model card)"
 OWN_NOTICE = "the embedded foundations are for research: trained in part on research-only imagery"
 
@@ -238,20 +239,20 @@ FOUNDATIONS: dict[str, FoundationSpec] = {
             "domainsam.foundation.embedded:load",
             OWN_LICENCE,
             notice=OWN_NOTICE,
-            marks=Marks({"dense_prompts.at4.weight": None}, (FAST_ONLY,)),
+            marks=Marks({"dense_prompts.at4.weight": None}, (LITE_ONLY,)),
             parameters=COSTS["embedded"][0],
             gmacs=COSTS["embedded"][1],
             input="longest side to 512, padded",
         ),
         FoundationSpec(
-            "embedded_fast",
+            "embedded_lite",
             "domainsam.foundation.embedded:load",
             OWN_LICENCE,
             notice=OWN_NOTICE,
-            marks=Marks({FAST_ONLY: None}),
-            parameters=COSTS["embedded_fast"][0],
-            gmacs=COSTS["embedded_fast"][1],
-            input="longest side to 512, padded; the trunk sees 5/8 of it",
+            marks=Marks({"dense_prompts.at4.weight": None, LITE_ONLY: None}),
+            parameters=COSTS["embedded_lite"][0],
+            gmacs=COSTS["embedded_lite"][1],
+            input="longest side to 512, padded",
         ),
         FoundationSpec(
             "embedded_sam2",

@@ -30,7 +30,7 @@ LAST_STAGE = "image_encoder.backbone.stages.5.op_list.0.main.inverted_conv.conv.
 
 COSTS: dict[str, tuple[float, float]] = {
     "embedded": (5.53, 5.06),
-    "embedded_fast": (5.53, 2.07),
+    "embedded_lite": (3.73, 2.65),
     "embedded_sam2": (2.73, 0.77),
     "sam_vit_b": (89.67, 486.0),
     "sam_vit_l": (308.28, 1493.0),

@@ -29,10 +29,6 @@ TRUNKS = {"repvit_m1": "edge_sam", "repvit_m2_3": "repvit_sam", "tiny_vit_5m_224
 """Trunks of ``timm`` that are published encoders with SAM's neck."""
 TWINS = {"edge_sam_3x": "edge_sam"}
 """Names of one and the same network."""
-SCALE = 5 / 8
-"""Of the sides that the trunk of ``embedded_fast`` sees."""
-DETAIL = "encoder.detail."
-"""Tensors that a scaled encoder of the embedded kind has beyond a plain one."""
 PROBE = 64
 """Side of the image by which frames are compared."""
 
@@ -80,7 +76,7 @@ def prompts_of(name: str) -> tuple[str, ...]:
 
 def list_students() -> list[str]:
     """Names of students that need no further word."""
-    return [*SPECS, "embedded_fast", *TRUNKS]
+    return [*SPECS, *TRUNKS]
 
 
 def make_student(name: str, teacher: Foundation, seed: int = 0) -> Student:
@@ -114,15 +110,13 @@ def _make_compact(name: str, teacher: Foundation, own: CompactSam) -> Student:
     """A student that ends in the embedded foundation's decoder."""
     import timm
 
-    fast = name == "embedded_fast"
     if name == teacher.name or name == "embedded":
         raise _same(name, teacher)
-    if not fast and (name in find_foundations() or not timm.is_model(name)):
+    if name in find_foundations() or not timm.is_model(name):
         raise _unknown(name, teacher)
     width = own.decoder.transformer.layers[0].mlp.lin1.out_features
-    encoder, scale = ("repvit_m1", SCALE) if fast else (name, 1.0)
-    header = {"encoder": encoder, "mlp_dim": int(width), "scale": scale}
-    return CompactStudent(CompactSam(encoder, int(width), scale), header, teacher.image_size)
+    header = {"encoder": name, "mlp_dim": int(width)}
+    return CompactStudent(CompactSam(name, int(width)), header, teacher.image_size)
 
 
 def _same(name: str, teacher: Foundation) -> ConfigError:
@@ -164,9 +158,6 @@ def start_from(student: Student, path: Path) -> bool:
     if isinstance(student, SamStudent):
         names = {name: student.spec.official_name(name) for name in state}
     if set(names.values()) & tensors.keys():
-        # What a plain encoder lacks adds nothing to a scaled one before it has learnt.
-        added = {name: value for name, value in state.items() if name.startswith(DETAIL)}
-        tensors = {**added, **tensors}
         load_strict(student.network, tensors, str(path), names=names)
         return True
     trunk = getattr(student.encoder, "trunk", None)

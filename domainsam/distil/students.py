@@ -167,7 +167,7 @@ class CompactStudent(Student):
     network
         The network.
     header
-        What the file has to say for the network to be built again: ``encoder``, ``mlp_dim``, ``scale``.
+        What the file has to say for the network to be built again: ``encoder``, ``mlp_dim``.
     image_size
         Side of the pictures that it is for.
     """
@@ -175,7 +175,7 @@ class CompactStudent(Student):
     network: CompactSam
 
     def __init__(self, network: CompactSam, header: Mapping[str, Any], image_size: int) -> None:
-        super().__init__("embedded_fast" if network.encoder.scale < 1 else "embedded", network)
+        super().__init__("embedded", network)
         self.header, self.image_size = dict(header), image_size
 
     def encode(self, images: Tensor) -> Features:

@@ -14,6 +14,7 @@ from domainsam.errors import CheckpointError, WeightsError
 from domainsam.foundation.base import FrozenFoundation, answer_nothing, decode_by_parts, digest_tensors
 from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.foundation.loading import read_tensors
+from domainsam.foundation.norms import merge_norms
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Features, Masks
 from domainsam.tensorfile import halve, load_strict, read_metadata, write_safetensors
@@ -22,10 +23,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "embedded.safetensors"
 HEADER = "domainsam"
 """Key of the JSON text in the file's header."""
 REQUIRED = ("name", "version", "licence")
-DEFAULTS: dict[str, object] = {"image_size": 512, "encoder": "repvit_m1", "mlp_dim": 1024, "scale": 1.0}
-BORROWED = "decoder_sha256"
-"""Entry of the header of a file that holds an encoder alone: digest of the decoder that it goes with."""
-ENCODER = "encoder."
+DEFAULTS: dict[str, object] = {"image_size": 512, "encoder": "repvit_m1", "mlp_dim": 1024}
 DECODE_CHUNK = 64
 """Prompts decoded at a time, so that many prompts on a large tile do not fill the memory."""
 
@@ -104,16 +102,15 @@ class EmbeddedFoundation(FrozenFoundation):
 
 
 def merge_branches(network: nn.Module) -> None:
-    """Merge RepViT's parallel convolutions and batch norms into single convolutions, in place.
+    """Merge RepViT's parallel convolutions, and any trunk's batch norms, into single convolutions, in place.
 
     Wang et al. 2023, section 3.1; the outputs stay the same up to rounding.
     """
     reparameterize_model(network, inplace=True)
+    merge_norms(network)
 
 
-def save_embedded(
-    model: CompactSam, path: str | Path, metadata: Mapping[str, object], borrow: bool = False
-) -> Path:
+def save_embedded(model: CompactSam, path: str | Path, metadata: Mapping[str, object]) -> Path:
     """Write a trained network as float16 safetensors; the file appears only when complete.
 
     Parameters
@@ -123,16 +120,13 @@ def save_embedded(
     path
         Usually :data:`WEIGHTS`.
     metadata
-        ``name``, ``version`` and ``licence``; ``image_size``, ``encoder``, ``mlp_dim`` and
-        ``scale`` where they differ from :data:`DEFAULTS`; anything else that JSON can hold.
-    borrow
-        Write the encoder alone: all else is the embedded foundation's, whose file lies beside.
+        ``name``, ``version`` and ``licence``; ``image_size``, ``encoder`` and ``mlp_dim``
+        where they differ from :data:`DEFAULTS`; anything else that JSON can hold.
 
     Raises
     ------
     CheckpointError
-        If a required entry is missing, a weight is too large for float16 or not a number, or what is to
-        be borrowed is not the embedded foundation's.
+        If a required entry is missing, or a weight is too large for float16 or not a number.
     OutputError
         If the file cannot be written.
     """
@@ -140,42 +134,9 @@ def save_embedded(
     if missing:
         raise CheckpointError(f"metadata of the embedded weights lacks {', '.join(missing)}")
     path, tensors = Path(path), halve(model.state_dict())
-    if borrow:
-        shared = leave_encoder(read_tensors(WEIGHTS))
-        own = leave_encoder(tensors)
-        # By value, not by digest: an average of equal weights may turn -0 into 0.
-        if own.keys() != shared.keys() or any(not torch.equal(own[k].float(), shared[k]) for k in own):
-            raise CheckpointError(f"{path}: the decoder is not the embedded foundation's: write all of it")
-        metadata = {**metadata, BORROWED: digest_tensors(shared)}
-        tensors = {name: value for name, value in tensors.items() if name.startswith(ENCODER)}
     header = {HEADER: json.dumps({**DEFAULTS, **metadata}, sort_keys=True)}
     write_safetensors(path, tensors, header)
     return path
-
-
-def leave_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All tensors but the encoder's."""
-    return {name: value for name, value in tensors.items() if not name.startswith(ENCODER)}
-
-
-def complete(tensors: dict[str, Tensor], header: Mapping[str, object], path: Path) -> dict[str, Tensor]:
-    """A file's tensors, and those that it borrows of the embedded foundation.
-
-    Raises
-    ------
-    CheckpointError
-        If it goes with another decoder than this installation has.
-    """
-    wanted = header.get(BORROWED)
-    if wanted is None:
-        return tensors
-    shared = leave_encoder(read_tensors(WEIGHTS))
-    if digest_tensors(shared) != wanted:
-        raise CheckpointError(
-            f"{path} holds an encoder for another decoder than that of this installation's embedded "
-            "foundation: take the file that came with this version of domainsam"
-        )
-    return {**shared, **tensors}
 
 
 def read_header(path: Path) -> dict[str, object]:
@@ -198,7 +159,7 @@ def read_header(path: Path) -> dict[str, object]:
 
 def build_network(header: Mapping[str, object]) -> CompactSam:
     """A network with random weights as a file's header describes it."""
-    return CompactSam(str(header["encoder"]), int(str(header["mlp_dim"])), float(str(header["scale"])))
+    return CompactSam(str(header["encoder"]), int(str(header["mlp_dim"])))
 
 
 def load(
@@ -213,7 +174,12 @@ def load(
         )
     tensors = read_tensors(path)
     header = read_header(path)
-    network = load_strict(build_network(header), complete(tensors, header, path), str(path))
+    if float(str(header.get("scale", 1))) != 1:
+        raise CheckpointError(
+            f"{path} is of the kind of embedded_fast, which this version no longer has: "
+            "use embedded_lite, or train it anew with 'domainsam distil'"
+        )
+    network = load_strict(build_network(header), tensors, str(path))
     foundation = EmbeddedFoundation(network, name, int(str(header["image_size"])), device, dtype, compile)
     foundation.licence = str(header["licence"]) if "licence" in header else None
     return foundation

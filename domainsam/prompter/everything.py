@@ -30,7 +30,7 @@ AT_ONCE = 32
 STEP = 32
 """Pixels between points, as SAM's 32 along 1024."""
 USUAL_LIMITS = (0.7, 0.85)
-LIMITS = {"embedded": (0.2, 0.75), "embedded_fast": (0.2, 0.75)}
+LIMITS = {"embedded": (0.2, 0.75), "embedded_lite": (0.2, 0.75)}
 """Least estimated IoU and stability by foundation. The embedded one expects 0.2 to 0.4 of a click's mask on
 aerial pictures, and its logits are flat: by the usual numbers nothing at all was left of Kampala."""
 SHARED = 0.5

@@ -95,6 +95,8 @@ class DistilOptions:
         Steps between saved states.
     seed
         Of the prompts; batches have their own.
+    trunk_share
+        Share of the rate at which an encoder's trunk learns: less than 1 where its weights are pretrained.
     """
 
     steps: int
@@ -102,6 +104,7 @@ class DistilOptions:
     warm_up: int = 200
     every: int = 300
     seed: int = 0
+    trunk_share: float = 1.0
 
 
 def dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -328,11 +331,20 @@ def learning_rate(step: int, steps: int, warm_up: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
 
 
-def group_parameters(model: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Group parameters for an optimiser: no weight decay on norms, biases and embeddings."""
-    heavy = [value for name, value in model.named_parameters() if value.ndim > 1 and "token" not in name]
-    light = [value for name, value in model.named_parameters() if value.ndim <= 1 or "token" in name]
-    return [{"params": heavy, "weight_decay": decay}, {"params": light, "weight_decay": 0.0}]
+def group_parameters(model: nn.Module, decay: float, trunk_share: float = 1.0) -> list[dict[str, Any]]:
+    """Group parameters for an optimiser: no weight decay on norms, biases and embeddings.
+
+    ``share`` of each group is its part of the rate, 1 but for what is below a module called ``trunk``.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, value in model.named_parameters():
+        own_decay = decay if value.ndim > 1 and "token" not in name else 0.0
+        share = trunk_share if "trunk" in name.split(".") else 1.0
+        groups.setdefault((share, own_decay), []).append(value)
+    return [
+        {"params": values, "weight_decay": own_decay, "share": share}
+        for (share, own_decay), values in groups.items()
+    ]
 
 
 def train(
@@ -365,7 +377,7 @@ def train(
     """
     model = learner.model
     device = next(iter(model.parameters())).device
-    groups = group_parameters(learner.learning, WEIGHT_DECAY)
+    groups = group_parameters(learner.learning, WEIGHT_DECAY, options.trunk_share)
     optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=BETAS)
     average, step, latest = Average(model), 0, folder / "latest.pt"
     folder.mkdir(parents=True, exist_ok=True)
@@ -381,7 +393,8 @@ def train(
         if step in restarts:
             stream = batches(step)
         for group in optimizer.param_groups:
-            group["lr"] = options.rate * learning_rate(step, options.steps, options.warm_up)
+            rate = options.rate * learning_rate(step, options.steps, options.warm_up)
+            group["lr"] = rate * group.get("share", 1.0)
         terms = learner.terms(*next(stream), step, rng)
         _descend(learner.learning, optimizer, terms)
         step += 1

@@ -3,6 +3,8 @@
     python -m recipes.embedded.train DATA --work runs/embedded --steps 6000
     python -m recipes.embedded.train DATA --work runs/embedded --steps 6000 --export
     python -m recipes.embedded.train DATA --public SETS --start-from embedded.safetensors --work runs/second
+    python -m recipes.embedded.train DATA --public SETS --encoder efficientnet_lite0 --trunk-weights TRUNK \
+        --answers-from embedded.safetensors --mlp-dim 512 --work runs/lite
 
 ``DATA`` is the folder of real data, ``SETS`` one with public sets, see :mod:`recipes.embedded.public`. The
 last state is in ``--work``; the same command goes on from it. On a CPU set ``MALLOC_MMAP_MAX_=0`` and
@@ -33,6 +35,7 @@ from domainsam.machine import is_quick_in_bfloat16
 from domainsam.tensorfile import load_strict
 from domainsam.train import distil
 from domainsam.train.samples import Record, SampleStream, collate
+from domainsam.trunks import Trunk, load_trunk
 from recipes.embedded.corpus import SHARES, load_once
 from recipes.embedded.evaluate import evaluate
 from recipes.embedded.public import SHARES as PUBLIC_SHARES
@@ -47,15 +50,33 @@ OUTLINES_UNTIL = 0.6
 class Trainee(nn.Module):
     """The network, and a head that traces object outlines to warm the encoder up."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoder: str = "repvit_m1", mlp_dim: int = 1024) -> None:
         super().__init__()
-        self.sam = CompactSam()
+        self.sam = CompactSam(encoder, mlp_dim)
         self.outline = nn.Conv2d(32, 1, 1)
 
 
 def answering(network: CompactSam) -> tuple[nn.Module, ...]:
     """What answers prompts: all but the encoder."""
     return network.prompt_encoder, network.dense_prompts, network.decoder
+
+
+def adopt_answers(network: CompactSam, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Fill all but the encoder from another such network, in place.
+
+    Of a wider transformer the hidden units that weigh most stay: those with the largest product of the
+    norms of what they take in and give out.
+    """
+    width = network.decoder.transformer.layers[0].mlp.lin1.out_features
+    narrow = {name: value for name, value in tensors.items() if not name.startswith("encoder.")}
+    for name in [name for name in narrow if name.endswith("mlp.lin1.weight")]:
+        stem = name.removesuffix("lin1.weight")
+        weight = narrow[name].norm(dim=1) * narrow[f"{stem}lin2.weight"].norm(dim=0)
+        kept = weight.topk(min(width, len(weight))).indices.sort().values
+        narrow[name], narrow[f"{stem}lin1.bias"] = narrow[name][kept], narrow[f"{stem}lin1.bias"][kept]
+        narrow[f"{stem}lin2.weight"] = narrow[f"{stem}lin2.weight"][:, kept]
+    own = {name: value for name, value in network.state_dict().items() if name.startswith("encoder.")}
+    load_strict(network, {**own, **narrow}, source)
 
 
 def outlines(masks: Tensor) -> Tensor:
@@ -78,7 +99,8 @@ class FromScratch:
         self.steps, self.published_from, self.device = options.steps, options.published_from, device
         self.short = is_quick_in_bfloat16(device)
         # Outlines warm an encoder up; one that is trained needs no warming.
-        self.outlines_until = OUTLINES_UNTIL if options.start_from is None else 0.0
+        begun = options.start_from is not None or options.trunk_weights is not None
+        self.outlines_until = 0.0 if begun else OUTLINES_UNTIL
 
     def terms(self, images: Tensor, masks: Tensor, step: int, rng: Generator) -> distil.Terms:
         """``masks`` and ``outlines``: the loss of the answers, and of the traced outlines."""
@@ -122,13 +144,19 @@ def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     records, began = gather(options), time.time()
-    model = Trainee()
+    model = Trainee(options.encoder, options.mlp_dim)
     if options.start_from is not None:
         load_strict(model.sam, read_tensors(options.start_from), str(options.start_from))
+    if options.trunk_weights is not None:
+        load_trunk(Trunk(options.encoder, model.sam.encoder.trunk, (), ()), options.trunk_weights)
+    if options.answers_from is not None:
+        adopt_answers(model.sam, read_tensors(options.answers_from), str(options.answers_from))
     model = model.to(device).to(memory_format=torch.channels_last)
 
     def judge(step: int, average: dict[str, Tensor]) -> None:
-        scores = evaluate(averaged(average, device), records, options.image_size, limit=options.limit)
+        scores = evaluate(
+            averaged(average, device, options), records, options.image_size, limit=options.limit
+        )
         line = json.dumps({"step": step, "minutes": round((time.time() - began) / 60, 1), **scores})
         print(line, flush=True)
         with (options.work / "scores.jsonl").open("a") as log:
@@ -137,7 +165,14 @@ def train(options: argparse.Namespace) -> None:
     distil.train(
         FromScratch(model, options, device),
         lambda step: batches(records, options, step),
-        distil.DistilOptions(options.steps, options.rate, every=options.every, seed=options.seed),
+        distil.DistilOptions(
+            options.steps,
+            options.rate,
+            options.warm_up,
+            options.every,
+            options.seed,
+            options.trunk_share,
+        ),
         options.work,
         progress=show,
         saved=judge,
@@ -165,9 +200,9 @@ def show(step: int, losses: Mapping[str, float], pace: float) -> None:
     print(f"step {step} {words} {pace:.2f} s/step", flush=True)
 
 
-def averaged(average: Mapping[str, Tensor], device: torch.device) -> CompactSam:
+def averaged(average: Mapping[str, Tensor], device: torch.device, options: argparse.Namespace) -> CompactSam:
     """The network with the averaged weights, ready to be judged."""
-    trainee = Trainee().to(device).to(memory_format=torch.channels_last)
+    trainee = Trainee(options.encoder, options.mlp_dim).to(device).to(memory_format=torch.channels_last)
     trainee.load_state_dict(average)
     trainee.eval()
     return trainee.sam
@@ -184,6 +219,13 @@ def main() -> None:
     parser.add_argument(
         "--start-from", type=Path, help="weights to begin with, an embedded foundation's file"
     )
+    parser.add_argument("--encoder", default="repvit_m1", help="a pyramid of timm, the encoder's trunk")
+    parser.add_argument("--trunk-weights", type=Path, help="pretrained weights of that trunk to begin with")
+    parser.add_argument("--trunk-share", type=float, default=1.0, help="share of the rate for the trunk")
+    parser.add_argument(
+        "--answers-from", type=Path, help="begin with what answers prompts in an embedded foundation's file"
+    )
+    parser.add_argument("--mlp-dim", type=int, default=1024, help="hidden units of the decoder's transformer")
     parser.add_argument(
         "--decoder-only",
         action="store_true",
@@ -199,6 +241,7 @@ def main() -> None:
     )
     parser.add_argument("--image-size", type=int, default=512, help="side at which it is judged and shipped")
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--warm-up", type=int, default=200, help="steps in which the rate rises")
     parser.add_argument(
         "--published-from",
         type=float,
@@ -211,6 +254,7 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", default="embedded", help="what the exported foundation is called")
     parser.add_argument("--export", type=Path, help="write the averaged weights here instead of training")
     options = parser.parse_args()
     if options.decoder_only and options.start_from is None:
@@ -222,10 +266,12 @@ def main() -> None:
     from domainsam.foundation.embedded import save_embedded
 
     state = torch.load(options.work / "latest.pt", map_location="cpu", weights_only=True)
-    trainee = Trainee()
+    trainee = Trainee(options.encoder, options.mlp_dim)
     trainee.load_state_dict(state["average"])
     about = {
-        "name": "embedded",
+        "name": options.name,
+        "encoder": options.encoder,
+        "mlp_dim": options.mlp_dim,
         "version": "1",
         "licence": "Apache-2.0; trained in part on research-only imagery, see the model card",
         "image_size": options.image_size,

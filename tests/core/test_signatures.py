@@ -16,7 +16,7 @@ from domainsam_cli.commands.weights import weights
 
 NAMES = {
     "embedded",
-    "embedded_fast",
+    "embedded_lite",
     "embedded_sam2",
     "urban_villages",
     "abdomen",

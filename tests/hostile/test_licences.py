@@ -26,7 +26,7 @@ def test_the_metadata_names_the_licence_of_the_weights() -> None:
 
 def test_foundations_say_their_own() -> None:
     rows = find_foundations()
-    for name in ("embedded", "embedded_fast", "embedded_sam2"):
+    for name in ("embedded", "embedded_lite", "embedded_sam2"):
         assert RESEARCH_LICENCE in rows[name].licence
         assert rows[name].licence == OWN_LICENCE
     assert rows["sam_vit_b"].licence == "Apache-2.0"
@@ -34,9 +34,9 @@ def test_foundations_say_their_own() -> None:
 
 def test_every_foundation_of_ours_for_research_says_so_before_use(caplog: pytest.LogCaptureFixture) -> None:
     told = {name: row.notice for name, row in find_foundations().items() if RESEARCH_LICENCE in row.licence}
-    assert told == dict.fromkeys(("embedded", "embedded_fast", "embedded_sam2"), OWN_NOTICE)
+    assert told == dict.fromkeys(("embedded", "embedded_lite", "embedded_sam2"), OWN_NOTICE)
     with caplog.at_level(logging.WARNING):
-        load_foundation("embedded_fast")
+        load_foundation("embedded_lite")
     assert caplog.messages == [
         "the embedded foundations are for research: trained in part on research-only imagery"
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from domainsam.errors import ConfigError
-from domainsam.foundation import DEFAULT
+from domainsam.foundation import COMPANION
 from domainsam.side.ladder import LadderConfig
 from domainsam.train import start
 from domainsam.train.loop import StageOptions
@@ -89,7 +89,7 @@ class TrainConfig:
         See the parts' own documentation.
     """
 
-    foundation: str = DEFAULT
+    foundation: str = COMPANION
     trunk_weights: str | None = None
     start_from: str | None = None
     specialist_weights: str | None = None
@@ -147,7 +147,7 @@ def make_paper_recipe(config: TrainConfig) -> TrainConfig:
     """
     return replace(
         config,
-        foundation=PAPER_FOUNDATION if config.foundation == DEFAULT else config.foundation,
+        foundation=PAPER_FOUNDATION if config.foundation == COMPANION else config.foundation,
         model=ModelConfig(
             pixel_mm=0.0,
             side=512,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from domainsam.errors import ConfigError
-from domainsam.foundation import DEFAULT
+from domainsam.foundation import COMPANION
 from domainsam.infer.tiling import ALIGN
 from domainsam.prompter.segformer import PrompterConfig
 from domainsam_urban.settings import ShapeOptions
@@ -66,7 +66,7 @@ class UrbanConfig:
         specialist is built; ``prompter.parts`` is the paper's ablation.
     """
 
-    foundation: str = DEFAULT
+    foundation: str = COMPANION
     method: str = "full"
     scene: SceneConfig = field(default_factory=SceneConfig)
     shape: ShapeOptions = field(default_factory=ShapeOptions)

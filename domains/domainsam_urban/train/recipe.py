@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from domainsam.errors import ConfigError
-from domainsam.foundation import DEFAULT
+from domainsam.foundation import COMPANION
 from domainsam.prompter.proposals import PUBLISHED
 from domainsam.prompter.segformer import PrompterConfig
 from domainsam.train import start
@@ -70,7 +70,7 @@ class TrainConfig:
         See the parts' own documentation.
     """
 
-    foundation: str = DEFAULT
+    foundation: str = COMPANION
     resolution: float | None = None
     encoder_weights: str | None = None
     trunk_weights: str | None = None
@@ -148,7 +148,7 @@ def make_paper_recipe(config: TrainConfig) -> TrainConfig:
     """
     return replace(
         config,
-        foundation=PAPER_FOUNDATION if config.foundation == DEFAULT else config.foundation,
+        foundation=PAPER_FOUNDATION if config.foundation == COMPANION else config.foundation,
         batch_size=4,
         joint_batch_size=4,
         joint_crop=PAPER_SIDE,

@@ -155,15 +155,15 @@ class CompactSam(nn.Module):
 
     :class:`domainsam.foundation.embedded.EmbeddedFoundation` is its frozen
     form. Images are RGB floats in 0 to 1; sides are multiples of 32. ``encoder``
-    and ``scale`` are as of :class:`domainsam.foundation.encoders.repvit.RepVitEncoder`.
+    is as ``model`` of :class:`domainsam.foundation.encoders.repvit.RepVitEncoder`.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, encoder: str = "repvit_m1", mlp_dim: int = 1024, scale: float = 1.0) -> None:
+    def __init__(self, encoder: str = "repvit_m1", mlp_dim: int = 1024) -> None:
         super().__init__()
-        self.encoder = RepVitEncoder(encoder, scale)
+        self.encoder = RepVitEncoder(encoder)
         # Only its sparse half is used; sizes are passed with every call, so these two are nominal.
         self.prompt_encoder = PromptEncoder(EMBED_DIM, (1, 1), (STRIDE, STRIDE), mask_in_chans=4)
         del self.prompt_encoder.mask_downscaling, self.prompt_encoder.no_mask_embed

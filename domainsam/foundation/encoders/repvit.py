@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,8 +14,6 @@ from domainsam.foundation.layers import EMBED_DIM, ChannelNorm
 from domainsam.protocols import Features
 
 STRIDES = (4, 8, 16, 32)
-MULTIPLE = 32
-"""The trunk's coarsest stride: sides of what it sees are multiples of it."""
 
 
 class RepVitEncoder(nn.Module):
@@ -30,10 +27,6 @@ class RepVitEncoder(nn.Module):
     model
         A network of ``timm`` with levels at strides 4, 8, 16 and 32. Levels of others than RepViT are
         normalised: those of linear bottlenecks spread several times as far and would drown the decoder.
-    scale
-        The trunk sees images whose sides are this part of the given ones, rounded up to multiples of 32.
-        Its levels are brought back to the strides above, as EfficientViT-SAM does for its small sizes
-        (Zhang et al. 2024, section 3); what is lost in the finest is added by :class:`Detail`.
 
     Raises
     ------
@@ -41,9 +34,8 @@ class RepVitEncoder(nn.Module):
         If ``timm`` has no such network, or it has no such levels.
     """
 
-    def __init__(self, model: str = "repvit_m1", scale: float = 1.0) -> None:
+    def __init__(self, model: str = "repvit_m1") -> None:
         super().__init__()
-        self.scale = scale
         self.trunk = make_pyramid(model)
         widths = self.trunk.feature_info.channels()
         plain = model.startswith("repvit")
@@ -58,21 +50,8 @@ class RepVitEncoder(nn.Module):
         )
         self.level4 = nn.Conv2d(widths[0], EMBED_DIM // 8, 1)
         self.level8 = nn.Conv2d(widths[1], EMBED_DIM // 4, 1)
-        self.detail = Detail() if scale < 1 else None
 
     def forward(self, images: Tensor) -> Features:
-        size = (images.shape[-2], images.shape[-1])
-        if self.detail is None:
-            return self._encode(images)
-        seen = [math.ceil(side * self.scale / MULTIPLE) * MULTIPLE for side in size]
-        small = self._encode(F.interpolate(images, seen, mode="bilinear", antialias=True))
-        at16, at4, at8 = (
-            _resize(level, size, stride)
-            for level, stride in zip((small.image, *small.levels), (16, 4, 8), strict=True)
-        )
-        return Features(at16, (at4 + self.detail(images), at8), size)
-
-    def _encode(self, images: Tensor) -> Features:
         levels = (norm(level) for norm, level in zip(self.norms, self.trunk(images), strict=True))
         stride4, stride8, stride16, stride32 = levels
         deep = F.interpolate(
@@ -108,25 +87,3 @@ def make_pyramid(name: str) -> Any:
             f"({str(error).splitlines()[0]}): give a pyramid such as repvit_m1 or efficientnet_lite0"
         ) from error
     return model
-
-
-class Detail(nn.Module):
-    """What an image shows at stride 4, ``(B, 3, H, W)`` to ``(B, 32, H/4, W/4)``; 0 before it has learnt."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.look = nn.Conv2d(3, EMBED_DIM // 8, 7, stride=4, padding=3)
-        self.mix = nn.Conv2d(EMBED_DIM // 8, EMBED_DIM // 8, 1)
-        nn.init.zeros_(self.mix.weight)
-        assert self.mix.bias is not None
-        nn.init.zeros_(self.mix.bias)
-
-    def forward(self, images: Tensor) -> Tensor:
-        seen: Tensor = self.mix(F.gelu(self.look(images)))
-        return seen
-
-
-def _resize(level: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """A level ``(B, C, h, w)`` at that stride of an image of ``size`` (H, W)."""
-    wanted = (size[0] // stride, size[1] // stride)
-    return F.interpolate(level, wanted, mode="bilinear", align_corners=False)

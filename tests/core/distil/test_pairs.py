@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -136,18 +135,6 @@ def test_weights_to_begin_with_are_a_students_or_a_trunks(tiny: Foundation, tmp_
     assert start_from(make_student(STUDENT, tiny), tmp_path / "s.safetensors")
     with pytest.raises(CheckpointError, match="does not fit"):
         start_from(make_student("test_byobnet", tiny), tmp_path / "trunk.pth")
-
-
-def test_a_scaled_student_may_begin_with_a_plain_networks_weights() -> None:
-    from domainsam.foundation.embedded import WEIGHTS
-
-    student = make_student("embedded_fast", load_foundation("embedded"))
-    assert student.name == "embedded_fast"
-    assert start_from(student, WEIGHTS)
-    encoder: Any = student.encoder
-    assert float(encoder.detail.mix.weight.detach().abs().sum()) == 0
-    with pytest.raises(ConfigError, match="same network"):
-        make_student("embedded", load_foundation("embedded"))
 
 
 def test_layers_of_a_teacher_without_so_many(tiny: Foundation) -> None:

@@ -14,7 +14,6 @@ from domainsam.foundation import embedded, load_foundation
 from domainsam.foundation.base import digest_tensors
 from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.foundation.embedded import EmbeddedFoundation, merge_branches, read_header, save_embedded
-from domainsam.foundation.loading import read_tensors
 from domainsam.testing.contracts import make_images, make_prompts
 
 METADATA = {"name": "embedded", "version": "1", "licence": "Apache-2.0", "image_size": 64}
@@ -116,66 +115,28 @@ def test_other_safetensors_are_refused(network: CompactSam, tmp_path: Path) -> N
         load_foundation(tmp_path / "bare.safetensors")
 
 
-@pytest.mark.parametrize("size", [(32, 32), (64, 96), (160, 224)])
-def test_a_scaled_encoder_keeps_frame_and_strides(size: tuple[int, int]) -> None:
-    """Its trunk sees 5/8 of the sides; the detail adds nothing before it has learnt, and then something."""
-    height, width = size
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = CompactSam("test_efficientnet", 64, 5 / 8).eval()
-    seen: list[tuple[int, ...]] = []
-    network.encoder.trunk.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[-2:])))
-    images = torch.rand(1, 3, height, width)
-    with torch.no_grad():
-        features = network.encode(images)
-        assert features.size == size
-        assert features.image.shape == (1, 256, height // 16, width // 16)
-        assert [tuple(level.shape[1:]) for level in features.levels] == [
-            (32, height // 4, width // 4),
-            (64, height // 8, width // 8),
-        ]
-        assert seen == [tuple(-(-side * 5 // 8 // 32) * 32 for side in size)]
-        assert network.encoder.detail is not None
-        assert float(network.encoder.detail(images).abs().max()) == 0
-        torch.nn.init.ones_(network.encoder.detail.mix.weight)
-        assert not torch.equal(network.encode(images).levels[0], features.levels[0])
-
-
-def test_a_scaled_network_is_read_back_as_it_was(tmp_path: Path) -> None:
-    network = CompactSam("test_efficientnet", 64, 5 / 8).eval()
-    about = {**METADATA, "encoder": "test_efficientnet", "mlp_dim": 64, "scale": 5 / 8, "image_size": 64}
-    path = save_embedded(network, tmp_path / "f.safetensors", about)
-    read = load_foundation(path)
-    assert read.name == "embedded_fast"
-    images = make_images(1, SIZE)
+def test_another_pyramid_is_read_back_as_it_was(tmp_path: Path) -> None:
+    """Its batch norms are merged, its levels keep frame and strides."""
+    network = CompactSam("test_efficientnet", 64).eval()
+    about = {**METADATA, "encoder": "test_efficientnet", "mlp_dim": 64, "image_size": 64}
+    read = load_foundation(save_embedded(network, tmp_path / "f.safetensors", about))
+    assert read.name == "embedded_lite"
+    assert not [m for m in read.model.encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+    images = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
         expected = network.encode(images)
-    torch.testing.assert_close(read.encode(images).image, expected.image, atol=2e-2, rtol=2e-2)
+    found = read.encode(images)
+    shapes = [(1, 256, 4, 6), (1, 32, 16, 24), (1, 64, 8, 12)]
+    assert [tuple(level.shape) for level in (found.image, *found.levels)] == shapes
+    torch.testing.assert_close(found.image, expected.image, atol=2e-2, rtol=2e-2)
 
 
-@pytest.mark.slow
-def test_an_encoder_alone_goes_with_the_decoder_that_it_was_taught_for(tmp_path: Path) -> None:
-    shipped = load_foundation("embedded_fast")
-    network = CompactSam(scale=5 / 8)
-    network.load_state_dict(load_whole("embedded_fast"))
-    about = {**METADATA, "scale": 5 / 8}
-    path = save_embedded(network, tmp_path / "f.safetensors", about, borrow=True)
-    assert path.stat().st_size < 12e6
-    assert load_foundation(path).sha256 == shipped.sha256
-    with torch.no_grad():
-        network.decoder.iou_token.weight.add_(1)
-    with pytest.raises(CheckpointError, match="decoder is not the embedded foundation's"):
-        save_embedded(network, tmp_path / "g.safetensors", about, borrow=True)
-    whole = save_embedded(network, tmp_path / "h.safetensors", {**about, embedded.BORROWED: "0" * 64})
-    with pytest.raises(CheckpointError, match="for another decoder") as caught:
-        load_foundation(whole)
-    assert "\n" not in str(caught.value)
-
-
-def load_whole(name: str) -> dict[str, torch.Tensor]:
-    """All tensors of a shipped foundation, borrowed ones too."""
-    path = embedded.WEIGHTS.with_name(f"{name}.safetensors")
-    return embedded.complete(read_tensors(path), embedded.read_header(path), path)
+def test_a_file_of_the_kind_that_is_gone_says_what_to_take(network: CompactSam, tmp_path: Path) -> None:
+    path = save_embedded(network, tmp_path / "f.safetensors", {**METADATA, "scale": 5 / 8})
+    with pytest.raises(CheckpointError, match="use embedded_lite, or train it anew"):
+        load_foundation(path)
+    with pytest.raises(WeightsError, match="embedded_fast is no longer shipped: take embedded_lite"):
+        load_foundation("embedded_fast")
 
 
 def test_levels_of_other_pyramids_than_repvit_are_normalised() -> None:

@@ -128,8 +128,8 @@ def sam2_shapes(width: int, *more: str) -> dict[str, tuple[int, ...]]:
         ("embedded_sam2", sam2_shapes(32)),
         ("embedded", {"dense_prompts.at4.weight": (32, 4, 3, 3)}),
         (
-            "embedded_fast",
-            {"dense_prompts.at4.weight": (32, 4, 3, 3), "encoder.detail.look.weight": (32, 3, 7, 7)},
+            "embedded_lite",
+            {"dense_prompts.at4.weight": (32, 4, 3, 3), "encoder.trunk.conv_stem.weight": (32, 3, 3, 3)},
         ),
     ],
 )
@@ -142,7 +142,7 @@ def test_marks_ask_for_the_axis_that_there_is() -> None:
     assert Marks({"a": (-1, 5)}).fit({"a": (3, 5)})
 
 
-@pytest.mark.parametrize("name", ["embedded", "embedded_fast", "embedded_sam2"])
+@pytest.mark.parametrize("name", ["embedded", "embedded_lite", "embedded_sam2"])
 def test_shipped_weights_are_recognised(name: str) -> None:
     import domainsam.foundation
 

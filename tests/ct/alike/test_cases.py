@@ -136,13 +136,13 @@ def test_an_opened_scan_is_searched_from_python(folder: Path, tmp_path: Path) ->
 
 
 def test_an_opened_scan_is_compared_by_the_foundation_that_was_named(folder: Path) -> None:
-    named = load_foundation("embedded_fast")
+    named = load_foundation("embedded_lite")
     with domainsam.open(folder / "legs.nii.gz", "ct") as scan:
         marked = np.zeros(scan.grid.shape, bool)
         marked[2, 20:40, 20:40] = True
         found = scan.find(track=marked, features="foundation", foundation=named)
     assert found.foundation is named
-    assert found.told["features"] == "embedded_fast"
+    assert found.told["features"] == "embedded_lite"
 
 
 def test_clicks_become_a_mask_first(folder: Path, tmp_path: Path) -> None:
