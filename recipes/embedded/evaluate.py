@@ -1,27 +1,41 @@
-"""Judge a promptable network on held-back images: box, one click, three clicks.
+"""Judge promptable networks on held-back images: box, one click, three clicks.
 
-python -m recipes.embedded.evaluate DATA [--foundation embedded] [--json scores.json]
+    python -m recipes.embedded.evaluate DATA [--foundation embedded_lite] [--json scores.json]
+    python -m recipes.embedded.evaluate DATA --public SETS --foundation embedded_lite --beside embedded
+
+Scores are means over objects, with intervals of 95 % from resampling images. ``--beside`` judges another
+foundation on the same images and tells the differences, and CPU seconds of either encoder on one thread.
+``SETS`` are the public sets of :mod:`recipes.embedded.public`; what they hold back is judged too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from domainsam.foundation import DEFAULT, load_foundation
+from domainsam.metrics.bootstrap import bootstrap
 from domainsam.prompts import PromptSet
+from domainsam.protocols import Foundation
 from domainsam.train.clicks import find_boxes, place_clicks
 from domainsam.train.samples import Record
 from recipes.embedded.corpus import load
+from recipes.embedded.public import load_public
 
 GENERAL = ("coco_open", "ccp", "feral_cat", "dsb2018")
+PUBLIC = ("bsds", "camvid", "persons")
+"""Sets that the public ones add to these."""
+PROMPTS = ("box_itself", "box", "one_click", "2_clicks", "3_clicks")
 OBJECTS = 8
 """At most this many objects of an image count, so that crowded images do not outweigh the rest."""
 
@@ -98,47 +112,103 @@ def judge(model: Any, record: Record, size: int) -> dict[str, list[float]]:
     return {name: iou(guess, truth).tolist() for name, guess in found.items()}
 
 
-def evaluate(
-    model: Any, records: Iterable[Record], size: int, limit: int | None = None, per_set: bool = False
-) -> dict[str, float]:
+def evaluate(model: Any, records: Iterable[Record], size: int, limit: int | None = None) -> dict[str, float]:
     """Mean IoU over all judged objects of the held-back images of the general sets."""
     scores: dict[str, dict[str, list[float]]] = {}
     taken: dict[str, int] = {}
-    for record in records:
-        if not record.held_back or record.source not in GENERAL:
-            continue
+    for record in select(records, GENERAL):
         taken[record.source] = taken.get(record.source, 0) + 1
         if limit is not None and taken[record.source] > limit:
             continue
         for name, values in judge(model, record, size).items():
             scores.setdefault(record.source, {}).setdefault(name, []).extend(values)
-    names = ("box_itself", "box", "one_click", "2_clicks", "3_clicks")
     summary = {
-        name: round(float(np.mean([v for part in scores.values() for v in part[name]])), 4) for name in names
+        name: round(float(np.mean([v for part in scores.values() for v in part[name]])), 4)
+        for name in PROMPTS
     }
-    summary |= {f"box_{source}": round(float(np.mean(part["box"])), 4) for source, part in scores.items()}
-    if per_set:
-        for source, part in scores.items():
-            summary |= {f"{name}_{source}": round(float(np.mean(part[name])), 4) for name in names}
-            summary[f"objects_{source}"] = len(part["box"])
-    return summary
+    return summary | {
+        f"box_{source}": round(float(np.mean(part["box"])), 4) for source, part in scores.items()
+    }
+
+
+def select(records: Iterable[Record], sources: Iterable[str]) -> list[Record]:
+    """The held-back images of sets."""
+    wanted = set(sources)
+    return [record for record in records if record.held_back and record.source in wanted]
+
+
+def score(foundation: Foundation, records: Sequence[Record], size: int) -> NDArray[np.float64]:
+    """Sums of IoU by image and prompt, and the number of objects: ``(N, P + 1)``, prompts as :data:`PROMPTS`."""
+    rows = []
+    for record in records:
+        found = judge(foundation, record, size)
+        rows.append([sum(found.get(name, ())) for name in PROMPTS] + [len(found.get("box", ()))])
+    return np.array(rows, float).reshape(-1, len(PROMPTS) + 1)
+
+
+def summarise(sums: NDArray[np.float64]) -> dict[str, object]:
+    """Mean IoU of every prompt with its interval, and how much it rests on; sums as :func:`score` gives them."""
+    seen = sums[sums[:, -1] > 0]
+    told: dict[str, object] = {"images": len(seen), "objects": int(seen[:, -1].sum())}
+    for column, name in enumerate(PROMPTS):
+        found = bootstrap(seen[:, (column, -1)], lambda rows: rows[:, 0] / rows[:, 1])
+        told[name] = [round(float(value), 3) for value in (found.value, found.low, found.high)]
+    return told
+
+
+def measure_seconds(foundation: Foundation, runs: int = 5) -> float:
+    """Least CPU seconds of encoding one picture of the foundation's side, on one thread."""
+    side = foundation.image_size
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    taken = []
+    for _ in range(runs + 1):
+        began = time.process_time()
+        foundation.encode(image)
+        taken.append(time.process_time() - began)
+    return round(min(taken[1:]), 3)
+
+
+def compare(options: argparse.Namespace) -> dict[str, object]:
+    """Scores by set and over all sets, of one foundation, or of two and their differences."""
+    records = load(options.data)
+    if options.public is not None:
+        records += load_public(options.public, records)
+    names = [options.foundation, *([options.beside] if options.beside else [])]
+    foundations = [load_foundation(name) for name in names]
+    sources = (*GENERAL, *(PUBLIC if options.public is not None else ()))
+    held = {source: select(records, (source,)) for source in sources}
+    sums = {
+        source: [score(one, part, options.size or one.image_size) for one in foundations]
+        for source, part in held.items()
+        if part
+    }
+    sums["all"] = [np.concatenate(part) for part in zip(*sums.values(), strict=True)]
+    table: dict[str, object] = {}
+    for source, parts in sums.items():
+        told = {name: summarise(part) for name, part in zip(names, parts, strict=True)}
+        if len(parts) == 2:
+            less = np.column_stack([(parts[0] - parts[1])[:, :-1], parts[0][:, -1]])
+            told["difference"] = summarise(less)
+        table[source] = told
+    if options.beside:
+        torch.set_num_threads(1)
+        table["seconds"] = {name: measure_seconds(one) for name, one in zip(names, foundations, strict=True)}
+    return table
 
 
 def main() -> None:
-    """Judge the named foundation and print the scores."""
+    """Judge the named foundations and print the scores."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path)
-    parser.add_argument("--foundation", default="embedded")
+    parser.add_argument("--public", type=Path, help="folder with public sets that are judged too")
+    parser.add_argument("--foundation", default=DEFAULT)
+    parser.add_argument("--beside", help="another foundation, judged on the same images")
     parser.add_argument("--size", type=int, help="default: the foundation's own")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    from domainsam.foundation import load_foundation
-
-    foundation = load_foundation(options.foundation)
-    scores = evaluate(foundation, load(options.data), options.size or foundation.image_size, per_set=True)
-    text = json.dumps(scores, indent=1)
+    text = json.dumps(compare(options), indent=1)
     print(text)
     if options.json:
         options.json.write_text(text + "\n")
