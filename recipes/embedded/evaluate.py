@@ -138,7 +138,7 @@ def select(records: Iterable[Record], sources: Iterable[str]) -> list[Record]:
 
 
 def score(foundation: Foundation, records: Sequence[Record], size: int) -> NDArray[np.float64]:
-    """Sums of IoU by image and prompt, and the number of objects: ``(N, P + 1)``, prompts as :data:`PROMPTS`."""
+    """Sums of IoU by image and prompt (:data:`PROMPTS`), and numbers of objects: ``(N, P + 1)``."""
     rows = []
     for record in records:
         found = judge(foundation, record, size)
@@ -147,7 +147,7 @@ def score(foundation: Foundation, records: Sequence[Record], size: int) -> NDArr
 
 
 def summarise(sums: NDArray[np.float64]) -> dict[str, object]:
-    """Mean IoU of every prompt with its interval, and how much it rests on; sums as :func:`score` gives them."""
+    """Mean IoU of every prompt with its interval, from sums as :func:`score` gives them."""
     seen = sums[sums[:, -1] > 0]
     told: dict[str, object] = {"images": len(seen), "objects": int(seen[:, -1].sum())}
     for column, name in enumerate(PROMPTS):
