@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from domainsam.errors import InputError
-from domainsam.prompter.contrast import Contrast, find_best_cut, learn_contrast
+from domainsam.prompter.contrast import Contrast, Spread, find_best_cut, learn_discriminant
 from domainsam.prompter.descriptors import (
     centre_window,
     cut_to_frame,
@@ -41,6 +42,13 @@ AROUND = 1.0
 """How far around an example its surroundings reach, in diameters of a disc of its area."""
 LEAST_AROUND = 3
 """In cells."""
+LENIENT = 1.0
+"""Log-odds that the cut of a single example is lowered by: others of its kind differ from it more than its
+own cells from each other."""
+LOOKED_AT, LEAST_SEEN, TRIES = 12, 0.3, 8
+"""Windows of a scene by which its spread is measured, the share of one that has to show something, and how
+many times as many are read to find them."""
+GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +89,8 @@ def learn_dense(
 ) -> DenseTarget:
     """Learn what parts examples from their surroundings and from counter-examples.
 
-    With several examples the cut lies where those that were left out in turns agree best.
+    With several examples the cut lies where those that were left out in turns agree best. How features
+    vary is measured on the scenes that the examples lie in.
 
     Parameters
     ----------
@@ -102,22 +111,51 @@ def learn_dense(
         seen = _read_cells(view, one, side, f"counter-example {number}", alone=True)
         inside = seen.share >= 0.5 if (seen.share >= 0.5).any() else seen.share > 0
         against.append(ExampleCells(seen.features[inside], np.zeros(int(inside.sum()), np.float32)))
-    contrast, dice = _learn([*cells, *against]), float("nan")
-    if len(cells) > 1:
+    spread = measure_spread(examples, side)
+    contrast, dice = _learn([*cells, *against], spread), float("nan")
+    if len(cells) == 1:
+        contrast = contrast.shifted(-LENIENT)
+    else:
         odds = []
         for left_out in cells:
             rest = [one for one in cells if one is not left_out]
-            odds.append(_learn([*rest, *against]).score(np.ascontiguousarray(left_out.features.T)))
+            odds.append(_learn([*rest, *against], spread).score(np.ascontiguousarray(left_out.features.T)))
         cut, dice = find_best_cut(odds, [one.share for one in cells])
         contrast = contrast.shifted(cut)
     areas = [int(one.mask.sum()) for _, one in examples if one.mask is not None]
     return DenseTarget(contrast, float(np.median(areas)), dice, foundation.sha256)
 
 
-def _learn(cells: Sequence[ExampleCells]) -> Contrast:
-    return learn_contrast(
-        np.concatenate([one.features for one in cells]), np.concatenate([one.share for one in cells])
+def _learn(cells: Sequence[ExampleCells], spread: Spread) -> Contrast:
+    features = np.concatenate([one.features for one in cells])
+    return learn_discriminant(features, np.concatenate([one.share for one in cells]), spread)
+
+
+def measure_spread(examples: Sequence[tuple[View, SceneObject]], side: int) -> Spread:
+    """How cells' features vary around examples and over their scenes, in windows that lie evenly."""
+    around = [(view, window) for view, one in examples for window in _windows_of(view, one.bounds, side)]
+    over = [
+        place for view in {id(view): view for view, _ in examples}.values() for place in _spread(view, side)
+    ]
+    cells = []
+    for view, window in (*around, *over):
+        features, valid = look(view, window)
+        cells.append(features[:, valid].T.astype(np.float64))
+    seen = np.concatenate(cells)
+    return Spread(seen.mean(axis=0), np.atleast_2d(np.cov(seen.T, bias=True)))
+
+
+def _spread(view: View, side: int) -> Iterator[tuple[View, Window]]:
+    """At most :data:`LOOKED_AT` windows of a view that show enough, of not many more that are read.
+
+    Steps of the golden ratio visit any number of windows evenly, however soon they end.
+    """
+    windows = lay_windows(view.shape, side)
+    order = np.argsort(np.arange(len(windows)) * GOLDEN % 1, kind="stable")[: LOOKED_AT * TRIES]
+    enough = (
+        (view, windows[place]) for place in order if view.block(windows[place]).valid.mean() >= LEAST_SEEN
     )
+    return islice(enough, LOOKED_AT)
 
 
 def _read_cells(view: View, one: SceneObject, side: int, name: str, alone: bool = False) -> ExampleCells:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from domainsam.errors import InputError
-from domainsam.prompter.contrast import Contrast, find_best_cut, learn_contrast
+from domainsam.prompter.contrast import Contrast, Spread, find_best_cut, learn_contrast, learn_discriminant
 
 
 def make_cells(seed: int = 0, inside: int = 20, outside: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -59,3 +59,35 @@ def test_the_cut_is_where_dice_is_best() -> None:
     cut, dice = find_best_cut([odds], [share])
     assert 0.5 < cut <= 1.0
     assert dice == pytest.approx(1.0)
+
+
+def test_a_channel_that_wavers_all_over_the_scene_is_trusted_less() -> None:
+    """Two channels part few cells equally well; the scene says which of them says little."""
+    features, share = make_cells(inside=6, outside=30)
+    features[:6, 4] += 2
+    covariance = np.diag(np.full(8, 0.09))
+    covariance[4, 4] = 9.0
+    spread = Spread(features.mean(axis=0).astype(np.float64), covariance)
+    found = learn_discriminant(features, share, spread)
+    assert abs(found.weights[4]) < 0.2 * abs(found.weights[2])
+    odds = found.score(features.T)
+    assert (odds > 0).tolist() == (share > 0.5).tolist()
+
+
+def test_the_discriminant_is_fishers_where_the_scene_is_what_lies_around() -> None:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    features, share = make_cells(inside=200, outside=200)
+    parts = [features[share > 0.5], features[share < 0.5]]
+    within = sum(np.cov(part.T, bias=True) for part in parts) / 2
+    found = learn_discriminant(features, share, Spread(parts[1].mean(axis=0).astype(np.float64), within))
+    fisher = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=None).fit(features, share > 0.5).coef_[0]
+    cosine = found.weights @ fisher / np.linalg.norm(found.weights) / np.linalg.norm(fisher)
+    assert cosine > 0.995
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_discriminant_of_nothing_or_of_everything_is_refused(share: float) -> None:
+    spread = Spread(np.zeros(2), np.eye(2))
+    with pytest.raises(InputError, match="something inside and something outside"):
+        learn_discriminant(np.ones((5, 2), np.float32), np.full(5, share, np.float32), spread)

@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 
 from domainsam.errors import InputError
 from domainsam.foundation import load_foundation
-from domainsam.prompter.dense import DenseSource, DenseTarget, cut_parts, learn_dense
+from domainsam.prompter.dense import (
+    LOOKED_AT,
+    TRIES,
+    DenseSource,
+    DenseTarget,
+    cut_parts,
+    learn_dense,
+    measure_spread,
+)
 from domainsam.prompter.search import ExampleOptions
 from domainsam.protocols import Foundation, PromptSource, SceneObject, Window
 from domainsam.testing.contracts import ArrayView, PromptSourceContract
@@ -56,6 +64,24 @@ def test_what_looks_alike_is_outlined_and_the_rest_is_not(
     assert min(scores) > 0.9
 
 
+def test_a_large_scene_is_not_read_whole_to_learn_how_it_varies(
+    fake: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = np.zeros((fake.image_size * 12, fake.image_size * 12, 3), np.uint8)
+    picture[10:40, 10:40] = RED
+    view = see(picture, fake)
+    one = mark(np.pad(np.ones((30, 30), bool), ((10, len(picture) - 40), (10, len(picture) - 40))))
+    read: list[Window] = []
+    block = type(view).block
+    monkeypatch.setattr(
+        type(view), "block", lambda self, window: (read.append(window), block(self, window))[1]
+    )
+    spread = measure_spread([(view, one)], fake.image_size)
+    # Those that are passed over, those that are looked at, and the example's own.
+    assert len(read) <= LOOKED_AT * (TRIES + 1) + 1
+    assert spread.covariance.shape == (len(spread.mean),) * 2
+
+
 def test_nothing_alike_is_an_answer(fake: Foundation, target: DenseTarget) -> None:
     empty = draw([])
     found = DenseSource(target, fake, ExampleOptions(smaller=0.2, larger=5.0)).find(see(empty, fake))
@@ -63,7 +89,7 @@ def test_nothing_alike_is_an_answer(fake: Foundation, target: DenseTarget) -> No
 
 
 def test_a_counter_example_is_left_out(fake: Foundation) -> None:
-    orange = (215, 90, 60)
+    orange = (210, 70, 55)
     picture = draw([(PLACES[0], RED), (PLACES[1], orange), (PLACES[2], RED)])
     view = see(picture, fake)
     example, against = ((view, mark(disc(place, 26, picture.shape[:2]))) for place in PLACES[:2])
