@@ -150,10 +150,13 @@ class RasterSource:
             self.crs, self._beside = self._find_crs(dataset)
             place = dataset.transform
             self._check_place(dataset, allow_no_crs)
+            if place.is_identity:
+                # Also of a part: its window moves the pixels' frame and gives them no place on the ground.
+                self.crs = None
             self.radiometry = self._choose_radiometry(dataset, normalize, stats, whole=area is None)
             wanted = place if area is None else self._choose_area(area, place)
             self.scene_transform: Affine = wanted
-            if not self._on_ground or self.crs is None or place.is_identity:
+            if not self._on_ground or self.crs is None:
                 self._see_only()
                 place = wanted
             self._lay(place, resolution)
@@ -164,8 +167,7 @@ class RasterSource:
 
     def _choose_area(self, area: WantedArea, place: Affine) -> Affine:
         """Keep what is wanted; returns the place of the window that holds it."""
-        crs = None if place.is_identity else self.crs
-        self._area = area.on(self.path, Place(self._filed, place, crs))
+        self._area = area.on(self.path, Place(self._filed, place, self.crs))
         window = self._area.window
         return place @ Affine.translation(window.col, window.row)
 
@@ -177,7 +179,7 @@ class RasterSource:
 
     def _lay(self, place: Affine, resolution: float | None) -> None:
         """Choose how the scene is turned, and the grid that it is looked at through."""
-        if self._north_up and self.crs is not None and not place.is_identity:
+        if self._north_up and self.crs is not None:
             self._turn = Turn.upright(place)
         self._view = self._find_view(place)
         self._ground = self._measure(self._view.affine)
@@ -315,8 +317,7 @@ class RasterSource:
             )
 
     def _measure(self, transform: Affine) -> tuple[float, float] | None:
-        if self.crs is None or transform.is_identity:
-            self.crs = None
+        if self.crs is None:
             return None
         try:
             return measure_ground_pixel(self.crs, transform, self._view.shape)
