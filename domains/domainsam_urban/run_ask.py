@@ -81,7 +81,7 @@ def ask_in(
     device: str = "auto",
     **options: Any,
 ) -> tuple[EngineResult, Foundation]:
-    """Find what words mean in an opened scene, for :meth:`domainsam.opened.Opened.find`.
+    """Find what words mean in an opened scene, for :meth:`domainsam.opened.scene.Opened.find`.
 
     Parameters
     ----------
