@@ -1,7 +1,7 @@
 """Searches of an opened scene, where nothing is marked: which one is meant, and who runs it.
 
-A pack that searches itself is handed over to. In any other scene words and phrases find objects too, as prompt
-sources that are decoded as marks are.
+A pack that searches itself is handed over to. Elsewhere words and phrases find objects too, as prompt sources
+that are decoded as marks are.
 """
 
 from __future__ import annotations
