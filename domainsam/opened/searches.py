@@ -184,12 +184,10 @@ def make_language_source(
     WeightsError, CheckpointError, EndpointError
         If a model cannot be loaded or reached.
     """
-    from domainsam.prompter.language.keywords import ask_options
+    from domainsam.prompter.language.keywords import read_asked
     from domainsam.prompter.language.source import LanguageSource
     from domainsam.prompter.language.speakers import load_speaker
 
-    given = {name: value for name, value in how.items() if name != "ask"}
-    check_keywords(f"{pack} find", given, keyword_names(ask_options))
-    options = ask_options(**given)
+    phrase, options = read_asked(f"{pack} find", **how)
     foundation = load()
-    return LanguageSource(load_speaker(options, device), how["ask"], foundation, options)
+    return LanguageSource(load_speaker(options, device), phrase, foundation, options)
