@@ -45,7 +45,7 @@ class DomainPack:
     ``inputs`` and ``outputs``. ``convert`` turns released checkpoints of the
     system that the pack follows into model files, see :mod:`domainsam.released`. ``find``, where
     there is one, is a function ``(source, folder, foundation, **how)`` that answers what
-    :meth:`~domainsam.opened.Opened.find` is given by example: it gives an
+    :meth:`~domainsam.opened.scene.Opened.find` is given by example: it gives an
     :class:`~domainsam.infer.engine.EngineResult` staged in ``folder``, and the foundation that took part,
     which ``foundation()`` loads, or None. ``ask``, where there is one, is the same for what it is given by
     words of a language. ``many`` is the main job as a :class:`~domainsam.infer.many.ManyJob`, whose inputs

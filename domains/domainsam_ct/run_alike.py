@@ -179,7 +179,7 @@ def find_in(
     model: str | Path | None = None,
     device: str = "auto",
 ) -> tuple[EngineResult, Foundation | None]:
-    """Find organs in an opened scan, for :meth:`domainsam.opened.Opened.find`.
+    """Find organs in an opened scan, for :meth:`domainsam.opened.scene.Opened.find`.
 
     Parameters
     ----------

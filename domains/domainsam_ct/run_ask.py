@@ -121,29 +121,23 @@ def ask_in(
     foundation: Callable[[], Foundation],
     *,
     ask: str,
-    mllm: str | Path,
     device: str = "auto",
-    **options: Any,
+    **how: Any,
 ) -> tuple[EngineResult, Foundation]:
-    """Find what words mean in an opened scan, for :meth:`domainsam.opened.Opened.find`.
+    """Find what words mean in an opened scan: the part ``ask`` of :class:`~domainsam.packs.DomainPack`.
 
     Parameters
     ----------
-    folder
-        Takes the staged answer.
-    foundation
-        Loads the foundation.
-    ask, mllm, **options
-        What is looked for, and keywords of :func:`ask_options`.
     device
         As ``--device``.
+    ask, **how
+        The phrase, and keywords of :func:`ask_options`.
 
     Raises
     ------
-    ConfigError
-        If slices would leave this machine and that was not allowed.
-    InputError, WeightsError, CheckpointError, EndpointError
-        If the words say nothing, or the model cannot be asked.
+    DomainSamError
+        If slices would leave this machine and that was not allowed, the words say nothing, or the model
+        cannot be asked.
     """
     from domainsam_ct.ask.cases import load_asking
     from domainsam_ct.ask.volume import ask_volume
@@ -152,9 +146,7 @@ def ask_in(
 
     # The window of a scan that was opened without one is that of the model.
     window = None if source.window == ABDOMEN_WINDOW else source.window
-    chosen = ask_options(
-        phrase=ask, mllm=mllm, out=folder / "asked.nii.gz", window=window, device=device, **options
-    )
+    chosen = ask_options(phrase=ask, out=folder / "asked.nii.gz", window=window, device=device, **how)
     loaded = foundation()
     asking, _ = load_asking(chosen, loaded)
     folder.mkdir(parents=True, exist_ok=True)

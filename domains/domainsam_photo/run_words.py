@@ -180,35 +180,26 @@ def ask_in(
     folder: Path,
     foundation: Callable[[], Foundation],
     *,
-    ask: str,
-    mllm: str | Path,
     device: str = "auto",
-    **options: Any,
+    **how: Any,
 ) -> tuple[EngineResult, Foundation]:
-    """Find what words mean in an opened picture, for :meth:`domainsam.opened.Opened.find`.
+    """Find what words mean in an opened picture: the part ``ask`` of :class:`~domainsam.packs.DomainPack`.
 
     Parameters
     ----------
-    folder
-        Takes the staged answer.
-    foundation
-        Loads the foundation.
-    ask, mllm, **options
-        What is looked for, and keywords of :func:`domainsam.prompter.language.keywords.ask_options`.
     device
         As ``--device``.
+    **how
+        As of :func:`domainsam.prompter.language.keywords.read_asked`.
 
     Raises
     ------
-    InputError
-        If the words say nothing, or nothing was found.
-    ConfigError, WeightsError, CheckpointError, EndpointError
-        If the model cannot be asked.
+    DomainSamError
+        If the words say nothing, nothing was found, or the model cannot be asked.
     """
-    from domainsam.prompter.language.keywords import ask_options
+    from domainsam.prompter.language.keywords import read_asked
     from domainsam_photo.refer import find_referred
 
-    check_keywords("photo refer", options, keyword_names(ask_options))
+    phrase, chosen = read_asked("photo refer", **how)
     loaded = foundation()
-    chosen = ask_options(mllm=mllm, **options)
-    return find_referred(source, folder, loaded, ask, chosen, device), loaded
+    return find_referred(source, folder, loaded, phrase, chosen, device), loaded

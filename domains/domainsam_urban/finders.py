@@ -27,8 +27,10 @@ from domainsam_urban.model.alike import AlikeObjects, load_alike
 from domainsam_urban.model.asked import load_asked
 from domainsam_urban.model.settlement import MarkedObjects, SettlementModel, load_marked, load_model
 from domainsam_urban.model.worded import load_worded
-from domainsam_urban.read.area import MOST_ENLARGED, MUCH_ENLARGED, WantedArea
-from domainsam_urban.read.scene import Overview, RasterSource
+from domainsam_urban.read.area import WantedArea
+from domainsam_urban.read.overview import Overview
+from domainsam_urban.read.profile import MOST_ENLARGED, MUCH_ENLARGED
+from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, ReadOptions
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from domainsam.io.rasters import open_raster
 from domainsam_urban.job import SceneResult, make_scene_stem
 from domainsam_urban.map import STAGED_BYTES, WRITTEN_BYTES, list_work
 from domainsam_urban.model.settlement import find_resolution
-from domainsam_urban.read.area import RESAMPLE_FACTOR
 from domainsam_urban.read.catalogue import list_scenes, settle_area
+from domainsam_urban.read.layout import RESAMPLE_FACTOR
 from domainsam_urban.read.place import Place
 from domainsam_urban.run import map_options
 

@@ -240,7 +240,7 @@ def find_in(
     overlap: float = 0.7,
     least_area: int = 64,
 ) -> tuple[EngineResult, Foundation]:
-    """Find what an example shows, what words say or everything, for :meth:`domainsam.opened.Opened.find`.
+    """Find what an example shows, words say, or everything, for :meth:`domainsam.opened.scene.Opened.find`.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from domainsam.infer.spread import SpreadOptions
 from domainsam.keywords import check_keywords, keyword_names
 from domainsam.prompter.language.keywords import ask_options as language_options
+from domainsam.prompter.language.keywords import read_asked
 from domainsam_urban.run import Paths, map_inputs, map_options
 from domainsam_urban.run_alike import NO_PART, search_options
 from domainsam_urban.settings import MapOptions
@@ -76,42 +77,33 @@ def ask_in(
     folder: Path,
     foundation: Callable[[], Foundation],
     *,
-    ask: str,
-    mllm: str | Path,
     device: str = "auto",
-    **options: Any,
+    **how: Any,
 ) -> tuple[EngineResult, Foundation]:
-    """Find what words mean in an opened scene, for :meth:`domainsam.opened.Opened.find`.
+    """Find what words mean in an opened scene: the part ``ask`` of :class:`~domainsam.packs.DomainPack`.
 
     Parameters
     ----------
-    folder
-        Takes the staged answer.
-    foundation
-        Loads the foundation.
-    ask, mllm, **options
-        What is looked for, and keywords of :func:`domainsam.prompter.language.keywords.ask_options`.
     device
         As ``--device``.
+    **how
+        As of :func:`domainsam.prompter.language.keywords.read_asked`.
 
     Raises
     ------
-    InputError
-        If the words say nothing.
-    ConfigError, WeightsError, CheckpointError, EndpointError
-        If the model cannot be asked.
+    DomainSamError
+        If the words say nothing, or the model cannot be asked.
     """
     from domainsam.marks import MarkFiles
     from domainsam.prompter.language.speakers import load_speaker
     from domainsam_urban.ask import find_asked
     from domainsam_urban.model.asked import AskedObjects
 
-    check_keywords("urban ask", options, keyword_names(language_options))
-    chosen = language_options(mllm=mllm, **options)
+    phrase, chosen = read_asked("urban ask", **how)
     speaker = load_speaker(chosen, device)
     loaded = foundation()
     model = AskedObjects(
-        MarkFiles(), loaded, loaded.device, "float32", phrase=ask, speaker=speaker, ask=chosen
+        MarkFiles(), loaded, loaded.device, "float32", phrase=phrase, speaker=speaker, ask=chosen
     )
     folder.mkdir(parents=True, exist_ok=True)
     return find_asked(source, model, folder), loaded

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from domainsam.errors import CheckpointError
 from domainsam.prompter.language.adapters import add_adapter, save_adapter
-from domainsam.prompter.language.hugging import HuggingSpeaker, load_hugging
+from domainsam.prompter.language.folders import load_hugging
+from domainsam.prompter.language.hugging import HuggingSpeaker
 from domainsam.prompter.language.speakers import MODES, AskOptions
 from domainsam.prompter.language.wording import load_wording
 from domainsam.teach.dialogues import IGNORED, Batch, Dialogues, Known, read_known

@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from domainsam.grid import Grid
-from domainsam.protocols import Block, Features, SceneObject, Window
+from domainsam.infer.pictures import PictureView
+from domainsam.protocols import SceneObject, Window
 from domainsam.vocabulary.embedded import SIDE
 from domainsam.vocabulary.word_looks import look_at, prepare_crops
 from domainsam.vocabulary.word_network import WordNetwork
@@ -47,36 +47,9 @@ class Samples:
     pictures: Tensor
 
 
-class NamedView:
-    """A picture of the corpus as a :class:`~domainsam.protocols.View`."""
-
-    frames = 1
-
-    def __init__(self, image: NDArray[np.uint8]) -> None:
-        self.shape = (image.shape[0], image.shape[1])
-        self.grid = Grid.of_pixels(self.shape)
-        self._image = image.transpose(2, 0, 1).astype(np.float32) / 255
-
-    def block(self, window: Window) -> Block:
-        """Picture and validity of a window."""
-        image = np.zeros((3, window.height, window.width), np.float32)
-        valid = np.zeros((window.height, window.width), bool)
-        rows = slice(max(0, window.row), min(self.shape[0], window.row + window.height))
-        cols = slice(max(0, window.col), min(self.shape[1], window.col + window.width))
-        inner = np.s_[
-            rows.start - window.row : rows.stop - window.row, cols.start - window.col : cols.stop - window.col
-        ]
-        image[:, *inner] = self._image[:, rows, cols]
-        valid[inner] = True
-        return Block(window, image, valid)
-
-    def image(self, window: Window) -> NDArray[np.float32]:
-        """Picture of a window."""
-        return self.block(window).image
-
-    def features(self, window: Window) -> Features:
-        """There is no foundation."""
-        raise NotImplementedError
+def view_picture(image: NDArray[np.uint8]) -> PictureView:
+    """A picture ``(H, W, 3)`` of the corpus at its own size, without a foundation."""
+    return PictureView(lambda _: image, 1, None, max(image.shape[:2]))
 
 
 def skipped(one: Named) -> bool:
@@ -106,7 +79,7 @@ def cut_object(one: Named, number: int) -> SceneObject:
 @torch.inference_mode()
 def describe_regions(network: WordNetwork, one: Named) -> tuple[Tensor, list[int]]:
     """Features ``(n, F)`` of a picture's regions, and their concepts."""
-    view, numbers = NamedView(one.image), pick_regions(one)
+    view, numbers = view_picture(one.image), pick_regions(one)
     looks = [look_at(view, cut_object(one, number)) for number in numbers]
     narrow, wide, shapes = (torch.stack(part) for part in zip(*(look for look in looks if look), strict=True))
     features = network.describe_regions(prepare_crops(network, narrow, wide), shapes)

@@ -19,7 +19,7 @@ from domainsam.vocabulary.embedded import EmbeddedWords, load_words
 from domainsam.vocabulary.known import share_classes
 from recipes.words.concepts import read_concepts
 from recipes.words.corpus import Named
-from recipes.words.features import NamedView, Samples
+from recipes.words.features import Samples, view_picture
 from recipes.words.learn import LearnOptions, cosines, gather_words, learn_head, take
 
 LEFT_OUT = 20
@@ -146,7 +146,7 @@ def find_in_scenes(model: EmbeddedWords, records: list[Named]) -> dict[str, Any]
                 continue
             source = WordSource(model, [Word(name)], foundation, options=WordOptions(LEAST, proposals="map"))
             mask = np.zeros(one.ids.shape, bool)
-            for shown in source.find(NamedView(one.image)):
+            for shown in source.find(view_picture(one.image)):
                 mask[shown.bounds.slices] |= shown.mask
             truth = np.isin(one.ids, np.flatnonzero(np.array(one.names) == number) + 1)
             known = one.ids > 0

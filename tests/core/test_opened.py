@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from domainsam import opened
 from domainsam.errors import ConfigError, InputError
@@ -17,7 +18,7 @@ from domainsam.io.marks import place_marks
 from domainsam.opened import Opened, guess_pack
 from domainsam.packs import DomainPack
 from domainsam.protocols import Click, SceneObject, Window
-from tests.core.engine_fakes import textured_scene
+from tests.core.engine_fakes import ArraySource, textured_scene
 
 PLACED = np.array([[0.0, 2.0, 1000.0], [-2.0, 0.0, 5000.0], [0.0, 0.0, 1.0]])
 """Pixels of 2 m, the first one's centre at x 1000, y 5000."""
@@ -90,6 +91,32 @@ def test_arrays_lie_on_the_grid_and_unlabelled_objects_keep_apart_from_labelled_
         assert abs(bounds.row - 56) <= 4
         assert abs(bounds.width - 16) <= 8
         assert scene.find(boxes=[(40, 56, 56, 72)], foundation="fake").names == (UNNAMED,)
+
+
+def test_where_the_pack_asks_nobody_a_language_model_is_asked_about_any_scene(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from domainsam.testing.oracle import SeeingSpeaker
+
+    image = np.full((3, 160, 192), 0.2, np.float32)
+    image[:, 20:56, 30:70] = 0.9
+
+    def see(picture: NDArray[np.uint8]) -> dict[str, list[NDArray[np.bool_]]]:
+        bright = picture[..., 0] > 128
+        return {"the pond": [bright] if bright.any() else []}
+
+    speaker = SeeingSpeaker(see)
+    monkeypatch.setattr("domainsam.prompter.language.speakers.load_speaker", lambda *_: speaker)
+    asked: dict[str, Any] = {"ask": "the pond", "mllm": "oracle", "foundation": "fake", "device": "cpu"}
+    with Opened(PACK, ArraySource(image, np.ones(image.shape[1:], bool))) as scene:
+        found = scene.find(**asked, mode="pqpp")
+        assert found.names == (UNNAMED,)
+        truth = image[0] > 0.5
+        assert (found.mask & truth).sum() / (found.mask | truth).sum() > 0.6
+        with pytest.raises(ConfigError, match="roads find: no option is named 'mood'"):
+            scene.find(**asked, mood="good")
+        with pytest.raises(ConfigError, match="mllm="):
+            scene.find(ask="the pond")
 
 
 def test_features_and_pictures_are_of_a_window(scene: Opened) -> None:

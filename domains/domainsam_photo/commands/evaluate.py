@@ -158,7 +158,8 @@ def _score(ctx: click.Context, folder: Path, given: dict[str, Any], watch: Any, 
         If an option is impossible.
     """
     from domainsam_photo.evaluate.evaluate import EvaluateOptions, evaluate_folder
-    from domainsam_photo.evaluate.words import WordOptions, evaluate_words
+    from domainsam_photo.evaluate.word_work import WordOptions
+    from domainsam_photo.evaluate.words import evaluate_words
 
     shared = ("layout", "split", "limit", "foundation", "device", "precision", "seed")
     chosen = {name: given[name] for name in shared}

@@ -12,7 +12,7 @@ from domainsam_cli.console import echo, get_command_line
 from domainsam_cli.options import demo_folder_option, json_option, overwrite_option, seed_option
 from domainsam_urban.job import make_scene_stem
 from domainsam_urban.model.settlement import get_method, get_shape_settings, read_shipped_resolution
-from domainsam_urban.read.area import MOST_ENLARGED, SceneProfile
+from domainsam_urban.read.profile import MOST_ENLARGED, SceneProfile
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, OutputOptions, RunOptions
 from domainsam_urban.write.provenance import Acquisition, find_acquisition

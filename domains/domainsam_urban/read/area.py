@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +20,6 @@ from rasterio import features
 from domainsam.errors import ConfigError, InputError
 from domainsam.io.rasters import silence_rasterio
 from domainsam.protocols import Window
-from domainsam_urban.read.bands import Radiometry
 from domainsam_urban.read.geodesy import apply_affine, parse_crs
 from domainsam_urban.read.layers import read_polygons
 from domainsam_urban.read.place import Place, to_extent
@@ -153,51 +151,3 @@ def find_wanted_area(read: ReadOptions) -> WantedArea | None:
     if crs is not None:
         box = shapely.segmentize(box, max(east - west, north - south) / SIDE_PARTS)
     return WantedArea(f"box {words}", gpd.GeoSeries([box], crs=crs))
-
-
-RESAMPLE_FACTOR = 1.25
-"""A scene whose ground pixel is within this factor of the asked-for resolution is read as it is:
-networks are trained with at least that much change of scale."""
-
-MUCH_ENLARGED, MOST_ENLARGED = 5.0, 20.0
-"""Times that a scene's pixels are as coarse as what the model has learnt, to be told, and to be refused."""
-
-
-@dataclass(frozen=True)
-class SceneProfile:
-    """Facts about a scene, for people and for run metadata.
-
-    ``ground_pixel`` is the native pixel's height and width in metres at the
-    scene's centre, None without a CRS; ``work_pixel`` that of the work grid.
-    """
-
-    path: str
-    driver: str
-    shape: tuple[int, int]
-    band_count: int
-    dtype: str
-    bands: tuple[int, ...]
-    nodata: float | None
-    crs: str | None
-    ground_pixel: tuple[float, float] | None
-    work_shape: tuple[int, int]
-    work_pixel: tuple[float, float] | None
-    resampled: bool
-    radiometry: Radiometry
-    tags: Mapping[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
-        return asdict(self)
-
-
-def compute_work_shape(
-    native: tuple[int, int], ground: tuple[float, float] | None, resolution: float | None
-) -> tuple[int, int]:
-    """Rows and columns of the work grid: the native ones where the ground pixel is near ``resolution``."""
-    if resolution is None or ground is None:
-        return native
-    ratios = [metres / resolution for metres in ground]
-    if all(1 / RESAMPLE_FACTOR <= ratio <= RESAMPLE_FACTOR for ratio in ratios):
-        return native
-    return max(1, round(native[0] * ratios[0])), max(1, round(native[1] * ratios[1]))

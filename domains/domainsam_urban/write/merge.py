@@ -10,33 +10,26 @@ outlines never.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import shapely
-from affine import Affine
-from numpy.typing import NDArray
 
-from domainsam.errors import ConfigError, InputError
+from domainsam.errors import ConfigError
 from domainsam.infer.components import UnionFind
-from domainsam.io.vectors import read_table
-from domainsam.reading import reading
 from domainsam.staging import Staging, check_targets, open_scratch
 from domainsam_urban.job import ScenePlan
-from domainsam_urban.read.geodesy import convert_edge_length, measure_polygons, parse_crs
-from domainsam_urban.read.place import Place
-from domainsam_urban.settings import SETTLEMENTS
+from domainsam_urban.read.geodesy import measure_polygons
 from domainsam_urban.write.joins import find_contacts, unite
+from domainsam_urban.write.neighbours import Neighbourhood, order_scenes
 from domainsam_urban.write.polygons import COLUMNS
-from domainsam_urban.write.seams import Ground, find_lost, make_ground
+from domainsam_urban.write.scenerows import SCENES, describe_joined, make_empty, read_scene
+from domainsam_urban.write.seams import find_lost
 from domainsam_urban.write.streamed import (
     TILES,
     check_format,
@@ -48,36 +41,10 @@ from domainsam_urban.write.streamed import (
 
 log = logging.getLogger(__name__)
 
-DEGREES = "EPSG:4326"
-WORLD = (-180.0, -90.0, 180.0, 90.0)
 HELD = 64
 """Scenes whose polygons near borders are held at a time; neighbours follow one another."""
-SCENES = "scenes"
-"""Column that counts the scenes that an object was seen in."""
 LEAST_PIXELS = 16
 """What a seam leaves of an object is left out if it has fewer, and not half of what a scene saw."""
-_TEXT = ("class", "source", "model", "method")
-
-
-@dataclass(frozen=True, eq=False)
-class Neighbourhood:
-    """Scenes in the order in which they are merged, and where they lie in the plane of the merged layer.
-
-    ``pixel`` is that of the coarsest of them in metres, ``tolerance`` the same in that plane; ``near`` holds
-    pairs of scenes, the lower number first, that overlap or touch.
-    """
-
-    plans: Sequence[ScenePlan]
-    grounds: Sequence[Ground]
-    crs: Any
-    pixel: float
-    tolerance: float
-    near: NDArray[np.int64]
-
-    def list_neighbours(self, scene: int) -> list[int]:
-        """Numbers of the scenes that overlap or touch one."""
-        pairs = self.near[(self.near == scene).any(axis=1)]
-        return [int(other) for other in pairs.ravel() if other != scene]
 
 
 def check_merge(plans: Sequence[Any], targets: Sequence[Path], overwrite: bool) -> None:
@@ -151,56 +118,6 @@ def write_merged(
     return {kind: target for kind, target in kinds.items() if target in staging.targets}
 
 
-def order_scenes(plans: Sequence[ScenePlan], resolution: float | None) -> Neighbourhood:
-    """Scenes along a Hilbert curve, with their ground in one plane: their CRS, or degrees if that differs.
-
-    Raises
-    ------
-    InputError
-        If an item cannot be read, or has no place.
-    """
-    seen, places = zip(*map(read_footprint, plans), strict=True) if plans else ((), ())
-    codes = {parse_crs(place.crs) for place in places}
-    crs = codes.pop() if len(codes) == 1 else parse_crs(DEGREES)
-    pixel = max([resolution or 0.0, *(place.pixel_metres() for place in places)])
-    shapes = gpd.GeoSeries(list(seen), crs=DEGREES)
-    order = np.argsort(_along_curve(shapes), kind="stable")
-    tolerance = convert_edge_length(crs, pixel)
-    grounds = [make_ground(shape) for shape in shapes.iloc[order].to_crs(crs)]
-    outlines = np.array([ground.seen for ground in grounds], dtype=object)
-    near = np.empty((0, 2), dtype=np.int64)
-    if len(outlines):
-        near = shapely.STRtree(outlines).query(outlines, predicate="dwithin", distance=2 * tolerance).T
-        near = near[near[:, 0] < near[:, 1]]
-        near = near[np.lexsort((near[:, 1], near[:, 0]))]
-    return Neighbourhood([plans[number] for number in order], grounds, crs, pixel, tolerance, near)
-
-
-def _along_curve(shapes: gpd.GeoSeries) -> NDArray[Any]:
-    distance: NDArray[Any] = shapes.hilbert_distance(total_bounds=WORLD).to_numpy()
-    return distance
-
-
-def read_footprint(plan: ScenePlan) -> tuple[Any, Place]:
-    """Where a scene has data, in degrees, and its grid, by its STAC item.
-
-    Raises
-    ------
-    InputError
-        If the item cannot be read, or the scene has no CRS.
-    """
-    assert plan.stac is not None
-    with reading(plan.stac, "a STAC item"):
-        item = json.loads(plan.stac.read_text(encoding="utf-8"))
-        properties = item["properties"]
-        crs = properties["proj:code"] or properties.get("proj:wkt2")
-        if item["geometry"] is None or crs is None:
-            raise InputError(f"{plan.source}: has no CRS, so it has no place among others: leave out --merge")
-        shape = shapely.from_geojson(json.dumps(item["geometry"]))
-        rows, cols = properties["proj:shape"]
-        return shape, Place((rows, cols), Affine(*properties["proj:transform"][:6]), parse_crs(crs))
-
-
 class _Merger:
     """The three passes over a neighbourhood."""
 
@@ -222,7 +139,7 @@ class _Merger:
             self._compare(int(one), int(other))
         members = self._list_members()
         number = 1
-        yield self._finish(_make_empty(self.area.crs), 1)
+        yield self._finish(make_empty(self.area.crs), 1)
         for scene in scenes:
             settled = gpd.read_parquet(self._path(scene, "settled"))
             opened = self._gather(scene, members.pop(scene, []))
@@ -317,63 +234,10 @@ class _Merger:
         place = {number: index for index, number in enumerate(group)}
         contacts = [(place[one], place[its]) for one in group for its in self.contacts.get(one, ())]
         shapes = unite(list(table.geometry), contacts, self.area.tolerance)
-        made = _describe(table, shapes, len(set(scenes)))
+        made = describe_joined(table, shapes, len(set(scenes)))
         return made.assign(cut=bool(table["cut"].any()), largest=float(table["area_m2"].max()), joined=True)
 
     def _finish(self, table: gpd.GeoDataFrame, number: int) -> gpd.GeoDataFrame:
         """Rows numbered on, with the columns of a scene's polygons."""
         table = table.assign(id=np.arange(number, number + len(table), dtype=np.int64))
         return table[[*COLUMNS, SCENES, "geometry"]]
-
-
-def _describe(table: gpd.GeoDataFrame, shapes: NDArray[np.object_], scenes: int) -> gpd.GeoDataFrame:
-    """Rows for the parts of an object: those of the largest polygon, with all sources and mean confidence."""
-    weights = shapely.area(table.geometry.to_numpy())
-    rows = table.iloc[[int(weights.argmax())] * len(shapes)].reset_index(drop=True)
-    confidence = table["confidence"].to_numpy(dtype=np.float64)
-    known = np.isfinite(confidence)
-    mean = float(np.average(confidence[known], weights=weights[known])) if known.any() else np.nan
-    source = ", ".join(dict.fromkeys(str(name) for name in table["source"]))
-    rows = rows.assign(confidence=mean, source=source)
-    rows[SCENES] = np.int64(scenes)
-    return rows.set_geometry(gpd.GeoSeries(list(shapes), crs=table.crs))
-
-
-def read_scene(plan: ScenePlan, crs: Any) -> gpd.GeoDataFrame:
-    """A scene's polygons in the merged layer's plane.
-
-    Raises
-    ------
-    InputError
-        If they cannot be read, or have no CRS.
-    """
-    path = plan.vectors[0]
-    table = read_table(path, layer=SETTLEMENTS if path.suffix.lower() == ".gpkg" else None)
-    if not len(table):
-        return _make_empty(crs)
-    if table.crs is None:
-        raise InputError(f"{path}: has no CRS, so it has no place among others: leave out --merge")
-    table = table.to_crs(crs)
-    shapes = table.geometry.to_numpy()
-    wrong = ~shapely.is_valid(shapes)
-    if wrong.any():
-        shapes[wrong] = shapely.make_valid(shapes[wrong], method="structure", keep_collapsed=False)
-        table = table.set_geometry(gpd.GeoSeries(shapes, index=table.index, crs=crs))
-    return _with_types(table.assign(**{SCENES: np.int64(1)}))
-
-
-def _with_types(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """The columns of a scene's polygons with types that do not depend on whether they hold anything."""
-    table = table.reindex(columns=[*COLUMNS, SCENES, "geometry"])
-    moments = pd.to_datetime(table["datetime"], utc=True).astype("datetime64[ms, UTC]")
-    texts = {name: table[name].astype("str") for name in _TEXT}
-    numbers = {
-        name: table[name].astype(np.float64) for name in ("confidence", "area_m2", "area_ha", "perimeter_m")
-    }
-    whole = {name: table[name].astype(np.int64) for name in ("id", SCENES)}
-    return table.assign(datetime=moments, **texts, **numbers, **whole)
-
-
-def _make_empty(crs: Any) -> gpd.GeoDataFrame:
-    columns: dict[str, list[Any]] = {name: [] for name in (*COLUMNS, SCENES)}
-    return _with_types(gpd.GeoDataFrame(columns, geometry=gpd.GeoSeries([], crs=crs)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from domainsam.keywords import path_of
+from domainsam.keywords import check_keywords, keyword_names, path_of
 from domainsam.prompter.language.speakers import AskOptions
 
 
@@ -63,3 +64,24 @@ def ask_options(
         asked_together,
         timeout,
     )
+
+
+def read_asked(job: str, *, ask: str, mllm: str | Path, **how: Any) -> tuple[str, AskOptions]:
+    """A phrase, and who is asked and how, of what :meth:`~domainsam.opened.scene.Opened.find` was given.
+
+    Parameters
+    ----------
+    job
+        The job's name, for the message.
+    ask
+        The phrase.
+    mllm, **how
+        As of :func:`ask_options`.
+
+    Raises
+    ------
+    ConfigError
+        If a keyword is unknown or impossible.
+    """
+    check_keywords(job, how, keyword_names(ask_options))
+    return ask, ask_options(mllm=mllm, **how)

@@ -195,6 +195,6 @@ def load_speaker(options: AskOptions, device: str = "auto", precision: str = "au
         from domainsam.prompter.language.endpoint import EndpointSpeaker
 
         return EndpointSpeaker.of(options)
-    from domainsam.prompter.language.hugging import load_hugging
+    from domainsam.prompter.language.folders import load_hugging
 
     return load_hugging(options, device, precision)

@@ -23,7 +23,8 @@ from domainsam.prompter.language.dialogues import (
     lies_on,
     make_dialogue,
 )
-from domainsam.prompter.language.hugging import HuggingSpeaker, load_hugging
+from domainsam.prompter.language.folders import load_hugging
+from domainsam.prompter.language.hugging import HuggingSpeaker
 from domainsam.prompter.language.speakers import AskOptions, Question
 from domainsam.prompter.language.wording import load_wording
 from domainsam.teach.dialogues import IGNORED, label_answers, read_known

@@ -18,7 +18,8 @@ from domainsam.errors import ConfigError, InputError, MissingInputError
 from domainsam_photo.evaluate.naming import read_maps, read_named
 from domainsam_photo.evaluate.sentences import decode_segmentation, read_sentences
 from domainsam_photo.evaluate.word_scores import count_confusion, mean_iou, score_answer
-from domainsam_photo.evaluate.words import WordOptions, evaluate_words
+from domainsam_photo.evaluate.word_work import WordOptions
+from domainsam_photo.evaluate.words import evaluate_words
 from domainsam_photo.read.pictures import read_picture
 
 Run = Callable[..., int]

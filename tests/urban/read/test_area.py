@@ -11,6 +11,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from rasterio.errors import NotGeoreferencedWarning
 
 from domainsam.errors import ConfigError, InputError
 from domainsam.protocols import Window
@@ -21,6 +22,7 @@ from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.read.area import WantedArea, find_wanted_area
 from domainsam_urban.read.scene import RasterSource
 from domainsam_urban.settings import MapOptions, OutputOptions, ReadOptions, RunOptions
+from tests.urban.read.scene_files import ramp, save
 from tests.urban.tiny import PLACE, UTM, write_scene
 
 PART = Window(40, 24, 64, 80)
@@ -180,6 +182,17 @@ def test_a_layer_cannot_be_laid_on_a_scene_without_crs(tmp_path: Path) -> None:
     area = find_wanted_area(ReadOptions(aoi=layer(tmp_path / "aoi.gpkg", ground(PART))))
     with pytest.raises(InputError, match=r"has no CRS, so area 'aoi\.gpkg' cannot be laid on it"):
         RasterSource(path, allow_no_crs=True, area=area)
+
+
+@pytest.mark.parametrize("on_ground", [False, True])
+def test_a_part_of_a_scene_without_geotransform_has_no_place_either(tmp_path: Path, on_ground: bool) -> None:
+    with pytest.warns(NotGeoreferencedWarning):
+        path = save(tmp_path / "s.tif", ramp(3), None)
+    area = find_wanted_area(ReadOptions(bbox=(8, 16, 72, 48)))
+    with RasterSource(path, resolution=1.5, allow_no_crs=True, area=area, on_ground=on_ground) as source:
+        assert (source.crs, source.work_crs, source.grid.frame) == (None, None, "pixel")
+        assert (source.grid.shape, source.profile_info.ground_pixel) == ((32, 64), None)
+        np.testing.assert_array_equal(source.read(Window(0, 0, 32, 64)).image * 255, ramp(3)[:, 16:48, 8:72])
 
 
 def test_from_the_command_line(

@@ -13,7 +13,8 @@ import torch
 
 from domainsam.errors import CheckpointError, WeightsError
 from domainsam.prompter.language.codecs import choose_codec
-from domainsam.prompter.language.hugging import HuggingSpeaker, load_hugging
+from domainsam.prompter.language.folders import load_hugging
+from domainsam.prompter.language.hugging import HuggingSpeaker
 from domainsam.prompter.language.speakers import AskOptions, Question
 from tests.core.prompter.language.tiny import make_llava_next, make_paligemma, make_qwen
 
