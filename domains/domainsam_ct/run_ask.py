@@ -144,6 +144,9 @@ def ask_in(
     from domainsam_ct.model.sweep import SliceRun
     from domainsam_ct.read.volume import ABDOMEN_WINDOW
 
+    for name in ("phrase", "out", "window"):
+        if name in how:
+            raise ConfigError(f"{name!r} is said by ask=, save() or open(), not here: leave it out")
     # The window of a scan that was opened without one is that of the model.
     window = None if source.window == ABDOMEN_WINDOW else source.window
     chosen = ask_options(phrase=ask, out=folder / "asked.nii.gz", window=window, device=device, **how)

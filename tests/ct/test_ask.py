@@ -130,6 +130,8 @@ def test_an_open_scan_is_asked_too(scan: Path, oracle: SeeingSpeaker) -> None:
         assert found.told["asked"]["spleen"]["parts"][0]["slices_found"] == 7
         with pytest.raises(ConfigError, match="no option is named 'mood'"):
             opened.find(ask=PHRASE, mllm="oracle", mood="good")
+        with pytest.raises(ConfigError, match=r"'window' is said by ask=, save\(\) or open\(\), not here"):
+            opened.find(ask=PHRASE, mllm="oracle", window="liver")
 
 
 def test_slices_are_seen_from_the_feet_with_the_right_on_the_left(scan: Path) -> None:

@@ -121,6 +121,7 @@ def test_another_pyramid_is_read_back_as_it_was(tmp_path: Path) -> None:
     about = {**METADATA, "encoder": "test_efficientnet", "mlp_dim": 64, "image_size": 64}
     read = load_foundation(save_embedded(network, tmp_path / "f.safetensors", about))
     assert read.name == "embedded_lite"
+    assert isinstance(read, EmbeddedFoundation)
     assert not [m for m in read.model.encoder.modules() if isinstance(m, nn.BatchNorm2d)]
     images = torch.rand(1, 3, 64, 96)
     with torch.no_grad():

@@ -79,7 +79,7 @@ def test_the_discriminant_is_fishers_where_the_scene_is_what_lies_around() -> No
 
     features, share = make_cells(inside=200, outside=200)
     parts = [features[share > 0.5], features[share < 0.5]]
-    within = sum(np.cov(part.T, bias=True) for part in parts) / 2
+    within = (np.cov(parts[0].T, bias=True) + np.cov(parts[1].T, bias=True)) / 2
     found = learn_discriminant(features, share, Spread(parts[1].mean(axis=0).astype(np.float64), within))
     fisher = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=None).fit(features, share > 0.5).coef_[0]
     cosine = found.weights @ fisher / np.linalg.norm(found.weights) / np.linalg.norm(fisher)

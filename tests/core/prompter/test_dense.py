@@ -18,7 +18,7 @@ from domainsam.prompter.dense import (
     measure_spread,
 )
 from domainsam.prompter.search import ExampleOptions
-from domainsam.protocols import Foundation, PromptSource, SceneObject, Window
+from domainsam.protocols import Block, Foundation, PromptSource, SceneObject, Window
 from domainsam.testing.contracts import ArrayView, PromptSourceContract
 from tests.core.prompter.test_example import BLUE, RED, disc, draw, iou, mark, see
 
@@ -72,10 +72,13 @@ def test_a_large_scene_is_not_read_whole_to_learn_how_it_varies(
     view = see(picture, fake)
     one = mark(np.pad(np.ones((30, 30), bool), ((10, len(picture) - 40), (10, len(picture) - 40))))
     read: list[Window] = []
-    block = type(view).block
-    monkeypatch.setattr(
-        type(view), "block", lambda self, window: (read.append(window), block(self, window))[1]
-    )
+    block = view.block
+
+    def counted(window: Window) -> Block:
+        read.append(window)
+        return block(window)
+
+    monkeypatch.setattr(view, "block", counted)
     spread = measure_spread([(view, one)], fake.image_size)
     # Those that are passed over, those that are looked at, and the example's own.
     assert len(read) <= LOOKED_AT * (TRIES + 1) + 1
