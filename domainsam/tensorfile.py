@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from domainsam.errors import CheckpointError, OutputError
 
+COUNTER = "num_batches_tracked"
+"""Ending of batch norms' counters, which some files leave out and nothing reads at inference."""
 NAMES_SHOWN = 4
 """Tensor names that an error message lists before it says how many more there are."""
 MAX_HEADER = 2**32
@@ -156,6 +158,7 @@ def load_strict(
     ``assign`` makes the network keep the given tensors themselves, as one
     built on the meta device must; otherwise they are cast to its types.
     ``names`` says what the file calls the network's tensors, where that differs.
+    Numbers of batches that norms have seen (:data:`COUNTER`) may be absent: nothing that answers uses them.
 
     Raises
     ------
@@ -164,6 +167,8 @@ def load_strict(
     """
     state = network.state_dict()
     names = names or {name: name for name in state}
+    counted = {names[name]: value for name, value in state.items() if name.endswith(COUNTER)}
+    tensors = {**counted, **tensors}
     expected = {names[name]: value for name, value in state.items()}
     faults = {
         "missing": sorted(expected.keys() - tensors.keys()),

@@ -19,12 +19,10 @@ from torch import Tensor, nn
 from domainsam.errors import CheckpointError, ConfigError
 from domainsam.foundation.loading import read_tensors
 from domainsam.foundations import Normalisation
-from domainsam.tensorfile import list_names
+from domainsam.tensorfile import COUNTER, list_names
 
 STRIDES = (4, 8, 16, 32)
 """Levels that a pyramid of features has unless others are asked for."""
-COUNTER = "num_batches_tracked"
-"""Ending of batch norms' counters, which some files leave out and nothing reads at inference."""
 Triple = tuple[float, float, float]
 
 log = logging.getLogger(__name__)

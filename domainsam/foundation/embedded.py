@@ -17,7 +17,7 @@ from domainsam.foundation.loading import read_tensors
 from domainsam.foundation.norms import merge_norms
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Features, Masks
-from domainsam.tensorfile import halve, load_strict, read_metadata, write_safetensors
+from domainsam.tensorfile import COUNTER, halve, load_strict, read_metadata, write_safetensors
 
 WEIGHTS = Path(__file__).parent / "weights" / "embedded.safetensors"
 HEADER = "domainsam"
@@ -133,7 +133,8 @@ def save_embedded(model: CompactSam, path: str | Path, metadata: Mapping[str, ob
     missing = [key for key in REQUIRED if key not in metadata]
     if missing:
         raise CheckpointError(f"metadata of the embedded weights lacks {', '.join(missing)}")
-    path, tensors = Path(path), halve(model.state_dict())
+    path = Path(path)
+    tensors = {name: value for name, value in halve(model.state_dict()).items() if not name.endswith(COUNTER)}
     header = {HEADER: json.dumps({**DEFAULTS, **metadata}, sort_keys=True)}
     write_safetensors(path, tensors, header)
     return path

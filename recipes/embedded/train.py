@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from domainsam.foundation.decoders.compact import CompactSam
+from domainsam.foundation.embedded import save_embedded
 from domainsam.foundation.loading import read_tensors
 from domainsam.machine import is_quick_in_bfloat16
 from domainsam.tensorfile import load_strict
@@ -263,8 +264,6 @@ def main() -> None:
     if options.export is None:
         train(options)
         return
-    from domainsam.foundation.embedded import save_embedded
-
     state = torch.load(options.work / "latest.pt", map_location="cpu", weights_only=True)
     trainee = Trainee(options.encoder, options.mlp_dim)
     trainee.load_state_dict(state["average"])
