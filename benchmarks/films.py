@@ -28,7 +28,7 @@ from PIL import Image
 from scipy import ndimage
 from scipy.optimize import minimize
 
-from domainsam.foundation import load_foundation
+from domainsam.foundation import DEFAULT, load_foundation
 from domainsam.infer.pictures import PictureView
 from domainsam.prompter.followed import TrackOptions, look_at, start_object
 from domainsam.prompter.likeness import Likeness, share_cells
@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--fit", action="store_true", help="print weights, fitted on the half for choosing")
     parser.add_argument("--bends", action="store_true", help="compare what bends with likeness alone")
-    parser.add_argument("--foundation", default="embedded")
+    parser.add_argument("--foundation", default=DEFAULT)
     parser.add_argument("--count", type=int, default=12, help="films")
     parser.add_argument("--frames", type=int, default=8, help="pictures of a film")
     given = parser.parse_args()
@@ -266,7 +266,7 @@ def main() -> None:
     films = make_films(given.data, "chosen" if given.fit else "reported", given.count, given.frames)
     if given.fit:
         fitted = fit_weights([collect_terms(film, foundation, given.bends) for film in films])
-        write(f"{'BENDING' if given.bends else 'DECODER, LOOK, DEPTH, BIAS'} = {fitted.round(3).tolist()}\n")
+        write(f"{'bending' if given.bends else 'plain'} {fitted.round(3).tolist()}\n")
         return
     rows = []
     ways = TrackOptions(likeness=given.bends, bends=False), TrackOptions(likeness=True, bends=given.bends)

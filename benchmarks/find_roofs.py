@@ -28,6 +28,7 @@ from rasterio.features import rasterize
 
 import domainsam
 from benchmarks.stability import Picture, read_picture, read_tiles
+from domainsam.foundation import DEFAULT
 from domainsam.metrics.bootstrap import bootstrap
 
 RIGHT = 0.5
@@ -174,7 +175,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=8)
     parser.add_argument("--method", default="texture", choices=("texture", "persam"))
     parser.add_argument("--finetune", action="store_true")
-    parser.add_argument("--foundation", default="embedded_lite")
+    parser.add_argument("--foundation", default=DEFAULT)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []

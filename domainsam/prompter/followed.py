@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from domainsam.errors import ConfigError, InputError
 from domainsam.prompter.anchor import Anchor, anchor_points
 from domainsam.prompter.descriptors import centre_window
-from domainsam.prompter.likeness import FITTED, Likeness, learn_likeness, measure_depth, share_cells
+from domainsam.prompter.likeness import (
+    DEFAULT_WEIGHTS,
+    FITTED,
+    Likeness,
+    learn_likeness,
+    measure_depth,
+    share_cells,
+)
 from domainsam.prompter.patches import LEAST, compare_patches, take_patches
 from domainsam.prompter.pointmask import PointMask, decode_points
 from domainsam.prompter.query import Pick, Points, pick_points
@@ -191,7 +198,8 @@ def start_object(
     if options.likeness or options.bends or (options.likeness is None and foundation.name in FITTED):
         window = surround(view, mask, one.bounds.frame, followed.side)
         looks = view.features(window), view.image(window)
-        followed.likeness = learn_likeness(mask, *looks, window, points[:count], options.bends)
+        weights = FITTED.get(foundation.name, DEFAULT_WEIGHTS)
+        followed.likeness = learn_likeness(mask, *looks, window, points[:count], options.bends, weights)
     if options.patches:
         image = view.image(Window(0, 0, *view.shape, one.bounds.frame))
         followed.patches = take_patches(image, points)

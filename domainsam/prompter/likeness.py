@@ -26,12 +26,31 @@ from domainsam.prompter.query import Points
 from domainsam.protocols import Features, Window
 
 Float32 = NDArray[np.float32]
-FITTED = ("embedded",)
-"""Foundations whose logits the weights below suit; others are trusted alone."""
-DECODER, LOOK, DEPTH, BIAS = 0.137, 0.801, 0.35, -0.783
-"""Weights of the three in log-odds, and what is added: logistic regression on cells of twelve films."""
-BENDING = (0.1, 0.494, 0.058, 0.856, -0.213)
-"""The same of all four: the outline counts for little then."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What counts how much, in log-odds: logistic regression on cells of twelve films.
+
+    Parameters
+    ----------
+    plain
+        Of decoder, look and depth, and what is added.
+    bending
+        Of decoder, look, depth and what is carried, and what is added: the outline counts for little then.
+    """
+
+    plain: tuple[float, float, float, float]
+    bending: tuple[float, float, float, float, float]
+
+
+FITTED = {
+    "embedded": Weights((0.137, 0.801, 0.35, -0.783), (0.1, 0.494, 0.058, 0.856, -0.213)),
+    "embedded_lite": Weights((0.093, 0.661, 0.976, -0.285), (0.1, 0.494, 0.058, 0.856, -0.213)),
+}
+"""By foundation, as its logits suit it; others are trusted alone unless likeness is asked for."""
+DEFAULT_WEIGHTS = FITTED["embedded"]
+"""Of those others."""
 MOST_LOGIT, MOST_DEPTH = 8.0, 12.0
 """What the decoder's logits and the log-odds, and the depth in cells, are cut at before they are weighed."""
 LEAST_SHARE = 0.02
@@ -64,6 +83,8 @@ class Likeness:
         ``(P, 2)`` where its points were set.
     carried
         What was the object in earlier pictures, if it bends; :meth:`judge` adds to it.
+    weights
+        How much each of these counts.
     """
 
     contrast: Contrast
@@ -71,10 +92,11 @@ class Likeness:
     window: Window
     points: Points
     carried: Carried | None = None
+    weights: Weights = DEFAULT_WEIGHTS
 
     def moved(self, depth: Float32, window: Window, points: Points) -> Likeness:
         """The same look with another outline, of another picture, and the points on it."""
-        return Likeness(self.contrast, depth, window, points, self.carried)
+        return Likeness(self.contrast, depth, window, points, self.carried, self.weights)
 
     def judge(
         self,
@@ -92,12 +114,12 @@ class Likeness:
         cells = describe_cells(features, image)
         if self.carried is None:
             terms, near = self.compare(logits, cells, None, window, points, seen)
-            *weights, bias = DECODER, LOOK, DEPTH, BIAS
+            *weights, bias = self.weights.plain
         else:
             places = self.carried.describe(cells)
             share = self.carried.carry(places, window)
             terms, near = self.compare(logits, cells, share, window, points, seen)
-            *weights, bias = BENDING
+            *weights, bias = self.weights.bending
         told = np.tensordot(np.array(weights), terms, 1) + bias
         judged: Float32 = np.where(near, told, BEYOND).astype(np.float32)
         # A picture where it is hidden tells nothing of what it looks like afterwards.
@@ -150,6 +172,7 @@ def learn_likeness(
     window: Window,
     points: Points,
     bends: bool = False,
+    weights: Weights = DEFAULT_WEIGHTS,
 ) -> Likeness | None:
     """What an object looks like, or None where it has nothing beside it to be told from.
 
@@ -163,6 +186,8 @@ def learn_likeness(
         ``(P, 2)`` on the object.
     bends
         Whether labels are carried as well.
+    weights
+        How much each part counts.
     """
     share = share_cells(mask, window)
     depth = measure_depth(share)
@@ -173,7 +198,7 @@ def learn_likeness(
         return None
     contrast = learn_contrast(cells[:, near].T.copy(), share[near])
     carried = learn_carried(cells, share, window) if bends else None
-    return Likeness(contrast, depth, window, points.copy(), carried)
+    return Likeness(contrast, depth, window, points.copy(), carried, weights)
 
 
 def share_cells(mask: NDArray[np.bool_], window: Window) -> Float32:

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from domainsam.foundation import load_foundation
+from domainsam.foundation import DEFAULT, load_foundation
 from domainsam.prompter.everything import (
     AT_ONCE,
     STEP,
@@ -185,7 +185,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path)
-    parser.add_argument("--foundation", default="embedded")
+    parser.add_argument("--foundation", default=DEFAULT)
     parser.add_argument("--each", type=int, default=8, help="pictures of every set")
     parser.add_argument("--urban", type=int, default=0, help="pictures of roofs, which choose nothing")
     parser.add_argument("--step", type=int, default=STEP, help="pixels between points; 64 is a quick look")
