@@ -72,6 +72,32 @@ def test_it_sees_what_differs(benchmark: Any, scene: Path) -> None:
     assert row.share == pytest.approx(6400 / (280 * 270), rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("rows_off", "exact", "passed"), [(0, True, True), (1, True, False), (2, False, True), (4, False, False)]
+)
+def test_where_nothing_is_found_the_probability_decides(
+    benchmark: Any, scene: Path, rows_off: int, exact: bool, passed: bool
+) -> None:
+    """Of 100 rows some are 0.2 (51 of 254) higher: up to 3 % of the ground may, of equal pixels none."""
+    picture = benchmark.read_picture(scene, 1200)
+    none, likely = np.zeros((1, 100, 100), np.uint8), np.full((1, 100, 100), 40, np.uint8)
+    changed = likely.copy()
+    changed[:, 40 : 40 + rows_off] += 51
+    mask, one, other = (
+        benchmark.Picture(values, values[0] != 255, picture.transform, picture.crs)
+        for values in (none, likely, changed)
+    )
+    row = benchmark.compare((mask, one), (mask, other), 0.0, ("scene", "case"), exact)
+    assert (row.share, row.iou, row.area_ratio) == (0.0, 1.0, 1.0)
+    assert row.probability_changed == pytest.approx(rows_off / 100)
+    assert row.probability_off == pytest.approx(rows_off / 100 * 51 / 254)
+    assert row.passed is passed
+    # 100 x 100 pixels of 0.9 m without 40 m at every side: 10 m are left.
+    row = benchmark.compare((mask, one), (mask, other), 40.0, ("scene", "case"), exact)
+    assert row.hectares < benchmark.LEAST_HECTARES
+    assert row.passed is None
+
+
 def test_web_map_tiles_lie_where_their_names_say(benchmark: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     tiles = {name: rng.integers(1, 255, (3, 256, 256), np.uint8) for name in ("A-10-7-4", "A-22-15-5")}
