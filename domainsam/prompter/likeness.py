@@ -37,7 +37,7 @@ class Weights:
     plain
         Of decoder, look and depth, and what is added.
     bending
-        Of decoder, look, depth and what is carried, and what is added: the outline counts for little then.
+        Of decoder, look, depth and what is carried, and what is added: the outline counts for less then.
     """
 
     plain: tuple[float, float, float, float]
@@ -46,7 +46,7 @@ class Weights:
 
 FITTED = {
     "embedded": Weights((0.137, 0.801, 0.35, -0.783), (0.1, 0.494, 0.058, 0.856, -0.213)),
-    "embedded_lite": Weights((0.093, 0.661, 0.976, -0.285), (0.1, 0.494, 0.058, 0.856, -0.213)),
+    "embedded_lite": Weights((0.093, 0.661, 0.976, -0.285), (0.096, 0.503, 0.579, 0.441, -0.143)),
 }
 """By foundation, as its logits suit it; others are trusted alone unless likeness is asked for."""
 DEFAULT_WEIGHTS = FITTED["embedded"]
