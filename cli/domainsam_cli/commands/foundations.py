@@ -69,7 +69,7 @@ def list_foundations(as_json: bool) -> None:
 
 @foundations.command("evaluate")
 @click.argument("images", type=click.Path(path_type=Path))
-@click.option("--foundation", "names", multiple=True, help="Name or file; several [default: embedded].")
+@click.option("--foundation", "names", multiple=True, help="Name or file; several [default: embedded_lite].")
 @click.option(
     "--masks", type=click.Path(path_type=Path), help="Masks of the same names [default: NAME_mask.*]."
 )

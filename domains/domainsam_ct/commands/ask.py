@@ -63,7 +63,7 @@ class Window(click.ParamType[Any]):
     "--window", type=Window(), help="Hounsfield units that are shown [default: as the phrase suggests]."
 )
 @series_option
-@click.option("--foundation", help="Name or checkpoint file [default: embedded].")
+@click.option("--foundation", help="Name or checkpoint file [default: embedded_lite].")
 @device_option
 @precision_option
 @resume_option

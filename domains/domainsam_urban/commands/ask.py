@@ -39,7 +39,7 @@ POSITIVE = click.FloatRange(min=0)
 @click.option("--min-area", type=POSITIVE, help="Drop objects below this many m².")
 @reading_options
 @area_options
-@click.option("--foundation", help="Name or checkpoint file [default: embedded].")
+@click.option("--foundation", help="Name or checkpoint file [default: embedded_lite].")
 @device_option
 @precision_option
 @resume_option

@@ -67,7 +67,7 @@ keep_options = bundle(
 @keep_options
 @reading_options
 @area_options
-@click.option("--foundation", help="Name or checkpoint file [default: embedded].")
+@click.option("--foundation", help="Name or checkpoint file [default: embedded_lite].")
 @device_option
 @precision_option
 @resume_option

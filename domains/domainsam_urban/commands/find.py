@@ -124,7 +124,7 @@ word_options = bundle(
 @click.option("--min-area", type=POSITIVE, help="Drop objects below this many m².")
 @reading_options
 @area_options
-@click.option("--foundation", help="Name or checkpoint file [default: embedded].")
+@click.option("--foundation", help="Name or checkpoint file [default: embedded_lite].")
 @device_option
 @precision_option
 @spread_options

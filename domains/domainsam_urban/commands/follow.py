@@ -59,7 +59,7 @@ NO_MODEL: dict[str, Any] = {
 @click.option("--min-area", type=click.FloatRange(min=0), help="Leave out objects below this many m².")
 @click.option("--layers", is_flag=True, help="Write each year's probability on the ground too, as GeoTIFF.")
 @click.option("--title", help="Heading of the report.")
-@click.option("--foundation", help="Name or checkpoint file [default: embedded].")
+@click.option("--foundation", help="Name or checkpoint file [default: embedded_lite].")
 @device_option
 @precision_option
 @resume_option
