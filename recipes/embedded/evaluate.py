@@ -5,12 +5,14 @@
 
 Scores are means over objects, with intervals of 95 % from resampling images. ``--beside`` judges another
 foundation on the same images and tells the differences, and CPU seconds of either encoder on one thread.
-``SETS`` are the public sets of :mod:`recipes.embedded.public`; what they hold back is judged too.
+``SETS`` are the public sets of :mod:`recipes.embedded.public`; what they hold back is judged too, of each
+set ``--each`` pictures at most, those whose names have the least hashes.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -137,6 +139,11 @@ def select(records: Iterable[Record], sources: Iterable[str]) -> list[Record]:
     return [record for record in records if record.held_back and record.source in wanted]
 
 
+def draw(records: Sequence[Record], count: int | None) -> list[Record]:
+    """So many records at most, those whose names have the least hashes."""
+    return sorted(records, key=lambda one: hashlib.sha256(one.name.encode()).digest())[:count]
+
+
 def score(foundation: Foundation, records: Sequence[Record], size: int) -> NDArray[np.float64]:
     """Sums of IoU by image and prompt (:data:`PROMPTS`), and numbers of objects: ``(N, P + 1)``."""
     rows = []
@@ -176,7 +183,7 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
     names = [options.foundation, *([options.beside] if options.beside else [])]
     foundations = [load_foundation(name) for name in names]
     sources = (*GENERAL, *(PUBLIC if options.public is not None else ()))
-    held = {source: select(records, (source,)) for source in sources}
+    held = {source: draw(select(records, (source,)), options.each) for source in sources}
     sums = {
         source: [score(one, part, options.size or one.image_size) for one in foundations]
         for source, part in held.items()
@@ -205,6 +212,7 @@ def main() -> None:
     parser.add_argument("--public", type=Path, help="folder with public sets that are judged too")
     parser.add_argument("--foundation", default=DEFAULT)
     parser.add_argument("--beside", help="another foundation, judged on the same images")
+    parser.add_argument("--each", type=int, help="pictures of a set at most")
     parser.add_argument("--size", type=int, help="default: the foundation's own")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
