@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from domainsam.errors import CheckpointError, ConfigError, WeightsError
-from domainsam.trunks import COUNTER, build_trunk, find_normalisation, load_trunk
+from domainsam.tensorfile import COUNTER
+from domainsam.trunks import build_trunk, find_normalisation, load_trunk
 
 LITE = "efficientnet_lite0"
 
