@@ -21,7 +21,7 @@ from domainsam.prompter.carried import Carried, Glimpse
 from domainsam.prompter.contrast import Contrast
 from domainsam.prompter.followed import Followed, Seen, TrackOptions, look_at, start_object
 from domainsam.prompter.frozen import name_kinds
-from domainsam.prompter.likeness import Likeness
+from domainsam.prompter.likeness import Likeness, Weights
 from domainsam.prompter.pips import PipsState
 from domainsam.prompter.pointmask import NOTHING, PointMask
 from domainsam.prompter.reinit import renew
@@ -98,6 +98,7 @@ class Course:
 KINDS = name_kinds(
     Anchor,
     Carried,
+    Weights,
     Contrast,
     Course,
     Ended,
