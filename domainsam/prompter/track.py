@@ -98,7 +98,6 @@ class Course:
 KINDS = name_kinds(
     Anchor,
     Carried,
-    Weights,
     Contrast,
     Course,
     Ended,
@@ -110,6 +109,7 @@ KINDS = name_kinds(
     PipsState,
     PointMask,
     Seen,
+    Weights,
     Window,
 )
 """What :func:`domainsam.prompter.frozen.freeze` meets in a course."""
