@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError
+from domainsam.foundation import EXAMPLES
 from domainsam.foundation.decoders.sam import SamStyleFoundation
 from domainsam.infer.pictures import PictureView
 from domainsam.prompter.example import ExampleSource, learn_examples
@@ -39,8 +41,9 @@ def find_in_pictures(
         raise ConfigError("nothing says what to look for; give --like PICTURE:MASK")
     examples = [parse_example(text) for text in options.like]
     against = [parse_example(text) for text in options.unlike]
+    run = replace(options.run, foundation=options.run.foundation or EXAMPLES)
     return run_pictures(
-        inputs, options.run, lambda foundation: make_finder(examples, against, foundation, options), watch
+        inputs, run, lambda foundation: make_finder(examples, against, foundation, options), watch
     )
 
 
@@ -76,7 +79,10 @@ def _make_published(
     if len(examples) != 1 or against:
         raise ConfigError("--parity follows the public code, which takes one example and no counter-example")
     if not isinstance(foundation, SamStyleFoundation) or not foundation.guidable:
-        raise ConfigError(f"--parity needs SAM's decoder, which {foundation.name} has not: leave it out")
+        raise ConfigError(
+            f"PerSAM's own order (--parity, --method persam) needs SAM's decoder, which {foundation.name} has"
+            " not: leave it out (--method example), or name a SAM"
+        )
     public = PublishedPerSam(foundation)
     picture, mask = read_example(examples[0])
     target = public.learn(picture, mask, options.finetune)
