@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError
-from domainsam.foundation import EXAMPLES
 from domainsam.foundation.decoders.sam import SamStyleFoundation
 from domainsam.infer.pictures import PictureView
 from domainsam.prompter.example import ExampleSource, learn_examples
@@ -41,9 +39,8 @@ def find_in_pictures(
         raise ConfigError("nothing says what to look for; give --like PICTURE:MASK")
     examples = [parse_example(text) for text in options.like]
     against = [parse_example(text) for text in options.unlike]
-    run = replace(options.run, foundation=options.run.foundation or EXAMPLES)
     return run_pictures(
-        inputs, run, lambda foundation: make_finder(examples, against, foundation, options), watch
+        inputs, options.run, lambda foundation: make_finder(examples, against, foundation, options), watch
     )
 
 

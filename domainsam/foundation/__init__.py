@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "COMPANION",
     "DEFAULT",
-    "EXAMPLES",
     "FOUNDATIONS",
     "FoundationSpec",
     "find_foundations",
@@ -42,9 +41,6 @@ DEFAULT = "embedded_lite"
 """What answers prompts where none is named."""
 COMPANION = "embedded"
 """What specialists are trained beside where none is named; those that are shipped were."""
-EXAMPLES = "embedded"
-"""What pictures are compared with an example by where none is named: the second edition's descriptors part an
-object less from its surroundings (PerSAM's samples: IoU 0.46 to 0.13)."""
 RETIRED = {"embedded_fast": "embedded_lite, which answers better in two thirds of the time of embedded"}
 """Names of earlier versions, and what to take now."""
 

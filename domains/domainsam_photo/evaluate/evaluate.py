@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domainsam.errors import ConfigError, DomainSamError, explain
-from domainsam.foundation import DEFAULT, EXAMPLES, load_decoder
+from domainsam.foundation import load_decoder
 from domainsam.infer.pictures import PictureView
 from domainsam.io.pages import format_score
 from domainsam.metrics.bootstrap import Interval, bootstrap
@@ -37,8 +37,7 @@ from domainsam_photo.segment import decode_marked
 from domainsam_photo.settings import TRACKERS, FindOptions, RunOptions, TrackJobOptions
 from domainsam_photo.track import answer_frames, enlarge_numbers
 
-EXAMPLE_METHODS = ("example", "example-f", "persam", "persam-f")
-PICTURE_METHODS = (*EXAMPLE_METHODS, "boxes", "points")
+PICTURE_METHODS = ("example", "example-f", "persam", "persam-f", "boxes", "points")
 """By example, clean and as published, without and with learnt weights; or from the truth's box or centre."""
 
 Mask = NDArray[np.bool_]
@@ -154,8 +153,7 @@ def evaluate_folder(
         If nothing could be scored.
     """
     method = options.chosen
-    usual = EXAMPLES if method in EXAMPLE_METHODS else DEFAULT
-    foundation, _ = load_decoder(options.foundation or usual, options.device, options.precision)
+    foundation, _ = load_decoder(options.foundation, options.device, options.precision)
     films = options.layout in FILM_LAYOUTS
     measures = ("J&F", "J", "F") if films else ("IoU", "boundary IoU")
     result = Evaluation(options.layout, method, foundation.name, measures, seed=options.seed)

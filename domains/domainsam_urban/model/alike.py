@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from domainsam.errors import ConfigError, MissingInputError
-from domainsam.foundation import DEFAULT, EXAMPLES, load_decoder
+from domainsam.foundation import load_decoder
 from domainsam.marks import MarkFiles
 from domainsam_urban.model.settlement import MarkedObjects
 from domainsam_urban.settings import LikeOptions, MapOptions
@@ -36,8 +36,5 @@ def load_alike(options: MapOptions) -> AlikeObjects:
     for path in (*like.like, *like.unlike):
         if not path.is_file():
             raise MissingInputError(f"{path}: no such file; check the path")
-    usual = EXAMPLES if like.method == "persam" else DEFAULT
-    foundation, precision = load_decoder(
-        options.foundation or usual, options.run.device, options.run.precision
-    )
+    foundation, precision = load_decoder(options.foundation, options.run.device, options.run.precision)
     return AlikeObjects(MarkFiles(), foundation, foundation.device, precision, like=like)
