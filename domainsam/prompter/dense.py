@@ -43,8 +43,10 @@ AROUND = 1.0
 LEAST_AROUND = 3
 """In cells."""
 LENIENT = 1.0
-"""Log-odds that the cut of a single example is lowered by: others of its kind differ from it more than its
+"""Log-odds that a single example is looked for below its cut: others of its kind differ from it more than its
 own cells from each other."""
+FIRM = 0.5
+"""Share of a part above the cut itself from which that, and not the lower one, gives its outline."""
 LOOKED_AT, LEAST_SEEN, TRIES = 12, 0.3, 8
 """Windows of a scene by which its spread is measured, the share of one that has to show something, and how
 many times as many are read to find them."""
@@ -56,13 +58,14 @@ class DenseTarget:
     """What is looked for.
 
     ``area`` is the examples' median in pixels; ``dice`` that of examples that were left out of the
-    learning, NaN of a single one.
+    learning, NaN of a single one; ``lenience`` how far below the cut is looked, in log-odds.
     """
 
     contrast: Contrast
     area: float
     dice: float
     foundation: str
+    lenience: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +116,7 @@ def learn_dense(
         against.append(ExampleCells(seen.features[inside], np.zeros(int(inside.sum()), np.float32)))
     spread = measure_spread(examples, side)
     contrast, dice = _learn([*cells, *against], spread), float("nan")
-    if len(cells) == 1:
-        contrast = contrast.shifted(-LENIENT)
-    else:
+    if len(cells) > 1:
         odds = []
         for left_out in cells:
             rest = [one for one in cells if one is not left_out]
@@ -123,7 +124,8 @@ def learn_dense(
         cut, dice = find_best_cut(odds, [one.share for one in cells])
         contrast = contrast.shifted(cut)
     areas = [int(one.mask.sum()) for _, one in examples if one.mask is not None]
-    return DenseTarget(contrast, float(np.median(areas)), dice, foundation.sha256)
+    lenience = LENIENT if len(cells) == 1 else 0.0
+    return DenseTarget(contrast, float(np.median(areas)), dice, foundation.sha256, lenience)
 
 
 def _learn(cells: Sequence[ExampleCells], spread: Spread) -> Contrast:
@@ -255,25 +257,25 @@ class DenseSource:
         yield from found[: self.options.most]
 
     def _look_through(self, view: View, frame: int) -> Iterator[SceneObject]:
-        likeness = map_likeness(view, self.target.contrast, self.foundation.image_size, frame)
+        odds = map_odds(view, self.target.contrast, self.foundation.image_size, frame)
+        likeness, strict = smooth_odds(odds + self.target.lenience), smooth_odds(odds)
         areas = self.options.smaller * self.target.area, self.options.larger * self.target.area
         radius = float(np.sqrt(self.target.area / np.pi)) / CELL
         parts = cut_parts(likeness > 0.5, areas[1] / CELL**2, radius)
         for number, place in enumerate(ndimage.find_objects(parts), start=1):
             if place is None:
                 continue
-            one = _cut_out(likeness, parts, number, place, view, frame)
+            own, firm = parts[place] == number, strict[place] > 0.5
+            shape = likeness
+            if (own & firm).sum() >= FIRM * own.sum():
+                parts[place][own & ~firm], shape = 0, strict
+            one = _cut_out(shape, parts, number, place, view, frame)
             if one is not None and one.score >= self.options.least and _fits(one, areas):
                 yield one
 
 
 def _fits(one: SceneObject, areas: tuple[float, float]) -> bool:
     return one.mask is not None and areas[0] <= int(one.mask.sum()) <= areas[1]
-
-
-def map_likeness(view: View, contrast: Contrast, side: int, frame: int = 0) -> Float32:
-    """Probability ``(h/4, w/4)`` of a frame's cells that they are of the example's kind; 0 without data."""
-    return smooth_odds(map_odds(view, contrast, side, frame))
 
 
 def map_odds(

@@ -44,7 +44,7 @@ def test_formats_foundations_and_exit_codes(document: dict[str, Any]) -> None:
     assert ".gpkg" in document["packs"]["urban"]["formats"]["outputs"]["polygons"]
     assert ".nrrd" in document["packs"]["ct"]["formats"]["inputs"]["volume"]
     assert ".npz" in document["packs"]["scene"]["formats"]["outputs"]["probability"]
-    assert document["foundations"]["embedded"] == {"default": True, "weights": "included"}
+    assert document["foundations"]["embedded_lite"] == {"default": True, "weights": "included"}
     assert document["foundations"]["sam_vit_b"]["weights"].startswith("https://")
     assert document["vocabulary_models"]["ovsam_coco"]["reads"] == "any English words"
     assert [name for name, row in document["vocabulary_models"].items() if row["default"]] == ["embedded"]

@@ -43,7 +43,7 @@ def test_json_is_complete(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     (folder / "l0.pt").write_bytes(b"")
     assert main(["foundations", "list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["foundations"]}
-    assert rows["embedded"]["default"]
+    assert rows["embedded_lite"]["default"]
     assert rows["embedded"]["included"]
     assert rows["efficientvit_sam_l0"]["path"] == str(folder / "l0.pt")
     assert rows["repvit_sam"]["path"] is None
@@ -68,8 +68,8 @@ def test_evaluate_prints_and_writes_iou_by_prompt(tmp_path: Path, capsys: pytest
     assert main([*arguments, "--precision", "fp32"]) == 0
     rows = json.loads(capsys.readouterr().out)["evaluation"]
     assert [(row["foundation"], row["prompt"], row["objects"]) for row in rows] == [
-        ("embedded", "box", 1),
-        ("embedded", "2", 1),
+        ("embedded_lite", "box", 1),
+        ("embedded_lite", "2", 1),
     ]
     assert rows[0]["iou"] > 0.8, "a bright rectangle in its box"
     assert table.read_text().splitlines()[0] == "foundation,pictures,objects,prompt,iou,low,high"

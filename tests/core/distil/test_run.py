@@ -55,7 +55,7 @@ def test_a_run_ends_with_a_file_that_says_what_it_is(room: Path) -> None:
     assert features.image.shape == (1, 256, 4, 6)
     with safe_open(str(room / "plain.safetensors"), "pt") as file:
         header = file.metadata()["domainsam"]
-    for word in ('"recipe": "mse"', '"teacher": "embedded"', '"pictures": 5', '"held_back": 1'):
+    for word in ('"recipe": "mse"', '"teacher": "embedded_lite"', '"pictures": 5', '"held_back": 1'):
         assert word in header
     assert {"log.csv", "curves.png", "state.pt"} <= {path.name for path in result.folder.iterdir()}
     assert len(list((room / "features").rglob("0.npy"))) == 6
@@ -91,7 +91,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
 def test_a_cache_of_another_teacher_is_refused(room: Path) -> None:
     distil(options(room, "first.safetensors", cache=room / "shared"))
     write_teacher(room / "other.safetensors", seed=8)
-    with pytest.raises(InputError, match="is of teacher embedded in float32") as caught:
+    with pytest.raises(InputError, match="is of teacher embedded_lite in float32") as caught:
         distil(
             options(
                 room, "second.safetensors", cache=room / "shared", teacher=str(room / "other.safetensors")
