@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 from timm.utils.model import reparameterize_model
-from torch import Tensor, nn
+from torch import Tensor
 
 from domainsam.errors import CheckpointError, WeightsError
 from domainsam.foundation.base import FrozenFoundation, answer_nothing, decode_by_parts, digest_tensors
 from domainsam.foundation.decoders.compact import CompactSam
 from domainsam.foundation.loading import read_tensors
-from domainsam.foundation.norms import merge_norms
+from domainsam.foundation.norms import find_merged
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Features, Masks
 from domainsam.tensorfile import COUNTER, halve, load_strict, read_metadata, write_safetensors
@@ -101,13 +101,14 @@ class EmbeddedFoundation(FrozenFoundation):
         return Masks(masks.logits.float(), masks.iou.float())
 
 
-def merge_branches(network: nn.Module) -> None:
-    """Merge RepViT's parallel convolutions, and any trunk's batch norms, into single convolutions, in place.
+def merge_branches(network: CompactSam) -> None:
+    """Merge RepViT's parallel convolutions, and a trunk's batch norms, into single convolutions, in place.
 
-    Wang et al. 2023, section 3.1; the outputs stay the same up to rounding.
+    Wang et al. 2023, section 3.1; the outputs stay the same up to rounding. Norms of a trunk that does not
+    answer the same without them stay.
     """
     reparameterize_model(network, inplace=True)
-    merge_norms(network)
+    network.encoder.trunk = find_merged(network.encoder.trunk)
 
 
 def save_embedded(model: CompactSam, path: str | Path, metadata: Mapping[str, object]) -> Path:

@@ -80,9 +80,7 @@ def learn_contrast(features: Float32, share: Float32) -> Contrast:
     InputError
         If nothing is inside, or nothing outside.
     """
-    inside, outside = float(share.sum()), float((1 - share).sum())
-    if inside <= 0 or outside <= 0:
-        raise InputError("an example needs something inside and something outside of it")
+    inside, outside = _weigh(share)
     centre = features.mean(axis=0)
     scale = float(np.linalg.norm(features - centre, axis=1).mean()) or 1.0
     table = (features - centre).astype(np.float64) / scale
@@ -99,6 +97,14 @@ def learn_contrast(features: Float32, share: Float32) -> Contrast:
     start = np.zeros(table.shape[1] + 1)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS}).x
     return Contrast(centre.astype(np.float32), (found[:-1] / scale).astype(np.float32), float(found[-1]))
+
+
+def _weigh(share: Float32) -> tuple[float, float]:
+    """How many places an example covers, and how many it leaves, shares summed; both are above 0."""
+    inside, outside = float(share.sum()), float((1 - share).sum())
+    if inside <= 0 or outside <= 0:
+        raise InputError("an example needs something inside and something outside of it")
+    return inside, outside
 
 
 def learn_discriminant(features: Float32, share: Float32, spread: Spread) -> Contrast:
@@ -120,9 +126,7 @@ def learn_discriminant(features: Float32, share: Float32, spread: Spread) -> Con
     InputError
         If nothing is inside, or nothing outside.
     """
-    inside, outside = float(share.sum()), float((1 - share).sum())
-    if inside <= 0 or outside <= 0:
-        raise InputError("an example needs something inside and something outside of it")
+    inside, outside = _weigh(share)
     own = share @ features / inside
     other = BESIDE * ((1 - share) @ features / outside) + (1 - BESIDE) * spread.mean
     count = len(spread.mean)

@@ -135,29 +135,22 @@ def _learn(cells: Sequence[ExampleCells], spread: Spread) -> Contrast:
 
 def measure_spread(examples: Sequence[tuple[View, SceneObject]], side: int) -> Spread:
     """How cells' features vary around examples and over their scenes, in windows that lie evenly."""
-    around = [(view, window) for view, one in examples for window in _windows_of(view, one.bounds, side)]
-    over = [
-        place for view in {id(view): view for view, _ in examples}.values() for place in _spread(view, side)
-    ]
-    cells = []
-    for view, window in (*around, *over):
-        features, valid = look(view, window)
-        cells.append(features[:, valid].T.astype(np.float64))
-    seen = np.concatenate(cells)
-    return Spread(seen.mean(axis=0), np.atleast_2d(np.cov(seen.T, bias=True)))
+    seen = [look(view, window) for view, one in examples for window in _windows_of(view, one.bounds, side)]
+    for view in {id(view): view for view, _ in examples}.values():
+        seen += [look(view, block.index, block) for block in _spread(view, side)]
+    cells = np.concatenate([features[:, valid].T.astype(np.float64) for features, valid in seen])
+    return Spread(cells.mean(axis=0), np.atleast_2d(np.cov(cells.T, bias=True)))
 
 
-def _spread(view: View, side: int) -> Iterator[tuple[View, Window]]:
+def _spread(view: View, side: int) -> Iterator[Block]:
     """At most :data:`LOOKED_AT` windows of a view that show enough, of not many more that are read.
 
     Steps of the golden ratio visit any number of windows evenly, however soon they end.
     """
     windows = lay_windows(view.shape, side)
     order = np.argsort(np.arange(len(windows)) * GOLDEN % 1, kind="stable")[: LOOKED_AT * TRIES]
-    enough = (
-        (view, windows[place]) for place in order if view.block(windows[place]).valid.mean() >= LEAST_SEEN
-    )
-    return islice(enough, LOOKED_AT)
+    blocks = (view.block(windows[place]) for place in order)
+    return islice((block for block in blocks if block.valid.mean() >= LEAST_SEEN), LOOKED_AT)
 
 
 def _read_cells(view: View, one: SceneObject, side: int, name: str, alone: bool = False) -> ExampleCells:
@@ -258,7 +251,8 @@ class DenseSource:
 
     def _look_through(self, view: View, frame: int) -> Iterator[SceneObject]:
         odds = map_odds(view, self.target.contrast, self.foundation.image_size, frame)
-        likeness, strict = smooth_odds(odds + self.target.lenience), smooth_odds(odds)
+        strict = smooth_odds(odds)
+        likeness = smooth_odds(odds + self.target.lenience) if self.target.lenience else strict
         areas = self.options.smaller * self.target.area, self.options.larger * self.target.area
         radius = float(np.sqrt(self.target.area / np.pi)) / CELL
         parts = cut_parts(likeness > 0.5, areas[1] / CELL**2, radius)

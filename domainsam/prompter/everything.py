@@ -31,8 +31,9 @@ STEP = 32
 """Pixels between points, as SAM's 32 along 1024."""
 USUAL_LIMITS = (0.7, 0.85)
 LIMITS = {"embedded": (0.2, 0.75), "embedded_lite": (0.2, 0.75)}
-"""Least estimated IoU and stability by foundation. The embedded one expects 0.2 to 0.4 of a click's mask on
-aerial pictures, and its logits are flat: by the usual numbers nothing at all was left of Kampala."""
+"""Least estimated IoU and stability by foundation. The first edition expects 0.2 to 0.4 of a click's mask on
+aerial pictures, and its logits are flat: by the usual numbers nothing at all was left of Kampala. The second
+has the first's limits; they were not chosen anew."""
 SHARED = 0.5
 """Of a window's side, with its neighbour: an object up to a quarter of a side is whole in some window."""
 

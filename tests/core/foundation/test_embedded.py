@@ -132,6 +132,31 @@ def test_another_pyramid_is_read_back_as_it_was(tmp_path: Path) -> None:
     torch.testing.assert_close(found.image, expected.image, atol=2e-2, rtol=2e-2)
 
 
+class NormFirst(nn.Module):
+    """A trunk whose norm is registered after its convolution and comes before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        assert self.norm.running_mean is not None
+        assert self.norm.running_var is not None
+        self.norm.running_mean += 1.5
+        self.norm.running_var += 1.5
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [self.conv(self.norm(images))]
+
+
+def test_norms_that_do_not_follow_their_neighbour_stay() -> None:
+    network = CompactSam("test_efficientnet", 64)
+    network.encoder.trunk = NormFirst()
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = network.eval().encoder.trunk(images)[0]
+        merge_branches(network)
+        torch.testing.assert_close(network.encoder.trunk(images)[0], expected)
+
+
 def test_a_file_of_the_kind_that_is_gone_says_what_to_take(network: CompactSam, tmp_path: Path) -> None:
     path = save_embedded(network, tmp_path / "f.safetensors", {**METADATA, "scale": 5 / 8})
     with pytest.raises(CheckpointError, match="use embedded_lite, or train it anew"):
