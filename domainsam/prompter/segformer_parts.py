@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from domainsam.errors import ConfigError, MissingInputError, WeightsError
 from domainsam.protocols import Coarse
-from domainsam.trunks import Trunk, build_trunk
+from domainsam.trunks import STRIDES, Trunk, build_trunk
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,24 @@ class MitEncoder(nn.Module):
         return tuple(levels)
 
 
-def build_encoder(name: str, drop_path: float = 0.1) -> MitEncoder | Trunk:
+def build_encoder(name: str, drop_path: float = 0.1, deepest: int = STRIDES[-1]) -> MitEncoder | Trunk:
     """An encoder with random weights: one of :data:`MIT_SIZES`, or any trunk of ``timm`` with four levels.
+
+    ``deepest`` is the stride of the last level that a trunk is asked for.
 
     Raises
     ------
     ConfigError
-        If there is no such encoder, or it has no levels at strides 4, 8, 16 and 32.
+        If there is no such encoder, it has no levels at strides 4, 8, 16 and 32, or ``deepest`` is no such
+        stride, or another than 32 of a SegFormer.
     """
-    return build_mit(name, drop_path) if name.startswith("mit_") else build_trunk(name, drop_path)
+    strides = tuple(stride for stride in STRIDES if stride <= deepest)
+    if deepest not in STRIDES or (name.startswith("mit_") and strides != STRIDES):
+        raise ConfigError(
+            f"the deepest level has stride {deepest}, expected one of {', '.join(map(str, STRIDES))}, "
+            f"and {STRIDES[-1]} of a SegFormer"
+        )
+    return build_mit(name, drop_path) if name.startswith("mit_") else build_trunk(name, drop_path, strides)
 
 
 def find_head_width(name: str) -> int:

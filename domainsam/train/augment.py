@@ -56,10 +56,10 @@ class ColourOptions:
         Factor and summand of each channel on its own, as distances from 1 and 0.
     contrast, brightness, gamma
         Factor about the mean, factor of the mean, exponent.
-    grey_share, permute_share, haze_share, noise_share
-        How often colours are removed, channels exchanged, haze or noise added.
-    haze, noise
-        Greatest density of haze, greatest standard deviation of noise.
+    grey_share, permute_share, haze_share, noise_share, blur_share
+        How often colours are removed, channels exchanged, haze, noise or blur added.
+    haze, noise, blur
+        Greatest density of haze, greatest standard deviation of noise and, in pixels, of a Gaussian blur.
     """
 
     strength: float = 1.0
@@ -73,8 +73,10 @@ class ColourOptions:
     permute_share: float = 0.2
     haze_share: float = 0.3
     noise_share: float = 0.3
+    blur_share: float = 0.0
     haze: float = 0.7
     noise: float = 0.05
+    blur: float = 1.0
 
 
 def turn_dihedral(sample: Sample, element: int) -> Sample:
@@ -248,6 +250,8 @@ def recolour(sample: Sample, rng: np.random.Generator, options: ColourOptions) -
     pixels = _exposed(pixels, sample.valid, rng, options)
     if rng.random() < options.haze_share:
         pixels = _hazed(pixels, rng, options)
+    if options.blur_share and rng.random() < options.blur_share:
+        pixels = _blurred(pixels, sample.valid, options.strength * rng.uniform(0, options.blur))
     if rng.random() < options.noise_share:
         spread = options.strength * rng.uniform(0, options.noise)
         pixels = pixels + rng.normal(0, spread, pixels.shape).astype(np.float32)
@@ -300,6 +304,17 @@ def _hazed(
     veil = F.interpolate(grid, pixels.shape[1:], mode="bicubic", align_corners=False)[0, 0].clamp(0, 1)
     density = veil.numpy() * np.float32(options.strength * rng.uniform(0, options.haze))
     return np.asarray(pixels * (1 - density) + 0.9 * density, np.float32)
+
+
+def _blurred(
+    pixels: NDArray[np.float32], valid: NDArray[np.bool_], sigma: float
+) -> NDArray[np.float32]:
+    """A Gaussian mean over valid pixels, as an interpolated or hazy scene is blurred."""
+    cover = valid.astype(np.float32)
+    planes = np.concatenate([pixels * cover, cover[None]])
+    smooth = ndimage.gaussian_filter(planes, (0, sigma, sigma), mode="nearest")
+    mean = np.divide(smooth[:-1], smooth[-1:], out=pixels.copy(), where=valid)
+    return np.asarray(mean, np.float32)
 
 
 def cutmix(samples: Sequence[Sample], rng: np.random.Generator, share: tuple[float, float]) -> list[Sample]:

@@ -1,9 +1,10 @@
 """Figures of the settlement model on ground that its folds have not seen, and the file that is shipped.
 
-    python -m recipes.urban.folds W --models RUNS -o folds.json --ship urban_villages.safetensors
+    python -m recipes.urban.folds W --models SHORT LONG -o folds.json --ship urban_villages.safetensors
 
-``W`` is what ``recipes.urban.cities`` leaves, ``RUNS`` the folder of ``final.safetensors``,
-``fold1.safetensors`` to ``fold5.safetensors``, and ``only_mumbai`` and ``only_beijing`` where they are.
+``W`` is what ``recipes.urban.cities`` leaves. ``SHORT`` and ``LONG`` are folders of trainings, any number
+of them: each with ``final.safetensors``, ``fold1.safetensors`` to ``fold5.safetensors``, and ``only_mumbai``
+and ``only_beijing`` where they are. Models of one name have mean weights (:mod:`recipes.urban.blend`).
 Every scene of a fold, a patch of Mumbai or a cell of Beijing, is mapped alone by the model that has not
 seen it. Temperature (Guo et al. 2017) and threshold for a fold are chosen on the *other* folds; those that
 are shipped, on all of them. What is shipped are the mean weights of all these models on both cities.
@@ -27,9 +28,12 @@ from rasterio.warp import Resampling, reproject
 import domainsam
 from domainsam.metrics.bootstrap import bootstrap
 from domainsam.metrics.calibration import BINS
+from recipes.urban.blend import blend
 
 FOLDS = range(1, 6)
 CITIES = ("beijing", "mumbai")
+NAMES = ("final", *(f"fold{number}" for number in FOLDS), "only_mumbai", "only_beijing")
+"""Of the models in a folder of trainings."""
 RESOLUTION = 1.2
 """Metres; what the models look at, so that nothing is interpolated before it is scored."""
 LEVELS = 255
@@ -270,26 +274,36 @@ def judge_single(work: Path, models: Path, level: float, temperature: float) -> 
     return report
 
 
-def main() -> None:
-    """Judge what is there, print it, and write the file to ship if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--full", action="store_true", help="map the folds with the foundation as well")
-    parser.add_argument("--ship", type=Path)
-    parser.add_argument("-o", "--out", type=Path, required=True)
-    given = parser.parse_args()
-    folds = judge_folds(given.work, given.models)
+def judge(given: argparse.Namespace, models: Path) -> dict[str, Any]:
+    """All figures of the models in a folder; the file to ship, if asked for."""
+    folds = judge_folds(given.work, models)
     report = cross_validate(folds)
     level, temperature = report["threshold"], report["temperature"]
-    report["single"] = judge_single(given.work, given.models, level, temperature)
+    report["single"] = judge_single(given.work, models, level, temperature)
     if given.full:
-        full = judge_folds(given.work, given.models, "full")
+        full = judge_folds(given.work, models, "full")
         report["methods"] = compare_methods(folds, full, level, temperature)
     if given.ship:
         from recipes.urban.ship import ship
 
-        ship(given.work, given.models, given.ship, report)
+        ship(given.work, models, given.ship, report)
+    return report
+
+
+def main() -> None:
+    """Judge what is there, print it, and write the file to ship if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--models", type=Path, required=True, nargs="+", metavar="RUNS")
+    parser.add_argument("--full", action="store_true", help="map the folds with the foundation as well")
+    parser.add_argument("--ship", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder)
+        for name in NAMES:
+            blend([runs / f"{name}.safetensors" for runs in given.models], models / f"{name}.safetensors")
+        report = judge(given, models)
     given.out.write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(json.dumps(report, indent=1))
 

@@ -8,29 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from domainsam.checkpoint import load, save
 from domainsam.licences import PROVENANCE, RESEARCH_USE
+from recipes.urban.blend import average
 from recipes.urban.folds import CITIES, FOLDS, count_scenes, list_scenes, reduce, show
 
 DATA = "UV-SAM's public sample of Beijing, which states no licence, and the Mumbai settlement set"
-
-
-def average(models: Path) -> dict[str, Tensor]:
-    """Mean weights of the final model and the folds' that are there (a soup: Wortsman et al. 2022).
-
-    All begin at the same weights, so that their mean is a model too; on ground unlike
-    what they learnt it is steadier than each of them.
-    """
-    files = [models / "final.safetensors", *(models / f"fold{number}.safetensors" for number in FOLDS)]
-    members = [load(path, "urban").tensors for path in files if path.is_file()]
-    mean = {name: value.clone() for name, value in members[0].items()}
-    for name, value in mean.items():
-        if value.is_floating_point():
-            mean[name] = torch.stack([member[name] for member in members]).mean(0)
-    return mean
 
 
 def ship(work: Path, models: Path, out: Path, report: dict[str, Any]) -> None:
@@ -56,7 +40,8 @@ def ship(work: Path, models: Path, out: Path, report: dict[str, Any]) -> None:
             **{f"{city}_folds_ece": float(report[city]["ece"][0]) for city in CITIES},
         },
     )
-    tensors = average(models)
+    files = [models / "final.safetensors", *(models / f"fold{number}.safetensors" for number in FOLDS)]
+    tensors = average([load(path, "urban") for path in files if path.is_file()])
     save(out, tensors, header, half=True)
     counts = np.stack(list(count_scenes(list_scenes(work / "val"), work / "val", out).values()))
     report["shipped on val"] = {

@@ -45,6 +45,22 @@ def test_a_trunk_gives_the_levels_that_are_asked_for() -> None:
     assert [level.shape[-1] for level in trunk.eval()(torch.zeros(1, 3, 64, 64))] == [8, 4]
 
 
+def test_nothing_is_built_behind_the_last_level_that_is_asked_for(
+    whole: dict[str, Tensor], tmp_path: Path
+) -> None:
+    save_file(whole, tmp_path / "w.safetensors")
+    short, long = build_trunk(LITE, strides=(4, 8, 16)).eval(), build_trunk(LITE).eval()
+    assert sum(value.numel() for value in short.parameters()) < 0.3 * sum(
+        value.numel() for value in long.parameters()
+    )
+    note = load_trunk(short, tmp_path / "w.safetensors")
+    load_trunk(long, tmp_path / "w.safetensors")
+    assert "not needed" in note
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for one, other in zip(short(image), long(image), strict=False):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [("efficientnet_lite", "near: efficientnet_lite"), ("nothing_of_the_kind", "expected a network of timm")],
@@ -84,7 +100,7 @@ def test_weights_come_by_name(tmp_path: Path, whole: dict[str, Tensor]) -> None:
     trunk = build_trunk(LITE)
     note = load_trunk(trunk, tmp_path / "w.safetensors")
     assert same(trunk, whole)
-    assert "288 tensors by name, 8 of the classifier not needed" in note
+    assert "288 tensors by name, 8 not needed" in note
 
 
 def test_weights_come_by_order_and_shape(tmp_path: Path, whole: dict[str, Tensor]) -> None:

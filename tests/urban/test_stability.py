@@ -72,6 +72,19 @@ def test_it_sees_what_differs(benchmark: Any, scene: Path) -> None:
     assert row.share == pytest.approx(6400 / (280 * 270), rel=0.01)
 
 
+def test_areas_alone_can_miss_and_are_counted(benchmark: Any, scene: Path) -> None:
+    """IoU 0.96 with areas 4 % apart: missed, and as a plain bool, which is what the count looks for."""
+    picture = benchmark.read_picture(scene, 1200)
+    one, other = np.zeros((1, 300, 290), np.uint8), np.zeros((1, 300, 290), np.uint8)
+    one[:, 50:150, 50:150] = other[:, 50:146, 50:150] = 1
+    pair = [
+        benchmark.Picture(mask, mask[0] != 255, picture.transform, picture.crs) for mask in (one, other)
+    ]
+    row = benchmark.compare((pair[0],) * 2, (pair[1],) * 2, 9.0, ("scene", "case"), exact=False)
+    assert row.iou == pytest.approx(0.96)
+    assert row.passed is False
+
+
 @pytest.mark.parametrize(
     ("rows_off", "exact", "passed"), [(0, True, True), (1, True, False), (2, False, True), (4, False, False)]
 )

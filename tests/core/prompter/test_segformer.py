@@ -136,12 +136,27 @@ def test_wide_encoders_are_projected_to_the_tokens_width(foundation: FakeFoundat
     assert prompts.tokens.shape == (1, 2, 256)
 
 
+def test_a_shallower_trunk_sees_less_far() -> None:
+    """What is beyond 250 pixels changes an answer through the deepest level, and not without it."""
+    image = torch.rand(1, 3, 32, 1024, generator=torch.Generator().manual_seed(0))
+    other = image.clone()
+    other[..., :256] = 0.5
+    for deepest, changes in ((32, True), (16, False)):
+        torch.manual_seed(0)
+        prompter = SegFormerPrompter(PrompterConfig(encoder="efficientnet_lite0", deepest=deepest)).eval()
+        with torch.inference_mode():
+            one, two = (prompter.coarse_logits(each)[..., 128:] for each in (image, other))
+        assert bool((one != two).any()) is changes
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         (PrompterConfig(encoder="mit_b9"), "mit_b9"),
         (PrompterConfig(mixer="sum"), "'mlp' or 'add'"),  # type: ignore[arg-type]
         (PrompterConfig(fusion="mean"), "'sam' or 'gate'"),  # type: ignore[arg-type]
+        (PrompterConfig(deepest=16), "stride 16.*32 of a SegFormer"),
+        (PrompterConfig(encoder="efficientnet_lite0", deepest=12), "stride 12, expected one of 4, 8, 16, 32"),
     ],
 )
 def test_impossible_configurations_are_refused(config: PrompterConfig, message: str) -> None:

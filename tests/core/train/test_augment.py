@@ -98,6 +98,28 @@ def test_colour_changes_the_image_alone_and_stays_in_range(sample: Sample) -> No
     assert still is sample
 
 
+def test_blur_takes_detail_and_leaves_means_and_what_lies_beside_nodata() -> None:
+    rng = np.random.default_rng(0)
+    image = np.repeat(rng.uniform(0.2, 0.8, (1, 64, 64)), 3, 0).astype(np.float32)
+    valid = np.ones((64, 64), bool)
+    valid[:, 40:] = False
+    whole = Sample(image * valid, np.zeros((64, 64), np.uint8), valid)
+    # Nothing but blur: every other change has a range of no width, or never happens.
+    options = ColourOptions(
+        saturation=(1, 1),
+        **dict.fromkeys(("gain", "offset", "grey_share", "permute_share", "haze_share", "noise_share"), 0.0),
+        **dict.fromkeys(("contrast", "brightness", "gamma"), (1, 1)),
+        blur_share=1.0,
+        blur=2.0,
+    )
+    seen = recolour(whole, np.random.default_rng(1), options).image
+    assert np.count_nonzero(seen[:, ~valid]) == 0
+    assert seen[:, :, :40].std() < 0.5 * whole.image[:, :, :40].std()
+    assert seen[:, :, :40].mean() == pytest.approx(float(whole.image[:, :, :40].mean()), abs=0.01)
+    # A column beside nodata is as bright as the others: no darkness comes in from there.
+    assert seen[:, :, 39].mean() == pytest.approx(float(whole.image[:, :, 36:40].mean()), abs=0.03)
+
+
 def test_the_generator_decides_everything(sample: Sample) -> None:
     def once(seed: int) -> bytes:
         rng = np.random.default_rng(seed)
