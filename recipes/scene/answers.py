@@ -149,7 +149,7 @@ def export(options: argparse.Namespace) -> None:
     network = tiny_sam2.build()
     network.load_state_dict(state["average"])
     score_present(network.sam_mask_decoder)
-    tiny_sam2.save(network, options.export, {**facts, "version": "2", "answers": state["step"]})
+    tiny_sam2.save(network, options.export, {**facts, "version": "2"})
     after = read_safetensors(options.export)
     check_frozen(before, after)
     for path, header in bound:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -149,3 +150,28 @@ def test_an_encoder_that_moved_is_refused(model: Any, name: str) -> None:
     before = select_stored(model.state_dict())
     with pytest.raises(CheckpointError, match="was to stay frozen"):
         answers.check_frozen(before, {**before, name: before[name] + 1})
+
+
+def test_the_shipped_one_tells_a_disc_from_its_box_and_finds_it_by_a_click() -> None:
+    foundation = embedded_sam2.load("embedded_sam2", None, torch.device("cpu"), torch.float32, False)
+    rows, columns = np.mgrid[:256, :256]
+    truth = torch.from_numpy((rows - 120) ** 2 + (columns - 140) ** 2 < 60**2)
+    picture = torch.full((1, 3, 256, 256), 0.35)
+    picture[:, :, truth] = torch.tensor([0.8, 0.3, 0.2])[:, None]
+    picture += 0.08 * torch.randn(picture.shape, generator=torch.Generator().manual_seed(0))
+    features = foundation.encode(picture.clamp(0, 1))
+
+    def judge(asked: PromptSet, multimask: bool) -> list[float]:
+        logits = foundation.decode(features, asked, multimask).logits
+        found = torch.nn.functional.interpolate(logits, (256, 256), mode="bilinear")[0] > 0
+        return ((found & truth).sum((1, 2)) / (found | truth).sum((1, 2))).tolist()
+
+    box = PromptSet.from_boxes(torch.tensor([[80.0, 60, 200, 180]]))
+    click = box.replace(boxes=None, points=torch.tensor([[[140.0, 120, 1]]]))
+    # The box itself has pi / 4.
+    assert judge(box, False)[0] > 0.83
+    assert max(judge(click, True)) > 0.83
+    # The single reading is the first one, stable or not.
+    with torch.inference_mode():
+        first = Sam2Student(foundation.model).decode_all(features, box).logits[:, :1]
+    assert torch.allclose(foundation.decode(features, box).logits, first, atol=1e-4)
