@@ -1,7 +1,8 @@
 """Teach the small SAM 2-shaped foundation to answer boxes, clicks and rough masks; its features stay.
 
-    python -m recipes.scene.answers DATA --public SETS --work runs/scene/answers
-    python -m recipes.scene.answers DATA --work runs/scene/answers --export WEIGHTS --rebind MODEL
+    python -m recipes.scene.answers DATA --public SETS --start-from FIRST --work runs/scene/answers
+    python -m recipes.scene.answers DATA --start-from FIRST --work runs/scene/answers
+        --export WEIGHTS --rebind MODEL
 
 Only what answers prompts learns. The encoder, the two convolutions of its finer levels and the embeddings
 of absent prompts stay to the bit, so that models trained on this foundation go on giving what they gave:
