@@ -3,9 +3,9 @@
 Hiera with a quarter of SAM 2 Tiny's width, its pyramid, prompt encoder, mask
 decoder, memory attention, memory encoder and object pointers, so that what is
 built on SAM 2's anatomy runs on a laptop without a download. The encoder
-learned to give the embedded foundation's features, the decoder to answer
-boxes and clicks on them (``recipes/scene/distil.py``). The memory parts are
-untrained: a specialist that uses them trains its own copy.
+learned to give the embedded foundation's features (``recipes/scene/distil.py``),
+the decoder to answer boxes, clicks and masks on them (``recipes/scene/answers.py``).
+The memory parts are untrained: a specialist that uses them trains its own copy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from domainsam.errors import WeightsError
 from domainsam.foundation.base import digest_tensors
 from domainsam.foundation.embedded import HEADER
 from domainsam.foundation.loading import read_tensors
-from domainsam.foundation.sam2 import STABILITY, Sam2Foundation
+from domainsam.foundation.sam2 import Sam2Foundation
 from domainsam.tensorfile import halve, load_strict, write_safetensors
 
 NAME = "embedded_sam2"
@@ -55,7 +55,11 @@ fuser_layers: 1
 
 
 def build() -> Any:
-    """The network with random weights, an official ``SAM2Base``."""
+    """The network with random weights, an official ``SAM2Base``.
+
+    Its single reading never gives way to the best of three, unlike SAM 2's: so small a network's masks
+    are soft, and half of them would count as unstable, though the single one is the better of the two.
+    """
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
     from sam2.modeling.sam.mask_decoder import MaskDecoder
@@ -71,7 +75,6 @@ def build() -> Any:
     model.memory_attention.num_layers = shape.layers
     model.memory_attention.layer.dim_feedforward = shape.width
     model.memory_encoder.fuser.num_layers = shape.fuser_layers
-    OmegaConf.update(model, "sam_mask_decoder_extra_args", STABILITY)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network: Any = instantiate(model, _recursive_=True)
@@ -84,7 +87,6 @@ def build() -> Any:
             pred_obj_scores=True,
             pred_obj_scores_mlp=True,
             use_multimask_token_for_obj_ptr=True,
-            **STABILITY,
         )
         # An image without memory is decoded from the encoder's features as they are.
         nn.init.zeros_(network.no_mem_embed)

@@ -80,11 +80,7 @@ class Sam2Foundation(SamStyleFoundation):
 
     def embed(self, prompts: PromptSet, size: tuple[int, int]) -> Tensor:
         """Tokens ``(N, T, 256)`` of points and boxes; unlike SAM, SAM 2 pads beside boxes too."""
-        prompts = prompts.to(self.device)
-        if prompts.boxes is not None:
-            padding = prompts.boxes.new_tensor([0.0, 0.0, POINT_PADDING]).expand(len(prompts), 1, 3)
-            points = padding if prompts.points is None else torch.cat([prompts.points, padding], dim=1)
-            prompts = prompts.replace(points=points)
+        prompts = pad_beside_boxes(prompts.to(self.device))
         return sparse_tokens(self._prompt_encoder, prompts, size)
 
     def _choose(self, masks: Masks, multimask: bool) -> Masks:
@@ -93,6 +89,15 @@ class Sam2Foundation(SamStyleFoundation):
             return super()._choose(masks, multimask)
         logits, iou = decoder._dynamic_multimask_via_stability(masks.logits, masks.iou)
         return Masks(logits, iou)
+
+
+def pad_beside_boxes(prompts: PromptSet) -> PromptSet:
+    """The prompts with a point that says nothing beside their boxes, as the official predictor gives it."""
+    if prompts.boxes is None:
+        return prompts
+    padding = prompts.boxes.new_tensor([0.0, 0.0, POINT_PADDING]).expand(len(prompts), 1, 3)
+    points = padding if prompts.points is None else torch.cat([prompts.points, padding], dim=1)
+    return prompts.replace(points=points)
 
 
 def build(name: str) -> nn.Module:

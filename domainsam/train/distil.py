@@ -171,6 +171,7 @@ def prompt_loss(
     published: bool = False,
     corrections: int = 0,
     rough_share: float = ROUGH_SHARE,
+    every_reading: bool = False,
 ) -> Tensor:
     """Compute the loss of answers to boxes for half of the objects and to clicks for the others.
 
@@ -188,6 +189,9 @@ def prompt_loss(
         Clicks that follow on each object, each into the largest wrong region of the best answer so far.
     rough_share
         Share of the boxes that come with a rough mask.
+    every_reading
+        Whether the three other readings learn from every prompt, not from first clicks alone: a network
+        needs it that falls back on them, as SAM 2 does where its single reading is unstable.
     """
     batch, count = masks.shape[:2]
     device = features.image.device
@@ -207,7 +211,7 @@ def prompt_loss(
         for turn in range(1 + corrections):
             ambiguous = not boxed and turn == 0
             answer = student.decode_all(features, prompts.to(device))
-            total = total + mask_loss(answer, target, ambiguous, published)
+            total = total + mask_loss(answer, target, ambiguous or every_reading, published)
             if turn < corrections:
                 prompts = _add_correction(prompts, answer, truth, ambiguous, rng)
     return total / (2 * (1 + corrections))

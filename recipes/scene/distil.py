@@ -27,7 +27,8 @@ from domainsam.foundation import embedded_sam2 as tiny_sam2
 from domainsam.foundation import load_foundation
 from domainsam.foundation.decoders.sam import decode_all, sparse_tokens
 from domainsam.foundation.embedded import EmbeddedFoundation
-from domainsam.prompts import POINT_PADDING, PromptSet
+from domainsam.foundation.sam2 import pad_beside_boxes
+from domainsam.prompts import PromptSet
 from domainsam.protocols import Features, Masks
 from domainsam.train import distil
 from domainsam.train.samples import Record, SampleStream, collate
@@ -83,17 +84,24 @@ class Sam2Student:
     def decode_all(self, features: Features, prompts: PromptSet) -> Masks:
         """The four masks of every prompt: the single reading first, then the three."""
         encoder, own = self.model.sam_prompt_encoder, features[prompts.image_index]
-        if prompts.points is None:  # the official predictor pads boxes with a point too
-            padding = torch.tensor([0.0, 0.0, POINT_PADDING])
-            prompts = prompts.replace(points=padding.expand(len(prompts), 1, 3))
         return decode_all(
             self.model.sam_mask_decoder,
             own.image,
             own.levels,
             encoder.pe_layer((own.image.shape[-2], own.image.shape[-1]))[None],
-            sparse_tokens(encoder, prompts, features.size),
-            encoder.no_mask_embed.weight[..., None, None],
+            sparse_tokens(encoder, pad_beside_boxes(prompts), features.size),
+            self._dense_prompts(prompts),
         )
+
+    def _dense_prompts(self, prompts: PromptSet) -> Tensor:
+        """What is added to the image; a mask prompt that is 0 everywhere is none."""
+        encoder = self.model.sam_prompt_encoder
+        none: Tensor = encoder.no_mask_embed.weight[..., None, None]
+        if prompts.mask_logits is None:
+            return none
+        given = prompts.mask_logits.float()
+        drawn = given.flatten(1).any(1)[:, None, None, None]
+        return torch.where(drawn, encoder.mask_downscaling(given), none)
 
 
 def batches(records: list[Record], options: argparse.Namespace, step: int) -> Iterator[distil.Batch]:

@@ -136,6 +136,22 @@ def test_boxes_and_clicks_share_the_objects(corrections: int) -> None:
     assert (boxed[-1].mask_logits is None) == (corrections == 0)
 
 
+def test_every_reading_may_learn_from_every_prompt() -> None:
+    pupil = Pupil()
+    images, masks = next(batches(0))
+    features = pupil.encode(images.float() / 255)
+    learnt = []
+    for every in (False, True):
+        pupil.zero_grad()
+        distil.prompt_loss(
+            pupil, features, masks, np.random.default_rng(0), rough_share=0.0, every_reading=every
+        ).backward(retain_graph=True)
+        assert pupil.answer.weight.grad is not None
+        learnt.append(pupil.answer.weight.grad[1:].abs().sum())
+    # With boxes the best of the three learns too, not from the clicks alone.
+    assert float(learnt[1]) > float(learnt[0]) > 0
+
+
 def test_the_right_answer_costs_little_and_the_wrong_one_much() -> None:
     truth = torch.zeros(1, 16, 16)
     truth[:, 4:12, 4:12] = 1
