@@ -153,7 +153,8 @@ def test_sam_lst_of_512_pixels(
     assert (model.config.side, model.config.pixel_mm, model.config.network.encoding) == (96, 0, "published")
     slices = torch.rand(1, 1, 96, 96)
     with torch.no_grad():
-        assert torch.equal(model.network(slices), own(slices))
+        # Norms are merged into convolutions on loading, which rounds otherwise on some CPUs.
+        torch.testing.assert_close(model.network(slices), own(slices), rtol=1e-4, atol=1e-5)
 
 
 def test_uv_sam_of_lightning(
