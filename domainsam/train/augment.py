@@ -306,9 +306,7 @@ def _hazed(
     return np.asarray(pixels * (1 - density) + 0.9 * density, np.float32)
 
 
-def _blurred(
-    pixels: NDArray[np.float32], valid: NDArray[np.bool_], sigma: float
-) -> NDArray[np.float32]:
+def _blurred(pixels: NDArray[np.float32], valid: NDArray[np.bool_], sigma: float) -> NDArray[np.float32]:
     """A Gaussian mean over valid pixels, as an interpolated or hazy scene is blurred."""
     cover = valid.astype(np.float32)
     planes = np.concatenate([pixels * cover, cover[None]])

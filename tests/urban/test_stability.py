@@ -77,9 +77,7 @@ def test_areas_alone_can_miss_and_are_counted(benchmark: Any, scene: Path) -> No
     picture = benchmark.read_picture(scene, 1200)
     one, other = np.zeros((1, 300, 290), np.uint8), np.zeros((1, 300, 290), np.uint8)
     one[:, 50:150, 50:150] = other[:, 50:146, 50:150] = 1
-    pair = [
-        benchmark.Picture(mask, mask[0] != 255, picture.transform, picture.crs) for mask in (one, other)
-    ]
+    pair = [benchmark.Picture(mask, mask[0] != 255, picture.transform, picture.crs) for mask in (one, other)]
     row = benchmark.compare((pair[0],) * 2, (pair[1],) * 2, 9.0, ("scene", "case"), exact=False)
     assert row.iou == pytest.approx(0.96)
     assert row.passed is False
