@@ -107,8 +107,15 @@ def test_blur_takes_detail_and_leaves_means_and_what_lies_beside_nodata() -> Non
     # Nothing but blur: every other change has a range of no width, or never happens.
     options = ColourOptions(
         saturation=(1, 1),
-        **dict.fromkeys(("gain", "offset", "grey_share", "permute_share", "haze_share", "noise_share"), 0.0),
-        **dict.fromkeys(("contrast", "brightness", "gamma"), (1, 1)),
+        gain=0.0,
+        offset=0.0,
+        contrast=(1, 1),
+        brightness=(1, 1),
+        gamma=(1, 1),
+        grey_share=0.0,
+        permute_share=0.0,
+        haze_share=0.0,
+        noise_share=0.0,
         blur_share=1.0,
         blur=2.0,
     )
