@@ -89,10 +89,12 @@ class FakeFoundation(FrozenFoundation):
     def encode(self, images: Tensor) -> Features:
         """Features of images ``(B, 3, H, W)``; levels ``(B, 32, H/4, W/4)`` and ``(B, 64, H/8, W/8)``."""
         images = self._checked_images(images)
-        at4 = torch.tanh(self.model.at4(images - 0.5))
-        at8 = torch.tanh(self.model.to8(at4))
         height, width = images.shape[-2:]
-        return Features(torch.tanh(self.model.to16(at8)), (at4, at8), (height, width))
+        # A run in bfloat16 answers as one in float32, so that tests see the same everywhere.
+        with torch.autocast(self.device.type, enabled=False):
+            at4 = torch.tanh(self.model.at4(images.float() - 0.5))
+            at8 = torch.tanh(self.model.to8(at4))
+            return Features(torch.tanh(self.model.to16(at8)), (at4, at8), (height, width))
 
     def embed(self, prompts: PromptSet, size: tuple[int, int]) -> Tensor:
         """Tokens ``(N, T, 256)`` of points and boxes in an image of ``size`` (H, W)."""
@@ -105,7 +107,8 @@ class FakeFoundation(FrozenFoundation):
         level = features.levels[0]
         logits = draw_logits(prompts, (level.shape[-2], level.shape[-1]))
         context = F.interpolate(features.image.mean(1, keepdim=True), size=level.shape[-2:], mode="nearest")
-        contrast = torch.tanh(self.model.contrast(level) + context)
+        with torch.autocast(self.device.type, enabled=False):
+            contrast = torch.tanh(self.model.contrast(level) + context)
         logits = logits + IMAGE_WEIGHT * contrast[prompts.image_index]
         if tokens.shape[1]:
             push = torch.tanh(self.model.token_head(tokens.float()).mean(1))

@@ -84,10 +84,12 @@ def test_arrays_lie_on_the_grid_and_unlabelled_objects_keep_apart_from_labelled_
         assert np.array_equal(found.mask, found.masks["pond"] | found.masks[UNNAMED])
         rows, cols = np.nonzero(found.masks["pond"])
         bounds = found.objects[0].bounds
-        assert bounds == Window(
-            *(int(at) for at in (rows.min(), cols.min(), np.ptp(rows) + 1, np.ptp(cols) + 1))
-        )
         assert bounds is not None
+        # Two crops saw the pond, and each may have seen a pixel more than their mean.
+        assert 0 <= rows.min() - bounds.row <= 1
+        assert 0 <= cols.min() - bounds.col <= 1
+        assert 0 <= bounds.row + bounds.height - 1 - rows.max() <= 1
+        assert 0 <= bounds.col + bounds.width - 1 - cols.max() <= 1
         assert abs(bounds.row - 56) <= 4
         assert abs(bounds.width - 16) <= 8
         assert scene.find(boxes=[(40, 56, 56, 72)], foundation="fake").names == (UNNAMED,)
