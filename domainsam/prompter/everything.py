@@ -30,10 +30,10 @@ AT_ONCE = 32
 STEP = 32
 """Pixels between points, as SAM's 32 along 1024."""
 USUAL_LIMITS = (0.7, 0.85)
-LIMITS = {"embedded": (0.2, 0.75), "embedded_lite": (0.2, 0.75)}
-"""Least estimated IoU and stability by foundation. The first edition expects 0.2 to 0.4 of a click's mask on
-aerial pictures, and its logits are flat: by the usual numbers nothing at all was left of Kampala. The second
-has the first's limits; they were not chosen anew."""
+LIMITS = {"embedded": (0.2, 0.75), "embedded_lite": (0.4, 0.5)}
+"""Least estimated IoU and stability by foundation, for pictures of any kind. Of a click's mask on aerial
+pictures these expect 0.2 to 0.6, and their logits are flat: by the usual numbers nothing is left there.
+Of six tiles of Rio the second's give 8 of 91 roofs right among 58 objects, the first's limits 5 among 47."""
 SHARED = 0.5
 """Of a window's side, with its neighbour: an object up to a quarter of a side is whole in some window."""
 

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 import domainsam
+from domainsam.prompter.everything import EverythingOptions
+from domainsam_photo.everything import OF_PHOTOGRAPHS, suit_limits
 from domainsam_photo.generated import RED, draw_film, draw_ground, encode_picture, place_ball
 from domainsam_photo.read.pictures import read_numbers, read_picture
 
@@ -242,3 +244,9 @@ def test_the_demo_shows_the_way(photo: Run, tmp_path: Path, capsys: pytest.Captu
     assert "generated" in printed
     assert "domainsam photo find" in printed
     assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["followed", "found", "sample"]
+
+
+def test_photographs_have_limits_of_their_own_where_none_are_given() -> None:
+    mine = suit_limits(EverythingOptions(least_iou=0.9), "embedded_lite")
+    assert (mine.least_iou, mine.least_stability) == (0.9, OF_PHOTOGRAPHS["embedded_lite"][1])
+    assert suit_limits(EverythingOptions(), "fake") == EverythingOptions()

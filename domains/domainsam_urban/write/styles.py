@@ -13,6 +13,8 @@ OUTLINE = "#d7301f"
 RAMP = ("#fef0d9", "#fdcc8a", "#fc8d59", "#e34a33", "#b30000")
 """ColorBrewer's OrRd in five classes (Brewer, Hatchard and Harrower 2003): safe for colour-blind readers."""
 
+CHANGE_COUNTERS = (24, 92)
+"""Offsets of a SQLite file's change counter, and of the counter that its version is valid for."""
 MOMENT = "1970-01-01T00:00:00.000Z"
 """Time of the last change in every GeoPackage: with the clock's, no run would repeat another's bytes."""
 
@@ -113,6 +115,20 @@ def store_default_styles(geopackage: Path, styles: dict[str, str]) -> None:
                 (layer, column, layer, qml, MOMENT),
             )
         database.execute("UPDATE gpkg_contents SET last_change = ?", (MOMENT,))
+    _settle_counter(geopackage)
+
+
+def _settle_counter(database: Path) -> None:
+    """Let a closed SQLite file say that it was changed once.
+
+    GDAL changes it once more or less often by the clock, and only the counter tells. It stands in the file's
+    header, and again beside the library's version, where an equal number says that the header holds
+    (SQLite's file format, sections 1.3.7 and 1.3.16).
+    """
+    with database.open("r+b") as file:
+        for offset in CHANGE_COUNTERS:
+            file.seek(offset)
+            file.write((1).to_bytes(4, "big"))
 
 
 def _root() -> xml.Element:
