@@ -42,7 +42,7 @@ class PrototypeOptions:
 
 
 class Prototypes(nn.Module):
-    """Running class means ``(K, C)``; a buffer that no file keeps."""
+    """Running class means ``(K, C)``; a buffer that a training's state keeps and no model."""
 
     running: Tensor
 

@@ -189,6 +189,8 @@ class Stage:
         Called before the stage begins or goes on; freezes parts, for instance.
     factors
         Shares of the rate for parameters of ``trained`` by how their names begin; others have all of it.
+    remembers
+        Part of the objective whose buffers change from step to step; the state keeps them too.
     """
 
     def __init__(
@@ -202,8 +204,9 @@ class Stage:
         options: StageOptions,
         prepare: Callable[[], None] | None = None,
         factors: Mapping[str, float] | None = None,
+        remembers: nn.Module | None = None,
     ) -> None:
-        self.factors = dict(factors or {})
+        self.factors, self.remembers = dict(factors or {}), remembers
         self.name, self.objective, self.trained, self.prepare = name, objective, trained, prepare
         self.stream, self.evaluate, self.score, self.options = stream, evaluate, score, options
 
@@ -219,10 +222,17 @@ class Stage:
             return state
         if self.prepare is not None:
             self.prepare()
+        for name, buffer in self.buffers().items():
+            if not fresh and name in state.remembered:
+                buffer.copy_(state.remembered[name])
         trainer = _Trainer(self, run, state if not fresh else self._begin(run, state), history)
         devices = [run.devices.device] if run.devices.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             return trainer.run()
+
+    def buffers(self) -> dict[str, Tensor]:
+        """What the objective remembers from step to step, by name."""
+        return {} if self.remembers is None else dict(self.remembers.named_buffers())
 
     def _begin(self, run: Run, state: RunState) -> RunState:
         weights = copy_tensors(self.trained.state_dict())
@@ -360,6 +370,7 @@ class _Trainer:
 
     def _save(self, weights: dict[str, Tensor]) -> None:
         self.state.trained = weights
+        self.state.remembered = copy_tensors(self.stage.buffers())
         self.state.optimizer = {} if self.state.done else self.optimizer.state_dict()
         if self.run_.devices.rank == 0:
             save_state(self.run_.state_path, self.state)

@@ -53,7 +53,7 @@ class RunState:
     stage's finished steps. ``trained``, ``ema`` and ``best`` are state
     dictionaries (the last two may be empty), ``best_score`` is that of
     ``best``, ``stale`` the evaluations since. ``history`` holds rows of plain
-    values.
+    values. ``remembered`` are buffers that the objective changes beside what is trained.
     """
 
     signature: str
@@ -67,6 +67,7 @@ class RunState:
     best_score: float = float("-inf")
     stale: int = 0
     history: list[dict[str, float | str]] = field(default_factory=list)
+    remembered: dict[str, Tensor] = field(default_factory=dict)
 
 
 def copy_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -203,7 +203,10 @@ def _learn(
     def evaluate() -> Mapping[str, float]:
         return {} if judged is None else judge(network, judged, config.judged, run.devices.device)
 
-    stage = Stage("scene", objective, network, stream, evaluate, "mean_iou", config.stage)
+    stage = Stage(
+        *("scene", objective, network, stream, evaluate, "mean_iou", config.stage),
+        remembers=objective.prototypes,
+    )
     run_stages(run, [stage])
     network.eval()
     return dict(evaluate())
