@@ -218,13 +218,13 @@ class Stage:
         fresh = state.stage != self.name
         if not fresh:
             self.trained.load_state_dict(state.trained)
+            buffers = self.buffers()
+            for name, value in state.remembered.items():
+                buffers[name].copy_(value)
         if not fresh and state.done:
             return state
         if self.prepare is not None:
             self.prepare()
-        for name, buffer in self.buffers().items():
-            if not fresh and name in state.remembered:
-                buffer.copy_(state.remembered[name])
         trainer = _Trainer(self, run, state if not fresh else self._begin(run, state), history)
         devices = [run.devices.device] if run.devices.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,10 @@ from domainsam.foundation.loading import read_tensors
 from domainsam.machine import is_quick_in_bfloat16
 from domainsam.tensorfile import load_strict, read_metadata, read_safetensors
 from domainsam.train import distil
-from domainsam.train.samples import Record, SampleStream, collate
 from recipes.embedded.corpus import SHARES
 from recipes.embedded.public import SHARES as PUBLIC_SHARES
 from recipes.embedded.train import gather, show
-from recipes.scene.distil import Sam2Student
+from recipes.scene.distil import Sam2Student, batches
 
 LEARNING = (
     "sam_mask_decoder.transformer.",
@@ -109,21 +108,13 @@ def begin(path: Path) -> Any:
     return load_strict(network, {**memory, **read_tensors(path)}, str(path))
 
 
-def batches(records: list[Record], options: argparse.Namespace, step: int) -> Iterator[distil.Batch]:
-    """Endless batches; the order after a step is the same in every run."""
-    seed = options.seed * 1_000_003 + step
-    stream = iter(SampleStream(records, options.size, options.masks, seed, {**SHARES, **PUBLIC_SHARES}))
-    while True:
-        yield collate([next(stream) for _ in range(options.batch)])
-
-
 def train(options: argparse.Namespace) -> None:
     """Learn, or go on from the last state, until the last step."""
     torch.manual_seed(options.seed)
     records = [record for record in gather(options) if not record.held_back]
     distil.train(
         Answers(begin(options.start_from)),
-        lambda step: batches(records, options, step),
+        lambda step: batches(records, options, step, {**SHARES, **PUBLIC_SHARES}),
         distil.DistilOptions(options.steps, options.rate, options.warm_up, options.every, options.seed),
         options.work,
         progress=show,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -104,10 +104,12 @@ class Sam2Student:
         return torch.where(drawn, encoder.mask_downscaling(given), none)
 
 
-def batches(records: list[Record], options: argparse.Namespace, step: int) -> Iterator[distil.Batch]:
-    """Endless batches; the order after a step is the same in every run."""
+def batches(
+    records: list[Record], options: argparse.Namespace, step: int, shares: Mapping[str, float] = SHARES
+) -> Iterator[distil.Batch]:
+    """Endless batches, sets as often as ``shares`` say; the order after a step is the same in every run."""
     seed = options.seed * 1_000_003 + step
-    stream = iter(SampleStream(records, options.size, options.masks, seed, SHARES))
+    stream = iter(SampleStream(records, options.size, options.masks, seed, shares))
     while True:
         yield collate([next(stream) for _ in range(options.batch)])
 
