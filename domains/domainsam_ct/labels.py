@@ -27,7 +27,9 @@ MOST_LABELS = 65535
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _GREY = "#b0b0b0"
-_KEYS = {"code", "meaning", "side", "category", "colour"}
+_KEYS = {"code", "meaning", "side", "category", "colour", "form"}
+THIN = "thin"
+"""The one form that an entry may tell."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Organ:
         Laterality modifier, None for what is not one of a pair.
     colour
         Red, green, blue, 0 to 255.
+    thin
+        Whether it is so thin that networks find it in pieces.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Organ:
     category: Code = ANATOMICAL
     side: Code | None = None
     colour: tuple[int, int, int] = (176, 176, 176)
+    thin: bool = False
 
     @property
     def title(self) -> str:
@@ -225,6 +230,8 @@ def _organ(name: str, entry: object, where: str) -> Organ:
         raise ConfigError(f"'{where}': side of {name} is '{side}', expected left or right")
     if not _COLOUR.fullmatch(colour):
         raise ConfigError(f"'{where}': colour of {name} is '{colour}', expected #rrggbb")
+    if entry.get("form", THIN) != THIN:
+        raise ConfigError(f"'{where}': form of {name} is '{entry['form']}', expected {THIN} or nothing")
     if ("code" in entry) != ("meaning" in entry):
         raise ConfigError(f"'{where}': {name} needs both code and meaning, or neither")
     return Organ(
@@ -233,4 +240,5 @@ def _organ(name: str, entry: object, where: str) -> Organ:
         ALTERED if entry.get("category") == "altered" else ANATOMICAL,
         None if side is None else SIDES[side],
         (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)),
+        "form" in entry,
     )

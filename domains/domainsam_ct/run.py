@@ -68,9 +68,9 @@ def segment_options(
     label_map: str | Path | None = None,
     cleanup: Names = "all",
     fill_holes: Names = "all",
-    keep_share: float = 0.2,
+    keep_share: float | None = None,
     keep_within: float = 30.0,
-    keep_confidence: float = 0.67,
+    keep_confidence: float = 0.6,
     model: str | Path | None = None,
     method: str | None = None,
     foundation: str | None = None,
@@ -104,7 +104,9 @@ def segment_options(
         If a value is impossible.
     """
     check_least(1, batch_size=batch_size, workers=workers)
-    check_least(0, keep_share=keep_share, keep_within=keep_within, keep_confidence=keep_confidence)
+    check_least(0, keep_within=keep_within, keep_confidence=keep_confidence)
+    if keep_share is not None:
+        check_least(0, keep_share=keep_share)
     marks = MarkFiles(path_of(points), path_of(boxes), marks_frame)
     if marks:
         refuse_with_marks(model=model, method=method, strict=strict)

@@ -419,6 +419,7 @@ def choose_cleaning(options: CleanOptions, labels: LabelMap) -> CleanUp:
         options.keep_share,
         options.keep_within_mm,
         options.keep_confidence,
+        frozenset(value for value, organ in labels.items() if organ.thin),
     )
 
 

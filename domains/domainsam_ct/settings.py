@@ -57,14 +57,15 @@ class RunOptions:
 class CleanOptions:
     """How masks are cleaned; see :mod:`domainsam_ct.measure.cleanup`.
 
-    ``parts`` and ``holes`` name organs, or are ``("all",)`` or ``("none",)``.
+    ``parts`` and ``holes`` name organs, or are ``("all",)`` or ``("none",)``;
+    without ``keep_share`` each organ has its own.
     """
 
     parts: tuple[str, ...] = (EVERY,)
     holes: tuple[str, ...] = (EVERY,)
-    keep_share: float = 0.2
+    keep_share: float | None = None
     keep_within_mm: float = 30.0
-    keep_confidence: float = 0.67
+    keep_confidence: float = 0.6
 
 
 @dataclass(frozen=True)

@@ -113,3 +113,14 @@ def test_organs_that_nobody_knows_are_seen_on_grey_pictures() -> None:
     assert len(set(found)) == 8
     assert all(max(colour) - min(colour) > 100 for colour in found)
     assert found[0] == find_organ("label_1").colour
+
+
+def test_a_label_map_may_say_that_a_structure_is_thin(tmp_path: Path) -> None:
+    path = tmp_path / "map.toml"
+    path.write_text(
+        '[labels]\nduct = 1\nnode = 2\naorta = 3\n[organs.duct]\nform = "thin"\n', encoding="utf-8"
+    )
+    assert [organ.thin for organ in load_label_map(str(path)).values()] == [True, False, True]
+    path.write_text('[labels]\nduct = 1\n[organs.duct]\nform = "thick"\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="form of duct is 'thick', expected thin"):
+        load_label_map(str(path))

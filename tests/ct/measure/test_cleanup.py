@@ -170,3 +170,16 @@ def test_thin_and_empty_volumes(tmp_path: Path, depth: int) -> None:
             assert (whole(mask) == value).all()
         assert not done.removed
         assert not done.filled
+
+
+def test_small_pieces_of_a_thin_organ_stay(tmp_path: Path) -> None:
+    volume = np.zeros((40, 8, 8), np.uint8)
+    volume[:20, :4], volume[:20, 5:] = 1, 2
+    volume[22:24, :4], volume[22:24, 5:] = 1, 2
+    gone = {2: int((volume[22:24] == 2).sum())}
+    with staged(tmp_path / "mask", volume) as mask:
+        usual = CleanUp(frozenset({1, 2}), thin=frozenset({1}))
+        assert remove_parts(mask, usual, MILLIMETRE) == gone
+    with staged(tmp_path / "again", volume) as mask:
+        largest = CleanUp(frozenset({1, 2}), keep_share=1.0, thin=frozenset({1}))
+        assert set(remove_parts(mask, largest, MILLIMETRE)) == {1, 2}
