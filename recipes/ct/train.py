@@ -40,8 +40,16 @@ PROVENANCE = {
 
 
 def read_fold(given: str) -> SplitOptions:
-    """``"1/6"``, the second of six folds, as a split."""
+    """``"1/6"``, the second of six folds, as a split.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is no such thing.
+    """
     fold, _, folds = given.partition("/")
+    if not (fold.isdecimal() and folds.isdecimal() and int(fold) < int(folds) > 1):
+        raise argparse.ArgumentTypeError(f"{given!r} is no fold: expected K/N, K from 0, such as 1/6")
     return SplitOptions(int(folds), int(fold))
 
 
