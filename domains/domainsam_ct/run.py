@@ -104,9 +104,7 @@ def segment_options(
         If a value is impossible.
     """
     check_least(1, batch_size=batch_size, workers=workers)
-    check_least(0, keep_within=keep_within, keep_confidence=keep_confidence)
-    if keep_share is not None:
-        check_least(0, keep_share=keep_share)
+    check_least(0, keep_share=keep_share, keep_within=keep_within, keep_confidence=keep_confidence)
     marks = MarkFiles(path_of(points), path_of(boxes), marks_frame)
     if marks:
         refuse_with_marks(model=model, method=method, strict=strict)
