@@ -5,6 +5,8 @@ decoder, memory attention, memory encoder and object pointers, so that what is
 built on SAM 2's anatomy runs on a laptop without a download. The encoder
 learned to give the embedded foundation's features (``recipes/scene/distil.py``),
 the decoder to answer boxes, clicks and masks on them (``recipes/scene/answers.py``).
+Unlike SAM 2's it also sees boxes and clicks drawn on its mask prompt: from a few
+hundred pictures so small a decoder does not learn what two corner tokens enclose.
 The memory parts are untrained: a specialist that uses them trains its own copy.
 """
 
@@ -21,9 +23,13 @@ from torch import Tensor, nn
 
 from domainsam.errors import WeightsError
 from domainsam.foundation.base import digest_tensors
+from domainsam.foundation.decoders.compact import cover_boxes, draw_clicks
+from domainsam.foundation.decoders.guided import Guidance
 from domainsam.foundation.embedded import HEADER
 from domainsam.foundation.loading import read_tensors
 from domainsam.foundation.sam2 import Sam2Foundation
+from domainsam.prompts import POINT_NEGATIVE, POINT_POSITIVE, PromptSet
+from domainsam.protocols import Features, Masks
 from domainsam.tensorfile import halve, load_strict, write_safetensors
 
 NAME = "embedded_sam2"
@@ -42,6 +48,9 @@ MEMORY_PARTS = (
     "no_obj_ptr",
 )
 """First words of the names of tensors that are not in the file."""
+
+BOX_LOGIT, CLICK_LOGIT = 4.0, 8.0
+"""Log-odds of a drawn box, negative outside it, and of a drawn click, which come on top of what is there."""
 
 # Of SAM 2 Tiny's configuration only sizes are changed: width 96 to 32, the windows to divisors of the
 # grids of 256 and 512 pixels, four layers of memory attention to two, the transformers' inner widths.
@@ -106,6 +115,39 @@ class TinySam2Foundation(Sam2Foundation):
     ) -> None:
         super().__init__(model, name, dtype, compile)
         self.sha256 = digest_tensors(select_stored(model.state_dict()))
+
+    def _decode_chunk(
+        self, features: Features, prompts: PromptSet, multimask: bool, guidance: Guidance | None = None
+    ) -> Masks:
+        return super()._decode_chunk(features, draw_on_mask(prompts, features.size), multimask, guidance)
+
+
+def draw_on_mask(prompts: PromptSet, size: tuple[int, int]) -> PromptSet:
+    """Prompts of an image of ``size`` (H, W) whose mask logits show their boxes and clicks too.
+
+    A box is drawn where there is no mask, which says more; clicks come on top of either.
+    """
+    quarter = (size[0] // 4, size[1] // 4)
+    mask, points = prompts.mask_logits, prompts.points
+    if mask is None and prompts.boxes is not None:
+        mask = draw_boxes(prompts.boxes.float(), quarter)
+    if points is not None:
+        clicks = mark_clicks(points.float(), points[..., 2], quarter)
+        mask = clicks if mask is None else mask + clicks
+    return prompts.replace(mask_logits=mask)
+
+
+def draw_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Log-odds ``(N, 1, h, w)`` of boxes ``(N, 4)`` in pixels of the image, four times as large."""
+    return (BOX_LOGIT * (2 * cover_boxes(boxes, size) - 1))[:, None]
+
+
+def mark_clicks(points: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Log-odds ``(N, 1, h, w)`` of clicks: ``points (N, P, 2 or more)``, x and y first, and their labels."""
+    inside, outside = (
+        draw_clicks(points, labels == label, size) for label in (POINT_POSITIVE, POINT_NEGATIVE)
+    )
+    return (CLICK_LOGIT * (inside - outside))[:, None]
 
 
 def save(model: nn.Module, path: Path, facts: Mapping[str, object]) -> None:

@@ -21,6 +21,7 @@ from domainsam.foundation.decoders.sam import SamStyleFoundation, decode_all
 from domainsam.foundation.efficient import EfficientFoundation, normalise
 from domainsam.foundation.efficientsam import PADDING_PLACE
 from domainsam.foundation.embedded import EmbeddedFoundation
+from domainsam.foundation.embedded_sam2 import TinySam2Foundation, draw_boxes, mark_clicks
 from domainsam.foundation.encoders.vit import PATCH
 from domainsam.foundation.sam import SamFoundation
 from domainsam.prompts import POINT_NEGATIVE, POINT_PADDING, POINT_POSITIVE
@@ -179,7 +180,7 @@ class DecoderGraph(nn.Module):
 
     Inputs are the encoder's outputs, ``index (N,)`` int64 (which image a prompt belongs to), ``tokens (N,
     T, 256)`` and, where the foundation takes them, ``mask (N or 1, 1, H/4, W/4)`` with ``has_mask (1,)``
-    float, 1 if there is one; the embedded foundation also draws ``points`` and ``labels`` as of
+    float, 1 if there is one; the embedded foundations also draw ``points`` and ``labels`` as of
     :class:`PromptGraph`.
     Outputs ``logits (N, 4, H/4, W/4)`` and ``iou (N, 4)``: the single reading, then the three.
     """
@@ -199,6 +200,8 @@ class DecoderGraph(nn.Module):
             return masks.logits, masks.iou
         encoder: Any = foundation._prompt_encoder
         position = encoder.pe_layer((image.shape[-2], image.shape[-1]))[None]
+        if draws_on_mask(foundation):
+            rest = _draw_on_mask(*rest)
         dense = _embed_mask(encoder, *rest) if rest else image.new_zeros(1, 1, 1, 1)
         masks = decode_all(foundation._mask_decoder, image, levels, position, tokens, dense)
         single = foundation._choose(masks, False)
@@ -215,14 +218,32 @@ def _embed_mask(encoder: Any, mask: Tensor, has_mask: Tensor) -> Tensor:
     return has_mask * given + (1 - has_mask) * none
 
 
+def _draw_on_mask(mask: Tensor, has_mask: Tensor, points: Tensor, labels: Tensor) -> list[Tensor]:
+    """:func:`draw_on_mask` of points and corners by their labels, and which prompts have any drawing."""
+    size = (mask.shape[-2], mask.shape[-1])
+    has_box = _as_rows((labels == TOP_LEFT).any(dim=1))
+    under = has_mask * mask + (1 - has_mask) * has_box * draw_boxes(_find_corners(points, labels), size)
+    has_any = _as_rows((labels != POINT_PADDING).any(dim=1))
+    return [under + mark_clicks(points, labels, size), torch.maximum(has_any, has_mask)]
+
+
+def _as_rows(chosen: Tensor) -> Tensor:
+    return chosen.float()[:, None, None, None]
+
+
+def _find_corners(points: Tensor, labels: Tensor) -> Tensor:
+    """Boxes ``(N, 4)``; all 0 where there is none."""
+    corners = [((labels == kind)[..., None] * points).sum(dim=1) for kind in (TOP_LEFT, BOTTOM_RIGHT)]
+    return torch.cat(corners, dim=1)
+
+
 def _decode_compact(
     model: CompactSam, features: Features, tokens: Tensor, mask: Tensor, has_mask: Tensor, *marks: Tensor
 ) -> Masks:
     """The embedded foundation's decoder, its prompts drawn from points and corners by their labels."""
     points, labels = marks
     size = (features.levels[0].shape[-2], features.levels[0].shape[-1])
-    corners = [((labels == kind)[..., None] * points).sum(dim=1) for kind in (TOP_LEFT, BOTTOM_RIGHT)]
-    box = cover_boxes(torch.cat(corners, dim=1), size)
+    box = cover_boxes(_find_corners(points, labels), size)
     clicks = [draw_clicks(points, labels == kind, size) for kind in (POINT_POSITIVE, POINT_NEGATIVE)]
     before = (has_mask * (2 * torch.sigmoid(mask) - 1)).expand(box.shape[0], -1, -1, -1)
     maps = torch.cat([before, *(part[:, None] for part in (box, *clicks))], dim=1)
@@ -238,6 +259,11 @@ def has_levels(foundation: Foundation) -> bool:
     return not isinstance(foundation, (SamFoundation, EfficientFoundation))
 
 
+def draws_on_mask(foundation: Foundation) -> bool:
+    """Whether boxes and clicks are drawn on the mask prompt."""
+    return isinstance(foundation, TinySam2Foundation)
+
+
 def takes_masks(foundation: Any) -> bool:
     """Whether a mask can be a prompt."""
     return not isinstance(_prompt_encoder(foundation), PointEncoder)
@@ -251,7 +277,8 @@ def list_outputs(foundation: Foundation) -> tuple[str, ...]:
 def list_inputs(foundation: Foundation) -> tuple[str, ...]:
     """Names of the decoder's inputs, in order."""
     masks = ("mask", "has_mask") if takes_masks(foundation) else ()
-    marks = ("points", "labels") if isinstance(foundation, EmbeddedFoundation) else ()
+    draws = isinstance(foundation, EmbeddedFoundation) or draws_on_mask(foundation)
+    marks = ("points", "labels") if draws else ()
     return (*list_outputs(foundation), "index", "tokens", *masks, *marks)
 
 

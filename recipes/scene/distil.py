@@ -90,18 +90,19 @@ class Sam2Student:
             own.levels,
             encoder.pe_layer((own.image.shape[-2], own.image.shape[-1]))[None],
             sparse_tokens(encoder, pad_beside_boxes(prompts), features.size),
-            self._dense_prompts(prompts),
+            self._dense_prompts(prompts, features.size),
         )
 
-    def _dense_prompts(self, prompts: PromptSet) -> Tensor:
+    def _dense_prompts(self, prompts: PromptSet, size: tuple[int, int]) -> Tensor:
         """What is added to the image; a mask prompt that is 0 everywhere is none."""
-        encoder = self.model.sam_prompt_encoder
-        none: Tensor = encoder.no_mask_embed.weight[..., None, None]
-        if prompts.mask_logits is None:
-            return none
-        given = prompts.mask_logits.float()
-        drawn = given.flatten(1).any(1)[:, None, None, None]
-        return torch.where(drawn, encoder.mask_downscaling(given), none)
+        drawn, given = tiny_sam2.draw_on_mask(prompts, size).mask_logits, prompts.mask_logits
+        assert drawn is not None, "every prompt here has a box or a click"
+        if given is not None:
+            without = tiny_sam2.draw_on_mask(prompts.replace(mask_logits=None), size).mask_logits
+            assert without is not None
+            drawn = torch.where(given.flatten(1).any(1)[:, None, None, None], drawn, without)
+        dense: Tensor = self.model.sam_prompt_encoder.mask_downscaling(drawn.float())
+        return dense
 
 
 def batches(

@@ -13,6 +13,8 @@ from domainsam.foundation import load_foundation
 from domainsam.foundation.efficient import SPECS, EfficientFoundation
 from domainsam.foundation.encoders.efficientvit import SPECS as VITS
 from domainsam.foundation.graphs import (
+    BOTTOM_RIGHT,
+    TOP_LEFT,
     DecoderGraph,
     EncoderGraph,
     PromptGraph,
@@ -21,7 +23,7 @@ from domainsam.foundation.graphs import (
     require_exportable,
 )
 from domainsam.foundation.sam import SamFoundation, SamNetwork, SamSize
-from domainsam.prompts import PromptSet
+from domainsam.prompts import POINT_PADDING, PromptSet
 from tests.core.generalists import random_network
 from tests.core.official import lively
 
@@ -85,6 +87,44 @@ def test_prompts_drawn_from_labels_are_those_of_boxes_clicks_and_masks() -> None
     torch.testing.assert_close(
         logits, torch.cat([part.logits for part in wanted], dim=1), atol=1e-3, rtol=1e-4
     )
+    torch.testing.assert_close(iou, torch.cat([part.iou for part in wanted], dim=1), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [("boxes",), ("points",), ("mask_logits",), ("points", "boxes"), ("points", "boxes", "mask_logits")],
+)
+def test_prompts_drawn_on_the_mask_are_those_of_the_small_sam2(kinds: tuple[str, ...]) -> None:
+    foundation = load_foundation("embedded_sam2")
+    drawn = {
+        "points": torch.tensor([[[20.0, 30.0, 1.0], [50.0, 80.0, 0.0]], [[9.0, 9.5, 0.0], [0.0, 0.0, -1.0]]]),
+        "boxes": torch.tensor([[8.0, 12.0, 40.0, 60.0], [0.0, 0.0, 64.0, 96.0]]),
+        "mask_logits": torch.linspace(-3, 3, 2 * 24 * 16).reshape(2, 1, 24, 16),
+    }
+    given = {kind: drawn[kind] for kind in kinds}
+    prompts = PromptSet(torch.tensor([1, 0]), torch.ones(2, dtype=torch.int64), torch.ones(2), **given)
+    places, labels = [torch.zeros(2, 1, 2)], [torch.full((2, 1), POINT_PADDING)]
+    if "points" in given:
+        places.append(drawn["points"][..., :2])
+        labels.append(drawn["points"][..., 2].long())
+    if "boxes" in given:
+        places.append(drawn["boxes"].reshape(2, 2, 2))
+        labels.append(torch.tensor([[TOP_LEFT, BOTTOM_RIGHT]] * 2))
+    with torch.inference_mode():
+        features = foundation.encode(torch.rand(2, 3, 96, 64, generator=torch.Generator().manual_seed(3)))
+        wanted = [foundation.decode(features, prompts, many) for many in (False, True)]
+        asked = {
+            **dict(zip(("image", "level4", "level8"), (features.image, *features.levels), strict=True)),
+            "index": prompts.image_index,
+            "tokens": foundation.embed(prompts, (96, 64)),
+            "mask": given.get("mask_logits", torch.zeros(1, 1, 24, 16)),
+            "has_mask": torch.tensor([float("mask_logits" in given)]),
+            "points": torch.cat(places, dim=1),
+            "labels": torch.cat(labels, dim=1),
+        }
+        logits, iou = DecoderGraph(foundation)(*(asked[name] for name in list_inputs(foundation)))
+    expected = torch.cat([part.logits for part in wanted], dim=1)
+    torch.testing.assert_close(logits, expected, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(iou, torch.cat([part.iou for part in wanted], dim=1), atol=1e-4, rtol=1e-4)
 
 

@@ -16,7 +16,7 @@ from domainsam.checkpoint import CheckpointHeader, read_header, save
 from domainsam.errors import CheckpointError
 from domainsam.foundation import embedded_sam2
 from domainsam.foundation.base import digest_tensors
-from domainsam.foundation.embedded_sam2 import TinySam2Foundation, select_stored
+from domainsam.foundation.embedded_sam2 import BOX_LOGIT, CLICK_LOGIT, TinySam2Foundation, select_stored
 from domainsam.prompts import PromptSet
 from domainsam.tensorfile import read_safetensors
 from domainsam.train import distil
@@ -58,6 +58,25 @@ def test_what_learns_answers_as_the_foundation_does(model: Any, kinds: dict[str,
         found = Sam2Student(model).decode_all(features, asked)
     assert torch.allclose(found.logits[:, 1:], expected.logits, atol=1e-5)
     assert torch.allclose(found.iou[:, 1:], expected.iou, atol=1e-6)
+
+
+def test_boxes_and_clicks_are_drawn_on_the_mask() -> None:
+    side = SIDE // 4
+    box = embedded_sam2.draw_on_mask(prompts(boxes=BOXES), (SIDE, SIDE)).mask_logits
+    assert box is not None
+    assert (box[0, 0, 2:8, 2:10] == BOX_LOGIT).all()
+    assert (box[0] == BOX_LOGIT).sum() == 6 * 8
+    assert (box[0] == -BOX_LOGIT).sum() == side**2 - 6 * 8
+    both = embedded_sam2.draw_on_mask(prompts(boxes=BOXES, points=POINTS), (SIDE, SIDE)).mask_logits
+    assert both is not None
+    clicks = both - box
+    assert clicks[0].argmax() == 4 * side + 4
+    assert 0 < clicks[0].max() <= CLICK_LOGIT
+    assert clicks[0].min() >= 0 >= clicks[1].max()
+    # A mask says more than a box, and stays where there is no click.
+    asked = prompts(boxes=BOXES, mask_logits=ROUGH)
+    assert embedded_sam2.draw_on_mask(asked, (SIDE, SIDE)).mask_logits is ROUGH
+    assert embedded_sam2.draw_on_mask(prompts(), (SIDE, SIDE)).mask_logits is None
 
 
 def test_a_mask_prompt_of_zeros_is_none(model: Any) -> None:
