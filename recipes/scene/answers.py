@@ -141,7 +141,7 @@ def export(options: argparse.Namespace) -> None:
     network = tiny_sam2.build()
     network.load_state_dict(state["average"])
     score_present(network.sam_mask_decoder)
-    tiny_sam2.save(network, options.export, {**facts, "version": "2"})
+    tiny_sam2.save(network, options.export, {**facts, "version": str(int(facts["version"]) + 1)})
     after = read_safetensors(options.export)
     check_frozen(before, after)
     for path, header in bound:
