@@ -217,9 +217,7 @@ def _interpolate(
     for axis, kernel in enumerate(kernels, start=1):
         if len(kernel) > 1:
             planes = ndimage.convolve1d(planes, kernel, axis=axis, mode="constant")
-    return np.stack(
-        [ndimage.map_coordinates(plane, spots, order=order, prefilter=False) for plane in planes]
-    )
+    return np.stack([ndimage.map_coordinates(plane, spots, order=order, prefilter=False) for plane in planes])
 
 
 def _split(window: Window, side: int) -> Iterator[tuple[Window, tuple[slice, slice]]]:
