@@ -8,6 +8,7 @@ tokens. Every part can be switched off, which is the paper's ablation.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
@@ -28,6 +29,8 @@ from domainsam.trunks import Triple, find_normalisation
 
 BOX_TOKENS = 2
 """SAM words a box as two corner tokens."""
+MOST_BLUR = 4.0
+"""Pixels; more leaves nothing to see at the strides of the finest level."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,9 @@ class PrompterConfig:
     deepest
         Stride of the deepest level of a trunk that the decode head looks at; without what lies deeper the
         network sees less far around.
+    blur
+        Standard deviation in pixels of a Gaussian that images pass first, in training and after it, or 0. A
+        scene that was turned or resampled is less sharp than the first one; blurred, both look alike.
     parts, proposals
         See :class:`PromptParts` and :class:`ProposalConfig`.
     decode_head
@@ -92,6 +98,7 @@ class PrompterConfig:
     dropout: float = 0.1
     drop_path: float = 0.1
     deepest: int = 32
+    blur: float = 0.0
     parts: PromptParts = field(default_factory=PromptParts)
     proposals: ProposalConfig = field(default_factory=ProposalConfig)
     decode_head: Literal["normed", "released"] = "normed"
@@ -107,7 +114,8 @@ class SegFormerPrompter(nn.Module):
     Raises
     ------
     ConfigError
-        If the configuration names an unknown encoder, mixer or fusion, or has a temperature of 0 or less.
+        If the configuration names an unknown encoder, mixer or fusion, or has a temperature of 0 or less,
+        or a blur that is none.
     """
 
     mean: Tensor
@@ -118,6 +126,8 @@ class SegFormerPrompter(nn.Module):
         config = config or PrompterConfig()
         if not config.temperature > 0:
             raise ConfigError(f"temperature is {config.temperature}, expected a number above 0")
+        if not 0 <= config.blur <= MOST_BLUR:
+            raise ConfigError(f"blur is {config.blur}, expected 0 to {MOST_BLUR:g} pixels")
         # SegFormer's published weights were trained with ImageNet's.
         look = find_normalisation(config.encoder) if config.encoder not in MIT_SIZES else IMAGENET
         mean, std = config.mean or look.mean, config.std or look.std
@@ -139,6 +149,7 @@ class SegFormerPrompter(nn.Module):
         self.gate = nn.Parameter(torch.zeros(())) if config.fusion == "gate" else None
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.blur = Blur(config.blur) if config.blur else nn.Identity()
 
     def freeze_segformer(self) -> None:
         """From now on train only what speaks to the foundation: projection, mixer and gate."""
@@ -196,7 +207,7 @@ class SegFormerPrompter(nn.Module):
             raise ValueError(
                 f"images have shape {tuple(images.shape)}, expected (B, 3, H, W), sides multiples of 32"
             )
-        levels: tuple[Tensor, ...] = self.encoder((images - self.mean) / self.std)
+        levels: tuple[Tensor, ...] = self.encoder((self.blur(images) - self.mean) / self.std)
         return levels
 
     def prompts(
@@ -301,6 +312,27 @@ HIDDEN_WIDTH = 512
 def pool_features(features: Tensor) -> Tensor:
     """Global average of ``(B, C, h, w)`` features, scaled to unit length: ``(B, C)``."""
     return F.normalize(features.mean(dim=(2, 3)), dim=1)
+
+
+class Blur(nn.Module):
+    """A Gaussian over images ``(B, C, H, W)``, of ``sigma`` pixels; beyond an edge its pixels go on."""
+
+    kernel: Tensor
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.reach = math.ceil(3 * sigma)
+        line = torch.exp(-torch.arange(-self.reach, self.reach + 1.0).square() / (2 * sigma**2))
+        self.register_buffer("kernel", line / line.sum(), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Blurred images, of the same shape and type: never computed in 16 bits, which would grain them."""
+        channels, reach = images.shape[1], self.reach
+        kernel = self.kernel.to(images.dtype).expand(channels, 1, 1, -1)
+        with torch.autocast(images.device.type, enabled=False):
+            wide = F.pad(images, (reach, reach, reach, reach), mode="replicate")
+            rows = F.conv2d(wide, kernel, groups=channels)
+            return F.conv2d(rows, kernel.transpose(2, 3), groups=channels)
 
 
 class MlpMixer(nn.Module):

@@ -7,7 +7,7 @@ at knots that are fixed to the grid, and linear between them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 from scipy import ndimage
 
+from domainsam.io.resample import SPLINE_REACH, find_spline, find_spread
 from domainsam.protocols import Window
 from domainsam_urban.read.geodesy import apply_affine, parse_crs
 
@@ -114,7 +115,8 @@ class Warp:
     pixels: over whole pixels by the largest whole number that fits, which are
     counted from the raster's own lattice and not from its corner, and then by a
     kernel of three that leaves a value as spread as an area mean is. Between
-    pixels they are interpolated linearly.
+    pixels they are interpolated linearly; pictures by a cubic spline, which
+    blurs them less, and as little between pixels as on them.
 
     Parameters
     ----------
@@ -140,43 +142,53 @@ class Warp:
         spans = [round(span, 6) for span in knots.steps(middle)]
         self._whole = tuple(max(1, int(span)) for span in spans)
         self._phase = tuple(start % count for start, count in zip(phase, self._whole, strict=True))
-        # The mean over s pixels spreads a value by (s^2 + 1) / 12, its variance; three weights a, 1 - 2a, a
-        # with linear interpolation by 2a + 1/6.
-        self._side = tuple(
-            max(0.0, (span / count) ** 2 - 1) / 24 for span, count in zip(spans, self._whole, strict=True)
-        )
+        # The mean over s pixels spreads a value by (s^2 + 1) / 12, its variance; linear interpolation by 1/6
+        # of that, a spline by nothing, and pixels are means over their own area already.
+        self._soft = [find_spread(span / count) for span, count in zip(spans, self._whole, strict=True)]
+        self._sharp = [np.convolve(spread, find_spline()) for spread in self._soft]
         widest = max(*spans, 1.0) * np.sqrt(2)
         self._chunk = max(KNOT, int(CHUNK_PIXELS**0.5 / widest) // KNOT * KNOT)
 
-    def sample(self, window: Window, read: ReadPlanes, count: int) -> Planes:
+    def sample(self, window: Window, read: ReadPlanes, count: int, pictures: int = 0) -> Planes:
         """Planes ``(count, h, w)`` of a window of the grid, 0 outside the raster.
 
         Planes that are 0 where there is no data, and a plane that says where there is, are means alike: their
-        quotient leaves out what is missing.
+        quotient leaves out what is missing. The first planes may be ``pictures``; the one after them is 1
+        where these show something and 0 elsewhere, and near what is missing they are interpolated linearly.
         """
         answer = np.zeros((count, window.height, window.width), np.float32)
         for part, inside in _split(window, self._chunk):
-            answer[(slice(None), *inside)] = self._sample(part, read, count)
+            answer[(slice(None), *inside)] = self._sample(part, read, count, pictures)
         return answer
 
-    def _sample(self, window: Window, read: ReadPlanes, count: int) -> Planes:
+    def _sample(self, window: Window, read: ReadPlanes, count: int, pictures: int) -> Planes:
         places = self.knots.places(window)
+        reach = SPLINE_REACH if pictures else 0
         cells = []
         for axis in range(2):
             # Cells of whole pixels; the first may be cut by the raster's edge.
             number = -(-(self.shape[axis] + self._phase[axis]) // self._whole[axis])
             cell = (places[axis] + self._phase[axis]) / self._whole[axis] - 0.5
             cells.append(np.clip(cell, -3, number + 2))
-        first = [int(np.floor(cell.min())) - 1 for cell in cells]
-        size = [int(np.floor(cell.max())) + 3 - start for cell, start in zip(cells, first, strict=True)]
+        first = [int(np.floor(cell.min())) - 1 - reach for cell in cells]
+        ends = [int(np.floor(cell.max())) + 3 + reach for cell in cells]
+        size = [end - start for start, end in zip(first, ends, strict=True)]
         planes = self._read_cells(first, size, read, count)
         if planes is None:
             return np.zeros((count, window.height, window.width), np.float32)
-        for axis, side in enumerate(self._side, start=1):
-            if side:
-                planes = ndimage.convolve1d(planes, [side, 1 - 2 * side, side], axis=axis, mode="constant")
         spots = np.stack([cell - start for cell, start in zip(cells, first, strict=True)])
-        return np.stack([ndimage.map_coordinates(plane, spots, order=1, prefilter=False) for plane in planes])
+        if not pictures:
+            return _interpolate(planes, spots, self._soft, 1)
+        whole = ndimage.minimum_filter(planes[pictures], 2 * SPLINE_REACH + 1, mode="constant") == 1
+        sharp = whole[tuple(np.rint(spots).astype(np.int64))]
+        if not sharp.any():
+            return _interpolate(planes, spots, self._soft, 1)
+        fine = _interpolate(planes[:pictures], spots, self._sharp, 3)
+        if sharp.all():
+            return np.concatenate([fine, _interpolate(planes[pictures:], spots, self._soft, 1)])
+        answer = _interpolate(planes, spots, self._soft, 1)
+        answer[:pictures] = np.where(sharp, fine, answer[:pictures])
+        return answer
 
     def _read_cells(self, first: list[int], size: list[int], read: ReadPlanes, count: int) -> Planes | None:
         """Means over cells ``(count, *size)``, 0 outside the raster; None if all of them are there."""
@@ -196,6 +208,16 @@ class Warp:
             return padded
         parts = padded.reshape(count, size[0], self._whole[0], size[1], self._whole[1])
         return np.asarray(parts.mean(axis=(2, 4), dtype=np.float32))
+
+
+def _interpolate(
+    planes: Planes, spots: NDArray[np.float64], kernels: Sequence[NDArray[np.float64]], order: int
+) -> Planes:
+    """Values ``(P, h, w)`` at places ``(2, h, w)`` in planes to which a kernel is applied along each axis."""
+    for axis, kernel in enumerate(kernels, start=1):
+        if len(kernel) > 1:
+            planes = ndimage.convolve1d(planes, kernel, axis=axis, mode="constant")
+    return np.stack([ndimage.map_coordinates(plane, spots, order=order, prefilter=False) for plane in planes])
 
 
 def _split(window: Window, side: int) -> Iterator[tuple[Window, tuple[slice, slice]]]:

@@ -76,14 +76,14 @@ class WindowReader:
         """Resample a few output rows at a time, so that a strong reduction does not fill the memory."""
         scale, offset, length = straight.scale, straight.offset, self.layout.view.shape
         row, col = straight.first[0] + window.row, straight.first[1] + window.col
-        across = compute_axis_weights(col, window.width, scale[1], length[1], offset[1])
+        across = compute_axis_weights(col, window.width, scale[1], length[1], offset[1], spline=True)
         image = np.zeros((len(self.pixels.bands), window.height, window.width), dtype=np.float32)
         valid = np.zeros((window.height, window.width), dtype=bool)
         seen = np.zeros_like(valid)
         step = max(1, int(CHUNK_PIXELS / max(1, across.end - across.first) / max(scale[0], 1.0)))
         for start in range(0, window.height, step):
             count = min(step, window.height - start)
-            down = compute_axis_weights(row + start, count, scale[0], length[0], offset[0])
+            down = compute_axis_weights(row + start, count, scale[0], length[0], offset[0], spline=True)
             if down.end == down.first or across.end == across.first:
                 continue
             part = slice(start, start + count)
@@ -107,7 +107,7 @@ class WindowReader:
             image, seen, wanted = self._scaled(dataset, rows, cols)
             return np.concatenate([image, seen[None], (seen & wanted)[None]]).astype(np.float32)
 
-        planes = warp.sample(window, read, count + 2)
+        planes = warp.sample(window, read, count + 2, pictures=count)
         cover = planes[count]
         # A hair of tolerance, for weights are rounded to float32.
         seen, wanted = cover >= LEAST_COVER - 1e-6, planes[count + 1] >= LEAST_COVER - 1e-6

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from domainsam.errors import ConfigError, MissingInputError, WeightsError
 from domainsam.foundation.fake import FakeFoundation
-from domainsam.prompter.segformer import PrompterConfig, SegFormerPrompter, compute_log_odds
+from domainsam.prompter.segformer import Blur, PrompterConfig, SegFormerPrompter, compute_log_odds
 from domainsam.prompter.segformer_parts import MIT_SIZES, LevelShare, build_encoder, load_pretrained
 from domainsam.prompts import PromptSet
 from tests.core.prompter.coarse_looks import with_parts
@@ -149,9 +151,32 @@ def test_a_shallower_trunk_sees_less_far() -> None:
         assert bool((one != two).any()) is changes
 
 
+def test_blur_is_that_of_scipy() -> None:
+    images = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+    found = Blur(1.2)(images)
+    sigma = (0, 0, 1.2, 1.2)
+    expected = ndimage.gaussian_filter(images.double().numpy(), sigma, mode="nearest", truncate=3.3)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_a_blurred_scene_is_nearly_the_same_to_a_prompter_that_blurs() -> None:
+    image = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    apart = {}
+    for blur in (0.0, 1.2):
+        torch.manual_seed(0)
+        config = PrompterConfig(encoder="efficientnet_lite0", deepest=16, blur=blur)
+        prompter = SegFormerPrompter(config).eval()
+        with torch.inference_mode():
+            sharp, soft = (prompter.coarse_logits(each) for each in (image, Blur(0.5)(image)))
+        apart[blur] = float((sharp - soft).abs().mean() / sharp.std())
+    assert apart[1.2] < apart[0.0] / 2
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        (PrompterConfig(blur=-1.0), "blur is -1.0, expected 0 to 4 pixels"),
+        (PrompterConfig(blur=float("nan")), "blur is nan, expected 0 to 4 pixels"),
         (PrompterConfig(encoder="mit_b9"), "mit_b9"),
         (PrompterConfig(mixer="sum"), "'mlp' or 'add'"),  # type: ignore[arg-type]
         (PrompterConfig(fusion="mean"), "'sam' or 'gate'"),  # type: ignore[arg-type]

