@@ -25,7 +25,7 @@ from domainsam.licences import RESEARCH_USE
 from domainsam.machine import keep_freed_memory
 from domainsam_ct.labels import load_label_map
 from domainsam_ct.model.organs import save_model
-from domainsam_ct.train.case import Material
+from domainsam_ct.train.case import Material, describe_cases
 from domainsam_ct.train.cases import choose_judged, find_pairs, gather
 from domainsam_ct.train.organs import learn
 from domainsam_ct.train.recipe import SplitOptions, read_recipe
@@ -84,8 +84,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix="cases-") as scratch:
         label_map = load_label_map("synapse")
         material = gather(pairs, label_map, config.split, config.model.pixel_mm, Path(scratch) / "all", 0)
+        subjects = material.training
         limbs = [] if given.limbs is None else read_limbs(given.limbs)
-        material = Material(material.labels, [*material.training, *limbs])
+        material = Material(material.labels, [*subjects, *limbs])
         network, _ = learn(config, material, None, run)
     scores = {} if given.scores is None else json.loads(given.scores.read_text(encoding="utf-8"))
     table = to_table(replace(config, trunk_weights=Path(given.trunk_weights).name))
@@ -97,6 +98,7 @@ def main() -> None:
         {"recipe": table, "left_out": sorted(left_out)},
         scores,
         half=True,
+        knows=describe_cases(subjects, config.model.window),
         provenance=PROVENANCE,
     )
 

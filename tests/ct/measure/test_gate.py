@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from domainsam.familiar import Judgement, Known, learn_known
+from domainsam.checkpoint import read_header
+from domainsam.familiar import Judgement, Known, learn_known, parse_known
 from domainsam.infer.workroom import WorkRoom
 from domainsam_ct.generated import draw_abdomen, make_centred_affine
 from domainsam_ct.labels import LabelMap, load_label_map
@@ -17,6 +18,7 @@ from domainsam_ct.measure.cleanup import Cleaned
 from domainsam_ct.measure.gate import BANDS, judge_case
 from domainsam_ct.measure.plausible import find_implausible
 from domainsam_ct.measure.statistics import HounsfieldUnits, OrganStatistics, Tally
+from domainsam_ct.model.shipped import WEIGHTS
 from domainsam_ct.read.open import open_volume
 from tests.ct.made import write_nifti
 from tests.ct.standin import write_case
@@ -73,6 +75,20 @@ def test_twenty_usual_crops_raise_no_doubt(
         judgement = judge(hu[cut], mask[cut], known)
         assert judgement.texts == ()
         assert judgement.compared
+
+
+def test_the_shipped_model_knows_what_its_scans_were_like(
+    judge: Callable[..., Judgement], body: Arrays
+) -> None:
+    header = read_header(WEIGHTS / "abdomen.safetensors")
+    known = parse_known(header.knows)
+    assert known is not None
+    assert (known.sensor, known.unit, known.window, known.samples) == ("CT", "HU", WINDOW, 18)
+    hu, mask = body
+    # Drawn bodies have coarse pixels; their values are those of a scan.
+    assert kinds(judge(hu, mask, known)) == {"resolution"}
+    assert judge(hu, mask, known).compared
+    assert "values" in kinds(judge((hu + 1024).astype(np.int16), mask, known))
 
 
 def draw_leg() -> NDArray[np.int16]:
