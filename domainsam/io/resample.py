@@ -63,19 +63,16 @@ def compute_axis_weights(
     index = np.arange(first, first + count, dtype=np.float64)
     start, end = index * scale + offset, (index + 1) * scale + offset
     centre = (start + end) / 2
-    base = np.floor(centre - 0.5)
-    if spline and scale < SPLINE_BELOW:
-        sources = base[:, None] + np.arange(-REACH, REACH + 2)
-        weights = weigh_spline(sources + 0.5 - centre[:, None], scale)
-    elif scale < 1:
-        # A triangle as wide as a source pixel on either side of the output pixel's centre.
-        sources = base[:, None] + np.arange(2)
-        weights = 1 - np.abs(sources + 0.5 - centre[:, None])
-    else:
+    if scale >= (SPLINE_BELOW if spline else 1):
         sources = np.floor(start)[:, None] + np.arange(int(np.ceil(scale)) + 1)
         weights = np.minimum(sources + 1, end[:, None]) - np.maximum(sources, start[:, None])
         weights = np.maximum(weights, 0)
-    if scale < SPLINE_BELOW if spline else scale < 1:
+    else:
+        base = np.floor(centre - 0.5)[:, None]
+        sources = base + (np.arange(-REACH, REACH + 2) if spline else np.arange(2))
+        away = sources + 0.5 - centre[:, None]
+        # Without a spline, a triangle as wide as a source pixel on either side of the output pixel's centre.
+        weights = weigh_spline(away, scale) if spline else 1 - np.abs(away)
         # At the rim the missing neighbour's weight goes to the pixel that is there.
         sources = np.clip(sources, 0, length - 1)
     within = (centre > 0) & (centre < length)

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from domainsam.errors import ConfigError
 from domainsam.foundation.norms import find_merged
 from domainsam.foundations import IMAGENET
+from domainsam.gaussian import blur_images, weigh_gaussian
 from domainsam.prompter.proposals import ProposalConfig, find_proposals
 from domainsam.prompter.published import find_published_prompts
 from domainsam.prompter.released_head import ReleasedHead
@@ -321,18 +322,12 @@ class Blur(nn.Module):
 
     def __init__(self, sigma: float) -> None:
         super().__init__()
-        self.reach = math.ceil(3 * sigma)
-        line = torch.exp(-torch.arange(-self.reach, self.reach + 1.0).square() / (2 * sigma**2))
-        self.register_buffer("kernel", line / line.sum(), persistent=False)
+        self.register_buffer("kernel", weigh_gaussian(sigma, math.ceil(3 * sigma)), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Blurred images, of the same shape and type: never computed in 16 bits, which would grain them."""
-        channels, reach = images.shape[1], self.reach
-        kernel = self.kernel.to(images.dtype).expand(channels, 1, 1, -1)
         with torch.autocast(images.device.type, enabled=False):
-            wide = F.pad(images, (reach, reach, reach, reach), mode="replicate")
-            rows = F.conv2d(wide, kernel, groups=channels)
-            return F.conv2d(rows, kernel.transpose(2, 3), groups=channels)
+            return blur_images(images, self.kernel)
 
 
 class MlpMixer(nn.Module):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from domainsam.gaussian import blur_images, weigh_gaussian
 from domainsam_ct.train.case import AIR, Case
 from domainsam_ct.train.cuts import Drawn, Frame, cut_surface, find_body, make_plane
 
@@ -162,13 +163,7 @@ def _degraded(slices: Tensor, rng: np.random.Generator, pixel_mm: float, options
 
 def _blurred(slices: Tensor, spread: float) -> Tensor:
     """Gaussian blur ``(n, h, w)`` by so many pixels."""
-    reach = max(1, math.ceil(2.5 * spread))
-    steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    weights = torch.exp(-0.5 * (steps / spread) ** 2)
-    weights = weights / weights.sum()
-    padded = F.pad(slices[:, None], (reach,) * 4, mode="replicate")
-    across = F.conv2d(padded, weights.view(1, 1, 1, -1))
-    return F.conv2d(across, weights.view(1, 1, -1, 1))[:, 0]
+    return blur_images(slices[:, None], weigh_gaussian(spread, max(1, math.ceil(2.5 * spread))))[:, 0]
 
 
 def _published(drawn: Drawn, rng: np.random.Generator, twins: Mapping[int, int]) -> Drawn:
