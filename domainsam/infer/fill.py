@@ -12,8 +12,10 @@ from scipy import ndimage
 
 from domainsam.protocols import Block, Source, Window
 
+WHOLE = 1024 * 1024
+"""Pixels of a scene whose colour is that of all of them, so that a frame of nodata does not change it."""
 PLACES = 6
-"""Along each side of a scene: where its colour is looked at."""
+"""Along each side of a larger scene: where its colour is looked at."""
 LEAST_SEEN = 0.3
 """Share of a picture that has to be seen, or most of what a network sees would be a plain."""
 SPECK = 4.0
@@ -73,16 +75,23 @@ def _mirror(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour)
 
 
 def measure_colour(source: Source, frame: int = 0) -> Colour | None:
-    """Mean colour of a frame, of what is seen at places spread over it; None if nothing is seen there."""
+    """Mean colour of what is seen of a frame, of a large one at places spread over it; None of nothing."""
     height, width = source.grid.frame_shape
     total, count = None, 0
-    for row in np.linspace(0, max(0, height - SAMPLE), PLACES).astype(int):
-        for col in np.linspace(0, max(0, width - SAMPLE), PLACES).astype(int):
-            block = source.read(Window(int(row), int(col), min(SAMPLE, height), min(SAMPLE, width), frame))
-            seen = _find_seen(block)
-            part = block.image[:, seen].sum(axis=1, dtype=np.float64)
-            total, count = part if total is None else total + part, count + int(seen.sum())
+    for row, col, rows, cols in _choose_places(height, width):
+        block = source.read(Window(row, col, rows, cols, frame))
+        seen = _find_seen(block)
+        part = block.image[:, seen].sum(axis=1, dtype=np.float64)
+        total, count = part if total is None else total + part, count + int(seen.sum())
     return None if total is None or not count else (total / count).astype(np.float32)
+
+
+def _choose_places(height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """Where a frame's colour is looked at: row, column, height and width of every place."""
+    if height * width <= WHOLE:
+        return [(0, 0, height, width)]
+    rows, cols = (np.linspace(0, max(0, side - SAMPLE), PLACES).astype(int) for side in (height, width))
+    return [(int(row), int(col), min(SAMPLE, height), min(SAMPLE, width)) for row in rows for col in cols]
 
 
 def make_filled_reader(source: Source) -> Callable[[Window], Block]:

@@ -36,6 +36,20 @@ def test_what_is_missing_has_the_mean_colour_of_the_scene() -> None:
     assert not make_filled_reader(unseen)(Window(0, 0, 32, 32)).image.any()
 
 
+@pytest.mark.parametrize("side", [60, 1100])
+def test_a_frame_of_nodata_does_not_change_the_colour(side: int) -> None:
+    image = np.random.default_rng(0).random((3, side, side)).astype(np.float32) ** 2
+    image[0, : side // 2] = 0.1
+    framed, seen = (
+        np.pad(part, [(0, 0)] * (part.ndim - 2) + [(90, 40), (7, 70)]) for part in (image, image[0] >= 0)
+    )
+    colours = [measure_colour(ArraySource(*given)) for given in ((image, image[0] >= 0), (framed, seen))]
+    assert colours[0] is not None
+    # A large scene's is that of a sample, which lies otherwise in the frame.
+    np.testing.assert_allclose(colours[1], colours[0], rtol=1e-5 if side < 1024 else 0.15)
+    np.testing.assert_allclose(colours[0], image.mean((1, 2)), rtol=1e-5 if side < 1024 else 0.05)
+
+
 def test_a_picture_that_is_mostly_missing_is_mirrored() -> None:
     image = np.random.default_rng(0).random((3, 20, 60)).astype(np.float32)
     seen = np.zeros((20, 60), bool)
