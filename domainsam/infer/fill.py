@@ -27,7 +27,9 @@ Colour = NDArray[np.float32]
 """Of every channel, ``(C,)``."""
 
 
-def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour) -> NDArray[np.float32]:
+def fill_missing(
+    image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour, mirrored: bool = False
+) -> NDArray[np.float32]:
     """The picture with missing pixels in one colour, and specks of them in that of the nearest pixel seen.
 
     A picture that is mostly missing shows its mirror image, so that a network sees a place and no plain.
@@ -38,6 +40,8 @@ def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Co
         ``(C, h, w)``.
     seen
         ``(h, w)``, true where the picture shows anything; somewhere it does.
+    mirrored
+        The mirror image at what is seen in any picture, as far as it reaches.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Co
     """
     if seen.all():
         return image
-    if seen.mean() < LEAST_SEEN:
+    if mirrored or seen.mean() < LEAST_SEEN:
         return _mirror(image, seen, colour)
     filled = np.where(seen, image, colour[:, None, None]).astype(np.float32, copy=False)
     distance, nearest = ndimage.distance_transform_edt(~seen, return_indices=True)
@@ -94,16 +98,22 @@ def _choose_places(height: int, width: int) -> list[tuple[int, int, int, int]]:
     return [(int(row), int(col), min(SAMPLE, height), min(SAMPLE, width)) for row in rows for col in cols]
 
 
-def make_filled_reader(source: Source) -> Callable[[Window], Block]:
+def make_filled_reader(source: Source, mirrored: bool = False) -> Callable[[Window], Block]:
     """Reads blocks that show :func:`fill_missing`'s colours where there is no data or the scene ends.
 
     Networks have learnt no black ground, and answer for it as far as their
-    context reaches; a plain colour of the place holds nothing that could be
+    context reaches. A plain colour of the place holds nothing that could be
     taken for an object, and one colour of the whole scene does not depend on
-    how it is cut into tiles. Of mirrored, nearest, blurred and mean colours the
-    mean moved answers on seen ground least when parts of a scene were taken
-    away (``benchmarks/README.md``). Such pixels stay invalid: they are never an
+    how it is cut into tiles; so prompted networks are shown it. Networks that
+    sweep a scene and say what kind of ground it is are shown its mirror image:
+    they answer as steadily with it beside what is missing, and more rightly
+    (``benchmarks/README.md``). Such pixels stay invalid: they are never an
     answer's place.
+
+    Parameters
+    ----------
+    mirrored
+        As of :func:`fill_missing`.
     """
     known: dict[int, Colour | None] = {}
     lock = Lock()
@@ -122,7 +132,7 @@ def make_filled_reader(source: Source) -> Callable[[Window], Block]:
             return block
         colour = find_colour(window.frame)
         own = block.image[:, seen].mean(axis=1) if colour is None else colour
-        return replace(block, image=fill_missing(block.image, seen, own))
+        return replace(block, image=fill_missing(block.image, seen, own, mirrored))
 
     return read
 

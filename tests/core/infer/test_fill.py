@@ -60,6 +60,15 @@ def test_a_picture_that_is_mostly_missing_is_mirrored() -> None:
     assert (filled[:, :, 29:] == GREY[:, None, None]).all()
 
 
+def test_networks_that_sweep_see_a_mirror_image_round_any_scene() -> None:
+    scene = textured_scene((64, 80), invalid=False)
+    block = make_filled_reader(scene, mirrored=True)(Window(-16, -16, 96, 112))
+    expected = np.pad(scene.image, ((0, 0), (16, 16), (16, 16)), mode="reflect")
+    # Past a corner the nearest pixel seen is the corner itself, which a mirror in both axes agrees with.
+    np.testing.assert_array_equal(block.image, expected)
+    np.testing.assert_array_equal(block.valid, np.pad(scene.valid, 16))
+
+
 @pytest.mark.parametrize("shape", ["corner", "diamond", "hole", "speckle"])
 def test_no_black_is_left_and_nothing_seen_is_changed(shape: str) -> None:
     rows, cols = np.mgrid[:64, :64]
