@@ -39,15 +39,14 @@ def test_what_is_missing_has_the_mean_colour_of_the_scene() -> None:
 @pytest.mark.parametrize("side", [60, 1100])
 def test_a_frame_of_nodata_does_not_change_the_colour(side: int) -> None:
     image = np.random.default_rng(0).random((3, side, side)).astype(np.float32) ** 2
-    image[0, : side // 2] = 0.1
-    framed, seen = (
-        np.pad(part, [(0, 0)] * (part.ndim - 2) + [(90, 40), (7, 70)]) for part in (image, image[0] >= 0)
-    )
-    colours = [measure_colour(ArraySource(*given)) for given in ((image, image[0] >= 0), (framed, seen))]
-    assert colours[0] is not None
+    seen, frame = np.ones((side, side), bool), ((90, 40), (7, 70))
+    plain = measure_colour(ArraySource(image, seen))
+    framed = measure_colour(ArraySource(np.pad(image, ((0, 0), *frame)), np.pad(seen, frame)))
+    assert plain is not None
+    assert framed is not None
     # A large scene's is that of a sample, which lies otherwise in the frame.
-    np.testing.assert_allclose(colours[1], colours[0], rtol=1e-5 if side < 1024 else 0.15)
-    np.testing.assert_allclose(colours[0], image.mean((1, 2)), rtol=1e-5 if side < 1024 else 0.05)
+    np.testing.assert_allclose(framed, plain, rtol=1e-5 if side < 1024 else 0.15)
+    np.testing.assert_allclose(plain, image.mean((1, 2)), rtol=1e-5 if side < 1024 else 0.05)
 
 
 def test_a_picture_that_is_mostly_missing_is_mirrored() -> None:
