@@ -49,6 +49,8 @@ LEAST_HECTARES = 0.1
 """Less ground than this is not compared."""
 MARGIN_PIXELS = 112
 """Pixels of the model within which an edge is noticed; see the issue that asked for this benchmark."""
+FRAME = ((150, 70), (100, 210))
+"""Pixels of nodata before and after rows and columns."""
 NODATA = 255
 TILE, HALF_EQUATOR = 256, math.pi * 6378137
 """Pixels of a web-map tile's side, and half the side of the whole map in metres (EPSG:3857)."""
@@ -194,6 +196,14 @@ def hide_corners(picture: Picture) -> Picture:
     return replace(picture, seen=picture.seen & (across <= half) & (along <= half))
 
 
+def frame(picture: Picture) -> Picture:
+    """All of it, in a frame of nodata of another width on each side."""
+    (top, bottom), (left, right) = FRAME
+    values = np.pad(picture.values, ((0, 0), (top, bottom), (left, right)))
+    transform = picture.transform @ Affine.translation(-left, -top)
+    return replace(picture, values=values, seen=np.pad(picture.seen, FRAME), transform=transform)
+
+
 def warped(
     place: Callable[[Picture], tuple[Affine, tuple[int, int], CRS]],
 ) -> Callable[[Picture], Picture]:
@@ -268,6 +278,7 @@ CASES = (
     Case("turned by 30", turned(30)),
     Case("turned by 45", turned(45)),
     Case("nodata corners", hide_corners),
+    Case("in a frame of nodata", frame),
     Case("pixels 10 % larger", scaled(1.1)),
     Case("pixels 10 % smaller", scaled(1 / 1.1)),
     Case("in UTM", projected(0)),
@@ -416,7 +427,7 @@ def main() -> int:
     model = load_model(options)
     words = None if given.cases is None else given.cases.split(",")
     cases = [case for case in CASES if words is None or any(word in case.name for word in words)]
-    margin = given.margin or MARGIN_PIXELS * (model.resolution or 1.0)
+    margin = MARGIN_PIXELS * (model.resolution or 1.0) if given.margin is None else given.margin
     run = options.run
     print(f"model {model.name}, method {run.method}, views {run.views}, margin {margin:.0f} m\n")
     print("| scene | case | common ha | settled | IoU | area | probability changed | mean difference |")

@@ -31,6 +31,7 @@ from domainsam_urban.read.area import WantedArea
 from domainsam_urban.read.overview import Overview
 from domainsam_urban.read.profile import MOST_ENLARGED, MUCH_ENLARGED
 from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.read.workgrid import SURROUND
 from domainsam_urban.settings import MapOptions, ReadOptions
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def open_scene(
     area: WantedArea | None = None,
     north_up: bool = True,
     known: Overview | None = None,
+    surround: int = 0,
 ) -> RasterSource:
     """A planned scene as the options read it; parameters as of :class:`RasterSource`."""
     return RasterSource(
@@ -58,6 +60,7 @@ def open_scene(
         area=area,
         north_up=north_up,
         on_ground=True,
+        surround=surround,
         known=known,
     )
 
@@ -190,7 +193,7 @@ def prepare_pieces(
     model = model.trimmed(options.run)
     # It stays open as long as the worker keeps the function.
     resolution = options.read.resolution or model.resolution
-    source = open_scene(plan, options.read, resolution, area, known=known)
+    source = open_scene(plan, options.read, resolution, area, known=known, surround=SURROUND)
     engine = make_engine_options(options, model, source.profile_info.work_pixel, source.work.anchor)
     planned: dict[Path, Planned] = {}
 

@@ -54,6 +54,7 @@ from domainsam_urban.model.worded import WordedObjects
 from domainsam_urban.read.area import WantedArea, find_wanted_area
 from domainsam_urban.read.catalogue import list_scenes, settle_area
 from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.read.workgrid import SURROUND
 from domainsam_urban.remote import RemotePlan, find_remote, map_into_store
 from domainsam_urban.settings import MapOptions
 from domainsam_urban.worded import find_worded
@@ -206,11 +207,13 @@ def map_scene(
     read = options.read
     if plan.when is not None and options.outputs.datetime is None:
         options = replace(options, outputs=replace(options.outputs, datetime=plan.when))
+    surround = 0
     if isinstance(model, SettlementModel):
         # Outputs name the foundation that took part.
-        model = model.trimmed(options.run)
+        model, surround = model.trimmed(options.run), SURROUND
+    resolution = read.resolution or model.resolution
     # Marks in pixels are counted as the file has them.
-    with open_scene(plan, read, read.resolution or model.resolution, area, not options.marks) as source:
+    with open_scene(plan, read, resolution, area, not options.marks, surround=surround) as source:
         if source.crs is None:
             log.warning("%s: no CRS, so sizes are in pixels and there are no areas", plan.source)
         for note in source.notes:

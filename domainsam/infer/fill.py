@@ -12,8 +12,10 @@ from scipy import ndimage
 
 from domainsam.protocols import Block, Source, Window
 
+WHOLE = 1024 * 1024
+"""Pixels of a scene whose colour is that of all of them, so that a frame of nodata does not change it."""
 PLACES = 6
-"""Along each side of a scene: where its colour is looked at."""
+"""Along each side of a larger scene: where its colour is looked at."""
 LEAST_SEEN = 0.3
 """Share of a picture that has to be seen, or most of what a network sees would be a plain."""
 SPECK = 4.0
@@ -25,7 +27,9 @@ Colour = NDArray[np.float32]
 """Of every channel, ``(C,)``."""
 
 
-def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour) -> NDArray[np.float32]:
+def fill_missing(
+    image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour, mirrored: bool = False
+) -> NDArray[np.float32]:
     """The picture with missing pixels in one colour, and specks of them in that of the nearest pixel seen.
 
     A picture that is mostly missing shows its mirror image, so that a network sees a place and no plain.
@@ -36,6 +40,8 @@ def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Co
         ``(C, h, w)``.
     seen
         ``(h, w)``, true where the picture shows anything; somewhere it does.
+    mirrored
+        The mirror image at what is seen in any picture, as far as it reaches.
 
     Returns
     -------
@@ -43,7 +49,7 @@ def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Co
     """
     if seen.all():
         return image
-    if seen.mean() < LEAST_SEEN:
+    if mirrored or seen.mean() < LEAST_SEEN:
         return _mirror(image, seen, colour)
     filled = np.where(seen, image, colour[:, None, None]).astype(np.float32, copy=False)
     distance, nearest = ndimage.distance_transform_edt(~seen, return_indices=True)
@@ -73,28 +79,41 @@ def _mirror(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour)
 
 
 def measure_colour(source: Source, frame: int = 0) -> Colour | None:
-    """Mean colour of a frame, of what is seen at places spread over it; None if nothing is seen there."""
+    """Mean colour of what is seen of a frame, of a large one at places spread over it; None of nothing."""
     height, width = source.grid.frame_shape
     total, count = None, 0
-    for row in np.linspace(0, max(0, height - SAMPLE), PLACES).astype(int):
-        for col in np.linspace(0, max(0, width - SAMPLE), PLACES).astype(int):
-            block = source.read(Window(int(row), int(col), min(SAMPLE, height), min(SAMPLE, width), frame))
-            seen = _find_seen(block)
-            part = block.image[:, seen].sum(axis=1, dtype=np.float64)
-            total, count = part if total is None else total + part, count + int(seen.sum())
+    for row, col, rows, cols in _choose_places(height, width):
+        block = source.read(Window(row, col, rows, cols, frame))
+        seen = _find_seen(block)
+        part = block.image[:, seen].sum(axis=1, dtype=np.float64)
+        total, count = part if total is None else total + part, count + int(seen.sum())
     return None if total is None or not count else (total / count).astype(np.float32)
 
 
-def make_filled_reader(source: Source) -> Callable[[Window], Block]:
+def _choose_places(height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """Where a frame's colour is looked at: row, column, height and width of every place."""
+    if height * width <= WHOLE:
+        return [(0, 0, height, width)]
+    rows, cols = (np.linspace(0, max(0, side - SAMPLE), PLACES).astype(int) for side in (height, width))
+    return [(int(row), int(col), min(SAMPLE, height), min(SAMPLE, width)) for row in rows for col in cols]
+
+
+def make_filled_reader(source: Source, mirrored: bool = False) -> Callable[[Window], Block]:
     """Reads blocks that show :func:`fill_missing`'s colours where there is no data or the scene ends.
 
     Networks have learnt no black ground, and answer for it as far as their
-    context reaches; a plain colour of the place holds nothing that could be
+    context reaches. A plain colour of the place holds nothing that could be
     taken for an object, and one colour of the whole scene does not depend on
-    how it is cut into tiles. Of mirrored, nearest, blurred and mean colours the
-    mean moved answers on seen ground least when parts of a scene were taken
-    away (``benchmarks/README.md``). Such pixels stay invalid: they are never an
+    how it is cut into tiles; so prompted networks are shown it. Networks that
+    sweep a scene and say what kind of ground it is are shown its mirror image:
+    they answer as steadily with it beside what is missing, and more rightly
+    (``benchmarks/README.md``). Such pixels stay invalid: they are never an
     answer's place.
+
+    Parameters
+    ----------
+    mirrored
+        As of :func:`fill_missing`.
     """
     known: dict[int, Colour | None] = {}
     lock = Lock()
@@ -113,7 +132,7 @@ def make_filled_reader(source: Source) -> Callable[[Window], Block]:
             return block
         colour = find_colour(window.frame)
         own = block.image[:, seen].mean(axis=1) if colour is None else colour
-        return replace(block, image=fill_missing(block.image, seen, own))
+        return replace(block, image=fill_missing(block.image, seen, own, mirrored))
 
     return read
 

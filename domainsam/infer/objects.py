@@ -119,6 +119,7 @@ class ObjectRun(StagedRun):
         super().__init__(source.grid, folder, stack, marks, resume, progress, piece, split)
         self.networks, self.options, self.names = networks, options, names
         self.read = make_filled_reader(source)
+        self.read_mirrored = make_filled_reader(source, mirrored=True)
         self.coarse = self.stage_file(COARSE_FILE)
         self.final = self.stage_file(FINAL_FILE)
         self.labels = self.stage_file(LABELS_FILE) if names else None
@@ -154,7 +155,7 @@ class ObjectRun(StagedRun):
 
         def sweep(strip: Strip, recorder: Recorder, advanced: Callable[[int], None]) -> None:
             sweep_strip(
-                self.read,
+                self.read_mirrored,
                 model,
                 course,
                 strip,

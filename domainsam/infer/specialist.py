@@ -99,7 +99,7 @@ class SpecialistSource:
         with TemporaryDirectory(prefix="domainsam-") as folder:
             swept = sweep_scene(
                 source,
-                make_filled_reader(source),
+                make_filled_reader(source, mirrored=True),
                 FirstLook(self.prompter, networks, views=options.views),
                 Path(folder),
                 TileGrid.cover(view.shape, options.tile, options.overlap, options.offset),

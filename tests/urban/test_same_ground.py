@@ -60,6 +60,20 @@ def test_a_file_cut_elsewhere_gives_the_same_answer(tmp_path: Path, model: Settl
     np.testing.assert_array_equal(part[inner], whole[37:, 53:][inner])
 
 
+def test_a_file_in_a_frame_of_nodata_gives_the_same_answer(tmp_path: Path, model: SettlementModel) -> None:
+    """Up to its very edge. The tiny transformer attends to all that it is shown, so nearly the same."""
+    image = np.maximum(make_settlement_scene(160, 128, seed=2).image, 1)
+    run_whole = RunOptions(tile=1024, overlap=16, method="coarse")
+    plain, _ = run(write_scene(tmp_path / "a.tif", image), model, run=run_whole)
+    framed = np.pad(image, ((64, 96), (96, 64), (0, 0)))
+    place = PLACE @ Affine.translation(-96, -64)
+    found, _ = run(write_scene(tmp_path / "b.tif", framed, transform=place, nodata=0), model, run=run_whole)
+    assert plain.std() > 10
+    difference = np.abs(found[64:-96, 96:-64].astype(int) - plain)
+    # A tenth; 252 where the grid ends with the scene.
+    assert difference.max() <= 25
+
+
 FORMS = {
     "west-up": lambda image: (image[:, ::-1], FINE @ Affine.translation(128, 0) @ Affine.scale(-1, 1)),
     "half turned": lambda image: (

@@ -110,6 +110,7 @@ def lay_scene(
     resolution: float | None,
     north_up: bool,
     on_ground: bool,
+    surround: int = 0,
 ) -> SceneLayout:
     """Choose how a scene is turned, and the grid that it is looked at through.
 
@@ -119,7 +120,7 @@ def lay_scene(
         For messages.
     filed
         The file's grid; its CRS is None where the scene has no place on the Earth.
-    area, resolution, north_up, on_ground
+    area, resolution, north_up, on_ground, surround
         As of :class:`~domainsam_urban.read.scene.RasterSource`.
 
     Raises
@@ -136,7 +137,7 @@ def lay_scene(
     ground = _measure(path, view)
     work = None
     if on_ground and ground is not None:
-        work = lay_on_ground(view, wanted, ground, resolution)
+        work = lay_on_ground(view, wanted, ground, resolution, surround)
     laid = work is not None
     if work is None:
         seen, view = wanted, _turn_place(turn, wanted)

@@ -65,6 +65,9 @@ class RasterSource:
         :func:`~domainsam_urban.read.workgrid.lay_on_ground`, so that the same
         ground falls on the same pixels whatever file shows it. Scenes without a
         place are read as ever.
+    surround
+        Pixels on each side of the scene that such a grid reaches beyond it, for networks that sweep it
+        (:data:`~domainsam_urban.read.workgrid.SURROUND`). They have no data, or are seen only.
     known
         :attr:`overview` of the same scene read alike, in another process perhaps: it is not looked at as a
         whole again, which of a huge file without overviews of its own means to read all of it.
@@ -90,6 +93,7 @@ class RasterSource:
         area: WantedArea | None = None,
         north_up: bool = True,
         on_ground: bool = False,
+        surround: int = 0,
         known: Overview | None = None,
     ) -> None:
         self.path = str(path)
@@ -107,7 +111,9 @@ class RasterSource:
                 # Without a geotransform a CRS gives no place; nor to a part, whose window moves the frame.
                 filed = Place.of(dataset)
                 filed = replace(filed, crs=None if filed.affine.is_identity else crs)
-                self._layout = lay_scene(self.path, filed, area, resolution, north_up, on_ground and north_up)
+                self._layout = lay_scene(
+                    self.path, filed, area, resolution, north_up, on_ground and north_up, surround
+                )
                 self.profile_info = make_profile(
                     self.path, dataset, self._layout, self._pixels, known.radiometry
                 )

@@ -21,6 +21,9 @@ from domainsam_urban.read.geodesy import apply_affine, find_geographic_crs, pars
 from domainsam_urban.read.place import Place, measure_ground_pixel
 from domainsam_urban.read.warp import STEPS, Knots, Warp
 
+SURROUND = 2 * ALIGN
+"""Pixels round a scene for networks that sweep it. They pad their edges with zeros and answer otherwise
+beside them; on a grid that ends with its scene, that is on ground, and elsewhere in every file of it."""
 OWN_PIXEL = 1.02
 """A scene whose pixels are within this factor of the wanted ones is looked at in its own: to move them by a
 part of a pixel would only blur them."""
@@ -115,7 +118,7 @@ def lay_on_file(view: Place, shape: tuple[int, int]) -> WorkGrid:
 
 
 def lay_on_ground(
-    view: Place, wanted: Place, ground: tuple[float, float], resolution: float | None
+    view: Place, wanted: Place, ground: tuple[float, float], resolution: float | None, surround: int = 0
 ) -> WorkGrid | None:
     """The grid for a scene on the ground's lattice.
 
@@ -129,6 +132,8 @@ def lay_on_ground(
         Height and width of a pixel in metres.
     resolution
         The pixel that the network has learnt, in metres; None for the scene's own.
+    surround
+        Pixels on each side of what is wanted that belong to the grid too; a multiple of the stride.
 
     Returns
     -------
@@ -137,14 +142,14 @@ def lay_on_ground(
     upright = _is_upright(view)
     near = resolution is None or all(1 / OWN_PIXEL <= side / resolution <= OWN_PIXEL for side in ground)
     if upright and near:
-        return _keep_pixels(view, wanted)
+        return _keep_pixels(view, wanted, surround)
     if resolution is None:
         return None
     crs = choose_work_crs(wanted)
     pixel = choose_work_pixel(wanted, crs, resolution)
     left, bottom, right, top = _bounds_in(wanted, crs)
-    rows = _span(-top / pixel[0], -bottom / pixel[0])
-    cols = _span(left / pixel[1], right / pixel[1])
+    rows = _span(-top / pixel[0], -bottom / pixel[0], surround)
+    cols = _span(left / pixel[1], right / pixel[1], surround)
     transform = Affine(pixel[1], 0, cols[0] * pixel[1], 0, -pixel[0], -rows[0] * pixel[0])
     shape = rows[1] - rows[0], cols[1] - cols[0]
     straight = None
@@ -174,16 +179,16 @@ def _own_phase(affine: Affine) -> tuple[int, int]:
     return math.floor(OWN_PHASE - row), math.floor(OWN_PHASE - col)
 
 
-def _keep_pixels(view: Place, wanted: Place) -> WorkGrid:
+def _keep_pixels(view: Place, wanted: Place, surround: int) -> WorkGrid:
     """The scene's own pixels, with so many before them that the grid begins at a stride of the ground."""
     corners = (~view.affine @ (wanted.affine @ spot) for spot in ((0, 0), wanted.shape[::-1]))
     phase = _own_phase(view.affine)
     starts, sizes, anchor = [], [], []
     # A file that runs from south to north ends where its view begins.
     for own, *ends in zip(phase, *(corner[::-1] for corner in corners), strict=True):
-        begin = (own + round(min(ends))) // ALIGN * ALIGN - own
+        begin = (own + round(min(ends))) // ALIGN * ALIGN - own - surround
         starts.append(begin)
-        sizes.append(round(max(ends)) - begin)
+        sizes.append(round(max(ends)) + surround - begin)
         anchor.append(own + begin)
     down, across = phase
     return WorkGrid(
@@ -195,10 +200,10 @@ def _keep_pixels(view: Place, wanted: Place) -> WorkGrid:
     )
 
 
-def _span(first: float, end: float) -> tuple[int, int]:
-    """Whole pixels that hold a stretch; the first is a multiple of the stride."""
+def _span(first: float, end: float, surround: int) -> tuple[int, int]:
+    """Whole pixels that hold a stretch and what surrounds it; the first is a multiple of the stride."""
     start = math.floor(first / ALIGN + HAIR) * ALIGN
-    return start, max(start + 1, math.ceil(end - HAIR))
+    return start - surround, max(start + 1, math.ceil(end - HAIR)) + surround
 
 
 def _rounded(place: float) -> float:

@@ -65,7 +65,7 @@ class EfficientSamEncoder(nn.Module):
 
     def finish(self, tokens: Tensor, size: torch.Size) -> Tensor:
         """Features ``(B, 256, h, w)`` of what the last block gave, ``(B, hw, C)``."""
-        features: Tensor = self.neck(tokens.transpose(1, 2).reshape(len(tokens), -1, *size))
+        features: Tensor = self.neck(tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *size))
         return features
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +12,12 @@ from domainsam.errors import InputError
 from domainsam.foundation.efficient import SPECS
 from domainsam.foundation.efficientsam import EfficientSamFoundation
 from domainsam.foundation.encoders.efficientsam import GRID, PATCH, EfficientSamEncoder
+from domainsam.foundation.export import trace
 from domainsam.prompts import PromptSet
 from domainsam.protocols import Features
 from domainsam.testing.contracts import make_images
 from tests.core.generalists import random_network
+from tests.core.runtimes import need_runtime
 
 SIZE = (64, 96)
 
@@ -91,3 +94,16 @@ def test_positions_are_enlarged_without_antialiasing() -> None:
         change = (encoder(images) - before)[0, 0]
     # Plain bicubic (a = -0.75) a quarter away: 1.25 d^3 - 2.25 d^2 + 1. With antialiasing 0.867^2.
     assert float(change[14, 14]) == pytest.approx(0.87890625**2, abs=1e-5)
+
+
+def test_a_graph_made_with_one_image_takes_two(tmp_path: Path) -> None:
+    """A length that Python reads while a graph is made stays in it as a constant."""
+    need_runtime("onnx")
+    import onnxruntime
+
+    encoder = EfficientSamEncoder(48, 3, depth=1).eval()
+    images, path = make_images(2, SIZE), tmp_path / "encoder.onnx"
+    trace(encoder, {"images": images[:1]}, ("features",), {"images": {0: "n"}, "features": {0: "n"}}, path)
+    (found,) = onnxruntime.InferenceSession(path).run(None, {"images": images.numpy()})
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.from_numpy(found), encoder(images), atol=1e-4, rtol=1e-4)

@@ -36,6 +36,19 @@ def test_what_is_missing_has_the_mean_colour_of_the_scene() -> None:
     assert not make_filled_reader(unseen)(Window(0, 0, 32, 32)).image.any()
 
 
+@pytest.mark.parametrize("side", [60, 1100])
+def test_a_frame_of_nodata_does_not_change_the_colour(side: int) -> None:
+    image = np.random.default_rng(0).random((3, side, side)).astype(np.float32) ** 2
+    seen, frame = np.ones((side, side), bool), ((90, 40), (7, 70))
+    plain = measure_colour(ArraySource(image, seen))
+    framed = measure_colour(ArraySource(np.pad(image, ((0, 0), *frame)), np.pad(seen, frame)))
+    assert plain is not None
+    assert framed is not None
+    # A large scene's is that of a sample, which lies otherwise in the frame.
+    np.testing.assert_allclose(framed, plain, rtol=1e-5 if side < 1024 else 0.15)
+    np.testing.assert_allclose(plain, image.mean((1, 2)), rtol=1e-5 if side < 1024 else 0.05)
+
+
 def test_a_picture_that_is_mostly_missing_is_mirrored() -> None:
     image = np.random.default_rng(0).random((3, 20, 60)).astype(np.float32)
     seen = np.zeros((20, 60), bool)
@@ -44,6 +57,15 @@ def test_a_picture_that_is_mostly_missing_is_mirrored() -> None:
     expected = np.pad(image[:, :, :15], ((0, 0), (0, 0), (0, 14)), mode="reflect")
     np.testing.assert_array_equal(filled[:, :, :29], expected)
     assert (filled[:, :, 29:] == GREY[:, None, None]).all()
+
+
+def test_networks_that_sweep_see_a_mirror_image_round_any_scene() -> None:
+    scene = textured_scene((64, 80), invalid=False)
+    block = make_filled_reader(scene, mirrored=True)(Window(-16, -16, 96, 112))
+    expected = np.pad(scene.image, ((0, 0), (16, 16), (16, 16)), mode="reflect")
+    # Past a corner the nearest pixel seen is the corner itself, which a mirror in both axes agrees with.
+    np.testing.assert_array_equal(block.image, expected)
+    np.testing.assert_array_equal(block.valid, np.pad(scene.valid, 16))
 
 
 @pytest.mark.parametrize("shape", ["corner", "diamond", "hole", "speckle"])

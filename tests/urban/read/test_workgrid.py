@@ -225,6 +225,23 @@ def test_pixels_of_the_model_s_own_size_are_kept_and_begin_at_a_stride(tmp_path:
     assert anchors[1] == (anchors[0][0] + 5, anchors[0][1] + 5)
 
 
+@pytest.mark.parametrize("form", [*FORMS])
+def test_a_grid_that_surrounds_a_scene_shows_the_same_ground(tmp_path: Path, form: str) -> None:
+    transform, crs = FORMS[form]
+    path = paint(tmp_path / "a.tif", transform, crs=crs)
+    with open_ground(path) as close, open_ground(path, surround=64) as wide:
+        first, second = close.work.anchor, wide.work.anchor
+        assert first == (second[0] + 64, second[1] + 64)
+        image, valid = whole(wide)
+        expected, seen = whole(close)
+        inner = np.s_[64 : 64 + seen.shape[0], 64 : 64 + seen.shape[1]]
+        np.testing.assert_array_equal(image[:, *inner], expected)
+        np.testing.assert_array_equal(valid[inner], seen)
+        assert valid.sum() == seen.sum()
+        assert valid.shape[0] >= seen.shape[0] + 128
+        assert valid.shape[1] >= seen.shape[1] + 128
+
+
 @pytest.mark.parametrize("form", ["turned by 30", "degrees"])
 def test_windows_fit_together_whatever_is_read_at_a_time(
     tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,7 @@ from domainsam_urban.model.settlement import SettlementModel
 from domainsam_urban.read.bands import Radiometry, make_full_range
 from domainsam_urban.read.place import measure_ground_pixel
 from domainsam_urban.read.scene import RasterSource
+from domainsam_urban.read.workgrid import SURROUND
 from domainsam_urban.settings import MapOptions, OutputOptions, ReadOptions, ShapeOptions
 from domainsam_urban.trend.settings import TrendOptions
 
@@ -48,6 +49,7 @@ class Reading:
             normalize=rule,
             stats=self.radiometry,
             on_ground=True,
+            surround=SURROUND,
         )
 
 
