@@ -27,9 +27,7 @@ Colour = NDArray[np.float32]
 """Of every channel, ``(C,)``."""
 
 
-def fill_missing(
-    image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour, mirrored: bool = False
-) -> NDArray[np.float32]:
+def fill_missing(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour) -> NDArray[np.float32]:
     """The picture with missing pixels in one colour, and specks of them in that of the nearest pixel seen.
 
     A picture that is mostly missing shows its mirror image, so that a network sees a place and no plain.
@@ -40,8 +38,6 @@ def fill_missing(
         ``(C, h, w)``.
     seen
         ``(h, w)``, true where the picture shows anything; somewhere it does.
-    mirrored
-        The mirror image at what is seen in any picture, as far as it reaches.
 
     Returns
     -------
@@ -49,8 +45,8 @@ def fill_missing(
     """
     if seen.all():
         return image
-    if mirrored or seen.mean() < LEAST_SEEN:
-        return _mirror(image, seen, colour)
+    if seen.mean() < LEAST_SEEN:
+        return mirror_missing(image, seen, lambda: colour)
     filled = np.where(seen, image, colour[:, None, None]).astype(np.float32, copy=False)
     distance, nearest = ndimage.distance_transform_edt(~seen, return_indices=True)
     core = distance > SPECK
@@ -62,8 +58,16 @@ def fill_missing(
     return filled
 
 
-def _mirror(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour) -> NDArray[np.float32]:
-    """Missing pixels as mirror images at the nearest pixel seen, in ``colour`` where none reaches."""
+def mirror_missing(
+    image: NDArray[np.float32], seen: NDArray[np.bool_], find_colour: Callable[[], Colour]
+) -> NDArray[np.float32]:
+    """The picture with mirror images at the nearest pixel seen where it is missing; as :func:`fill_missing`.
+
+    Parameters
+    ----------
+    find_colour
+        Gives the colour of what no mirror image reaches; asked only if there is any.
+    """
     nearest = ndimage.distance_transform_edt(~seen, return_distances=False, return_indices=True)
     missing = np.nonzero(~seen)
     mirrored = [2 * near[missing] - place for near, place in zip(nearest, missing, strict=True)]
@@ -74,7 +78,9 @@ def _mirror(image: NDArray[np.float32], seen: NDArray[np.bool_], colour: Colour)
     reached &= seen[mirrored[0], mirrored[1]]
     filled = np.array(image, dtype=np.float32)
     values = filled[:, mirrored[0], mirrored[1]]
-    filled[:, missing[0], missing[1]] = np.where(reached, values, colour[:, None])
+    if not reached.all():
+        values = np.where(reached, values, find_colour()[:, None])
+    filled[:, missing[0], missing[1]] = values
     return filled
 
 
@@ -99,7 +105,7 @@ def _choose_places(height: int, width: int) -> list[tuple[int, int, int, int]]:
 
 
 def make_filled_reader(source: Source, mirrored: bool = False) -> Callable[[Window], Block]:
-    """Reads blocks that show :func:`fill_missing`'s colours where there is no data or the scene ends.
+    """Reads blocks that show something else than black where there is no data or the scene ends.
 
     Networks have learnt no black ground, and answer for it as far as their
     context reaches. A plain colour of the place holds nothing that could be
@@ -113,7 +119,7 @@ def make_filled_reader(source: Source, mirrored: bool = False) -> Callable[[Wind
     Parameters
     ----------
     mirrored
-        As of :func:`fill_missing`.
+        Fill by :func:`mirror_missing` and not by :func:`fill_missing`.
     """
     known: dict[int, Colour | None] = {}
     lock = Lock()
@@ -130,9 +136,15 @@ def make_filled_reader(source: Source, mirrored: bool = False) -> Callable[[Wind
         seen = _find_seen(block)
         if seen.all() or not seen.any():
             return block
-        colour = find_colour(window.frame)
-        own = block.image[:, seen].mean(axis=1) if colour is None else colour
-        return replace(block, image=fill_missing(block.image, seen, own, mirrored))
+
+        def choose_colour() -> Colour:
+            colour = find_colour(window.frame)
+            own: Colour = block.image[:, seen].mean(axis=1) if colour is None else colour
+            return own
+
+        if mirrored:
+            return replace(block, image=mirror_missing(block.image, seen, choose_colour))
+        return replace(block, image=fill_missing(block.image, seen, choose_colour()))
 
     return read
 
